@@ -1,0 +1,313 @@
+"""The only door to an engine: commands in, events out, value types and errors.
+
+Everything above (the server, `sceneshift generate`) knows this module alone; behind it stand the supervised
+engine process (`engine.supervisor`) and the synthetic engine (`engine.synthetic`), which cannot be told apart from
+here. Standard library and numpy only; values are immutable and may cross threads.
+
+The life of a generation::
+
+    Generate ─▶ GenerationStarted ─▶ (StepFinished ─▶ PreviewReady?)* ─▶ FramesReady+ ─▶ GenerationFinished
+                      └──────────── at any point ───────────▶ GenerationCancelled | GenerationFailed
+
+Each `Generate` gets exactly one end (finished, cancelled or failed). After `EngineLost` the generations in flight
+start again from the beginning, under the same id, with another `GenerationStarted`: frames that came before it are void.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+# --- values -------------------------------------------------------------------------------------------------------
+
+
+class Quality(StrEnum):
+    """The two qualities that a user picks from; a model profile says how many denoising steps each is."""
+
+    FAST = "fast"
+    FINE = "fine"
+
+
+class EngineState(StrEnum):
+    """What the engine as a whole can do now."""
+
+    STARTING = "starting"  # loading and warming up; commands wait
+    READY = "ready"  # one real generation has been made with these weights in this process
+    RECOVERING = "recovering"  # the process was lost and is being replaced; commands wait
+    FAILED = "failed"  # could not be started again; commands are refused
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Consecutive frames: planar yuv420p, BT.601 limited range, uint8 ``[N, H * 3 // 2, W]``, both sides even.
+
+    The layout of one frame is PyAV's: H rows of Y, then U and V packed as H/4 rows of W each.
+    """
+
+    planes: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        shape = self.planes.shape
+        if self.planes.dtype != np.uint8 or len(shape) != 3 or shape[1] % 3 or shape[2] % 2:
+            raise ValueError(f"expected uint8 [N, H*3//2, W], got {self.planes.dtype} {list(shape)}")
+
+    def __len__(self) -> int:
+        return int(self.planes.shape[0])
+
+    @property
+    def width(self) -> int:
+        return int(self.planes.shape[2])
+
+    @property
+    def height(self) -> int:
+        return int(self.planes.shape[1]) * 2 // 3
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDescription:
+    """What the loaded model makes. Frames are in the model's size; the stage scales them to the program's."""
+
+    name: str
+    device: str
+    width: int
+    height: int
+    num_frames: int
+    frame_rate: int
+    num_steps: dict[Quality, int]
+    # True: the clip's last frame equals its first, so a loop plays frames [0, num_frames - 1) for ever without a seam.
+    closes_on_itself: bool
+
+    @property
+    def duration_s(self) -> float:
+        return self.num_frames / self.frame_rate
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where a generation's time went, in seconds, measured in the engine process."""
+
+    queued_s: float
+    text_s: float
+    denoised_s: float
+    previewed_s: float
+    decoded_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Expected seconds until a prompt sent now shows its first preview and its finished clip."""
+
+    preview_s: float
+    picture_s: float
+
+
+# --- commands -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Make a clip. The same prompt, quality and seed give the same clip on the same machine."""
+
+    generation_id: str
+    prompt: str
+    quality: Quality = Quality.FAST
+    seed: int = 0
+    wants_previews: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop a generation at its next denoising step. Cancelling what has ended, or is unknown, does nothing."""
+
+    generation_id: str
+
+
+Command = Generate | Cancel
+
+# --- events -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReady:
+    """The engine made a real warm generation and takes work. Sent at the start and after each recovery."""
+
+    model: ModelDescription
+    startup_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLost:
+    """The engine process is gone and is being replaced.
+
+    `reason` is ``exited`` (killed, or died), ``unresponsive`` (no heartbeat from the step loop) or ``raised`` (an
+    error of its own); `generation_ids` are in flight and will be made again.
+    """
+
+    reason: str
+    detail: str
+    generation_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStopped:
+    """The engine could not be brought back and gives up; every generation in flight has failed."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationStarted:
+    """Work begins. `understood` and `not_understood` are words of the prompt, where the model can tell them apart."""
+
+    generation_id: str
+    num_steps: int
+    understood: tuple[str, ...] = ()
+    not_understood: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    """Denoising step `step_index` (from 0) of `num_steps` is done."""
+
+    generation_id: str
+    step_index: int
+    num_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewReady:
+    """What the model expects after step `step_index`: a few frames spread evenly over the clip, often smaller than it."""
+
+    generation_id: str
+    step_index: int
+    num_steps: int
+    frames: Frames
+
+
+@dataclass(frozen=True, slots=True)
+class FramesReady:
+    """The next frames of the finished clip, as the decoder gives them; `first_index` counts within the clip."""
+
+    generation_id: str
+    first_index: int
+    frames: Frames
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationFinished:
+    """All frames have been sent."""
+
+    generation_id: str
+    num_frames: int
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationCancelled:
+    """Stopped on request; `num_steps_done` steps had been spent."""
+
+    generation_id: str
+    num_steps_done: int
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationFailed:
+    """No clip will come. `code` is stable (``engine_lost``, ``out_of_memory``, ``model_error``)."""
+
+    generation_id: str
+    code: str
+    message: str
+    retryable: bool
+
+
+GenerationEvent = (
+    GenerationStarted
+    | StepFinished
+    | PreviewReady
+    | FramesReady
+    | GenerationFinished
+    | GenerationCancelled
+    | GenerationFailed
+)
+EngineEvent = EngineReady | EngineLost | EngineStopped
+Event = GenerationEvent | EngineEvent
+
+# --- errors -------------------------------------------------------------------------------------------------------
+
+
+class EngineError(Exception):
+    """Base of what an engine raises."""
+
+
+class EngineBusy(EngineError):
+    """Too many generations wait already; try again after `retry_after_s`."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class EngineUnavailable(EngineError):
+    """The engine has failed for good or is closed."""
+
+
+class ModelError(EngineError):
+    """The model cannot be loaded or used; the message says what was expected, what was found and what to do."""
+
+
+# --- the door -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class EngineStatistics:
+    """Counters since the start, for `/metrics` and the soak."""
+
+    num_restarts: int = 0
+    num_finished: int = 0
+    num_cancelled: int = 0
+    num_failed: int = 0
+    num_steps: int = 0
+    num_previews_dropped: int = 0
+    in_flight: int = 0
+    busy_s: float = 0.0
+    extra: dict[str, float] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """An engine. All methods are called on one event loop; none of them blocks."""
+
+    @property
+    def state(self) -> EngineState: ...
+
+    @property
+    def model(self) -> ModelDescription | None:
+        """The loaded model; None until the first `EngineReady`."""
+        ...
+
+    async def open(self) -> None:
+        """Begin to start; returns before the engine is ready (wait for `EngineReady`). Raises `ModelError`."""
+        ...
+
+    async def close(self) -> None:
+        """Stop and free everything. Idempotent. After it, `events` ends."""
+        ...
+
+    def send(self, command: Command) -> None:
+        """Queue a command. Raises `EngineBusy` or `EngineUnavailable` for `Generate`; `Cancel` never raises."""
+        ...
+
+    def events(self) -> AsyncIterator[Event]:
+        """The events, in order, for one consumer. Bounded: unread previews are dropped first, oldest first."""
+        ...
+
+    def estimate(self, quality: Quality) -> Estimate | None:
+        """From measured times and the work in flight; None before the first measurement."""
+        ...
+
+    def statistics(self) -> EngineStatistics: ...

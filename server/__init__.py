@@ -1,0 +1,1 @@
+"""The Sceneshift server: sessions, stages and the media path. Imports no torch."""

@@ -1,0 +1,1 @@
+"""The media path: pixels, encoding, packets to viewers."""

@@ -1,0 +1,432 @@
+"""The wire protocol of `WS /v1/realtime`, version 1, and nothing else: what may be said, and its decoding.
+
+Flat JSON. Client verbs are imperative, server verbs past tense; `type` is dotted lower case. Unknown fields from a
+client are refused with the field's name; clients ignore unknown events. The browser's twin is
+`client_web/messages.js`; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+PROTOCOL_VERSION = 1
+MAX_MESSAGE_BYTES = 256 * 1024
+MAX_PROMPT_CHARACTERS = 2000
+MAX_ID_CHARACTERS = 64
+
+QualityName = Literal["fast", "fine"]
+OnPreview = Literal["on_air", "controller", "off"]
+TakeMode = Literal["auto", "manual"]
+Transition = Literal["cut", "crossfade"]
+After = Literal["loop", "hold"]
+Seed = int | None
+
+
+class SessionOptions(Struct, frozen=True, kw_only=True):
+    """What a session is made with. `session.updated` and `session.created` repeat all of it."""
+
+    width: int = 832
+    height: int = 480
+    frame_rate: int = 24
+    quality: QualityName = "fast"
+    on_preview: OnPreview = "on_air"
+    take: TakeMode = "auto"
+    transition: Transition = "crossfade"
+    transition_s: float = 0.5
+    after: After = "loop"
+    seed: Seed = None
+    # Paint the frame's number as black and white bars into the picture, for measuring at the viewer's glass.
+    marker: bool = False
+
+
+# --- client to server ---------------------------------------------------------------------------------------------
+
+
+class ClientMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
+    event_id: str | None = None
+
+
+class SessionStart(ClientMessage, frozen=True, kw_only=True, tag="session.start"):
+    width: int = 832
+    height: int = 480
+    frame_rate: int = 24
+    quality: QualityName = "fast"
+    on_preview: OnPreview = "on_air"
+    take: TakeMode = "auto"
+    transition: Transition = "crossfade"
+    transition_s: float = 0.5
+    after: After = "loop"
+    seed: Seed = None
+    marker: bool = False
+
+
+class SessionUpdate(ClientMessage, frozen=True, kw_only=True, tag="session.update"):
+    """Changes what may change while the show is on; size and frame rate may not."""
+
+    quality: QualityName | UnsetType = UNSET
+    on_preview: OnPreview | UnsetType = UNSET
+    take: TakeMode | UnsetType = UNSET
+    transition: Transition | UnsetType = UNSET
+    transition_s: float | UnsetType = UNSET
+    after: After | UnsetType = UNSET
+    seed: Seed | UnsetType = UNSET
+
+
+class SessionResume(ClientMessage, frozen=True, kw_only=True, tag="session.resume"):
+    """Takes up a session whose connection was lost; the events after `last_seq` are sent again."""
+
+    session_id: str
+    resume_token: str
+    last_seq: int = -1
+
+
+class SessionClose(ClientMessage, frozen=True, kw_only=True, tag="session.close"):
+    pass
+
+
+class SessionPing(ClientMessage, frozen=True, kw_only=True, tag="session.ping"):
+    pass
+
+
+class PromptSet(ClientMessage, frozen=True, kw_only=True, tag="prompt.set"):
+    """A prompt for the stage. Options left out are the session's. `prompt_id` is the server's unless given."""
+
+    text: str
+    prompt_id: str | None = None
+    quality: QualityName | UnsetType = UNSET
+    seed: Seed | UnsetType = UNSET
+    transition: Transition | UnsetType = UNSET
+    transition_s: float | UnsetType = UNSET
+    after: After | UnsetType = UNSET
+
+
+class PromptCancel(ClientMessage, frozen=True, kw_only=True, tag="prompt.cancel"):
+    prompt_id: str
+
+
+class ProgramTake(ClientMessage, frozen=True, kw_only=True, tag="program.take"):
+    """Puts the clip that waits (``take: manual``) on air."""
+
+    transition: Transition | UnsetType = UNSET
+    transition_s: float | UnsetType = UNSET
+
+
+class ProgramBlank(ClientMessage, frozen=True, kw_only=True, tag="program.blank"):
+    """The panic button: black at once."""
+
+
+class ProgramResume(ClientMessage, frozen=True, kw_only=True, tag="program.resume"):
+    """Ends the blank; what ran below it is on air again."""
+
+
+class WebrtcOffer(ClientMessage, frozen=True, kw_only=True, tag="webrtc.offer"):
+    sdp: str
+
+
+class WebrtcCandidate(ClientMessage, frozen=True, kw_only=True, tag="webrtc.candidate"):
+    """A trickled ICE candidate; an empty one ends them."""
+
+    candidate: str
+    sdp_mid: str | None = None
+    sdp_mline_index: int | None = None
+
+
+AnyClientMessage = (
+    SessionStart
+    | SessionUpdate
+    | SessionResume
+    | SessionClose
+    | SessionPing
+    | PromptSet
+    | PromptCancel
+    | ProgramTake
+    | ProgramBlank
+    | ProgramResume
+    | WebrtcOffer
+    | WebrtcCandidate
+)
+
+# --- server to client ---------------------------------------------------------------------------------------------
+
+
+class ErrorDetail(Struct, frozen=True, kw_only=True):
+    """The one error object, on the WebSocket and in HTTP answers alike. `code` is from the list in docs/protocol.md."""
+
+    type: Literal["invalid_request", "session", "engine", "server"]
+    code: str
+    message: str
+    param: str | None = None
+    event_id: str | None = None
+    retryable: bool = False
+    retry_after_ms: int | None = None
+
+
+class FrameStamp(Struct, frozen=True, kw_only=True):
+    """Which frame first shows something: its number in the program and, for the receiver's own peer, its RTP timestamp."""
+
+    frame_index: int
+    rtp_timestamp: int | None  # 90 kHz, as in the packets to the peer of this connection; None without a peer
+    sent_at_ms: float  # since the prompt was received, at the server
+
+
+class PromptTimings(Struct, frozen=True, kw_only=True):
+    """Where a prompt's time went, in milliseconds; `total_ms` runs from its receipt to the sending of the frame."""
+
+    queued_ms: float
+    text_ms: float
+    denoised_ms: float
+    previewed_ms: float
+    decoded_ms: float
+    composed_ms: float
+    encoded_ms: float
+    total_ms: float
+
+
+class ServerMessage(Struct, frozen=True, kw_only=True, tag_field="type"):
+    """`seq` counts without gaps within the session; `ts` is Unix time in seconds. Both are set on sending."""
+
+    session_id: str | None = None
+    seq: int = -1
+    ts: float = 0.0
+
+
+class SessionCreated(ServerMessage, frozen=True, kw_only=True, tag="session.created"):
+    event_id: str | None = None
+    resume_token: str
+    options: SessionOptions
+    model: dict[str, Any] | None  # name, width, height, num_frames, frame_rate, num_steps; None while it loads
+    engine: str  # engine.api.EngineState
+    protocol: int = PROTOCOL_VERSION
+
+
+class SessionUpdated(ServerMessage, frozen=True, kw_only=True, tag="session.updated"):
+    event_id: str | None = None
+    options: SessionOptions
+
+
+class SessionWarning(ServerMessage, frozen=True, kw_only=True, tag="session.warning"):
+    """`engine_lost`, `engine_recovered`, `engine_ready`, `draining`, `viewer_lost`."""
+
+    code: str
+    message: str
+
+
+class SessionClosed(ServerMessage, frozen=True, kw_only=True, tag="session.closed"):
+    event_id: str | None = None
+    reason: str
+    usage: dict[str, float]
+
+
+class SessionPong(ServerMessage, frozen=True, kw_only=True, tag="session.pong"):
+    event_id: str | None = None
+
+
+class PromptAccepted(ServerMessage, frozen=True, kw_only=True, tag="prompt.accepted"):
+    event_id: str | None = None
+    prompt_id: str
+    seed: int
+    quality: QualityName
+    estimated_preview_ms: float | None
+    estimated_picture_ms: float | None
+
+
+class PromptStarted(ServerMessage, frozen=True, kw_only=True, tag="prompt.started"):
+    """Sent again, with a higher `attempt`, when the engine was lost and the prompt is generated anew."""
+
+    prompt_id: str
+    num_steps: int
+    attempt: int
+    understood: tuple[str, ...]
+    not_understood: tuple[str, ...]
+
+
+class PromptPreview(ServerMessage, frozen=True, kw_only=True, tag="prompt.preview"):
+    """After each denoising step. `picture` is a JPEG data URI; `frame` is set once, on the first that went on air."""
+
+    prompt_id: str
+    step_index: int
+    num_steps: int
+    picture: str | None = None
+    frame: FrameStamp | None = None
+
+
+class PromptApplied(ServerMessage, frozen=True, kw_only=True, tag="prompt.applied"):
+    prompt_id: str
+    frame: FrameStamp
+    timings: PromptTimings
+
+
+class PromptReady(ServerMessage, frozen=True, kw_only=True, tag="prompt.ready"):
+    """With ``take: manual``: the clip waits for `program.take`. Not an end."""
+
+    prompt_id: str
+
+
+class PromptSuperseded(ServerMessage, frozen=True, kw_only=True, tag="prompt.superseded"):
+    prompt_id: str
+    by_prompt_id: str
+
+
+class PromptCancelled(ServerMessage, frozen=True, kw_only=True, tag="prompt.cancelled"):
+    prompt_id: str
+    event_id: str | None = None
+    num_steps_done: int
+
+
+class PromptRejected(ServerMessage, frozen=True, kw_only=True, tag="prompt.rejected"):
+    prompt_id: str
+    error: ErrorDetail
+
+
+class PromptFailed(ServerMessage, frozen=True, kw_only=True, tag="prompt.failed"):
+    prompt_id: str
+    error: ErrorDetail
+
+
+class ProgramChanged(ServerMessage, frozen=True, kw_only=True, tag="program.changed"):
+    """What is on air: ``idle``, ``preview``, ``clip`` or ``blank``, and of which prompt."""
+
+    on_air: Literal["idle", "preview", "clip", "blank"]
+    prompt_id: str | None = None
+    event_id: str | None = None
+
+
+class WebrtcAnswer(ServerMessage, frozen=True, kw_only=True, tag="webrtc.answer"):
+    event_id: str | None = None
+    sdp: str
+
+
+class StatsUpdated(ServerMessage, frozen=True, kw_only=True, tag="stats.updated"):
+    """Once a second. Rates are over the last second, the play ratio and the gap over the whole session."""
+
+    frames_sent: int
+    frames_due: int
+    continuous_play_ratio: float
+    max_gap_ms: float
+    sent_frame_rate: float
+    bitrate: float
+    viewers: int
+    engine: str
+
+
+class Error(ServerMessage, frozen=True, kw_only=True, tag="error"):
+    error: ErrorDetail
+
+
+# --- decoding -----------------------------------------------------------------------------------------------------
+
+
+class MessageError(Exception):
+    """A client's message that cannot be taken; `detail` is what the client is told."""
+
+    def __init__(self, code: str, message: str, *, param: str | None = None, event_id: str | None = None) -> None:
+        super().__init__(message)
+        self.detail = ErrorDetail(
+            type="invalid_request", code=code, message=message, param=param, event_id=event_id
+        )
+
+
+_decoder: msgspec.json.Decoder[AnyClientMessage] = msgspec.json.Decoder(AnyClientMessage)
+_encoder = msgspec.json.Encoder()
+_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in AnyClientMessage.__args__)
+_AT_PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_NAMED_FIELD = re.compile(r"field `(?P<field>[^`]*)`")
+
+
+def decode(text: str | bytes) -> AnyClientMessage:
+    """The message in `text`. Raises `MessageError` whose detail names code and field; never anything else."""
+    if len(text) > MAX_MESSAGE_BYTES or (isinstance(text, str) and len(text.encode("utf-8", "replace")) > MAX_MESSAGE_BYTES):
+        raise MessageError("message_too_large", f"a message has at most {MAX_MESSAGE_BYTES} bytes")
+    try:
+        message = _decoder.decode(text)
+    except msgspec.ValidationError as error:
+        raise _explain(text, error) from None
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise MessageError("invalid_json", f"expected one JSON object: {error}") from None
+    _check_values(message)
+    return message
+
+
+def encode(message: ServerMessage) -> str:
+    return _encoder.encode(message).decode()
+
+
+def _explain(text: str | bytes, error: msgspec.ValidationError) -> MessageError:
+    """Which rule was broken, in our codes. The message was valid JSON, so it can be read once more, loosely."""
+    try:
+        loose = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        loose = None
+    if not isinstance(loose, dict):
+        return MessageError("invalid_json", "expected one JSON object")
+    event_id = loose.get("event_id")
+    event_id = event_id if isinstance(event_id, str) and len(event_id) <= MAX_ID_CHARACTERS else None
+    kind = loose.get("type")
+    reason = str(error)
+    if "type" not in loose:
+        return MessageError("missing_field", "the field `type` is missing", param="type", event_id=event_id)
+    if not isinstance(kind, str) or kind not in _TYPES:
+        known = ", ".join(sorted(_TYPES))
+        return MessageError("unknown_event", f"`type` must be one of: {known}", param="type", event_id=event_id)
+    path = _AT_PATH.search(reason)
+    named = _NAMED_FIELD.search(reason)
+    param = (named and named["field"]) or (path and path["path"]) or None
+    if "unknown field" in reason:
+        return MessageError("unknown_field", f"`{kind}` has no field `{param}`", param=param, event_id=event_id)
+    if "missing required field" in reason:
+        return MessageError("missing_field", f"`{kind}` needs the field `{param}`", param=param, event_id=event_id)
+    message = _AT_PATH.sub("", reason)
+    code = "invalid_value" if "enum value" in reason or "out of range" in reason else "wrong_type"
+    return MessageError(code, f"`{param}`: {message}", param=param, event_id=event_id)
+
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "width": (128, 1920),
+    "height": (128, 1080),
+    "frame_rate": (5, 60),
+    "transition_s": (0.0, 5.0),
+    "seed": (0, 2**63 - 1),
+    "last_seq": (-1, 2**53),
+}
+
+
+def _check_values(message: AnyClientMessage) -> None:
+    """What types cannot say: ranges, lengths, and text that can be encoded at all."""
+    event_id = message.event_id
+    for name in message.__struct_fields__:
+        value = getattr(message, name)
+        if value is None or value is UNSET or isinstance(value, bool):
+            continue
+        if isinstance(value, str):
+            _check_text(name, value, event_id if name != "event_id" else None)
+        elif name in _RANGES:
+            low, high = _RANGES[name]
+            if not math.isfinite(value) or not low <= value <= high:
+                raise MessageError(
+                    "invalid_value", f"`{name}` must lie in {low:g}..{high:g}, got {value}", param=name, event_id=event_id
+                )
+        if name in ("width", "height") and value % 2:
+            raise MessageError("invalid_value", f"`{name}` must be even, got {value}", param=name, event_id=event_id)
+
+
+def _check_text(name: str, value: str, event_id: str | None) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise MessageError(
+            "invalid_text", f"`{name}` holds a lone surrogate, which is not Unicode text", param=name, event_id=event_id
+        ) from None
+    if name == "text":
+        if not value.strip():
+            raise MessageError("prompt_empty", "`text` is empty", param=name, event_id=event_id)
+        if len(value) > MAX_PROMPT_CHARACTERS:
+            message = f"`text` has {len(value)} characters, at most {MAX_PROMPT_CHARACTERS} are taken"
+            raise MessageError("prompt_too_long", message, param=name, event_id=event_id)
+    elif name not in ("sdp", "candidate") and not 0 < len(value) <= MAX_ID_CHARACTERS:
+        message = f"`{name}` must have 1 to {MAX_ID_CHARACTERS} characters"
+        raise MessageError("invalid_value", message, param=name, event_id=event_id)
