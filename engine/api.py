@@ -10,7 +10,7 @@ The life of a generation::
                       └──────────── at any point ───────────▶ GenerationCancelled | GenerationFailed
 
 Each `Generate` gets exactly one end (finished, cancelled or failed). After `EngineLost` the generations in flight
-start again from the beginning, under the same id, with another `GenerationStarted`: frames that came before it are void.
+start again from the beginning, under the same id, with another `GenerationStarted`: frames before it are void.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class StepFinished:
 
 @dataclass(frozen=True, slots=True)
 class PreviewReady:
-    """What the model expects after step `step_index`: a few frames spread evenly over the clip, often smaller than it."""
+    """What the model expects after step `step_index`: a few frames over the clip, often smaller than it."""
 
     generation_id: str
     step_index: int

@@ -326,9 +326,7 @@ class MessageError(Exception):
 
     def __init__(self, code: str, message: str, *, param: str | None = None, event_id: str | None = None) -> None:
         super().__init__(message)
-        self.detail = ErrorDetail(
-            type="invalid_request", code=code, message=message, param=param, event_id=event_id
-        )
+        self.detail = ErrorDetail(type="invalid_request", code=code, message=message, param=param, event_id=event_id)
 
 
 _decoder: msgspec.json.Decoder[AnyClientMessage] = msgspec.json.Decoder(AnyClientMessage)
@@ -340,7 +338,9 @@ _NAMED_FIELD = re.compile(r"field `(?P<field>[^`]*)`")
 
 def decode(text: str | bytes) -> AnyClientMessage:
     """The message in `text`. Raises `MessageError` whose detail names code and field; never anything else."""
-    if len(text) > MAX_MESSAGE_BYTES or (isinstance(text, str) and len(text.encode("utf-8", "replace")) > MAX_MESSAGE_BYTES):
+    if len(text) > MAX_MESSAGE_BYTES or (
+        isinstance(text, str) and len(text.encode("utf-8", "replace")) > MAX_MESSAGE_BYTES
+    ):
         raise MessageError("message_too_large", f"a message has at most {MAX_MESSAGE_BYTES} bytes")
     try:
         message = _decoder.decode(text)
@@ -408,7 +408,10 @@ def _check_values(message: AnyClientMessage) -> None:
             low, high = _RANGES[name]
             if not math.isfinite(value) or not low <= value <= high:
                 raise MessageError(
-                    "invalid_value", f"`{name}` must lie in {low:g}..{high:g}, got {value}", param=name, event_id=event_id
+                    "invalid_value",
+                    f"`{name}` must lie in {low:g}..{high:g}, got {value}",
+                    param=name,
+                    event_id=event_id,
                 )
         if name in ("width", "height") and value % 2:
             raise MessageError("invalid_value", f"`{name}` must be even, got {value}", param=name, event_id=event_id)
