@@ -1,0 +1,391 @@
+"""What is on air at which frame of the program: idle scene, previews, clips, crossfades, loops, blank.
+
+Pure and clocked: no I/O, no tasks, no time but the program's frame index. Commands (`show_preview`, `take`, ...) take
+effect at the next `picture`. The session commands it, `server.media.program` asks it for pictures; both on the event
+loop. The pixels are the compositor's business: a picture only names at most two layers and their weights.
+
+A shot is one thing that is or was on air: the idle scene, one preview, one clip. The running shot is the idle scene or
+the last clip taken; it goes on in time below a preview and below the blank.
+
+    on air    show_preview   drop_preview   take   blank   resume
+    idle      preview        -              clip   blank   -
+    preview   preview        idle | clip    clip   blank   -
+    clip      preview        -              clip   blank   -
+    blank     (below)        (below)        (below) -      what ran below
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.api import Frames
+
+# Layer weights are integers of this sum, so that the compositor's arithmetic is exact.
+FULL_WEIGHT = 256
+# Between previews, and from a preview back to the running shot.
+PREVIEW_FADE_S = 0.2
+# The tail of a clip that does not close on itself dissolves into its head for so long.
+SEAM_S = 0.35
+# A preview's few frames dissolve from one to the next in so long, back and forth.
+PREVIEW_FRAME_S = 0.25
+# In-between frames of a preview are made while they fit; larger previews step without dissolving.
+MAX_PREVIEW_BYTES = 4 * 1024 * 1024
+# Interrupted crossfades freeze what they showed and fade from there; deeper nesting keeps the stronger layer only.
+MAX_STILL_DEPTH = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """How a clip replaces what is on air. A crossfade shorter than a frame is a cut."""
+
+    kind: Literal["cut", "crossfade"]
+    duration_s: float
+
+
+@dataclass(eq=False, slots=True)
+class Clip:
+    """A finished clip. Its frames play at `frame_rate`, whatever the program's is."""
+
+    prompt_id: str
+    frames: Frames
+    frame_rate: int
+    closes_on_itself: bool
+    after: Literal["loop", "hold"]
+
+
+class OnAir(StrEnum):
+    IDLE = "idle"
+    PREVIEW = "preview"
+    CLIP = "clip"
+    BLANK = "blank"
+
+
+@dataclass(frozen=True, slots=True)
+class FirstShown:
+    """This picture is the first that shows a preview, or the finished clip (`picture`) of a prompt."""
+
+    prompt_id: str
+    kind: Literal["preview", "picture"]
+    step_index: int | None
+
+
+class Scene(StrEnum):
+    """Sources that the compositor paints itself. The idle scene's frame number is the program's frame index."""
+
+    IDLE = "idle"
+    BLANK = "blank"
+
+
+@dataclass(eq=False, slots=True)
+class Footage:
+    """Frames as a source. Its identity is the compositor's cache key."""
+
+    frames: Frames
+
+
+@dataclass(eq=False, slots=True)
+class Still:
+    """A mixture frozen in mid-crossfade, as a source with one frame."""
+
+    layers: tuple[Layer, ...]
+
+    @property
+    def depth(self) -> int:
+        return 1 + max(layer.source.depth if isinstance(layer.source, Still) else 0 for layer in self.layers)
+
+
+Source = Scene | Footage | Still
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    source: Source
+    frame_number: int
+    weight: int  # of FULL_WEIGHT, above 0
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What one frame of the program shows: one or two layers whose weights sum to FULL_WEIGHT."""
+
+    layers: tuple[Layer, ...]
+    first_shown: tuple[FirstShown, ...] = ()
+    is_cut: bool = False  # nothing in common with the picture before: a good place for a keyframe
+
+
+class Stage:
+    """One session's stage. See the module's table for what each command does."""
+
+    def __init__(self, frame_rate: int) -> None:
+        if frame_rate < 1:
+            raise ValueError(f"expected a frame rate of at least 1, got {frame_rate}")
+        self._frame_rate = frame_rate
+        self._running: _Shot = _IdleShot()
+        self._preview: _PreviewShot | None = None
+        self._is_blank = False
+        self._current: _Shot = self._running  # of the last picture; the others become current in `picture`
+        self._next_fade_frames = 0
+        self._fade: _Fade | None = None
+        self._frame_index = -1
+        self._layers: tuple[Layer, ...] = ()
+        self._was_blank = False
+
+    # --- commands -------------------------------------------------------------------------------------------------
+
+    def show_preview(self, prompt_id: str, frames: Frames, step_index: int) -> None:
+        """Put a preview on air, by a short crossfade. Ignored when that prompt's clip is on air already."""
+        if isinstance(self._running, _ClipShot) and self._running.prompt_id == prompt_id:
+            return
+        before = self._preview
+        self._preview = _PreviewShot(prompt_id, step_index, frames, self._frame_rate)
+        if before is not None and before.prompt_id == prompt_id:
+            self._preview.started_at = before.started_at  # the next preview goes on where the last one was
+        self._next_fade_frames = self._num_frames(PREVIEW_FADE_S)
+
+    def drop_preview(self, prompt_id: str) -> None:
+        """Go back to the running shot if a preview of this prompt is on air."""
+        if self._preview is not None and self._preview.prompt_id == prompt_id:
+            self._preview = None
+            self._next_fade_frames = self._num_frames(PREVIEW_FADE_S)
+
+    def take(self, clip: Clip, transition: Transition) -> None:
+        """Make the clip the running shot; it starts at its first frame in the next picture."""
+        if len(clip.frames) < 1 or clip.frame_rate < 1:
+            raise ValueError(f"expected frames and a frame rate, got {len(clip.frames)} frames at {clip.frame_rate}")
+        self._running = _ClipShot(clip, self._frame_rate)
+        self._preview = None
+        self._next_fade_frames = self._num_frames(transition.duration_s) if transition.kind == "crossfade" else 0
+
+    def blank(self) -> None:
+        """Black at once; what is on air goes on below it."""
+        self._is_blank = True
+
+    def resume(self) -> None:
+        """Show at once what runs below the blank."""
+        self._is_blank = False
+
+    # --- what is on air -------------------------------------------------------------------------------------------
+
+    @property
+    def on_air(self) -> tuple[OnAir, str | None]:
+        """What the next picture shows, and of which prompt."""
+        if self._is_blank:
+            return OnAir.BLANK, None
+        return self._target.on_air, self._target.prompt_id
+
+    def picture(self, frame_index: int) -> Picture:
+        """What is due at a frame of the program. Indices only grow; gaps are frames that were never shown."""
+        if frame_index <= self._frame_index:
+            raise ValueError(f"expected a frame index above {self._frame_index}, got {frame_index}")
+        is_cut = self._begin_target(frame_index)
+        self._frame_index = frame_index
+        if self._fade is not None and self._fade.weight_at(frame_index) >= FULL_WEIGHT:
+            self._fade = None
+        self._layers = self._layers_at(frame_index)
+        was_blank, self._was_blank = self._was_blank, self._is_blank
+        if self._is_blank:
+            return Picture((Layer(Scene.BLANK, 0, FULL_WEIGHT),), is_cut=not was_blank)
+        return Picture(self._layers, self._announced(), is_cut=is_cut or was_blank)
+
+    # --- how it gets there ----------------------------------------------------------------------------------------
+
+    @property
+    def _target(self) -> _Shot:
+        return self._preview or self._running
+
+    def _num_frames(self, duration_s: float) -> int:
+        return max(0, round(duration_s * self._frame_rate))
+
+    def _begin_target(self, frame_index: int) -> bool:
+        """Start what was commanded since the last picture. True if the picture changes at once."""
+        target = self._target
+        if target is self._current:
+            return False
+        if target.started_at is None:
+            target.started_at = frame_index
+        outgoing = self._outgoing()
+        self._current = target
+        # Nobody sees a fade below the blank: what is resumed is the shot itself.
+        is_cut = self._next_fade_frames == 0 or self._is_blank or not self._layers
+        self._fade = None if is_cut else _Fade(outgoing, frame_index, self._next_fade_frames)
+        return is_cut
+
+    def _outgoing(self) -> _Shot | Still:
+        """What a crossfade that begins now leaves: the current shot, or the mixture that an unfinished one showed.
+
+        Mixing three things would break the two-layer rule, and starting from one of the two would jump. Frozen, the
+        mixture fades out from exactly the picture that was last on air.
+        """
+        if self._fade is None:
+            return self._current
+        still = Still(self._layers)
+        if still.depth <= MAX_STILL_DEPTH:
+            return still
+        strongest = max(self._layers, key=lambda layer: layer.weight)
+        if isinstance(strongest.source, Still):
+            return strongest.source
+        return Still((Layer(strongest.source, strongest.frame_number, FULL_WEIGHT),))
+
+    def _layers_at(self, frame_index: int) -> tuple[Layer, ...]:
+        source, frame_number = self._current.at(frame_index)
+        if self._fade is None:
+            return (Layer(source, frame_number, FULL_WEIGHT),)
+        weight = self._fade.weight_at(frame_index)
+        out_source, out_number = self._fade.outgoing_at(frame_index)
+        return (Layer(out_source, out_number, FULL_WEIGHT - weight), Layer(source, frame_number, weight))
+
+    def _announced(self) -> tuple[FirstShown, ...]:
+        outgoing = self._fade.outgoing if self._fade is not None else None
+        visible = [shot for shot in (outgoing, self._current) if isinstance(shot, _Shot)]
+        events = [shot.announcement() for shot in visible]
+        return tuple(event for event in events if event is not None)
+
+
+# --- shots --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False, slots=True)
+class _Shot:
+    """Something on air, with its place in time: `started_at` is the program's frame index of its first picture."""
+
+    on_air: OnAir
+    prompt_id: str | None
+    started_at: int | None = field(default=None, init=False)
+    _is_announced: bool = field(default=False, init=False)
+
+    def at(self, frame_index: int) -> tuple[Source, int]:
+        """Source and frame number due at a frame of the program."""
+        raise NotImplementedError
+
+    def announcement(self) -> FirstShown | None:
+        """Once: that this shot is visible now."""
+        if self.prompt_id is None or self._is_announced:
+            return None
+        self._is_announced = True
+        return self._first_shown(self.prompt_id)
+
+    def _first_shown(self, prompt_id: str) -> FirstShown:
+        raise NotImplementedError
+
+    def _age(self, frame_index: int) -> int:
+        assert self.started_at is not None
+        return frame_index - self.started_at
+
+
+class _IdleShot(_Shot):
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(OnAir.IDLE, None)
+
+    def at(self, frame_index: int) -> tuple[Source, int]:
+        return Scene.IDLE, frame_index
+
+
+class _PreviewShot(_Shot):
+    __slots__ = ("_footage", "_frames_per_step", "_step_index")
+
+    def __init__(self, prompt_id: str, step_index: int, frames: Frames, frame_rate: int) -> None:
+        super().__init__(OnAir.PREVIEW, prompt_id)
+        self._step_index = step_index
+        per_step = max(1, round(PREVIEW_FRAME_S * frame_rate))
+        fits = frames.planes.nbytes * per_step <= MAX_PREVIEW_BYTES
+        self._footage = Footage(_dissolved(frames, per_step) if fits else frames)
+        self._frames_per_step = 1 if fits else per_step
+
+    def at(self, frame_index: int) -> tuple[Source, int]:
+        last = len(self._footage.frames) - 1
+        if last < 1:
+            return self._footage, 0
+        position = self._age(frame_index) // self._frames_per_step % (2 * last)
+        return self._footage, position if position <= last else 2 * last - position
+
+    def _first_shown(self, prompt_id: str) -> FirstShown:
+        return FirstShown(prompt_id, "preview", self._step_index)
+
+
+class _ClipShot(_Shot):
+    __slots__ = ("_after", "_clip_frame_rate", "_footage", "_frame_rate", "_num_once", "_seam")
+
+    def __init__(self, clip: Clip, frame_rate: int) -> None:
+        super().__init__(OnAir.CLIP, clip.prompt_id)
+        self._after = clip.after
+        self._clip_frame_rate = clip.frame_rate
+        self._frame_rate = frame_rate
+        self._footage = Footage(clip.frames)
+        num_frames = len(clip.frames)
+        loops_openly = clip.after == "loop" and not clip.closes_on_itself
+        # At most a third of the clip, so that most of a round is the clip itself.
+        num_seam = min(round(SEAM_S * clip.frame_rate), num_frames // 3) if loops_openly else 0
+        self._seam = Footage(_seam(clip.frames, num_seam)) if num_seam else None
+        self._num_once = num_frames - num_seam
+        if clip.after == "loop" and clip.closes_on_itself and num_frames > 1:
+            self._num_once = num_frames - 1  # the last frame equals the first
+
+    def at(self, frame_index: int) -> tuple[Source, int]:
+        position = self._age(frame_index) * self._clip_frame_rate // self._frame_rate
+        if self._after == "hold":
+            return self._footage, min(position, len(self._footage.frames) - 1)
+        if self._seam is None:
+            return self._footage, position % self._num_once
+        return self._at_open_loop(position, self._seam)
+
+    def _at_open_loop(self, position: int, seam: Footage) -> tuple[Source, int]:
+        # First round 0 .. once-1, seam; every later one starts behind the frames that the seam has shown already.
+        num_seam = len(seam.frames)
+        if position >= self._num_once + num_seam:
+            position = num_seam + (position - num_seam) % self._num_once
+        if position >= self._num_once:
+            return seam, position - self._num_once
+        return self._footage, position
+
+    def _first_shown(self, prompt_id: str) -> FirstShown:
+        return FirstShown(prompt_id, "picture", None)
+
+
+@dataclass(eq=False, slots=True)
+class _Fade:
+    outgoing: _Shot | Still
+    started_at: int
+    num_frames: int
+
+    def weight_at(self, frame_index: int) -> int:
+        """Weight of the incoming shot: above 0 in the first frame, full after `num_frames`."""
+        weight = FULL_WEIGHT * (frame_index - self.started_at + 1) // (self.num_frames + 1)
+        return min(FULL_WEIGHT, max(1, weight))
+
+    def outgoing_at(self, frame_index: int) -> tuple[Source, int]:
+        return (self.outgoing, 0) if isinstance(self.outgoing, Still) else self.outgoing.at(frame_index)
+
+
+# --- frames made here (small ones: a clip in the model's size, a preview) -----------------------------------------
+
+
+def _seam(frames: Frames, num_frames: int) -> Frames:
+    """The last `num_frames` frames dissolving into the first."""
+    tail, head = frames.planes[-num_frames:], frames.planes[:num_frames]
+    mixed = [_mix(a, b, (i + 1) / (num_frames + 1)) for i, (a, b) in enumerate(zip(tail, head, strict=True))]
+    return Frames(np.stack(mixed))
+
+
+def _dissolved(frames: Frames, num_steps: int) -> Frames:
+    """The same frames with `num_steps - 1` mixtures between each two."""
+    planes = frames.planes
+    mixed = [
+        _mix(before, after, step / num_steps)
+        for before, after in itertools.pairwise(planes)
+        for step in range(num_steps)
+    ]
+    return Frames(np.stack([*mixed, planes[-1]]))
+
+
+def _mix(a: NDArray[np.uint8], b: NDArray[np.uint8], share_of_b: float) -> NDArray[np.uint8]:
+    weight = round(share_of_b * FULL_WEIGHT)
+    mixed = a.astype(np.uint16) * (FULL_WEIGHT - weight) + b.astype(np.uint16) * weight
+    return ((mixed + FULL_WEIGHT // 2) // FULL_WEIGHT).astype(np.uint8)

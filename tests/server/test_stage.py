@@ -1,0 +1,439 @@
+"""The stage: what is on air after every command, how it gets there, and that nothing is ever out of range."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from engine.api import Frames
+from server.stage import (
+    FULL_WEIGHT,
+    Clip,
+    FirstShown,
+    Footage,
+    Layer,
+    OnAir,
+    Picture,
+    Scene,
+    Stage,
+    Still,
+    Transition,
+)
+
+FRAME_RATE = 24
+CUT = Transition("cut", 0.0)
+FADE = Transition("crossfade", 0.5)  # 12 frames
+
+
+def frames(num_frames: int, value: int = 100, *, height: int = 8, width: int = 14) -> Frames:
+    planes = np.full((num_frames, height * 3 // 2, width), value, np.uint8)
+    planes += np.arange(num_frames, dtype=np.uint8)[:, None, None]  # so that frame i is known by its value
+    return Frames(planes)
+
+
+def clip(prompt_id: str = "p1", num_frames: int = 25, **options: object) -> Clip:
+    settings: dict[str, object] = {"frame_rate": 24, "closes_on_itself": True, "after": "loop", **options}
+    return Clip(prompt_id, frames(num_frames), **settings)  # type: ignore[arg-type]
+
+
+class Player:
+    """Asks the stage for one frame after the other."""
+
+    def __init__(self) -> None:
+        self.stage = Stage(FRAME_RATE)
+        self.index = -1
+
+    def next(self, num_frames: int = 1) -> Picture:
+        for _ in range(num_frames):
+            self.index += 1
+            picture = self.stage.picture(self.index)
+        return picture
+
+    def shown_values(self, num_frames: int) -> list[int]:
+        """The first pixel of each of the next pictures, which must have one layer."""
+        return [pixel(only(self.next())) for _ in range(num_frames)]
+
+
+def only(picture: Picture) -> Layer:
+    assert len(picture.layers) == 1
+    assert picture.layers[0].weight == FULL_WEIGHT
+    return picture.layers[0]
+
+
+def pixel(layer: Layer) -> int:
+    assert isinstance(layer.source, Footage)
+    return int(layer.source.frames.planes[layer.frame_number, 0, 0])
+
+
+def weight_of_new(picture: Picture) -> int:
+    return picture.layers[-1].weight if len(picture.layers) == 2 else FULL_WEIGHT
+
+
+# --- the table ----------------------------------------------------------------------------------------------------
+
+STATES = {
+    "idle": lambda stage: None,
+    "preview over idle": lambda stage: stage.show_preview("old", frames(2), 0),
+    "clip": lambda stage: stage.take(clip("old"), CUT),
+    "preview over clip": lambda stage: (stage.take(clip("below"), CUT), stage.show_preview("old", frames(2), 0)),
+    "blank over clip": lambda stage: (stage.take(clip("old"), CUT), stage.blank()),
+    "blank over idle": lambda stage: stage.blank(),
+}
+COMMANDS = {
+    "show_preview": lambda stage: stage.show_preview("new", frames(2), 0),
+    "drop_preview": lambda stage: stage.drop_preview("old"),
+    "drop another's preview": lambda stage: stage.drop_preview("another"),
+    "take": lambda stage: stage.take(clip("new"), FADE),
+    "blank": lambda stage: stage.blank(),
+    "resume": lambda stage: stage.resume(),
+}
+IDLE, BLANK = (OnAir.IDLE, None), (OnAir.BLANK, None)
+NEW_PREVIEW, NEW_CLIP = (OnAir.PREVIEW, "new"), (OnAir.CLIP, "new")
+OLD_PREVIEW, OLD_CLIP, CLIP_BELOW = (OnAir.PREVIEW, "old"), (OnAir.CLIP, "old"), (OnAir.CLIP, "below")
+TABLE = {
+    #                     show_preview  drop_preview  drop another's  take      blank  resume
+    "idle":              (NEW_PREVIEW, IDLE,         IDLE,           NEW_CLIP, BLANK, IDLE),
+    "preview over idle": (NEW_PREVIEW, IDLE,         OLD_PREVIEW,    NEW_CLIP, BLANK, OLD_PREVIEW),
+    "clip":              (NEW_PREVIEW, OLD_CLIP,     OLD_CLIP,       NEW_CLIP, BLANK, OLD_CLIP),
+    "preview over clip": (NEW_PREVIEW, CLIP_BELOW,   OLD_PREVIEW,    NEW_CLIP, BLANK, OLD_PREVIEW),
+    "blank over clip":   (BLANK,       BLANK,        BLANK,          BLANK,    BLANK, OLD_CLIP),
+    "blank over idle":   (BLANK,       BLANK,        BLANK,          BLANK,    BLANK, IDLE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_is_on_air_after_each_command_in_each_state(state: str, command: str) -> None:
+    player = Player()
+    STATES[state](player.stage)
+    player.next(20)
+    COMMANDS[command](player.stage)
+    assert player.stage.on_air == TABLE[state][list(COMMANDS).index(command)]
+    player.next(20)
+    assert player.stage.on_air == TABLE[state][list(COMMANDS).index(command)]
+
+
+# --- clips --------------------------------------------------------------------------------------------------------
+
+
+def test_the_idle_scene_is_on_air_before_the_first_prompt() -> None:
+    assert only(Player().next()) == Layer(Scene.IDLE, 0, FULL_WEIGHT)
+
+
+def test_a_cut_shows_the_clip_whole_from_its_first_frame() -> None:
+    player = Player()
+    player.next(7)
+    player.stage.take(clip(), CUT)
+    picture = player.next()
+    assert pixel(only(picture)) == 100
+    assert picture.is_cut
+
+
+def test_a_closed_loop_leaves_out_the_frame_that_repeats_the_first() -> None:
+    player = Player()
+    player.stage.take(clip(num_frames=4), CUT)
+    assert player.shown_values(8) == [100, 101, 102, 100, 101, 102, 100, 101]
+
+
+def test_a_clip_plays_at_its_own_frame_rate() -> None:
+    player = Player()
+    player.stage.take(clip(num_frames=4, frame_rate=12), CUT)
+    assert player.shown_values(8) == [100, 100, 101, 101, 102, 102, 100, 100]
+
+
+def test_a_faster_clip_skips_frames() -> None:
+    player = Player()
+    player.stage.take(clip(num_frames=9, frame_rate=48), CUT)
+    assert player.shown_values(5) == [100, 102, 104, 106, 100]
+
+
+def test_an_open_loop_dissolves_its_tail_into_its_head() -> None:
+    player = Player()
+    player.stage.take(clip(num_frames=24, closes_on_itself=False), CUT)
+    values = player.shown_values(60)
+    assert values[:16] == list(range(100, 116))
+    seam = values[16:24]  # from frame 15 to the frame after the head that it dissolves into, in even steps
+    assert max(abs(a - b) for a, b in itertools.pairwise(values)) <= 3
+    assert seam == sorted(seam, reverse=True)
+    assert values[24:32] == list(range(108, 116))
+    assert values[32:40] == seam
+    assert values[24:40] == values[40:56]
+
+
+def test_hold_keeps_the_last_frame() -> None:
+    player = Player()
+    player.stage.take(clip(num_frames=3, after="hold"), CUT)
+    assert player.shown_values(6) == [100, 101, 102, 102, 102, 102]
+
+
+@pytest.mark.parametrize("after", ["loop", "hold"])
+@pytest.mark.parametrize("closes", [True, False])
+@pytest.mark.parametrize("num_frames", [1, 2, 3])
+def test_a_clip_of_very_few_frames_plays(num_frames: int, closes: bool, after: str) -> None:
+    player = Player()
+    player.stage.take(clip(num_frames=num_frames, closes_on_itself=closes, after=after), CUT)
+    assert set(player.shown_values(10)) <= set(range(100, 100 + num_frames))
+
+
+def test_a_clip_without_frames_is_refused_and_nothing_changes() -> None:
+    stage = Stage(FRAME_RATE)
+    with pytest.raises(ValueError, match="expected frames"):
+        stage.take(clip(num_frames=0), CUT)
+    assert stage.on_air == IDLE
+
+
+def test_a_gap_in_the_program_is_a_gap_in_the_clip() -> None:
+    stage = Stage(FRAME_RATE)
+    stage.take(clip(num_frames=25), CUT)
+    stage.picture(3)
+    assert pixel(only(stage.picture(9))) == 106
+
+
+def test_the_program_never_goes_back() -> None:
+    stage = Stage(FRAME_RATE)
+    stage.picture(5)
+    with pytest.raises(ValueError, match="above 5"):
+        stage.picture(5)
+
+
+# --- crossfades ---------------------------------------------------------------------------------------------------
+
+
+def test_a_crossfade_rises_evenly_from_the_first_frame_to_full() -> None:
+    player = Player()
+    player.next()
+    player.stage.take(clip(), FADE)
+    weights = [weight_of_new(player.next()) for _ in range(13)]
+    steps = [b - a for a, b in zip([0, *weights], weights, strict=False)]
+    assert weights[0] > 0
+    assert weights[-1] == FULL_WEIGHT
+    assert max(steps) - min(steps) <= 1
+
+
+def test_both_sides_of_a_crossfade_keep_moving() -> None:
+    player = Player()
+    player.stage.take(clip("a"), CUT)
+    player.next(5)
+    player.stage.take(clip("b"), FADE)
+    numbers = [tuple(layer.frame_number for layer in player.next().layers) for _ in range(3)]
+    assert numbers == [(5, 0), (6, 1), (7, 2)]
+
+
+def test_a_crossfade_longer_than_the_weights_are_fine_shows_the_clip_from_its_first_frame() -> None:
+    player = Player()
+    player.next()
+    player.stage.take(clip(), Transition("crossfade", 60.0))
+    assert weight_of_new(player.next()) == 1
+
+
+def rendered(picture: Picture) -> float:
+    """What the compositor would make of a picture's first pixel; the idle scene counts as 0."""
+    return sum(layer.weight * _value(layer) for layer in picture.layers) / FULL_WEIGHT
+
+
+def _value(layer: Layer) -> float:
+    if isinstance(layer.source, Still):
+        return sum(inner.weight * _value(inner) for inner in layer.source.layers) / FULL_WEIGHT
+    return 0.0 if isinstance(layer.source, Scene) else pixel(layer)
+
+
+def test_a_take_during_a_crossfade_does_not_jump() -> None:
+    player = Player()
+    player.next()
+    player.stage.take(clip("a"), FADE)
+    before = rendered(player.next(7))
+    player.stage.take(clip("b"), FADE)
+    values = [rendered(player.next()) for _ in range(13)]
+    jumps = [abs(b - a) for a, b in zip([before, *values], values, strict=False)]
+    assert max(jumps) < 10  # of about 110; the dominant layer alone would jump by about 50
+    assert player.stage.on_air == (OnAir.CLIP, "b")
+
+
+def test_interrupting_crossfades_for_ever_does_not_nest_for_ever() -> None:
+    player = Player()
+    for number in range(30):
+        player.stage.take(clip(f"p{number}"), FADE)
+        picture = player.next(2)
+        depths = [layer.source.depth for layer in picture.layers if isinstance(layer.source, Still)]
+        assert all(depth <= 3 for depth in depths)
+
+
+def test_of_two_commands_between_frames_the_last_counts() -> None:
+    player = Player()
+    player.next()
+    player.stage.take(clip("a"), FADE)
+    player.stage.take(clip("b"), CUT)
+    picture = player.next()
+    assert only(picture).frame_number == 0
+    assert picture.first_shown == (FirstShown("b", "picture", None),)
+
+
+# --- previews -----------------------------------------------------------------------------------------------------
+
+
+def test_a_preview_fades_in_and_moves_smoothly_back_and_forth() -> None:
+    player = Player()
+    player.next()
+    player.stage.show_preview("p1", frames(3), 0)
+    player.next(10)
+    values = player.shown_values(40)
+    assert max(values) == 102
+    assert min(values) == 100
+    assert max(abs(a - b) for a, b in itertools.pairwise(values)) <= 1
+
+
+def test_the_next_preview_of_a_prompt_goes_on_where_the_last_one_was() -> None:
+    player = Player()
+    player.stage.show_preview("p1", frames(5), 0)
+    before = player.next(9).layers[-1].frame_number
+    player.stage.show_preview("p1", frames(5), 1)
+    assert player.next().layers[-1].frame_number == before + 1
+
+
+def test_a_dropped_preview_gives_way_to_the_clip_that_ran_on_below_it() -> None:
+    player = Player()
+    player.stage.take(clip("a", num_frames=100), CUT)
+    player.next(10)
+    player.stage.show_preview("b", frames(2), 0)
+    player.next(10)
+    player.stage.drop_preview("b")
+    picture = player.next(10)
+    assert only(picture).frame_number == 29
+
+
+def test_a_late_preview_of_the_clip_on_air_is_ignored() -> None:
+    player = Player()
+    player.stage.take(clip("a"), CUT)
+    player.stage.show_preview("a", frames(2), 3)
+    assert player.stage.on_air == (OnAir.CLIP, "a")
+
+
+def test_a_large_preview_steps_without_making_frames_in_between() -> None:
+    player = Player()
+    large = frames(4, height=480, width=832)
+    player.stage.show_preview("p1", large, 0)
+    layer = only(player.next(10))
+    assert isinstance(layer.source, Footage)
+    assert layer.source.frames is large
+    assert layer.frame_number == 1
+
+
+# --- first shown --------------------------------------------------------------------------------------------------
+
+
+def test_a_receipt_is_due_in_the_first_frame_of_each_preview_and_of_the_clip() -> None:
+    player = Player()
+    player.next()
+    player.stage.show_preview("p1", frames(2), 0)
+    assert player.next().first_shown == (FirstShown("p1", "preview", 0),)
+    assert player.next().first_shown == ()
+    player.stage.show_preview("p1", frames(2), 1)
+    assert player.next().first_shown == (FirstShown("p1", "preview", 1),)
+    player.stage.take(clip("p1"), FADE)
+    assert player.next().first_shown == (FirstShown("p1", "picture", None),)
+    assert player.next(30).first_shown == ()
+
+
+def test_nothing_counts_as_shown_below_the_blank_until_it_is_seen() -> None:
+    player = Player()
+    player.stage.blank()
+    player.next()
+    player.stage.show_preview("p1", frames(2), 0)
+    assert player.next().first_shown == ()
+    player.stage.take(clip("p1"), FADE)
+    assert player.next(5).first_shown == ()
+    player.stage.resume()
+    picture = player.next()
+    assert picture.first_shown == (FirstShown("p1", "picture", None),)
+    assert only(picture).frame_number == 5
+    assert picture.is_cut
+
+
+def test_a_take_in_the_moment_of_resuming_shows_both_sides_of_its_crossfade() -> None:
+    player = Player()
+    player.stage.blank()
+    player.stage.take(clip("a"), CUT)
+    player.next(3)
+    player.stage.resume()
+    player.stage.take(clip("b"), FADE)
+    assert player.next().first_shown == (FirstShown("a", "picture", None), FirstShown("b", "picture", None))
+
+
+def test_blank_is_black_at_once_even_in_mid_crossfade() -> None:
+    player = Player()
+    player.next()
+    player.stage.take(clip(), FADE)
+    player.next(3)
+    player.stage.blank()
+    picture = player.next()
+    assert only(picture).source is Scene.BLANK
+    assert picture.is_cut
+
+
+# --- anything -----------------------------------------------------------------------------------------------------
+
+
+def check(picture: Picture) -> None:
+    assert 1 <= len(picture.layers) <= 2
+    assert sum(layer.weight for layer in picture.layers) == FULL_WEIGHT
+    for layer in picture.layers:
+        check_layer(layer)
+
+
+def check_layer(layer: Layer) -> None:
+    assert 0 < layer.weight <= FULL_WEIGHT
+    if isinstance(layer.source, Footage):
+        assert 0 <= layer.frame_number < len(layer.source.frames)
+    elif isinstance(layer.source, Still):
+        assert layer.frame_number == 0
+        assert sum(inner.weight for inner in layer.source.layers) == FULL_WEIGHT
+        for inner in layer.source.layers:
+            check_layer(inner)
+
+
+def random_command(rng: random.Random, stage: Stage, serial: int) -> None:
+    prompt_id = f"p{serial - rng.randrange(3)}"
+    match rng.randrange(8):
+        case 0 | 1 | 2:
+            stage.show_preview(prompt_id, frames(rng.randint(1, 6)), step_index=serial)
+        case 3:
+            stage.drop_preview(prompt_id)
+        case 4 | 5:
+            options = {
+                "num_frames": rng.randint(1, 40),
+                "frame_rate": rng.choice([1, 8, 12, 24, 30, 60]),
+                "closes_on_itself": rng.random() < 0.5,
+                "after": rng.choice(["loop", "hold"]),
+            }
+            transition = rng.choice([CUT, FADE, Transition("crossfade", 0.0), Transition("crossfade", 3.0)])
+            stage.take(clip(f"clip{serial}", **options), transition)  # type: ignore[arg-type]
+        case 6:
+            stage.blank()
+        case 7:
+            stage.resume()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_is_commanded_each_picture_is_whole_and_each_receipt_comes_once(seed: int) -> None:
+    rng = random.Random(seed)
+    stage = Stage(rng.choice([5, 24, 30, 60]))
+    shown: Counter[FirstShown] = Counter()
+    frame_index = -1
+    for serial in range(400):
+        for _ in range(rng.choice([0, 0, 1, 1, 2])):
+            random_command(rng, stage, serial)
+        frame_index += rng.choice([1, 1, 1, 1, 2, 30])
+        picture = stage.picture(frame_index)
+        check(picture)
+        shown.update(first for first in picture.first_shown if first.kind == "picture")
+        state, prompt_id = stage.on_air
+        if state is OnAir.CLIP:
+            assert shown[FirstShown(prompt_id or "", "picture", None)] == 1
+        if state is OnAir.BLANK:
+            assert picture.first_shown == ()
+    assert shown
+    assert set(shown.values()) == {1}
