@@ -1,0 +1,85 @@
+"""Engine settings and model profiles: the same engine, other numbers. Frozen, read once, no model code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.api import ModelError, Quality
+
+EMBEDDED_FOLDER = Path(__file__).parent / "embedded" / "weights"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelProfile:
+    """What a checkpoint needs and makes.
+
+    `folder` is a diffusers-style folder. Sizes are in pixels; `num_frames` is 4n + 1. `num_steps` says what the two
+    qualities mean for this model. `guidance_scale` 1 means off: one model call a step instead of two.
+    """
+
+    name: str
+    folder: Path
+    width: int
+    height: int
+    num_frames: int
+    frame_rate: int
+    num_steps: Mapping[Quality, int]
+    guidance_scale: float
+    # Rows (a generation's conditional and unconditional half are one row each) that go through the transformer at
+    # once. 1 gives the very numbers of diffusers' pipeline; more is faster where a row does not fill the device.
+    rows_per_forward: int
+    closes_on_itself: bool
+
+    @property
+    def num_latent_frames(self) -> int:
+        return (self.num_frames - 1) // 4 + 1
+
+
+PROFILES: Mapping[str, ModelProfile] = {
+    "embedded": ModelProfile(
+        name="embedded",
+        folder=EMBEDDED_FOLDER,
+        width=224,
+        height=128,
+        num_frames=25,
+        frame_rate=12,
+        num_steps={Quality.FAST: 6, Quality.FINE: 16},
+        guidance_scale=2.5,
+        rows_per_forward=2,
+        closes_on_itself=True,
+    ),
+}
+
+
+def profile(name: str) -> ModelProfile:
+    """The profile called `name`. Raises `ModelError` that lists what there is."""
+    try:
+        return PROFILES[name]
+    except KeyError:
+        raise ModelError(f"unknown model {name!r}; known: {', '.join(sorted(PROFILES))}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """How the engine process is run and watched. Times in seconds."""
+
+    model: str = "embedded"
+    num_threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    # The program's clock must win against the model on a busy machine: measured on two cores, a neighbour of equal
+    # niceness takes the clock's p50 lateness from 0.9 to 5.8 ms.
+    niceness: int = 10
+    # No word from inside the step loop for this long: hung. A step takes some 50 ms, an idle beat comes every 0.5 s.
+    heartbeat_timeout_s: float = 3.0
+    startup_timeout_s: float = 120.0
+    max_start_attempts: int = 4
+    # How often one generation may be running when the engine is lost before it is blamed and fails.
+    max_attempts: int = 3
+    max_in_flight: int = 64
+    # Keep a second process ready with everything imported: imports are 4-10 s of a recovery, loading is under one.
+    keep_spare: bool = True
+    frames_bytes: int = 64 * 2**20
+    worker_command: tuple[str, ...] = (sys.executable, "-m", "engine.worker")

@@ -1,0 +1,422 @@
+"""Spawns, watches and talks to the engine process; the server's side of `engine.wire`. Runs on one asyncio loop.
+
+`EngineProcess` is the `engine.api.Engine` that the product uses. One task lives through the engine's lives: it takes a
+process (the spare one if there is one), has it load and warm up, hands it what is in flight, and relays its messages
+until it exits, raises or falls silent; then the process is killed and the next one gets the same work.
+
+Silence is the only sign of a hang, and the beat comes from inside the step loop, not from a thread beside it. Every
+generation has one end however the process ends: what was cancelled is reported cancelled, what was running during
+`max_attempts` losses fails, the rest is made again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import socket
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from engine import wire
+from engine.api import (
+    Cancel,
+    Command,
+    EngineBusy,
+    EngineLost,
+    EngineReady,
+    EngineState,
+    EngineStatistics,
+    EngineStopped,
+    EngineUnavailable,
+    Estimate,
+    Event,
+    FramesReady,
+    Generate,
+    GenerationCancelled,
+    GenerationFailed,
+    GenerationFinished,
+    GenerationStarted,
+    ModelDescription,
+    PreviewReady,
+    Quality,
+    StepFinished,
+)
+from engine.config import EngineSettings, profile
+from engine.cost import Cost
+
+logger = logging.getLogger(__name__)
+
+# The library's threads must sleep while they wait, or two processes on two cores cost ten times, not twice; glibc must
+# keep large buffers instead of returning each to the kernel (1.8 times on the decoder).
+_ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**31),
+    "HF_HUB_OFFLINE": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+class _Lost(Exception):
+    """The process can no longer be used; `reason` as in `EngineLost`."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(eq=False, slots=True)
+class _InFlight:
+    """A generation between `Generate` and its end, as the supervisor sees it."""
+
+    command: Generate
+    started_at: float | None = None  # in this process; None while it waits there
+    has_preview: bool = False
+    is_cancelled: bool = False
+    num_losses: int = 0
+
+
+class _Process:
+    """One life: the subprocess, the socket to it and the frame ring that both map. Owned by the supervising task."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        ring: wire.FrameRing,
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self.ring = ring
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @classmethod
+    async def spawn(cls, settings: EngineSettings) -> _Process:
+        ours, theirs = socket.socketpair()
+        ring_fd = wire.open_shared_file(settings.frames_bytes)
+        try:
+            nice = shutil.which("nice")
+            prefix = (nice, "-n", str(settings.niceness)) if nice and settings.niceness else ()
+            process = await asyncio.create_subprocess_exec(
+                *prefix,
+                *settings.worker_command,
+                *("--socket-fd", str(theirs.fileno())),
+                *("--frames-fd", str(ring_fd)),
+                *("--frames-bytes", str(settings.frames_bytes)),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), ring_fd),
+                env={**os.environ, **_ENVIRONMENT},
+            )
+            ring = wire.FrameRing(ring_fd, settings.frames_bytes)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(ring_fd)
+        reader, writer = await asyncio.open_connection(sock=ours)
+        return cls(process, reader, writer, ring)
+
+    def send(self, message: wire.ToEngine) -> None:
+        """Never blocks; commands are small and bounded in number. What a dead process does not read is lost with it."""
+        if not self._writer.is_closing():
+            self._writer.write(wire.encode(message))
+
+    async def receive(self, timeout_s: float) -> wire.Message:
+        """The next message. Raises `_Lost` if none comes in time or the process has gone."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                header = await self._reader.readexactly(wire.HEADER_BYTES)
+                return wire.decode(await self._reader.readexactly(wire.body_length(header)))
+        except TimeoutError:
+            raise _Lost("unresponsive", f"no heartbeat for {timeout_s:g} s") from None
+        except (asyncio.IncompleteReadError, ConnectionError):
+            raise _Lost("exited", "the engine process has gone") from None
+
+    async def close(self) -> None:
+        """Kills what is left, which works on a stopped process too, and waits until the system has let go of it."""
+        self._writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self._writer.wait_closed()
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+        self.ring.close()
+
+
+class _EventQueue:
+    """Events for one reader. At most `max_previews` previews, oldest out first; the rest is bounded by the work."""
+
+    def __init__(self, max_previews: int) -> None:
+        self._events: deque[Event] = deque()
+        self._max_previews = max_previews
+        self._num_previews = 0
+        self._changed = asyncio.Event()
+        self._is_closed = False
+        self.num_dropped = 0
+
+    def put(self, event: Event) -> None:
+        if isinstance(event, PreviewReady):
+            if self._num_previews >= self._max_previews:
+                self._events.remove(next(old for old in self._events if isinstance(old, PreviewReady)))
+                self._num_previews -= 1
+                self.num_dropped += 1
+            self._num_previews += 1
+        self._events.append(event)
+        self._changed.set()
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._changed.set()
+
+    async def read(self) -> AsyncIterator[Event]:
+        while True:
+            while self._events:
+                event = self._events.popleft()
+                self._num_previews -= isinstance(event, PreviewReady)
+                yield event
+            if self._is_closed:
+                return
+            self._changed.clear()
+            await self._changed.wait()
+
+
+class EngineProcess:
+    """An engine in a process of its own. See `engine.api.Engine` for the contract of each method."""
+
+    def __init__(
+        self, settings: EngineSettings | None = None, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settings = settings or EngineSettings()
+        self._monotonic = monotonic
+        self._state = EngineState.STARTING
+        self._model: ModelDescription | None = None
+        self._process: _Process | None = None
+        self._spare: asyncio.Task[_Process] | None = None
+        self._in_flight: dict[str, _InFlight] = {}
+        self._cost = Cost()
+        self._events = _EventQueue(max_previews=self._settings.max_in_flight)
+        self._statistics = EngineStatistics()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> EngineState:
+        return self._state
+
+    @property
+    def model(self) -> ModelDescription | None:
+        return self._model
+
+    @property
+    def pid(self) -> int | None:
+        """The engine process's id, for operators and tests; None between two processes."""
+        return self._process.pid if self._process else None
+
+    async def open(self) -> None:
+        profile(self._settings.model)  # a wrong name is the caller's error, now, not the process's later
+        self._task = asyncio.create_task(self._supervise(), name="engine-supervisor")
+
+    async def close(self) -> None:
+        if self._state is EngineState.CLOSED:
+            return
+        self._state = EngineState.CLOSED
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        self._events.close()
+
+    def send(self, command: Command) -> None:
+        if isinstance(command, Cancel):
+            self._cancel(command)
+            return
+        if self._state in (EngineState.CLOSED, EngineState.FAILED):
+            raise EngineUnavailable(f"the engine is {self._state}")
+        if len(self._in_flight) >= self._settings.max_in_flight:
+            wait_s = self._cost.picture_s(command.quality) or 1.0
+            raise EngineBusy(f"{len(self._in_flight)} generations are in flight already", retry_after_s=wait_s)
+        if command.generation_id in self._in_flight:
+            raise ValueError(f"generation {command.generation_id} is in flight already")
+        self._in_flight[command.generation_id] = _InFlight(command)
+        if self._process is not None:
+            self._process.send(command)
+
+    def events(self) -> AsyncIterator[Event]:
+        return self._events.read()
+
+    def estimate(self, quality: Quality) -> Estimate | None:
+        return self._cost.estimate(quality, self._ahead_s())
+
+    def statistics(self) -> EngineStatistics:
+        self._statistics.in_flight = len(self._in_flight)
+        self._statistics.num_previews_dropped = self._events.num_dropped
+        return self._statistics
+
+    def _ahead_s(self) -> float:
+        """Seconds of work that is in flight already and not cancelled."""
+        now = self._monotonic()
+        ahead_s = 0.0
+        for generation in self._in_flight.values():
+            if generation.is_cancelled:
+                continue
+            whole_s = self._cost.picture_s(generation.command.quality) or 0.0
+            done_s = now - generation.started_at if generation.started_at is not None else 0.0
+            ahead_s += max(0.0, whole_s - done_s)
+        return ahead_s
+
+    def _cancel(self, command: Cancel) -> None:
+        generation = self._in_flight.get(command.generation_id)
+        if generation is None or generation.is_cancelled:
+            return
+        generation.is_cancelled = True
+        if self._process is not None:
+            self._process.send(command)
+        else:
+            self._end(GenerationCancelled(command.generation_id, 0))
+
+    # --- the supervising task -------------------------------------------------------------------------------------
+
+    async def _supervise(self) -> None:
+        failed_starts = 0
+        try:
+            while failed_starts < self._settings.max_start_attempts:
+                began_at = self._monotonic()
+                process = await self._next_process()
+                try:
+                    ready = await self._start(process)
+                    failed_starts = 0
+                    self._become_ready(process, ready, began_at)
+                    while True:
+                        self._relay(process, await process.receive(self._settings.heartbeat_timeout_s))
+                except _Lost as lost:
+                    failed_starts += self._process is None
+                    self._lose(lost)
+                finally:
+                    self._process = None
+                    await process.close()
+            self._give_up(f"the engine did not start in {failed_starts} attempts; see its messages above")
+        except Exception:
+            # The task boundary: without this line the engine would be gone and nobody would hear of it.
+            logger.exception("! engine supervisor")
+            self._give_up("the engine's supervisor failed; see the log")
+        finally:
+            await self._close_spare()
+
+    async def _next_process(self) -> _Process:
+        """The spare process, or a new one; a spare that died while it waited shows when it is started."""
+        if self._spare is None:
+            return await _Process.spawn(self._settings)
+        spare, self._spare = self._spare, None
+        return await spare
+
+    async def _start(self, process: _Process) -> wire.WarmedUp:
+        """Imports, weights, warm-up. Raises `_Lost`."""
+        process.send(wire.Load(self._settings.model, self._settings.num_threads))
+        while True:
+            message = await process.receive(self._settings.startup_timeout_s)
+            if isinstance(message, wire.WarmedUp):
+                return message
+            if isinstance(message, wire.Raised):
+                raise _Lost("raised", message.detail)
+
+    def _become_ready(self, process: _Process, ready: wire.WarmedUp, began_at: float) -> None:
+        self._process = process
+        self._model = ready.model
+        self._state = EngineState.READY
+        startup_s = self._monotonic() - began_at
+        logger.info("= engine ready after %.1f s, pid %d, model %s", startup_s, process.pid, ready.model.name)
+        self._events.put(EngineReady(ready.model, startup_s))
+        for generation in self._in_flight.values():
+            process.send(generation.command)
+        if self._settings.keep_spare and self._spare is None:
+            self._spare = asyncio.create_task(_Process.spawn(self._settings), name="engine-spare")
+
+    def _lose(self, lost: _Lost) -> None:
+        """Decides what each generation in flight comes to, and tells."""
+        logger.error("! engine lost (%s): %s", lost.reason, lost.detail)
+        was_ready = self._process is not None
+        self._process = None
+        self._statistics.num_restarts += was_ready
+        self._state = EngineState.RECOVERING if self._model else EngineState.STARTING
+        for generation_id, generation in list(self._in_flight.items()):
+            generation.num_losses += generation.started_at is not None
+            generation.started_at = None
+            generation.has_preview = False
+            if generation.is_cancelled:
+                self._end(GenerationCancelled(generation_id, 0))
+            elif generation.num_losses >= self._settings.max_attempts:
+                message = f"the engine was lost {generation.num_losses} times while it made this"
+                self._end(GenerationFailed(generation_id, "engine_lost", message, retryable=True))
+        if was_ready:
+            self._events.put(EngineLost(lost.reason, lost.detail, tuple(self._in_flight)))
+
+    def _give_up(self, detail: str) -> None:
+        self._state = EngineState.FAILED
+        for generation_id in list(self._in_flight):
+            self._end(GenerationFailed(generation_id, "engine_lost", detail, retryable=False))
+        self._events.put(EngineStopped(detail))
+
+    async def _close_spare(self) -> None:
+        if self._spare is not None:
+            process = await self._spare
+            self._spare = None
+            await process.close()
+
+    # --- what the process says ------------------------------------------------------------------------------------
+
+    def _relay(self, process: _Process, message: wire.Message) -> None:
+        match message:
+            case wire.Heartbeat():
+                pass
+            case wire.Raised(detail=detail):
+                raise _Lost("raised", detail)
+            case wire.FramesAt():
+                self._relay_frames(process, message)
+            case GenerationStarted(generation_id=generation_id):
+                self._in_flight[generation_id].started_at = self._monotonic()
+                self._events.put(message)
+            case StepFinished():
+                self._statistics.num_steps += 1
+                self._events.put(message)
+            case GenerationFinished() | GenerationCancelled() | GenerationFailed():
+                self._end(message)
+            case _:
+                raise _Lost("raised", f"the engine process sent {type(message).__name__}, which it should not")
+
+    def _relay_frames(self, process: _Process, at: wire.FramesAt) -> None:
+        frames = process.ring.get(at.offset, at.shape)
+        process.send(wire.Consumed(at.position))
+        generation = self._in_flight[at.generation_id]
+        if at.step_index < 0:
+            self._events.put(FramesReady(at.generation_id, at.first_index, frames))
+            return
+        if not generation.has_preview and generation.started_at is not None:
+            generation.has_preview = True
+            self._cost.measure_preview(generation.command.quality, self._monotonic() - generation.started_at)
+        self._events.put(PreviewReady(at.generation_id, at.step_index, at.num_steps, frames))
+
+    def _end(self, event: GenerationFinished | GenerationCancelled | GenerationFailed) -> None:
+        generation = self._in_flight.pop(event.generation_id)
+        if generation.started_at is not None:
+            spent_s = self._monotonic() - generation.started_at
+            self._statistics.busy_s += spent_s
+            if isinstance(event, GenerationFinished):
+                self._cost.measure_picture(generation.command.quality, spent_s)
+        match event:
+            case GenerationFinished():
+                self._statistics.num_finished += 1
+            case GenerationCancelled():
+                self._statistics.num_cancelled += 1
+            case GenerationFailed():
+                self._statistics.num_failed += 1
+        self._events.put(event)

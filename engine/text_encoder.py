@@ -1,0 +1,55 @@
+"""Prompts to embeddings. Engine process, loop thread; the same prompt is encoded once and kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from engine.embedded import lexicon
+from engine.embedded.modules import TextEncoder as EmbeddedModule
+
+
+@dataclass(frozen=True, slots=True)
+class TextEncoding:
+    """`embeds`: ``[1, L, D]``. The words are the prompt's that the model knows, and those that it does not."""
+
+    embeds: torch.Tensor
+    understood: tuple[str, ...] = ()
+    not_understood: tuple[str, ...] = ()
+
+
+class TextEncoder(Protocol):
+    def encode(self, prompt: str) -> TextEncoding:
+        """An empty prompt gives the unconditional embedding that guidance starts from."""
+        ...
+
+
+class EmbeddedTextEncoder:
+    """The embedded model's: concept tokens of a bilingual lexicon, then a small transformer."""
+
+    def __init__(self, module: EmbeddedModule) -> None:
+        self._module = module
+
+    @torch.inference_mode()
+    def encode(self, prompt: str) -> TextEncoding:
+        words = lexicon.understand(prompt)
+        return TextEncoding(self._module.encode((words.token_ids,)), words.understood, words.not_understood)
+
+
+class CachedTextEncoder:
+    """Keeps the last `capacity` encodings, least recently used out first: hosts repeat themselves."""
+
+    def __init__(self, encoder: TextEncoder, *, capacity: int = 128) -> None:
+        self._encoder = encoder
+        self._capacity = capacity
+        self._kept: OrderedDict[str, TextEncoding] = OrderedDict()
+
+    def encode(self, prompt: str) -> TextEncoding:
+        encoding = self._kept.pop(prompt, None) or self._encoder.encode(prompt)
+        self._kept[prompt] = encoding
+        if len(self._kept) > self._capacity:
+            self._kept.popitem(last=False)
+        return encoding
