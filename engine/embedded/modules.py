@@ -1,0 +1,250 @@
+"""The embedded model's own networks: text encoder and autoencoder. The transformer is diffusers' WanTransformer3DModel.
+
+Latents are 16x16x4 with the Wan grouping: the first latent frame is one frame, every later one is four frames, so 4n+1
+frames are n+1 latent frames. All convolutions are 2D with time folded into the channels, because 3D ones run several
+times slower on a CPU. Plain modules without state between calls: the engine process calls them from its step thread.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+FRAMES_PER_LATENT = 4
+PIXELS_PER_LATENT = 16
+LATENT_CHANNELS = 24
+_WEIGHTS_NAME = "model.safetensors"
+
+
+class FolderModule(nn.Module):
+    """A module kept as a folder with `config.json` and fp16 safetensors, as diffusers and transformers keep theirs."""
+
+    config_type: ClassVar[type[Any]]
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"_class_name": type(self).__name__, **asdict(self.config)}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        tensors = {
+            name: value.half() if value.is_floating_point() else value for name, value in self.state_dict().items()
+        }
+        save_file({name: value.contiguous() for name, value in tensors.items()}, folder / _WEIGHTS_NAME)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Loads in fp32 and evaluation mode; a folder of another class raises `ValueError`."""
+        folder = Path(folder)
+        config = json.loads((folder / "config.json").read_text())
+        name = config.pop("_class_name", None)
+        if name != cls.__name__:
+            raise ValueError(f"{folder} holds a {name}, not a {cls.__name__}")
+        module = cls(cls.config_type(**config))
+        module.load_state_dict(load_file(folder / _WEIGHTS_NAME))
+        return module.float().eval()
+
+
+@dataclass(frozen=True)
+class TextEncoderConfig:
+    vocab_size: int
+    text_dim: int = 128
+    num_layers: int = 2
+    num_heads: int = 4
+    max_tokens: int = 32
+
+
+class TextEncoder(FolderModule):
+    """Concept tokens of the lexicon to [B, max_tokens, text_dim]. Padding (id 0) is embedded and learned, not masked."""
+
+    config_type = TextEncoderConfig
+    config: TextEncoderConfig
+
+    def __init__(self, config: TextEncoderConfig) -> None:
+        super().__init__(config)
+        self.tokens = nn.Embedding(config.vocab_size, config.text_dim)
+        self.positions = nn.Parameter(torch.randn(config.max_tokens, config.text_dim) * 0.1)
+        nn.init.normal_(self.tokens.weight, std=0.5)
+        layer = nn.TransformerEncoderLayer(
+            config.text_dim,
+            config.num_heads,
+            4 * config.text_dim,
+            dropout=0.0,
+            activation="gelu",
+            batch_first=True,
+            norm_first=True,
+        )
+        self.layers = nn.TransformerEncoder(layer, config.num_layers, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(config.text_dim)
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        """[B, max_tokens] int64 to [B, max_tokens, text_dim]."""
+        encoded: Tensor = self.norm(self.layers(self.tokens(token_ids) + self.positions))
+        return encoded
+
+    def encode(self, token_ids: list[tuple[int, ...]] | tuple[tuple[int, ...], ...]) -> Tensor:
+        """One tuple of token ids per text (`Understanding.token_ids`); longer ones are cut. [B, max_tokens, text_dim]."""
+        return self(pad_token_ids(token_ids, self.config.max_tokens).to(self.positions.device))
+
+
+def pad_token_ids(texts: list[tuple[int, ...]] | tuple[tuple[int, ...], ...], max_tokens: int) -> Tensor:
+    padded = torch.zeros(len(texts), max_tokens, dtype=torch.int64)
+    for row, token_ids in enumerate(texts):
+        kept = token_ids[:max_tokens]
+        padded[row, : len(kept)] = torch.tensor(kept, dtype=torch.int64)
+    return padded
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(1, channels, 1, 1))
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        level = torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6)
+        y: Tensor = self.second(F.silu(self.first(x * level * self.gain)))
+        return x + y
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Channels at 1/4, 1/8 and 1/16 of the picture's side, and residual blocks at each."""
+
+    channels: tuple[int, int, int] = (64, 128, 224)
+    num_blocks: tuple[int, int, int] = (1, 2, 3)
+    latent_channels: int = LATENT_CHANNELS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(self.channels))
+        object.__setattr__(self, "num_blocks", tuple(self.num_blocks))
+
+
+class Encoder(FolderModule):
+    """A group of four frames to one latent frame with zero mean and unit variance in every channel."""
+
+    config_type = AutoencoderConfig
+    config: AutoencoderConfig
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__(config)
+        quarter, eighth, sixteenth = config.channels
+        blocks = config.num_blocks
+        self.layers = nn.Sequential(
+            nn.PixelUnshuffle(4),
+            nn.Conv2d(3 * FRAMES_PER_LATENT * 16, quarter, 3, padding=1),
+            nn.PixelUnshuffle(2),
+            nn.Conv2d(4 * quarter, eighth, 1),
+            *(_ResidualBlock(eighth) for _ in range(blocks[1])),
+            nn.PixelUnshuffle(2),
+            nn.Conv2d(4 * eighth, sixteenth, 1),
+            *(_ResidualBlock(sixteenth) for _ in range(blocks[2] - 1)),
+            nn.Conv2d(sixteenth, config.latent_channels, 3, padding=1),
+        )
+        # Standardises the latents with no constant to look up: in evaluation mode its statistics are frozen.
+        self.standardise = nn.BatchNorm2d(config.latent_channels, affine=False, momentum=0.02)
+
+    def forward(self, groups: Tensor) -> Tensor:
+        """[B, 4, 3, 16H, 16W] in [0, 1] to [B, C, H, W]."""
+        x = (groups.flatten(1, 2) * 2 - 1).contiguous(memory_format=torch.channels_last)
+        latents: Tensor = self.standardise(self.layers(x))
+        return latents
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """[B, 4n+1, 3, 16H, 16W] in [0, 1] to latents [B, C, n+1, H, W]; the first frame alone is the first latent frame."""
+        groups = group_frames(frames)
+        batch, num_latent_frames = groups.shape[:2]
+        latents: Tensor = self(groups.flatten(0, 1))
+        return latents.unflatten(0, (batch, num_latent_frames)).transpose(1, 2)
+
+
+def group_frames(frames: Tensor) -> Tensor:
+    """[B, 4n+1, 3, H, W] to [B, n+1, 4, 3, H, W]: the first frame four times, then fours."""
+    if frames.shape[1] % FRAMES_PER_LATENT != 1:
+        raise ValueError(f"expected 4n+1 frames, got {frames.shape[1]}")
+    first = frames[:, :1].expand(-1, FRAMES_PER_LATENT, -1, -1, -1)
+    return torch.cat([first, frames[:, 1:]], 1).unflatten(1, (-1, FRAMES_PER_LATENT))
+
+
+class Decoder(FolderModule):
+    """One latent frame, seeing the one before it, to its frames. Streams: nothing is kept between calls."""
+
+    config_type = AutoencoderConfig
+    config: AutoencoderConfig
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__(config)
+        quarter, eighth, sixteenth = config.channels
+        blocks = config.num_blocks
+        # One channel more than two latents: it says whether there is a previous latent frame.
+        self.layers = nn.Sequential(
+            nn.Conv2d(2 * config.latent_channels + 1, sixteenth, 3, padding=1),
+            *(_ResidualBlock(sixteenth) for _ in range(blocks[2])),
+            nn.Conv2d(sixteenth, 4 * eighth, 1),
+            nn.PixelShuffle(2),
+            *(_ResidualBlock(eighth) for _ in range(blocks[1])),
+            nn.Conv2d(eighth, 4 * quarter, 1),
+            nn.PixelShuffle(2),
+            *(_ResidualBlock(quarter) for _ in range(blocks[0])),
+            nn.Conv2d(quarter, 3 * FRAMES_PER_LATENT * 16, 3, padding=1),
+            nn.PixelShuffle(4),
+        )
+
+    def forward(self, latent: Tensor, previous: Tensor, has_previous: Tensor) -> Tensor:
+        """[B, C, H, W] twice and [B] of 0 or 1, to [B, 4, 3, 16H, 16W], not clamped. Without a previous one, zeros."""
+        flag = has_previous.view(-1, 1, 1, 1).expand(-1, 1, *latent.shape[2:])
+        x = torch.cat([latent, previous * flag, flag], 1).contiguous(memory_format=torch.channels_last)
+        y: Tensor = self.layers(x)
+        return (y * 0.5 + 0.5).unflatten(1, (FRAMES_PER_LATENT, 3))
+
+    def decode_latent_frame(self, latent: Tensor, previous: Tensor | None) -> Tensor:
+        """[B, C, H, W] to frames [B, 1 or 4, 3, 16H, 16W] in [0, 1]; the first latent frame (no previous) is one frame."""
+        has_previous = latent.new_full((latent.shape[0],), 0.0 if previous is None else 1.0)
+        frames = self(latent, torch.zeros_like(latent) if previous is None else previous, has_previous)
+        return (frames[:, -1:] if previous is None else frames).clamp(0, 1).contiguous()
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """[B, C, n+1, H, W] to [B, 4n+1, 3, 16H, 16W] in [0, 1]."""
+        steps = latents.unbind(2)
+        parts = [
+            self.decode_latent_frame(latent, previous) for latent, previous in zip(steps, (None, *steps), strict=False)
+        ]
+        return torch.cat(parts, 1)
+
+
+class Autoencoder(nn.Module):
+    """Encoder and decoder under training."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+    def forward(self, groups: Tensor, previous: Tensor, has_previous: Tensor, noise_level: float) -> Tensor:
+        """Groups [B, 4, 3, H, W] and the ones before them, through noisy latents, back to [B, 4, 3, H, W].
+
+        The noise makes the decoder forgive the small errors of a sampled latent. No gradient flows through the previous
+        latent frame: it costs a third of the step and brings little.
+        """
+        with torch.no_grad():
+            self.encoder.standardise.eval()
+            previous_latent = self.encoder(previous)
+            self.encoder.standardise.train(self.training)
+        latent = self.encoder(groups)
+        if noise_level:
+            latent = latent + noise_level * torch.randn_like(latent)
+            previous_latent = previous_latent + noise_level * torch.randn_like(previous_latent)
+        frames: Tensor = self.decoder(latent, previous_latent, has_previous)
+        return frames

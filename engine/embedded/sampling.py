@@ -1,0 +1,118 @@
+"""Loads the embedded model's folder and samples clips from it with the plain Euler loop of flow matching.
+
+This is the reference that the engine's batched step loop must agree with; the evaluation and the tests use it. diffusers
+is imported only when a model is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from engine.embedded.modules import LATENT_CHANNELS, PIXELS_PER_LATENT, Decoder, TextEncoder
+
+if TYPE_CHECKING:
+    from diffusers import WanTransformer3DModel
+
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+
+TokenIds = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How a clip is sampled: the two that the model card recommends are called fast and fine."""
+
+    num_steps: int
+    guidance_scale: float
+    shift: float
+
+
+@dataclass(frozen=True)
+class EmbeddedModel:
+    transformer: WanTransformer3DModel
+    text_encoder: TextEncoder
+    decoder: Decoder
+    settings: dict[str, SamplingSettings]
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path = WEIGHTS_FOLDER) -> EmbeddedModel:
+        from diffusers import WanTransformer3DModel
+
+        folder = Path(folder)
+        index = json.loads((folder / "model_index.json").read_text())
+        transformer = WanTransformer3DModel.from_pretrained(folder / "transformer", torch_dtype=torch.float32)
+        return cls(
+            transformer=transformer.eval(),
+            text_encoder=TextEncoder.from_pretrained(folder / "text_encoder"),
+            decoder=Decoder.from_pretrained(folder / "decoder"),
+            settings={name: SamplingSettings(**values) for name, values in index["settings"].items()},
+        )
+
+
+def initial_noise(seed: int, *, num_latent_frames: int = 7, height: int = 128, width: int = 224) -> Tensor:
+    """[1, C, T, H, W] from the seed alone, so that a clip does not depend on what it is batched with."""
+    shape = (1, LATENT_CHANNELS, num_latent_frames, height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.inference_mode()
+def sample_latents(
+    transformer: WanTransformer3DModel,
+    text_encoder: TextEncoder,
+    texts: Sequence[TokenIds],
+    noise: Tensor,
+    settings: SamplingSettings,
+    on_step: Callable[[int, Tensor], None] | None = None,
+) -> Tensor:
+    """Latents [B, C, T, H, W] of `texts` from `noise` of that shape. `on_step` gets each step's index and its x0.
+
+    Velocity v = noise - x0 and x_t = (1 - sigma) x0 + sigma noise, as Wan; the transformer is told sigma * 1000.
+    """
+    scheduler = _noise_schedule(settings)
+    conditional = text_encoder.encode(list(texts))
+    unconditional = text_encoder.encode([()]).expand_as(conditional) if settings.guidance_scale != 1 else None
+    latents = noise
+    for index, timestep in enumerate(scheduler.timesteps):
+        velocity = _velocity(transformer, latents, timestep, conditional, unconditional, settings.guidance_scale)
+        if on_step is not None:
+            on_step(index, latents - scheduler.sigmas[index] * velocity)
+        latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+    return latents
+
+
+def _noise_schedule(settings: SamplingSettings) -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=settings.shift)
+    scheduler.set_timesteps(settings.num_steps)
+    return scheduler
+
+
+def _velocity(
+    transformer: WanTransformer3DModel,
+    latents: Tensor,
+    timestep: Tensor,
+    conditional: Tensor,
+    unconditional: Tensor | None,
+    guidance_scale: float,
+) -> Tensor:
+    """One denoising step's velocity; guidance runs both halves as one batch."""
+    if unconditional is None:
+        velocity: Tensor = transformer(latents, timestep.expand(len(latents)), conditional, return_dict=False)[0]
+        return velocity
+    both = transformer(
+        torch.cat([latents, latents]),
+        timestep.expand(2 * len(latents)),
+        torch.cat([conditional, unconditional]),
+        return_dict=False,
+    )[0]
+    with_text, without_text = both.chunk(2)
+    guided: Tensor = without_text + guidance_scale * (with_text - without_text)
+    return guided
