@@ -1,0 +1,422 @@
+/**
+ * The console: puts the parts together, carries out what the user asks, and shows what the server says.
+ * All errors end in `#fail`.
+ *
+ * @module app
+ */
+
+import { Connection, ConnectionState, RequestError } from "./connection.js";
+import { byId } from "./dom.js";
+import { Examples } from "./examples.js";
+import { Glass } from "./glass.js";
+import { History } from "./history.js";
+import { chooseLanguage, hasText, t, toggleLanguage } from "./i18n.js";
+import { listenToKeys } from "./keyboard.js";
+import { ClientType, ServerType, newId } from "./messages.js";
+import { Monitor } from "./monitor.js";
+import { Options } from "./options.js";
+import { Player, PlayerState } from "./player.js";
+import { PromptLog, PromptState, hasEnded } from "./prompts.js";
+import { Status } from "./status.js";
+import { Strip } from "./strip.js";
+import { Times } from "./times.js";
+import { Toasts } from "./toasts.js";
+
+/** @typedef {import("./messages.js").ServerMessage} ServerMessage */
+/** @typedef {import("./messages.js").SessionOptions} SessionOptions */
+/** @typedef {import("./prompts.js").Prompt} Prompt */
+
+const TOKEN_KEY = "sceneshift.token";
+
+class App {
+  #field = byId("prompt-text", HTMLTextAreaElement);
+  #takeButton = byId("take", HTMLButtonElement);
+  #blankButton = byId("blank", HTMLButtonElement);
+  #announcer = byId("announcer", HTMLElement);
+  #toasts = new Toasts(byId("toasts", HTMLElement));
+  #glass = new Glass();
+  #prompts = new PromptLog((prompt) => this.#promptChanged(prompt));
+  #history = new History(byId("history", HTMLElement), (text) => this.#send(text));
+  #examples = new Examples(byId("examples", HTMLElement), (text) => this.#send(text));
+  #options = new Options(byId("options", HTMLElement), (change) => this.#update(change));
+  #times = new Times(byId("time-preview", HTMLElement), byId("time-picture", HTMLElement), byId("where", HTMLElement));
+  #status = new Status(byId("connection", HTMLElement), byId("engine", HTMLElement), byId("stats", HTMLElement));
+  #strip = new Strip(
+    {
+      root: byId("next", HTMLElement),
+      picture: byId("next-picture", HTMLImageElement),
+      text: byId("next-text", HTMLElement),
+      progress: byId("next-progress", HTMLElement),
+      bar: byId("next-bar", HTMLProgressElement),
+      steps: byId("steps", HTMLElement),
+      words: byId("words", HTMLElement),
+      cancel: byId("cancel", HTMLButtonElement),
+    },
+    (promptId) => this.#cancel(promptId),
+  );
+  #monitor = new Monitor(
+    {
+      root: byId("monitor", HTMLElement),
+      tally: byId("tally", HTMLElement),
+      caption: byId("caption", HTMLElement),
+      hint: byId("hint", HTMLElement),
+      fullscreen: byId("fullscreen", HTMLButtonElement),
+    },
+    (error) => this.#fail(error),
+  );
+  #connection = new Connection(realtimeUrl(), () => this.#options.values, {
+    onState: (state) => this.#connectionChanged(state),
+    onSession: (isResumed, created) => this.#sessionBegan(isResumed, created),
+    onMessage: (message) => this.#receive(message),
+    onError: (error) => this.#fail(error),
+  });
+  #player = new Player(
+    byId("program", HTMLVideoElement),
+    {
+      offer: async (sdp) => (await this.#connection.request({ type: ClientType.WEBRTC_OFFER, sdp })).sdp,
+      candidate: (candidate) => this.#sendCandidate(candidate),
+    },
+    {
+      onState: (state) => this.#playerChanged(state),
+      onFrame: (frame) => this.#frameShown(frame),
+      onError: (error) => this.#videoFailed(error),
+    },
+  );
+  /** @type {{onAir: "idle" | "preview" | "clip" | "blank", promptId: string | null}} */
+  #program = { onAir: "idle", promptId: null };
+  /** @type {string | null} the prompt that the next monitor shows */
+  #inFocus = null;
+  #frameCount = { frames: 0, at: 0 };
+  #presentedFrames = 0;
+
+  open() {
+    chooseLanguage();
+    this.#listen();
+    this.#renderAll();
+    this.#connection.open();
+  }
+
+  #listen() {
+    byId("prompt-form", HTMLFormElement).addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#sendField();
+    });
+    this.#field.addEventListener("keydown", (event) => {
+      // Enter that ends a composition chooses a word. Safari ends it before the key event: 229 is what remains then.
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+      event.preventDefault();
+      this.#sendField();
+    });
+    this.#takeButton.addEventListener("click", () => this.#take());
+    this.#blankButton.addEventListener("click", () => this.#toggleBlank());
+    byId("language", HTMLButtonElement).addEventListener("click", () => {
+      toggleLanguage();
+      this.#renderAll();
+    });
+    byId("connection", HTMLElement).addEventListener("click", () => this.#connection.retry());
+    listenToKeys({
+      onBlank: () => this.#blank(),
+      onTake: () => this.#take(),
+      onExample: (index) => this.#examples.choose(index),
+      onWrite: () => this.#field.focus(),
+    });
+  }
+
+  // --- what the user asks ---------------------------------------------------------------------------------------
+
+  #sendField() {
+    const text = this.#field.value;
+    if (text.trim() === "") {
+      this.#toasts.show(t("error.prompt_empty"), "note");
+      return;
+    }
+    if (this.#send(text)) this.#field.value = "";
+  }
+
+  /**
+   * @param {string} text
+   * @returns {boolean} whether it went out
+   */
+  #send(text) {
+    const promptId = newId("p-");
+    const eventId = newId("e-");
+    const sentAt = performance.now();
+    const isSent = this.#connection.send({ type: ClientType.PROMPT_SET, event_id: eventId, prompt_id: promptId, text });
+    if (!isSent) {
+      this.#toasts.show(t("prompt.not_connected"), "error");
+      return false;
+    }
+    this.#inFocus = promptId;
+    this.#prompts.add({ promptId, eventId, text, quality: String(this.#options.values.quality), sentAt });
+    return true;
+  }
+
+  /** @param {string} promptId */
+  #cancel(promptId) {
+    this.#connection.send({ type: ClientType.PROMPT_CANCEL, prompt_id: promptId });
+  }
+
+  /** @returns {boolean} whether there was something to take */
+  #take() {
+    if (this.#prompts.waitingForTake === null) return false;
+    return this.#connection.send({ type: ClientType.PROGRAM_TAKE });
+  }
+
+  #blank() {
+    this.#connection.send({ type: ClientType.PROGRAM_BLANK });
+  }
+
+  #toggleBlank() {
+    if (this.#program.onAir === "blank") this.#connection.send({ type: ClientType.PROGRAM_RESUME });
+    else this.#blank();
+  }
+
+  /** @param {SessionOptions} change */
+  #update(change) {
+    this.#connection.send({ type: ClientType.SESSION_UPDATE, ...change });
+  }
+
+  /** @param {RTCIceCandidate | null} candidate */
+  #sendCandidate(candidate) {
+    this.#connection.send({
+      type: ClientType.WEBRTC_CANDIDATE,
+      candidate: candidate?.candidate ?? "",
+      sdp_mid: candidate?.sdpMid ?? null,
+      sdp_mline_index: candidate?.sdpMLineIndex ?? null,
+    });
+  }
+
+  // --- what the server says -------------------------------------------------------------------------------------
+
+  /**
+   * @param {boolean} isResumed
+   * @param {ServerMessage} created
+   */
+  #sessionBegan(isResumed, created) {
+    this.#options.confirm(created.options);
+    this.#status.setEngine(created.engine);
+    if (created.model) this.#status.setModel(created.model.name);
+    if (!isResumed) {
+      this.#prompts.loseAllInFlight();
+      this.#programChanged("idle", null);
+    }
+    // The video does not need the WebSocket: after a cut it may have run on.
+    if (!isResumed || this.#player.state !== PlayerState.PLAYING) void this.#player.open();
+    for (const prompt of this.#prompts.unacknowledged) this.#repeat(prompt);
+  }
+
+  /** @param {Prompt} prompt whose receipt was lost with the connection; the same event_id makes it a retry */
+  #repeat(prompt) {
+    this.#connection.send({
+      type: ClientType.PROMPT_SET,
+      event_id: prompt.eventId,
+      prompt_id: prompt.promptId,
+      text: prompt.text,
+    });
+  }
+
+  /** @param {ServerMessage} message */
+  #receive(message) {
+    switch (message.type) {
+      case ServerType.PROMPT_ACCEPTED:
+      case ServerType.PROMPT_STARTED:
+      case ServerType.PROMPT_PREVIEW:
+      case ServerType.PROMPT_READY:
+      case ServerType.PROMPT_APPLIED:
+      case ServerType.PROMPT_SUPERSEDED:
+      case ServerType.PROMPT_CANCELLED:
+      case ServerType.PROMPT_REJECTED:
+      case ServerType.PROMPT_FAILED:
+        this.#awaitGlass(message);
+        this.#prompts.receive(message);
+        break;
+      case ServerType.PROGRAM_CHANGED:
+        this.#programChanged(message.on_air, message.prompt_id ?? null);
+        break;
+      case ServerType.SESSION_UPDATED:
+        this.#options.confirm(message.options);
+        break;
+      case ServerType.SESSION_WARNING:
+        this.#warned(message);
+        break;
+      case ServerType.STATS_UPDATED:
+        this.#status.setStats(/** @type {any} */ (message), this.#shownFrameRate());
+        break;
+      case ServerType.ERROR:
+        this.#fail(new RequestError(message.error));
+        break;
+      default:
+        // By protocol: a newer server may say what this page does not know. Receipts of requests need no reader here.
+        break;
+    }
+  }
+
+  /** @param {ServerMessage} message */
+  #awaitGlass(message) {
+    if (!message.frame) return;
+    const kind = message.type === ServerType.PROMPT_APPLIED ? "picture" : "preview";
+    this.#glass.expect(message.frame.rtp_timestamp, (shownAt) =>
+      this.#prompts.shownOnGlass(message.prompt_id, kind, shownAt),
+    );
+  }
+
+  /** @param {ServerMessage} message */
+  #warned(message) {
+    switch (message.code) {
+      case "engine_lost":
+        this.#status.setEngine("recovering");
+        break;
+      case "engine_recovered":
+      case "engine_ready":
+        this.#status.setEngine("ready");
+        break;
+      default:
+        // The list of codes is open.
+        break;
+    }
+    const key = `warning.${message.code}`;
+    this.#toasts.show(hasText(key) ? t(key) : message.message, "note");
+  }
+
+  // --- what changed ---------------------------------------------------------------------------------------------
+
+  /** @param {string} state */
+  #connectionChanged(state) {
+    this.#status.setConnection(state);
+    this.#renderTransport();
+  }
+
+  /** @param {string} state */
+  #playerChanged(state) {
+    if (state === PlayerState.NEGOTIATING) this.#glass.forget();
+    if (state !== PlayerState.PLAYING) this.#monitor.setVideo(false);
+  }
+
+  /** @param {import("./player.js").ShownFrame} frame */
+  #frameShown(frame) {
+    this.#monitor.setVideo(true);
+    this.#presentedFrames = frame.presentedFrames;
+    this.#glass.frameShown(frame.rtpTimestamp, frame.shownAt);
+  }
+
+  /** Since it was asked last. */
+  #shownFrameRate() {
+    const now = performance.now();
+    const frames = this.#presentedFrames - this.#frameCount.frames;
+    const rate = this.#frameCount.at === 0 ? 0 : Math.max(0, (frames * 1000) / (now - this.#frameCount.at));
+    this.#frameCount = { frames: this.#presentedFrames, at: now };
+    return rate;
+  }
+
+  /**
+   * @param {"idle" | "preview" | "clip" | "blank"} onAir
+   * @param {string | null} promptId
+   */
+  #programChanged(onAir, promptId) {
+    this.#program = { onAir, promptId };
+    this.#renderProgram();
+    this.#renderTransport();
+    this.#renderHistory();
+  }
+
+  /** @param {Prompt} prompt */
+  #promptChanged(prompt) {
+    // The newest prompt wins here, too; an older one comes back into view only while it is the one in the making.
+    const shown = this.#prompts.inTheMaking ?? (this.#inFocus === null ? prompt : this.#prompts.get(this.#inFocus));
+    this.#inFocus = shown?.promptId ?? null;
+    this.#strip.show(shown);
+    this.#times.show(this.#lastMeasured());
+    this.#renderHistory();
+    this.#renderTransport();
+    this.#announce(prompt);
+  }
+
+  /** @returns {Prompt | null} */
+  #lastMeasured() {
+    const measured = this.#prompts.newestFirst.find((prompt) => prompt.atServerMs.preview ?? prompt.atServerMs.picture);
+    return measured ?? null;
+  }
+
+  /** @param {Prompt} prompt */
+  #announce(prompt) {
+    if (prompt.state === PromptState.APPLIED) this.#say(t("announce.applied", { text: prompt.text }));
+    else if (prompt.state === PromptState.READY) this.#say(t("announce.ready", { text: prompt.text }));
+    else if (hasEnded(prompt)) {
+      this.#say(t("announce.ended", { state: t(`prompt.state.${prompt.state}`), text: prompt.text }));
+    }
+  }
+
+  /** @param {string} text */
+  #say(text) {
+    if (this.#announcer.textContent !== text) this.#announcer.textContent = text;
+  }
+
+  // --- rendering ------------------------------------------------------------------------------------------------
+
+  #renderAll() {
+    this.#examples.render();
+    this.#options.render();
+    this.#strip.render();
+    this.#times.render();
+    this.#status.render();
+    this.#renderProgram();
+    this.#renderTransport();
+    this.#renderHistory();
+  }
+
+  #renderProgram() {
+    const { onAir, promptId } = this.#program;
+    this.#monitor.show(onAir, promptId === null ? "" : (this.#prompts.get(promptId)?.text ?? ""));
+  }
+
+  #renderTransport() {
+    const isLive = this.#connection.isLive;
+    const isBlank = this.#program.onAir === "blank";
+    this.#takeButton.disabled = !isLive || this.#prompts.waitingForTake === null;
+    this.#blankButton.disabled = !isLive;
+    this.#blankButton.dataset.blank = String(isBlank);
+    /** @type {HTMLElement} */ (this.#blankButton.firstElementChild).textContent = t(isBlank ? "take.resume" : "take.blank");
+  }
+
+  #renderHistory() {
+    this.#history.show(this.#prompts.newestFirst, this.#program.onAir === "clip" ? this.#program.promptId : null);
+  }
+
+  // --- errors ---------------------------------------------------------------------------------------------------
+
+  /** @param {Error} error */
+  #videoFailed(error) {
+    console.warn("video:", error.message);
+    // Without a connection the chip says so already, and a new offer could not be sent.
+    if (this.#connection.isLive) this.#toasts.show(t("error.video"), "error");
+  }
+
+  /** @param {Error} error the one place where all errors end */
+  #fail(error) {
+    if (!(error instanceof RequestError)) {
+      console.warn(error);
+      this.#toasts.show(t("toast.technical", { message: error.message }), "error");
+      return;
+    }
+    const { code, message, event_id: eventId } = error.detail;
+    if (eventId) this.#prompts.refuse(eventId, error.detail);
+    const key = `error.${code}`;
+    this.#toasts.show(hasText(key) ? t(key) : message, "error");
+  }
+}
+
+/** The server that the page came from, with the access token of the address's fragment, which is then taken out of sight. */
+function realtimeUrl() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (given !== null) {
+    sessionStorage.setItem(TOKEN_KEY, given);
+    history.replaceState(null, "", location.pathname + location.search);
+  }
+  const token = given ?? sessionStorage.getItem(TOKEN_KEY);
+  const url = new URL("/v1/realtime", location.href);
+  url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  if (token !== null) url.searchParams.set("token", token);
+  return url.href;
+}
+
+new App().open();

@@ -1,0 +1,344 @@
+/**
+ * The WebSocket to the server: opens a session, takes it up again after a cut, matches replies to requests.
+ * Knows nothing of prompts or pictures. Its neighbours are `messages.js` and whoever is given as `handlers`.
+ *
+ * @module connection
+ */
+
+import { ClientType, ServerType, decode, newId } from "./messages.js";
+
+/** @typedef {import("./messages.js").ServerMessage} ServerMessage */
+/** @typedef {import("./messages.js").ClientMessage} ClientMessage */
+/** @typedef {import("./messages.js").SessionOptions} SessionOptions */
+/** @typedef {import("./messages.js").ErrorDetail} ErrorDetail */
+
+export const ConnectionState = Object.freeze({
+  CLOSED: "closed", // not opened, or closed on purpose
+  CONNECTING: "connecting", // the socket opens
+  STARTING: "starting", // session.start is on its way
+  RESUMING: "resuming", // session.resume is on its way
+  LIVE: "live", // there is a session
+  WAITING: "waiting", // the socket is lost; the next attempt is timed
+  REFUSED: "refused", // the server does not want us, and asking again would not help
+});
+
+/** @type {Record<string, readonly string[]>} */
+const NEXT = Object.freeze({
+  closed: ["connecting"],
+  connecting: ["starting", "resuming", "waiting", "refused", "closed"],
+  starting: ["live", "waiting", "refused", "closed"],
+  resuming: ["live", "starting", "waiting", "refused", "closed"],
+  live: ["waiting", "refused", "closed"],
+  waiting: ["connecting", "closed"],
+  refused: ["connecting", "closed"],
+});
+
+// Full jitter (Brooker, "Exponential backoff and jitter"): many pages that lose one server must not return at once.
+const FIRST_DELAY_MS = 250;
+const LONGEST_DELAY_MS = 8000;
+// The server sends stats.updated every second, so this much silence is a dead link and not a quiet one.
+const SILENCE_MS = 8000;
+const REPLY_TIMEOUT_MS = 10000;
+// RFC 6455, 7.4.1: 1008 is a policy violation; here it is a missing or wrong token.
+const POLICY_VIOLATION = 1008;
+
+/** The server's answer to a request was an error. */
+export class RequestError extends Error {
+  /** @param {ErrorDetail} detail */
+  constructor(detail) {
+    super(detail.message);
+    this.name = "RequestError";
+    this.detail = detail;
+  }
+}
+
+/**
+ * @typedef {object} ConnectionHandlers
+ * @property {(state: string) => void} onState
+ * @property {(message: ServerMessage) => void} onMessage
+ * @property {(isResumed: boolean, created: ServerMessage) => void} onSession
+ * @property {(error: Error) => void} onError
+ */
+
+export class Connection {
+  #url;
+  #options;
+  #handlers;
+  #random;
+  #state = /** @type {string} */ (ConnectionState.CLOSED);
+  /** @type {WebSocket | null} */
+  #socket = null;
+  /** @type {{sessionId: string, resumeToken: string} | null} */
+  #session = null;
+  #lastSeq = -1;
+  #numAttempts = 0;
+  #retryAfterMs = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #retryTimer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #silenceTimer;
+  /** @type {Map<string, {resolve: (reply: ServerMessage) => void, reject: (error: Error) => void, timer: ReturnType<typeof setTimeout>}>} */
+  #requests = new Map();
+
+  /**
+   * @param {string} url
+   * @param {() => SessionOptions} options what a new session is started with, asked for each time
+   * @param {ConnectionHandlers} handlers
+   * @param {{random?: () => number}} [injected]
+   */
+  constructor(url, options, handlers, { random = Math.random } = {}) {
+    this.#url = url;
+    this.#options = options;
+    this.#handlers = handlers;
+    this.#random = random;
+  }
+
+  get state() {
+    return this.#state;
+  }
+
+  get isLive() {
+    return this.#state === ConnectionState.LIVE;
+  }
+
+  get sessionId() {
+    return this.#session === null ? null : this.#session.sessionId;
+  }
+
+  open() {
+    this.#enter(ConnectionState.CONNECTING);
+    const socket = new WebSocket(this.#url);
+    this.#socket = socket;
+    // Each listener asks whether its socket is still ours: a late event of an old one must not touch the new one.
+    socket.addEventListener("open", () => socket === this.#socket && this.#begin());
+    socket.addEventListener("message", (event) => socket === this.#socket && this.#receive(event.data));
+    socket.addEventListener("close", (event) => socket === this.#socket && this.#lost(event.code, event.reason));
+    this.#listenForSilence();
+  }
+
+  /** Ends the session, too. */
+  close() {
+    if (this.isLive) this.send({ type: ClientType.SESSION_CLOSE });
+    this.#drop();
+    this.#session = null;
+    if (this.#state !== ConnectionState.CLOSED) this.#enter(ConnectionState.CLOSED);
+  }
+
+  /** Tries again now instead of at the end of the wait. */
+  retry() {
+    if (this.#state !== ConnectionState.WAITING && this.#state !== ConnectionState.REFUSED) return;
+    clearTimeout(this.#retryTimer);
+    this.open();
+  }
+
+  /**
+   * Sends now or not at all: what cannot be sent is the caller's to keep.
+   *
+   * @param {ClientMessage} message
+   * @returns {boolean} whether it went out
+   */
+  send(message) {
+    if (!this.isLive || this.#socket === null) return false;
+    this.#socket.send(JSON.stringify(message));
+    return true;
+  }
+
+  /**
+   * Sends and resolves with the reply that repeats the event_id; rejects on an error, a cut, or after ten seconds.
+   *
+   * @param {ClientMessage} message
+   * @returns {Promise<ServerMessage>}
+   */
+  request(message) {
+    const eventId = message.event_id ?? newId("e-");
+    return new Promise((resolve, reject) => {
+      if (!this.send({ ...message, event_id: eventId })) {
+        reject(new Error("not connected"));
+        return;
+      }
+      const timer = setTimeout(() => {
+        this.#requests.delete(eventId);
+        reject(new Error(`no reply to ${message.type} within ${REPLY_TIMEOUT_MS / 1000} s`));
+      }, REPLY_TIMEOUT_MS);
+      this.#requests.set(eventId, { resolve, reject, timer });
+    });
+  }
+
+  /** @param {string} next */
+  #enter(next) {
+    if (!NEXT[this.#state].includes(next)) throw new Error(`connection: ${this.#state} → ${next} is not a move`);
+    this.#state = next;
+    this.#handlers.onState(next);
+  }
+
+  #begin() {
+    if (this.#session === null) {
+      this.#start();
+      return;
+    }
+    this.#enter(ConnectionState.RESUMING);
+    this.#write({
+      type: ClientType.SESSION_RESUME,
+      session_id: this.#session.sessionId,
+      resume_token: this.#session.resumeToken,
+      last_seq: this.#lastSeq,
+    });
+  }
+
+  #start() {
+    this.#session = null;
+    this.#lastSeq = -1;
+    this.#enter(ConnectionState.STARTING);
+    this.#write({ type: ClientType.SESSION_START, ...this.#options() });
+  }
+
+  /** @param {ClientMessage} message */
+  #write(message) {
+    /** @type {WebSocket} */ (this.#socket).send(JSON.stringify(message));
+  }
+
+  /** @param {unknown} raw */
+  #receive(raw) {
+    this.#listenForSilence();
+    let message;
+    try {
+      message = decode(String(raw));
+    } catch (error) {
+      this.#handlers.onError(/** @type {Error} */ (error));
+      return;
+    }
+    if (this.#isReplayed(message)) return;
+    switch (this.#state) {
+      case ConnectionState.STARTING:
+      case ConnectionState.RESUMING:
+        this.#receiveBeforeLive(message);
+        break;
+      case ConnectionState.LIVE:
+        this.#receiveLive(message);
+        break;
+      case ConnectionState.CLOSED:
+      case ConnectionState.CONNECTING:
+      case ConnectionState.WAITING:
+      case ConnectionState.REFUSED:
+        break;
+      default:
+        throw new Error(`unknown connection state ${this.#state}`);
+    }
+  }
+
+  /**
+   * After a resume the server repeats what it cannot know that we have.
+   *
+   * @param {ServerMessage} message
+   */
+  #isReplayed(message) {
+    if (message.type === ServerType.SESSION_CREATED || typeof message.seq !== "number" || message.seq < 0) return false;
+    if (message.seq <= this.#lastSeq) return true;
+    this.#lastSeq = message.seq;
+    return false;
+  }
+
+  /** @param {ServerMessage} message */
+  #receiveBeforeLive(message) {
+    const isResuming = this.#state === ConnectionState.RESUMING;
+    switch (message.type) {
+      case ServerType.SESSION_CREATED:
+        this.#becomeLive(message, isResuming);
+        break;
+      case ServerType.ERROR:
+        if (isResuming) this.#start();
+        else this.#refused(message.error);
+        break;
+      case ServerType.SESSION_CLOSED:
+        this.#closedByServer();
+        break;
+      default:
+        // The replay may come before the receipt of the resume.
+        this.#handlers.onMessage(message);
+    }
+  }
+
+  /**
+   * @param {ServerMessage} created
+   * @param {boolean} isResuming
+   */
+  #becomeLive(created, isResuming) {
+    const isResumed = isResuming && this.#session?.sessionId === created.session_id;
+    if (!isResumed) this.#lastSeq = -1;
+    if (typeof created.seq === "number") this.#lastSeq = Math.max(this.#lastSeq, created.seq);
+    this.#session = { sessionId: String(created.session_id), resumeToken: created.resume_token };
+    this.#numAttempts = 0;
+    this.#enter(ConnectionState.LIVE);
+    this.#handlers.onSession(isResumed, created);
+  }
+
+  /** @param {ServerMessage} message */
+  #receiveLive(message) {
+    const eventId = message.event_id ?? message.error?.event_id;
+    const waiting = eventId === undefined || eventId === null ? undefined : this.#requests.get(eventId);
+    if (waiting !== undefined) {
+      clearTimeout(waiting.timer);
+      this.#requests.delete(eventId);
+      if (message.type === ServerType.ERROR) waiting.reject(new RequestError(message.error));
+      else waiting.resolve(message);
+      return;
+    }
+    this.#handlers.onMessage(message);
+    if (message.type === ServerType.SESSION_CLOSED) this.#closedByServer();
+  }
+
+  /** The session has ended; the next attempt starts another one. */
+  #closedByServer() {
+    this.#session = null;
+    this.#lost(1000, "");
+  }
+
+  /** @param {ErrorDetail} detail */
+  #refused(detail) {
+    this.#handlers.onError(new RequestError(detail));
+    if (detail.retryable) {
+      this.#retryAfterMs = detail.retry_after_ms ?? LONGEST_DELAY_MS;
+      this.#lost(1000, "");
+      return;
+    }
+    this.#drop();
+    this.#enter(ConnectionState.REFUSED);
+  }
+
+  /**
+   * @param {number} code
+   * @param {string} reason
+   */
+  #lost(code, reason) {
+    this.#drop();
+    if (code === POLICY_VIOLATION) {
+      this.#handlers.onError(new Error(reason || "refused by the server"));
+      this.#enter(ConnectionState.REFUSED);
+      return;
+    }
+    this.#enter(ConnectionState.WAITING);
+    const longest = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** this.#numAttempts);
+    const delay = this.#retryAfterMs + this.#random() * longest;
+    this.#numAttempts = Math.min(this.#numAttempts + 1, 10);
+    this.#retryAfterMs = 0;
+    this.#retryTimer = setTimeout(() => this.retry(), delay);
+  }
+
+  #drop() {
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close();
+    clearTimeout(this.#silenceTimer);
+    clearTimeout(this.#retryTimer);
+    for (const { reject, timer } of this.#requests.values()) {
+      clearTimeout(timer);
+      reject(new Error("the connection was lost"));
+    }
+    this.#requests.clear();
+  }
+
+  #listenForSilence() {
+    clearTimeout(this.#silenceTimer);
+    this.#silenceTimer = setTimeout(() => this.#lost(1006, "silence"), SILENCE_MS);
+  }
+}

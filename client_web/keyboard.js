@@ -1,0 +1,48 @@
+/**
+ * The console's keys. Escape blanks from anywhere, for panic does not look where the focus is; the others work when
+ * nothing else has a use for the key.
+ *
+ * @module keyboard
+ */
+
+/**
+ * @typedef {object} KeyHandlers
+ * @property {() => void} onBlank
+ * @property {() => boolean} onTake whether there was something to take
+ * @property {(index: number) => void} onExample from 0
+ * @property {() => void} onWrite
+ */
+
+/** @param {KeyHandlers} handlers */
+export function listenToKeys(handlers) {
+  document.addEventListener("keydown", (event) => {
+    // While an input method is composing, Escape and the digits belong to it.
+    if (event.isComposing || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Escape") handlers.onBlank();
+    else if (!hasOwnUse(event.target, event.key) && isHandled(event.key, handlers)) event.preventDefault();
+  });
+}
+
+/**
+ * @param {string} key
+ * @param {KeyHandlers} handlers
+ */
+function isHandled(key, handlers) {
+  if (key === " ") return handlers.onTake();
+  if (key === "/") handlers.onWrite();
+  else if (/^[1-9]$/.test(key)) handlers.onExample(Number(key) - 1);
+  else return false;
+  return true;
+}
+
+/**
+ * Whether the focused element does something with the key itself: text fields with all, buttons with Space.
+ *
+ * @param {EventTarget | null} target
+ * @param {string} key
+ */
+function hasOwnUse(target, key) {
+  if (!(target instanceof Element)) return false;
+  if (target.closest("textarea, select, input:not([type=radio])") !== null) return true;
+  return key === " " && target.closest("button, a, input, summary") !== null;
+}

@@ -1,0 +1,120 @@
+/**
+ * Connection, engine and statistics, said plainly.
+ *
+ * @module status
+ */
+
+import { make } from "./dom.js";
+import { hasText, t } from "./i18n.js";
+
+/** @typedef {import("./messages.js").Stats} Stats */
+
+export class Status {
+  #connection;
+  #engine;
+  #stats;
+  #connectionState = "closed";
+  #engineState = "unknown";
+  #modelName = "";
+  /** @type {Stats | null} */
+  #latest = null;
+  #shownFrameRate = 0;
+
+  /**
+   * @param {HTMLElement} connection
+   * @param {HTMLElement} engine
+   * @param {HTMLElement} stats a `<dl>`
+   */
+  constructor(connection, engine, stats) {
+    this.#connection = connection;
+    this.#engine = engine;
+    this.#stats = stats;
+  }
+
+  /** @param {string} state */
+  setConnection(state) {
+    this.#connectionState = state;
+    if (state !== "live") {
+      this.#latest = null;
+      this.#engineState = "unknown";
+    }
+    this.render();
+  }
+
+  /** @param {string} state */
+  setEngine(state) {
+    if (state === this.#engineState) return;
+    this.#engineState = state;
+    this.render();
+  }
+
+  /** @param {string} name */
+  setModel(name) {
+    this.#modelName = name;
+    this.render();
+  }
+
+  /**
+   * @param {Stats} latest
+   * @param {number} shownFrameRate frames a second at this screen
+   */
+  setStats(latest, shownFrameRate) {
+    this.#latest = latest;
+    this.#shownFrameRate = shownFrameRate;
+    this.#engineState = latest.engine;
+    this.render();
+  }
+
+  render() {
+    setChip(this.#connection, this.#connectionState, t(`connection.${this.#connectionState}`));
+    const key = `engine.${this.#engineState}`;
+    setChip(this.#engine, this.#engineState, hasText(key) ? t(key) : this.#engineState);
+    this.#engine.hidden = this.#connectionState !== "live";
+    this.#stats.replaceChildren(...this.#lines().map(([label, value]) => statistic(label, value)));
+  }
+
+  /** @returns {[string, string][]} */
+  #lines() {
+    const latest = this.#latest;
+    /** @type {[string, string][]} */
+    const lines = [
+      [t("stats.sent"), latest === null ? "–" : `${latest.sent_frame_rate.toFixed(0)} fps`],
+      [t("stats.shown"), latest === null ? "–" : `${this.#shownFrameRate.toFixed(0)} fps`],
+      [t("stats.play_ratio"), latest === null ? "–" : percent(latest.continuous_play_ratio)],
+      [t("stats.max_gap"), latest === null ? "–" : `${latest.max_gap_ms.toFixed(0)} ms`],
+      [t("stats.bitrate"), latest === null ? "–" : `${(latest.bitrate / 1e6).toFixed(1)} Mbit/s`],
+      [t("stats.viewers"), latest === null ? "–" : String(latest.viewers)],
+    ];
+    if (this.#modelName !== "") lines.push([t("stats.model"), this.#modelName]);
+    return lines;
+  }
+}
+
+/**
+ * Never rounded up to a promise that was not kept: 99.996 % is not 100 %.
+ *
+ * @param {number} ratio
+ */
+function percent(ratio) {
+  return ratio >= 1 ? "100 %" : `${(Math.floor(ratio * 10000) / 100).toFixed(2)} %`;
+}
+
+/**
+ * Changes the text only when it differs, so that the live region does not repeat itself.
+ *
+ * @param {HTMLElement} chip
+ * @param {string} state
+ * @param {string} text
+ */
+function setChip(chip, state, text) {
+  chip.dataset.state = state;
+  if (chip.textContent !== text) chip.textContent = text;
+}
+
+/**
+ * @param {string} label
+ * @param {string} value
+ */
+function statistic(label, value) {
+  return make("div", "statistic", [make("dt", "", [label]), make("dd", "", [value])]);
+}

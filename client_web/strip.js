@@ -1,0 +1,143 @@
+/**
+ * The "next" monitor: the prompt in the making, its picture after each denoising step, and what the model understood.
+ *
+ * @module strip
+ */
+
+import { make } from "./dom.js";
+import { t } from "./i18n.js";
+import { PromptState, hasEnded, sharpestPicture } from "./prompts.js";
+
+/** @typedef {import("./prompts.js").Prompt} Prompt */
+
+/**
+ * @typedef {object} StripElements
+ * @property {HTMLElement} root carries `data-state`
+ * @property {HTMLImageElement} picture
+ * @property {HTMLElement} text
+ * @property {HTMLElement} progress the sentence
+ * @property {HTMLProgressElement} bar
+ * @property {HTMLElement} steps an `<ol>`
+ * @property {HTMLElement} words
+ * @property {HTMLButtonElement} cancel
+ */
+
+export class Strip {
+  #elements;
+  /** @type {Prompt | null} */
+  #prompt = null;
+
+  /**
+   * @param {StripElements} elements
+   * @param {(promptId: string) => void} onCancel
+   */
+  constructor(elements, onCancel) {
+    this.#elements = elements;
+    elements.cancel.addEventListener("click", () => {
+      if (this.#prompt !== null) onCancel(this.#prompt.promptId);
+    });
+  }
+
+  /** @param {Prompt | null} prompt */
+  show(prompt) {
+    this.#prompt = prompt;
+    this.render();
+  }
+
+  render() {
+    const { root, text, cancel } = this.#elements;
+    const prompt = this.#prompt;
+    root.dataset.state = prompt === null ? "empty" : prompt.state;
+    text.textContent = prompt === null ? t("next.empty") : prompt.text;
+    cancel.hidden = prompt === null || hasEnded(prompt);
+    this.#renderProgress();
+    this.#renderSteps();
+    this.#renderWords();
+  }
+
+  #renderProgress() {
+    const { progress, bar } = this.#elements;
+    const prompt = this.#prompt;
+    progress.textContent = prompt === null ? t("next.empty_hint") : progressText(prompt);
+    bar.max = Math.max(1, prompt?.numSteps ?? 1);
+    bar.value = prompt?.numStepsDone ?? 0;
+  }
+
+  #renderSteps() {
+    const { picture, steps } = this.#elements;
+    const prompt = this.#prompt;
+    const sharpest = prompt === null ? null : sharpestPicture(prompt);
+    picture.hidden = sharpest === null;
+    if (sharpest !== null && picture.src !== sharpest) picture.src = sharpest;
+    const numSteps = prompt === null || prompt.numSteps === 0 ? 4 : prompt.numSteps;
+    while (steps.childElementCount > numSteps) steps.lastElementChild?.remove();
+    while (steps.childElementCount < numSteps) steps.append(stepCell());
+    Array.from(steps.children).forEach((cell, index) => renderStep(cell, prompt, index));
+  }
+
+  #renderWords() {
+    const { words } = this.#elements;
+    const prompt = this.#prompt;
+    words.replaceChildren();
+    if (prompt === null) return;
+    words.append(...wordGroup("understood", prompt.understood), ...wordGroup("not_understood", prompt.notUnderstood));
+  }
+}
+
+/** @param {Prompt} prompt */
+function progressText(prompt) {
+  switch (prompt.state) {
+    case PromptState.SENT:
+    case PromptState.ACCEPTED:
+      return t("next.queued");
+    case PromptState.STARTED:
+      if (prompt.numStepsDone === prompt.numSteps) return t("next.decoding");
+      if (prompt.attempt > 1) return t("next.again", { attempt: prompt.attempt });
+      return t("next.step", { done: prompt.numStepsDone, total: prompt.numSteps });
+    case PromptState.READY:
+      return t("next.ready");
+    case PromptState.APPLIED:
+      return t("next.on_air");
+    case PromptState.SUPERSEDED:
+    case PromptState.CANCELLED:
+    case PromptState.REJECTED:
+    case PromptState.FAILED:
+    case PromptState.LOST:
+      return prompt.error?.message ?? t(`prompt.state.${prompt.state}`);
+    default:
+      throw new Error(`unknown prompt state ${prompt.state}`);
+  }
+}
+
+function stepCell() {
+  const picture = make("img", "");
+  picture.alt = "";
+  return make("li", "step", [picture, make("span", "step-number")]);
+}
+
+/**
+ * @param {Element} cell
+ * @param {Prompt | null} prompt
+ * @param {number} index
+ */
+function renderStep(cell, prompt, index) {
+  const picture = /** @type {HTMLImageElement} */ (cell.firstElementChild);
+  const source = prompt?.pictures[index] ?? null;
+  picture.hidden = source === null;
+  if (source !== null && picture.src !== source) picture.src = source;
+  /** @type {HTMLElement} */ (cell.lastElementChild).textContent = String(index + 1);
+  const isDone = prompt !== null && index < prompt.numStepsDone;
+  const isRunning = prompt?.state === PromptState.STARTED && index === prompt.numStepsDone;
+  /** @type {HTMLElement} */ (cell).dataset.step = isDone ? "done" : isRunning ? "running" : "waiting";
+}
+
+/**
+ * @param {"understood" | "not_understood"} kind
+ * @param {string[]} words
+ * @returns {HTMLElement[]}
+ */
+function wordGroup(kind, words) {
+  if (words.length === 0) return [];
+  const label = make("span", "words-label", [t(`next.${kind}`)]);
+  return [make("p", `words words-${kind}`, [label, ...words.map((word) => make("span", "word", [word]))])];
+}
