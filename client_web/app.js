@@ -194,7 +194,7 @@ class App {
    */
   #sessionBegan(isResumed, created) {
     this.#options.confirm(created.options);
-    this.#status.setEngine(created.engine);
+    this.#engineChanged(created.engine);
     if (created.model) this.#status.setModel(created.model.name);
     if (!isResumed) {
       this.#prompts.loseAllInFlight();
@@ -241,6 +241,7 @@ class App {
         break;
       case ServerType.STATS_UPDATED:
         this.#status.setStats(/** @type {any} */ (message), this.#shownFrameRate());
+        this.#monitor.setEngine(message.engine);
         break;
       case ServerType.ERROR:
         this.#fail(new RequestError(message.error));
@@ -264,11 +265,14 @@ class App {
   #warned(message) {
     switch (message.code) {
       case "engine_lost":
-        this.#status.setEngine("recovering");
+        this.#engineChanged("recovering");
         break;
       case "engine_recovered":
       case "engine_ready":
-        this.#status.setEngine("ready");
+        this.#engineChanged("ready");
+        break;
+      case "engine_failed":
+        this.#engineChanged("failed");
         break;
       default:
         // The list of codes is open.
@@ -284,6 +288,12 @@ class App {
   #connectionChanged(state) {
     this.#status.setConnection(state);
     this.#renderTransport();
+  }
+
+  /** @param {string} state */
+  #engineChanged(state) {
+    this.#status.setEngine(state);
+    this.#monitor.setEngine(state);
   }
 
   /** @param {string} state */

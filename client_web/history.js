@@ -5,7 +5,7 @@
  */
 
 import { make } from "./dom.js";
-import { seconds, t } from "./i18n.js";
+import { duration, t } from "./i18n.js";
 import { PromptState, sharpestPicture } from "./prompts.js";
 
 /** @typedef {import("./prompts.js").Prompt} Prompt */
@@ -98,8 +98,8 @@ function times(prompt) {
   const preview = prompt.atGlassMs.preview ?? prompt.atServerMs.preview;
   const picture = prompt.atGlassMs.picture ?? prompt.atServerMs.picture;
   const shown = [];
-  if (preview !== null) shown.push(make("span", "history-time", [t("history.preview", { time: seconds(preview) })]));
-  if (picture !== null) shown.push(make("span", "history-time", [t("history.picture", { time: seconds(picture) })]));
+  if (preview !== null) shown.push(make("span", "history-time", [t("history.preview", { time: duration(preview) })]));
+  if (picture !== null) shown.push(make("span", "history-time", [t("history.picture", { time: duration(picture) })]));
   if (prompt.error !== null) shown.push(make("span", "history-error", [prompt.error.message]));
   return shown;
 }

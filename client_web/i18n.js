@@ -36,6 +36,7 @@ const TEXTS = {
 
   "program.title": ["Program", "节目"],
   "program.hint": ["Describe a scene. It goes live in seconds.", "描述一个场景,几秒后即可播出。"],
+  "program.loading": ["The engine is warming up. You can send a prompt already.", "引擎预热中,您可以先发送提示词。"],
   "program.no_video": ["Waiting for the video", "正在等待视频"],
   "program.blanked": ["Blanked. Your viewers see black.", "已黑屏,观众看到的是黑色画面。"],
   "program.ai_label": ["AI-generated", "AI 生成"],
@@ -43,7 +44,7 @@ const TEXTS = {
   "program.fullscreen_exit": ["Leave full screen", "退出全屏"],
 
   "prompt.label": ["Prompt", "提示词"],
-  "prompt.placeholder": ["What should your viewers see next?", "接下来想让观众看到什么?"],
+  "prompt.placeholder": ["Describe the next scene", "描述下一个场景"],
   "prompt.send": ["Send", "发送"],
   "prompt.not_connected": [
     "Not connected, so nothing was sent. Your text is still here.",
@@ -89,8 +90,8 @@ const TEXTS = {
   "times.title": ["Latency", "延迟"],
   "times.preview": ["Prompt to preview", "提示词到预览"],
   "times.picture": ["Prompt to picture", "提示词到画面"],
-  "times.glass": ["on this screen", "本屏幕实测"],
-  "times.server": ["sent by the server after {time}", "服务器于 {time} 后发出"],
+  "times.glass": ["on this screen", "本屏幕"],
+  "times.server": ["server {time}", "服务器 {time}"],
   "times.where": ["Where the time went", "时间去向"],
   "times.queued": ["queued", "排队"],
   "times.text": ["text", "文本编码"],
@@ -145,6 +146,8 @@ const TEXTS = {
   ],
   "warning.engine_recovered": ["The engine is back.", "引擎已恢复。"],
   "warning.engine_ready": ["The engine is ready.", "引擎已就绪。"],
+  "warning.engine_failed": ["The engine cannot be started again.", "引擎无法重新启动。"],
+  "warning.viewer_lost": ["A viewer was lost.", "一位观众已断开。"],
   "warning.draining": ["The server is about to restart.", "服务器即将重启。"],
   "error.prompt_empty": ["Write something first.", "请先输入内容。"],
   "error.prompt_too_long": ["That prompt is too long; 2000 characters are the limit.", "提示词过长,最多 2000 个字符。"],
@@ -198,11 +201,12 @@ export function hasText(key) {
 }
 
 /**
- * Seconds for people: 0.31 s, 12.4 s.
+ * A duration for people: 62 ms, 0.31 s, 12.4 s.
  *
  * @param {number} ms
  */
-export function seconds(ms) {
+export function duration(ms) {
+  if (ms < 99.5) return `${ms.toFixed(0)} ms`;
   return `${(ms / 1000).toFixed(ms < 9995 ? 2 : 1)} s`;
 }
 

@@ -23,6 +23,7 @@ export class Monitor {
   #onAir = "idle";
   #caption = "";
   #hasVideo = false;
+  #engineState = "unknown";
 
   /**
    * @param {MonitorElements} elements
@@ -51,6 +52,13 @@ export class Monitor {
     this.render();
   }
 
+  /** @param {string} engineState */
+  setEngine(engineState) {
+    if (engineState === this.#engineState) return;
+    this.#engineState = engineState;
+    this.render();
+  }
+
   render() {
     const { root, tally, caption, hint, fullscreen } = this.#elements;
     root.dataset.onAir = this.#onAir;
@@ -69,7 +77,7 @@ export class Monitor {
   #hint() {
     switch (this.#onAir) {
       case "idle":
-        return t("program.hint");
+        return t(this.#engineState === "starting" ? "program.loading" : "program.hint");
       case "blank":
         return t("program.blanked");
       case "preview":

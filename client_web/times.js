@@ -6,7 +6,7 @@
  */
 
 import { make } from "./dom.js";
-import { seconds, t } from "./i18n.js";
+import { duration, t } from "./i18n.js";
 
 /** @typedef {import("./prompts.js").Prompt} Prompt */
 /** @typedef {import("./messages.js").PromptTimings} PromptTimings */
@@ -63,11 +63,11 @@ function renderTime(holder, prompt, kind) {
   const server = prompt?.atServerMs[kind] ?? null;
   const shown = glass ?? server;
   const label = make("span", "time-label", [t(`times.${kind}`)]);
-  const value = make("strong", "time-value", [shown === null ? "–" : seconds(shown)]);
+  const value = make("strong", "time-value", [shown === null ? "–" : duration(shown)]);
   holder.replaceChildren(label, value);
   const detail = [];
   if (glass !== null) detail.push(t("times.glass"));
-  if (server !== null) detail.push(t("times.server", { time: seconds(server) }));
+  if (server !== null) detail.push(t("times.server", { time: duration(server) }));
   holder.append(make("span", "time-detail", [detail.join(" · ")]));
 }
 
@@ -87,7 +87,7 @@ function bar(timings) {
 /** @param {PromptTimings} timings */
 function legend(timings) {
   const items = partsOf(timings).map((part) => {
-    const item = make("li", "where-item", [t(`times.${part.name}`), " ", make("b", "", [seconds(part.ms)])]);
+    const item = make("li", "where-item", [t(`times.${part.name}`), " ", make("b", "", [duration(part.ms)])]);
     item.dataset.part = part.name;
     return item;
   });
