@@ -10,7 +10,7 @@ import { currentLanguage } from "./i18n.js";
 /** The first nine have the keys 1 to 9. @type {readonly {en: string, zh: string}[]} */
 const EXAMPLES = Object.freeze([
   { en: "beach at sunset", zh: "海边日落" },
-  { en: "how does a volcano erupt?", zh: "火山是怎么喷发的?" },
+  { en: "how does a volcano erupt?", zh: "火山是怎么喷发的？" },
   { en: "a red sailboat on the sea at dawn", zh: "黎明海上的红色帆船" },
   { en: "snowy mountains at night", zh: "夜晚的雪山" },
   { en: "a yellow fish under water", zh: "海底的黄色小鱼" },

@@ -35,10 +35,10 @@ const TEXTS = {
   "engine.closed": ["Engine closed", "引擎已关闭"],
 
   "program.title": ["Program", "节目"],
-  "program.hint": ["Describe a scene. It goes live in seconds.", "描述一个场景,几秒后即可播出。"],
-  "program.loading": ["The engine is warming up. You can send a prompt already.", "引擎预热中,您可以先发送提示词。"],
+  "program.hint": ["Describe a scene. It goes live in seconds.", "描述一个场景，几秒后即可播出。"],
+  "program.loading": ["The engine is warming up. You can send a prompt already.", "引擎预热中，您可以先发送提示词。"],
   "program.no_video": ["Waiting for the video", "正在等待视频"],
-  "program.blanked": ["Blanked. Your viewers see black.", "已黑屏,观众看到的是黑色画面。"],
+  "program.blanked": ["Blanked. Your viewers see black.", "已黑屏，观众看到的是黑色画面。"],
   "program.ai_label": ["AI-generated", "AI 生成"],
   "program.fullscreen": ["Full screen", "全屏"],
   "program.fullscreen_exit": ["Leave full screen", "退出全屏"],
@@ -48,19 +48,19 @@ const TEXTS = {
   "prompt.send": ["Send", "发送"],
   "prompt.not_connected": [
     "Not connected, so nothing was sent. Your text is still here.",
-    "尚未连接,没有发送。您的文字仍保留。",
+    "尚未连接，没有发送。您的文字仍保留。",
   ],
   "examples.title": ["Examples", "示例"],
 
   "next.title": ["Next", "下一个"],
   "next.empty": ["Nothing in the making", "暂无生成任务"],
   "next.empty_hint": ["Each denoising step will appear here.", "每一步去噪的画面会依次出现在这里。"],
-  "next.step": ["Step {done} of {total}", "第 {done} 步,共 {total} 步"],
+  "next.step": ["Step {done} of {total}", "第 {done} 步，共 {total} 步"],
   "next.queued": ["Waiting for the engine", "等待引擎"],
   "next.decoding": ["Decoding the clip", "正在解码"],
   "next.ready": ["Ready to take", "可以切入"],
   "next.on_air": ["Now on air", "已播出"],
-  "next.again": ["Made again after an engine loss, attempt {attempt}", "引擎恢复后重新生成,第 {attempt} 次"],
+  "next.again": ["Made again after an engine loss, attempt {attempt}", "引擎恢复后重新生成，第 {attempt} 次"],
   "next.strip": ["Preview after each denoising step", "每一步去噪后的预览"],
   "next.understood": ["Understood", "已理解"],
   "next.not_understood": ["Not understood", "未理解"],
@@ -70,7 +70,7 @@ const TEXTS = {
   "take.blank": ["Blank", "黑屏"],
   "take.resume": ["Resume", "恢复"],
   "take.label": ["Put the waiting clip on air", "播出等待中的片段"],
-  "take.blank_label": ["Panic button: black at once", "紧急按钮:立即黑屏"],
+  "take.blank_label": ["Panic button: black at once", "紧急按钮：立即黑屏"],
 
   "options.title": ["Settings", "设置"],
   "options.quality": ["Quality", "质量"],
@@ -104,8 +104,8 @@ const TEXTS = {
   "times.none": ["Send a prompt to measure", "发送提示词后开始测量"],
 
   "history.title": ["Rundown", "播出单"],
-  "history.empty": ["Your prompts will be listed here. Pick one to fire it again.", "您的提示词会列在这里,点击可再次播出。"],
-  "history.again": ["Fire again: {text}", "再次播出:{text}"],
+  "history.empty": ["Your prompts will be listed here. Pick one to fire it again.", "您的提示词会列在这里，点击可再次播出。"],
+  "history.again": ["Fire again: {text}", "再次播出：{text}"],
   "history.preview": ["preview {time}", "预览 {time}"],
   "history.picture": ["picture {time}", "画面 {time}"],
 
@@ -121,8 +121,8 @@ const TEXTS = {
   "prompt.state.failed": ["Failed", "失败"],
   "prompt.state.lost": ["Lost", "已丢失"],
 
-  "announce.applied": ["On air: {text}", "已播出:{text}"],
-  "announce.ready": ["Ready to take: {text}", "可以切入:{text}"],
+  "announce.applied": ["On air: {text}", "已播出：{text}"],
+  "announce.ready": ["Ready to take: {text}", "可以切入：{text}"],
   "announce.ended": ["{state}: {text}", "{state}:{text}"],
 
   "stats.label": ["Statistics", "统计"],
@@ -139,10 +139,10 @@ const TEXTS = {
   "stats.key.examples": ["examples", "示例"],
 
   "toast.close": ["Dismiss", "关闭"],
-  "toast.technical": ["Something went wrong in this page: {message}", "页面出错:{message}"],
+  "toast.technical": ["Something went wrong in this page: {message}", "页面出错：{message}"],
   "warning.engine_lost": [
     "The engine was lost. The program goes on; your prompt is made again.",
-    "引擎中断。节目继续播出,提示词将重新生成。",
+    "引擎中断。节目继续播出，提示词将重新生成。",
   ],
   "warning.engine_recovered": ["The engine is back.", "引擎已恢复。"],
   "warning.engine_ready": ["The engine is ready.", "引擎已就绪。"],
@@ -150,11 +150,11 @@ const TEXTS = {
   "warning.viewer_lost": ["A viewer was lost.", "一位观众已断开。"],
   "warning.draining": ["The server is about to restart.", "服务器即将重启。"],
   "error.prompt_empty": ["Write something first.", "请先输入内容。"],
-  "error.prompt_too_long": ["That prompt is too long; 2000 characters are the limit.", "提示词过长,最多 2000 个字符。"],
+  "error.prompt_too_long": ["That prompt is too long; 2000 characters are the limit.", "提示词过长，最多 2000 个字符。"],
   "error.engine_unavailable": ["The engine cannot work at the moment.", "引擎暂时不可用。"],
-  "error.engine_busy": ["The engine has too much to do. Try again in a moment.", "引擎繁忙,请稍后再试。"],
+  "error.engine_busy": ["The engine has too much to do. Try again in a moment.", "引擎繁忙，请稍后再试。"],
   "error.nothing_to_take": ["There is no clip to take yet.", "暂无可切入的片段。"],
-  "error.video": ["The video was interrupted and is being connected again.", "视频中断,正在重新连接。"],
+  "error.video": ["The video was interrupted and is being connected again.", "视频中断，正在重新连接。"],
 };
 
 const LANGUAGES = /** @type {const} */ (["en", "zh"]);
