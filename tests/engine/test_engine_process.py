@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pytest_asyncio
 
 from engine.api import (
     Cancel,
@@ -66,7 +67,7 @@ def clip(events: list[Event]) -> np.ndarray:
     return np.concatenate([event.frames.planes for event in events[start:] if isinstance(event, FramesReady)])
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def driver() -> AsyncIterator[Driver]:
     # The faulty worker is the real one plus a raise on SIGUSR1.
     engine = EngineProcess(EngineSettings(worker_command=FAULTY))

@@ -1,0 +1,84 @@
+"""What crosses between the processes: messages come out as they went in, frames never overwrite unread ones."""
+
+import os
+import typing
+
+import numpy as np
+import pytest
+
+from engine import wire
+from engine.api import Cancel, Generate, GenerationFinished, ModelDescription, Quality, Timings
+
+MODEL = ModelDescription("m", "cpu", 224, 128, 25, 12, {Quality.FAST: 4, Quality.FINE: 8}, True)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        wire.Load("embedded", 2),
+        Generate("g", "日落 🌅", Quality.FINE, 2**62, False),
+        Cancel("g"),
+        wire.WarmedUp(MODEL, 1.5),
+        wire.FramesAt("g", 0, (1, 192, 224), 43008, step_index=2, num_steps=4),
+        GenerationFinished("g", 25, Timings(0.0, 0.1, 0.2, 0.3, 0.4)),
+        wire.Heartbeat(),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_a_message_comes_out_as_it_went_in(message: wire.Message) -> None:
+    encoded = wire.encode(message)
+    header, body = encoded[: wire.HEADER_BYTES], encoded[wire.HEADER_BYTES :]
+    assert wire.body_length(header) == len(body)
+    assert wire.decode(body) == message
+
+
+def test_every_message_type_is_known_to_the_wire() -> None:
+    assert set(typing.get_args(wire.Message)) == set(wire._TYPES.values())
+
+
+def test_an_absurd_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="at most"):
+        wire.body_length(b"\xff\xff\xff\xff")
+
+
+@pytest.fixture
+def ring() -> typing.Iterator[wire.FrameRing]:
+    descriptor = wire.open_shared_file(1000)
+    opened = wire.FrameRing(descriptor, 1000)
+    os.close(descriptor)
+    yield opened
+    opened.close()
+
+
+def block(value: int) -> np.ndarray:
+    return np.full((5, 6, 10), value, np.uint8)  # 300 bytes
+
+
+def test_frames_come_out_as_they_went_in_round_after_round(ring: wire.FrameRing) -> None:
+    for value in range(20):
+        place = ring.put(block(value), wait_s=0)
+        assert place is not None
+        frames = ring.get(place[0], (5, 6, 10))
+        assert (frames.planes == value).all()
+        ring.consume(place[1])
+
+
+def test_unread_frames_are_never_overwritten(ring: wire.FrameRing) -> None:
+    first, second, third = (ring.put(block(value), wait_s=0) for value in (1, 2, 3))
+    assert first and second and third
+    assert ring.put(block(4), wait_s=0) is None
+    ring.consume(first[1])
+    # 100 bytes are left at the end: the block goes to the start, where the first one was.
+    fourth = ring.put(block(4), wait_s=0)
+    assert fourth is not None and fourth[0] == 0
+    assert ring.put(block(5), wait_s=0) is None
+
+
+def test_a_place_outside_the_ring_is_refused(ring: wire.FrameRing) -> None:
+    with pytest.raises(ValueError, match="outside"):
+        ring.get(900, (5, 6, 10))
+
+
+def test_frames_larger_than_half_the_ring_are_an_error(ring: wire.FrameRing) -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        ring.put(np.zeros((1, 600, 1), np.uint8), wait_s=0)
