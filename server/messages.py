@@ -7,9 +7,11 @@ client are refused with the field's name; clients ignore unknown events. The bro
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -78,7 +80,10 @@ class SessionUpdate(ClientMessage, frozen=True, kw_only=True, tag="session.updat
 
 
 class SessionResume(ClientMessage, frozen=True, kw_only=True, tag="session.resume"):
-    """Takes up a session whose connection was lost; the events after `last_seq` are sent again."""
+    """Takes up a session whose connection was lost; the events after `last_seq` are sent again.
+
+    Answered by those events and then `session.created`. With -1 all that is still kept is sent, gap or not.
+    """
 
     session_id: str
     resume_token: str
@@ -167,7 +172,7 @@ class ErrorDetail(Struct, frozen=True, kw_only=True):
 
 
 class FrameStamp(Struct, frozen=True, kw_only=True):
-    """Which frame first shows something: its number in the program and, for the receiver's own peer, its RTP timestamp."""
+    """Which frame first shows something, by its number in the program and its RTP timestamp."""
 
     frame_index: int
     rtp_timestamp: int | None  # 90 kHz, as in the packets to the peer of this connection; None without a peer
@@ -210,7 +215,7 @@ class SessionUpdated(ServerMessage, frozen=True, kw_only=True, tag="session.upda
 
 
 class SessionWarning(ServerMessage, frozen=True, kw_only=True, tag="session.warning"):
-    """`engine_lost`, `engine_recovered`, `engine_ready`, `draining`, `viewer_lost`."""
+    """`engine_ready`, `engine_lost`, `engine_recovered`, `engine_failed`, `draining`, `viewer_lost`."""
 
     code: str
     message: str
@@ -246,7 +251,10 @@ class PromptStarted(ServerMessage, frozen=True, kw_only=True, tag="prompt.starte
 
 
 class PromptPreview(ServerMessage, frozen=True, kw_only=True, tag="prompt.preview"):
-    """After each denoising step. `picture` is a JPEG data URI; `frame` is set once, on the first that went on air."""
+    """After each denoising step, with `picture` (a JPEG data URI, unless ``on_preview: off``) and without `frame`.
+
+    Sent once more for the step whose preview was the first on air, with `frame` and without `picture`.
+    """
 
     prompt_id: str
     step_index: int
@@ -280,6 +288,7 @@ class PromptCancelled(ServerMessage, frozen=True, kw_only=True, tag="prompt.canc
 
 class PromptRejected(ServerMessage, frozen=True, kw_only=True, tag="prompt.rejected"):
     prompt_id: str
+    event_id: str | None = None
     error: ErrorDetail
 
 
@@ -321,33 +330,43 @@ class Error(ServerMessage, frozen=True, kw_only=True, tag="error"):
 # --- decoding -----------------------------------------------------------------------------------------------------
 
 
-class MessageError(Exception):
-    """A client's message that cannot be taken; `detail` is what the client is told."""
+class Refused(Exception):
+    """What a client asked for and does not get; `detail` is what it is told."""
+
+    def __init__(self, detail: ErrorDetail) -> None:
+        super().__init__(detail.message)
+        self.detail = detail
+
+
+class MessageError(Refused):
+    """A client's message that cannot be taken."""
 
     def __init__(self, code: str, message: str, *, param: str | None = None, event_id: str | None = None) -> None:
-        super().__init__(message)
-        self.detail = ErrorDetail(type="invalid_request", code=code, message=message, param=param, event_id=event_id)
+        super().__init__(
+            ErrorDetail(type="invalid_request", code=code, message=message, param=param, event_id=event_id)
+        )
 
 
 _decoder: msgspec.json.Decoder[AnyClientMessage] = msgspec.json.Decoder(AnyClientMessage)
 _encoder = msgspec.json.Encoder()
-_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in AnyClientMessage.__args__)
+CLIENT_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in AnyClientMessage.__args__)
+# Identifiers go into log lines: nothing in them may end a line or hide a word.
+_ID = re.compile(rf"[!-~]{{1,{MAX_ID_CHARACTERS}}}")
 _AT_PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _NAMED_FIELD = re.compile(r"field `(?P<field>[^`]*)`")
 
 
 def decode(text: str | bytes) -> AnyClientMessage:
-    """The message in `text`. Raises `MessageError` whose detail names code and field; never anything else."""
-    if len(text) > MAX_MESSAGE_BYTES or (
-        isinstance(text, str) and len(text.encode("utf-8", "replace")) > MAX_MESSAGE_BYTES
-    ):
+    """The message in `text`. Raises `MessageError` whose detail names code and field; never anything else.
+
+    Of a key that stands twice the last counts, as in every browser.
+    """
+    if len(text) > MAX_MESSAGE_BYTES or (isinstance(text, str) and _utf8_length(text) > MAX_MESSAGE_BYTES):
         raise MessageError("message_too_large", f"a message has at most {MAX_MESSAGE_BYTES} bytes")
     try:
         message = _decoder.decode(text)
-    except msgspec.ValidationError as error:
-        raise _explain(text, error) from None
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise MessageError("invalid_json", f"expected one JSON object: {error}") from None
+        raise _explain(text, str(error)) from None
     _check_values(message)
     return message
 
@@ -356,23 +375,38 @@ def encode(message: ServerMessage) -> str:
     return _encoder.encode(message).decode()
 
 
-def _explain(text: str | bytes, error: msgspec.ValidationError) -> MessageError:
-    """Which rule was broken, in our codes. The message was valid JSON, so it can be read once more, loosely."""
+def _utf8_length(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _explain(text: str | bytes, reason: str) -> MessageError:
+    """Which rule was broken, in our codes.
+
+    The message is read once more by the standard library, which takes what msgspec does not: NaN, numbers beyond a
+    float, and escapes that are half a surrogate pair. So their senders are told the field instead of a byte offset.
+    """
     try:
-        loose = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        loose = json.loads(text)
+    except (ValueError, RecursionError):
         loose = None
     if not isinstance(loose, dict):
-        return MessageError("invalid_json", "expected one JSON object")
+        return MessageError("invalid_json", f"expected one JSON object: {reason}")
     event_id = loose.get("event_id")
-    event_id = event_id if isinstance(event_id, str) and len(event_id) <= MAX_ID_CHARACTERS else None
+    if not isinstance(event_id, str) or len(event_id) > MAX_ID_CHARACTERS or not _is_text(event_id):
+        event_id = None
     kind = loose.get("type")
-    reason = str(error)
     if "type" not in loose:
         return MessageError("missing_field", "the field `type` is missing", param="type", event_id=event_id)
-    if not isinstance(kind, str) or kind not in _TYPES:
-        known = ", ".join(sorted(_TYPES))
+    if not isinstance(kind, str) or kind not in CLIENT_TYPES:
+        known = ", ".join(sorted(CLIENT_TYPES))
         return MessageError("unknown_event", f"`type` must be one of: {known}", param="type", event_id=event_id)
+    culprit = next(_impossible_values(loose), None)
+    if culprit is not None:
+        return MessageError(culprit.code, culprit.message, param=culprit.param, event_id=event_id)
+    return _explain_shape(kind, reason, event_id)
+
+
+def _explain_shape(kind: str, reason: str, event_id: str | None) -> MessageError:
     path = _AT_PATH.search(reason)
     named = _NAMED_FIELD.search(reason)
     param = (named and named["field"]) or (path and path["path"]) or None
@@ -380,9 +414,32 @@ def _explain(text: str | bytes, error: msgspec.ValidationError) -> MessageError:
         return MessageError("unknown_field", f"`{kind}` has no field `{param}`", param=param, event_id=event_id)
     if "missing required field" in reason:
         return MessageError("missing_field", f"`{kind}` needs the field `{param}`", param=param, event_id=event_id)
+    if path is None:
+        return MessageError("invalid_json", f"expected one JSON object: {reason}", event_id=event_id)
     message = _AT_PATH.sub("", reason)
     code = "invalid_value" if "enum value" in reason or "out of range" in reason else "wrong_type"
     return MessageError(code, f"`{param}`: {message}", param=param, event_id=event_id)
+
+
+class _Culprit(NamedTuple):
+    code: str
+    message: str
+    param: str | None
+
+
+def _impossible_values(loose: dict[str, Any]) -> Iterator[_Culprit]:
+    """Fields that hold what JSON allows or browsers never send, and no field here can take."""
+    for name, value in loose.items():
+        if not _is_text(name):
+            yield _Culprit("invalid_text", "a field's name holds a lone surrogate, which is not Unicode text", None)
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield _Culprit("invalid_value", f"`{name}` must be a finite number, got {value}", name)
+        elif isinstance(value, str) and not _is_text(value):
+            yield _Culprit("invalid_text", f"`{name}` holds a lone surrogate, which is not Unicode text", name)
+
+
+def _is_text(value: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 _RANGES: dict[str, tuple[float, float]] = {
@@ -392,44 +449,35 @@ _RANGES: dict[str, tuple[float, float]] = {
     "transition_s": (0.0, 5.0),
     "seed": (0, 2**63 - 1),
     "last_seq": (-1, 2**53),
+    "sdp_mline_index": (0, 255),
 }
 
 
 def _check_values(message: AnyClientMessage) -> None:
-    """What types cannot say: ranges, lengths, and text that can be encoded at all."""
+    """What types cannot say: ranges and lengths."""
     event_id = message.event_id
     for name in message.__struct_fields__:
         value = getattr(message, name)
         if value is None or value is UNSET or isinstance(value, bool):
             continue
         if isinstance(value, str):
-            _check_text(name, value, event_id if name != "event_id" else None)
+            _check_length(name, value, event_id if name != "event_id" else None)
         elif name in _RANGES:
             low, high = _RANGES[name]
-            if not math.isfinite(value) or not low <= value <= high:
-                raise MessageError(
-                    "invalid_value",
-                    f"`{name}` must lie in {low:g}..{high:g}, got {value}",
-                    param=name,
-                    event_id=event_id,
-                )
+            if not low <= value <= high:
+                reason = f"`{name}` must lie in {low:g}..{high:g}, got {value}"
+                raise MessageError("invalid_value", reason, param=name, event_id=event_id)
         if name in ("width", "height") and value % 2:
             raise MessageError("invalid_value", f"`{name}` must be even, got {value}", param=name, event_id=event_id)
 
 
-def _check_text(name: str, value: str, event_id: str | None) -> None:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise MessageError(
-            "invalid_text", f"`{name}` holds a lone surrogate, which is not Unicode text", param=name, event_id=event_id
-        ) from None
+def _check_length(name: str, value: str, event_id: str | None) -> None:
     if name == "text":
         if not value.strip():
             raise MessageError("prompt_empty", "`text` is empty", param=name, event_id=event_id)
         if len(value) > MAX_PROMPT_CHARACTERS:
-            message = f"`text` has {len(value)} characters, at most {MAX_PROMPT_CHARACTERS} are taken"
-            raise MessageError("prompt_too_long", message, param=name, event_id=event_id)
-    elif name not in ("sdp", "candidate") and not 0 < len(value) <= MAX_ID_CHARACTERS:
-        message = f"`{name}` must have 1 to {MAX_ID_CHARACTERS} characters"
-        raise MessageError("invalid_value", message, param=name, event_id=event_id)
+            reason = f"`text` has {len(value)} characters, at most {MAX_PROMPT_CHARACTERS} are taken"
+            raise MessageError("prompt_too_long", reason, param=name, event_id=event_id)
+    elif name not in ("sdp", "candidate") and not _ID.fullmatch(value):
+        reason = f"`{name}` must have 1 to {MAX_ID_CHARACTERS} visible ASCII characters"
+        raise MessageError("invalid_value", reason, param=name, event_id=event_id)

@@ -1,0 +1,148 @@
+"""Assembles the application and runs it: the engine, the registry, the routes; a clean end on SIGTERM and SIGINT.
+
+`__main__.py` calls `serve`; tests call `build` and run it themselves. On the event loop of the server process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TextIO
+
+from aiohttp import web
+
+from engine.api import Engine, EngineReady
+from server.auth import Access
+from server.clock import Clock, MonotonicClock
+from server.config import Settings
+from server.http_api import HttpApi, set_headers
+from server.media.program import Program
+from server.messages import MAX_MESSAGE_BYTES
+from server.metrics import Metrics
+from server.registry import Registry
+from server.session import ProgramFactory
+from server.websocket import RealtimeEndpoint
+
+_log = logging.getLogger("sceneshift.app")
+
+# For handlers that are still running when everything they serve has ended.
+HANDLER_TIMEOUT_S = 0.5
+
+REGISTRY = web.AppKey("registry", Registry)
+
+
+class PortInUse(Exception):
+    """Somebody else listens there."""
+
+
+def build(
+    settings: Settings,
+    engine: Engine,
+    *,
+    clock: Clock | None = None,
+    make_program: ProgramFactory = Program,
+    on_engine_ready: Callable[[EngineReady], None] = lambda event: None,
+) -> web.Application:
+    """The application; its start-up opens `engine`, its shutdown ends the sessions and closes it."""
+    clock = clock or MonotonicClock()
+    metrics = Metrics()
+    access = Access(settings)
+    registry = Registry(
+        engine,
+        metrics=metrics,
+        clock=clock,
+        max_sessions=settings.max_sessions,
+        max_viewers=settings.max_viewers,
+        resume_grace_s=settings.resume_grace_s,
+        make_program=make_program,
+        on_engine_ready=on_engine_ready,
+    )
+    api = HttpApi(registry, access, metrics)
+    realtime = RealtimeEndpoint(registry, access, metrics=metrics, clock=clock)
+
+    app = web.Application(middlewares=[web.middleware(api.guard)], client_max_size=MAX_MESSAGE_BYTES)
+    app[REGISTRY] = registry
+    app.router.add_get("/v1/realtime", realtime.handle)
+    api.add_routes(app.router)
+    app.on_response_prepare.append(set_headers)
+
+    async def open_registry(app: web.Application) -> None:
+        await registry.open()
+
+    async def end_everything(app: web.Application) -> None:
+        # Sessions first: their writers then say goodbye on the sockets that they have.
+        await registry.close()
+        await realtime.close()
+
+    app.on_startup.append(open_registry)
+    app.on_shutdown.append(end_everything)
+    return app
+
+
+@asynccontextmanager
+async def running(app: web.Application, listener: socket.socket) -> AsyncIterator[int]:
+    """Serves `app` on a bound socket, which it closes, for as long as the block runs; gives the port."""
+    # No access log: request lines hold tokens.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=HANDLER_TIMEOUT_S)
+    port: int = listener.getsockname()[1]
+    try:
+        await runner.setup()
+        await web.SockSite(runner, listener).start()
+        yield port
+    finally:
+        await runner.cleanup()
+        listener.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, bound before anything slow starts. Raises `PortInUse`, or `OSError` for a wrong address."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(
+                f"port {port} on {host} is in use; give another with --port, or stop what runs there"
+            ) from None
+        raise
+
+
+async def serve(settings: Settings, engine: Engine, listener: socket.socket, *, out: TextIO) -> None:
+    """Serves until SIGTERM or SIGINT, then ends within seconds. Raises `ModelError`."""
+
+    def announce_ready(event: EngineReady) -> None:
+        model = event.model
+        print(f"ready: {model.name} on {model.device}, warm after {event.startup_s:.1f} s", file=out, flush=True)
+
+    app = build(settings, engine, on_engine_ready=announce_ready)
+    stop = asyncio.Event()
+    with _on_signals(stop.set):
+        async with running(app, listener) as port:
+            print(f"sceneshift: {address(settings, port)}", file=out, flush=True)
+            await stop.wait()
+            _log.info("- = shutting down")
+
+
+def address(settings: Settings, port: int) -> str:
+    """What to open in a browser. The token is in the fragment, which browsers never send and servers never log."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    fragment = f"#token={settings.token}" if settings.token is not None else ""
+    return f"http://{host}:{port}/{fragment}"
+
+
+@contextmanager
+def _on_signals(act: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, act)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)

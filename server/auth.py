@@ -1,0 +1,67 @@
+"""Who may speak to this server: the access token, and which pages of which origins.
+
+Three attackers are kept out: strangers on the network (token), pages of other sites in the user's own browser
+(`Origin`), and such pages that point their own host name at this machine (DNS rebinding: `Host`). Pure; `http_api.py`
+and `websocket.py` ask.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from server.config import Settings, is_loopback
+
+_SCHEMES = ("http", "https")
+
+
+def new_token() -> str:
+    """160 random bits that need no quoting in a URL or a shell."""
+    return secrets.token_hex(20)
+
+
+class Access:
+    """The checks for one server. Header mappings are case-insensitive, as aiohttp's are."""
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.token is None and not settings.is_loopback:
+            raise ValueError(f"expected an access token, since {settings.host} is not a loopback address")
+        self._token = settings.token
+        self._allowed_origins = frozenset(settings.allowed_origins)
+        self._allowed_hosts = frozenset(urlsplit(origin).hostname for origin in settings.allowed_origins)
+        self._is_loopback = settings.is_loopback
+
+    def has_token(self, headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
+        """Bearer header, or `token` in the query: browsers cannot set headers on a WebSocket."""
+        if self._token is None:
+            return True
+        scheme, _, given = headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            given = query.get("token", "")
+        return hmac.compare_digest(given.strip().encode("utf-8", "replace"), self._token.encode())
+
+    def is_known_host(self, host_header: str | None) -> bool:
+        """On loopback only loopback names are ours: another name for 127.0.0.1 is a page's DNS rebinding."""
+        if not self._is_loopback:
+            return True  # the token protects
+        hostname = _hostname(host_header or "")
+        return hostname is not None and (is_loopback(hostname) or hostname in self._allowed_hosts)
+
+    def is_known_origin(self, origin: str | None, host_header: str | None) -> bool:
+        """Our own page, an allowed one, or no page at all (bots send no `Origin`)."""
+        if origin is None:
+            return True
+        origin = origin.strip().lower()
+        if origin in self._allowed_origins:
+            return True
+        scheme, separator, netloc = origin.partition("://")
+        return bool(separator) and scheme in _SCHEMES and netloc == (host_header or "").strip().lower()
+
+
+def _hostname(netloc: str) -> str | None:
+    try:
+        return urlsplit(f"//{netloc}").hostname
+    except ValueError:
+        return None

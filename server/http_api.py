@@ -1,0 +1,160 @@
+"""Everything over plain HTTP: the page, health, metrics, and viewers by WHEP.
+
+WHEP is draft-ietf-wish-whep: an offer is POSTed, the answer comes with 201 and a `Location` to DELETE. `guard` is the
+middleware in front of every route, the WebSocket's too. Runs on the event loop; knows sessions through the registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from server.auth import Access
+from server.messages import MAX_MESSAGE_BYTES, ErrorDetail, Refused
+from server.metrics import Metrics
+from server.registry import Registry
+
+CLIENT_FOLDER = Path(__file__).parent.parent / "client_web"
+
+# Scripts, styles and connections are ours alone; previews come as data URIs.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",  # the address may hold a token
+}
+_STATUS = {
+    "unauthorized": HTTPStatus.UNAUTHORIZED,
+    "forbidden_host": HTTPStatus.FORBIDDEN,
+    "forbidden_origin": HTTPStatus.FORBIDDEN,
+    "unknown_session": HTTPStatus.NOT_FOUND,
+    "unknown_viewer": HTTPStatus.NOT_FOUND,
+    "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "message_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "too_many_viewers": HTTPStatus.SERVICE_UNAVAILABLE,
+    "draining": HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class HttpApi:
+    def __init__(self, registry: Registry, access: Access, metrics: Metrics) -> None:
+        self._registry = registry
+        self._access = access
+        self._metrics = metrics
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_get("/", self._page)
+        router.add_static("/client/", CLIENT_FOLDER)
+        router.add_get("/livez", self._livez)
+        router.add_get("/readyz", self._readyz)
+        router.add_get("/metrics", self._metrics_page)
+        router.add_post("/whep/{session_id}", self._whep_offer)
+        router.add_delete("/whep/{session_id}/{viewer_id}", self._whep_delete)
+
+    async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuses pages of other sites and foreign host names; turns `Refused` into an answer."""
+        try:
+            self._check_origin(request)
+            return await handler(request)
+        except Refused as refusal:
+            self._metrics.refused(refusal.detail.code)
+            return _error(refusal.detail)
+        except web.HTTPRequestEntityTooLarge:
+            reason = f"a body has at most {MAX_MESSAGE_BYTES} bytes"
+            return _error(ErrorDetail(type="invalid_request", code="message_too_large", message=reason))
+
+    def _check_origin(self, request: web.Request) -> None:
+        host, origin = request.headers.get("Host"), request.headers.get("Origin")
+        if not self._access.is_known_host(host):
+            reason = "this server answers to loopback names only; name others in `allowed_origins`"
+            raise _refused("forbidden_host", reason)
+        if not self._access.is_known_origin(origin, host):
+            reason = "pages of this origin may not connect; name it in `allowed_origins` if it should"
+            raise _refused("forbidden_origin", reason)
+
+    def _check_token(self, request: web.Request) -> None:
+        if not self._access.has_token(request.headers, request.query):
+            raise _refused("unauthorized", "an access token is needed, or it is wrong")
+
+    # --- the page -------------------------------------------------------------------------------------------------
+
+    async def _page(self, request: web.Request) -> web.StreamResponse:
+        # No token needed: the page holds no secret, and gets the token from the fragment, which is never sent to us.
+        return web.FileResponse(CLIENT_FOLDER / "index.html")
+
+    # --- health ---------------------------------------------------------------------------------------------------
+
+    async def _livez(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"live": True})
+
+    async def _readyz(self, request: web.Request) -> web.StreamResponse:
+        """200 only while the engine has made a real generation in its present process, and we are not shutting down."""
+        registry = self._registry
+        model = registry.engine.model
+        body = {
+            "ready": registry.is_ready,
+            "engine": registry.engine.state.value,
+            "draining": registry.is_draining,
+            "model": model.name if model else None,
+            "device": model.device if model else None,
+            "startup_s": round(registry.startup_s, 3) if registry.startup_s is not None else None,
+        }
+        return web.json_response(body, status=HTTPStatus.OK if registry.is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
+
+    async def _metrics_page(self, request: web.Request) -> web.StreamResponse:
+        self._check_token(request)
+        headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        return web.Response(body=self._metrics.render(), headers=headers)
+
+    # --- WHEP -----------------------------------------------------------------------------------------------------
+
+    async def _whep_offer(self, request: web.Request) -> web.StreamResponse:
+        self._check_token(request)
+        session = self._registry.find(request.match_info["session_id"])
+        if request.content_type != "application/sdp":
+            raise _refused("unsupported_media_type", f"expected application/sdp, got {request.content_type}")
+        body = await request.read()
+        viewer_id, answer_sdp = await session.add_viewer(body.decode("utf-8", "replace"))
+        location = f"/whep/{session.session_id}/{viewer_id}"
+        return web.Response(
+            status=HTTPStatus.CREATED,
+            text=answer_sdp,
+            content_type="application/sdp",
+            headers={"Location": location},
+        )
+
+    async def _whep_delete(self, request: web.Request) -> web.StreamResponse:
+        self._check_token(request)
+        session = self._registry.find(request.match_info["session_id"])
+        await session.remove_viewer(request.match_info["viewer_id"])
+        return web.Response()
+
+
+async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """For `on_response_prepare`."""
+    response.headers.update(_HEADERS)
+    # Nothing here may go stale: the page of an old version would speak to a new server.
+    response.headers.setdefault("Cache-Control", "no-cache" if request.path.startswith(("/client/",)) else "no-store")
+
+
+def _refused(code: str, message: str) -> Refused:
+    return Refused(ErrorDetail(type="invalid_request", code=code, message=message))
+
+
+class _ErrorBody(msgspec.Struct, frozen=True):
+    error: ErrorDetail
+
+
+def _error(detail: ErrorDetail) -> web.Response:
+    status = _STATUS.get(detail.code, HTTPStatus.BAD_REQUEST)
+    headers = {"WWW-Authenticate": "Bearer"} if status is HTTPStatus.UNAUTHORIZED else {}
+    if detail.retry_after_ms is not None:
+        headers["Retry-After"] = str(-(-detail.retry_after_ms // 1000))
+    body = msgspec.json.encode(_ErrorBody(detail))
+    return web.Response(status=status, body=body, content_type="application/json", headers=headers)

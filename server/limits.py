@@ -1,0 +1,172 @@
+"""What keeps one controller from harming the others: token buckets inbound, a bounded numbered queue outbound.
+
+Pure bookkeeping on the event loop; `websocket.py` asks the buckets, `session.py` owns the `Outbox` and the writer of
+the connection empties it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from server.clock import Clock
+from server.messages import PromptPreview, ServerMessage, StatsUpdated, encode
+
+# Replayed to a controller that comes back: 256 events are some 20 prompts with all their previews.
+MAX_REPLAYED = 256
+# Beyond this many unread messages a connection is given up: 256 receipts are minutes of normal use.
+MAX_PENDING = 256
+# Of these, so many may be previews and stats; the oldest go first.
+MAX_PENDING_DROPPABLE = 32
+
+
+class TokenBucket:
+    """`burst` at once, then `rate` per second."""
+
+    def __init__(self, rate: float, burst: float, clock: Clock) -> None:
+        self.rate = rate
+        self.burst = burst
+        self._clock = clock
+        self._tokens = burst
+        self._filled_at = clock.now()
+
+    def take(self) -> float:
+        """0.0 if one token was taken, else the seconds until there will be one."""
+        now = self._clock.now()
+        self._tokens = min(self.burst, self._tokens + (now - self._filled_at) * self.rate)
+        self._filled_at = now
+        if self._tokens >= 1:
+            self._tokens -= 1
+            return 0.0
+        return (1 - self._tokens) / self.rate
+
+
+class ConnectionLimits:
+    """The buckets of one connection. Thirty prompts in three seconds pass; a script gone wild does not."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.messages = TokenBucket(rate=50, burst=200, clock=clock)
+        self.prompts = TokenBucket(rate=10, burst=40, clock=clock)
+
+
+class ReplayGap(Exception):
+    """Events between the controller's last one and the oldest kept one are gone for good."""
+
+    def __init__(self, oldest_seq: int) -> None:
+        super().__init__(f"events before {oldest_seq} are no longer kept")
+        self.oldest_seq = oldest_seq
+
+
+@dataclass(slots=True, eq=False)
+class Outgoing:
+    """A message on its way: numbered (`seq` >= 0) when the writer takes it."""
+
+    message: ServerMessage
+    can_drop: bool
+    seq: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxStatistics:
+    num_pending: int
+    num_sent: int
+    num_dropped: int
+
+
+class Outbox:
+    """A session's events in order, numbered without gaps, kept for replay.
+
+    Numbers are given when a message leaves, not when it is put: so what is dropped never had one. Bound: at most
+    `MAX_PENDING_DROPPABLE` unread previews and stats (oldest dropped first) and `MAX_PENDING` unread messages in all;
+    beyond that `on_overflow` is told once per connection, and the oldest go to the replay buffer.
+    """
+
+    def __init__(self, session_id: str, *, wall_time: Callable[[], float], on_overflow: Callable[[], None]) -> None:
+        self._session_id = session_id
+        self._wall_time = wall_time
+        self._on_overflow = on_overflow
+        self._pending: deque[Outgoing] = deque()
+        self._sent: deque[Outgoing] = deque(maxlen=MAX_REPLAYED)
+        self._next_seq = 0
+        self._num_dropped = 0
+        self._is_closed = False
+        self._has_overflowed = False
+        self._changed = asyncio.Event()
+
+    @property
+    def last_seq(self) -> int:
+        return self._next_seq - 1
+
+    def put(self, message: ServerMessage) -> Outgoing:
+        """Queues `message`; never blocks. `ts` is the time of this call."""
+        stamped = msgspec.structs.replace(message, session_id=self._session_id, ts=self._wall_time())
+        outgoing = Outgoing(stamped, can_drop=_can_drop(message))
+        self._pending.append(outgoing)
+        self._keep_bounds()
+        self._changed.set()
+        return outgoing
+
+    def repeat(self, outgoing: Outgoing) -> None:
+        """Sends again what left already, under its old number; what still waits will come anyway."""
+        if outgoing.seq >= 0:
+            self._pending.append(outgoing)
+            self._keep_bounds()
+            self._changed.set()
+
+    def replay_after(self, last_seq: int) -> None:
+        """Puts the events after `last_seq` in front again. Raises `ReplayGap` and changes nothing; -1 takes any gap."""
+        oldest_seq = self._sent[0].seq if self._sent else self._next_seq
+        if last_seq != -1 and last_seq + 1 < oldest_seq:
+            raise ReplayGap(oldest_seq)
+        unnumbered = [outgoing for outgoing in self._pending if outgoing.seq < 0]
+        missed = [outgoing for outgoing in self._sent if outgoing.seq > last_seq]
+        self._pending = deque([*missed, *unnumbered])
+        self._has_overflowed = False
+        self._changed.set()
+
+    def close(self) -> None:
+        """No more will be put; the writer sends what waits and then gets None."""
+        self._is_closed = True
+        self._changed.set()
+
+    async def next_text(self) -> str | None:
+        """The next message as JSON, numbered; None at the end. One reader at a time; a cancelled call takes nothing."""
+        while not self._pending:
+            if self._is_closed:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        outgoing = self._pending.popleft()
+        self._number(outgoing)
+        return encode(outgoing.message)
+
+    def statistics(self) -> OutboxStatistics:
+        return OutboxStatistics(len(self._pending), self._next_seq, self._num_dropped)
+
+    def _number(self, outgoing: Outgoing) -> None:
+        if outgoing.seq >= 0:
+            return
+        outgoing.seq = self._next_seq
+        outgoing.message = msgspec.structs.replace(outgoing.message, seq=outgoing.seq)
+        self._next_seq += 1
+        self._sent.append(outgoing)
+
+    def _keep_bounds(self) -> None:
+        droppable = [outgoing for outgoing in self._pending if outgoing.can_drop and outgoing.seq < 0]
+        if len(droppable) > MAX_PENDING_DROPPABLE:
+            self._pending.remove(droppable[0])
+            self._num_dropped += 1
+        # A replay of MAX_REPLAYED is in order right after a resume, so it does not count.
+        if sum(outgoing.seq < 0 for outgoing in self._pending) > MAX_PENDING or len(self._pending) > 2 * MAX_PENDING:
+            self._number(self._pending.popleft())
+            if not self._has_overflowed:
+                self._has_overflowed = True
+                self._on_overflow()
+
+
+def _can_drop(message: ServerMessage) -> bool:
+    return isinstance(message, StatsUpdated) or (isinstance(message, PromptPreview) and message.frame is None)

@@ -1,0 +1,148 @@
+"""What `/metrics` shows, in Prometheus' words. One `CollectorRegistry` per application, so that tests do not share.
+
+Counters are fed where the thing happens (`session.py`, once a second for the program's); gauges and the engine's
+counters are read at scrape time through `bind`. On the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from engine.api import EngineState, EngineStatistics
+
+_SECONDS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0, 30.0, 60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramCounts:
+    """What a program did in some span of time, or since its start."""
+
+    frames_due: int = 0
+    frames_sent: int = 0
+    frames_late: int = 0
+    frames_encoded: int = 0
+    bytes_sent: int = 0
+    encode_s: float = 0.0
+    compose_s: float = 0.0
+
+    def since(self, earlier: ProgramCounts) -> ProgramCounts:
+        return ProgramCounts(
+            frames_due=self.frames_due - earlier.frames_due,
+            frames_sent=self.frames_sent - earlier.frames_sent,
+            frames_late=self.frames_late - earlier.frames_late,
+            frames_encoded=self.frames_encoded - earlier.frames_encoded,
+            bytes_sent=self.bytes_sent - earlier.bytes_sent,
+            encode_s=self.encode_s - earlier.encode_s,
+            compose_s=self.compose_s - earlier.compose_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is true at the moment of a scrape."""
+
+    num_sessions: int
+    num_detached: int
+    num_viewers: int
+    worst_play_ratio: float  # over the open sessions; 1.0 without any
+    engine_state: EngineState
+    engine: EngineStatistics
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._prompts = self._counter("sceneshift_prompts", "Prompts by their end", ["end"])
+        self._preview_s = self._histogram(
+            "sceneshift_prompt_to_preview_seconds", "Prompt received to the first sent frame that shows its preview"
+        )
+        self._picture_s = self._histogram(
+            "sceneshift_prompt_to_picture_seconds", "Prompt received to the first sent frame of its finished clip"
+        )
+        self._refusals = self._counter("sceneshift_refusals", "Requests refused, by error code", ["code"])
+        self._frames_due = self._counter("sceneshift_frames_due", "Program frames that were due")
+        self._frames_sent = self._counter("sceneshift_frames_sent", "Program frames sent")
+        self._frames_late = self._counter("sceneshift_frames_late", "Program frames sent late")
+        self._frames_encoded = self._counter("sceneshift_frames_encoded", "Program frames encoded")
+        self._bytes_sent = self._counter("sceneshift_sent_bytes", "Encoded bytes handed to viewers")
+        self._encode_s = self._counter("sceneshift_encode_seconds", "Time spent encoding")
+        self._compose_s = self._counter("sceneshift_compose_seconds", "Time spent composing")
+
+    def bind(self, take_snapshot: Callable[[], Snapshot]) -> None:
+        """From now on a scrape asks `take_snapshot`."""
+        self.registry.register(_SnapshotCollector(take_snapshot))
+
+    def prompt_ended(self, end: str) -> None:
+        self._prompts.labels(end=end).inc()
+
+    def preview_shown(self, seconds: float) -> None:
+        self._preview_s.observe(seconds)
+
+    def picture_shown(self, seconds: float) -> None:
+        self._picture_s.observe(seconds)
+
+    def refused(self, code: str) -> None:
+        """`code` is one of ours, so the number of labels is bounded."""
+        self._refusals.labels(code=code).inc()
+
+    def program_ran(self, counts: ProgramCounts) -> None:
+        self._frames_due.inc(counts.frames_due)
+        self._frames_sent.inc(counts.frames_sent)
+        self._frames_late.inc(counts.frames_late)
+        self._frames_encoded.inc(counts.frames_encoded)
+        self._bytes_sent.inc(counts.bytes_sent)
+        self._encode_s.inc(counts.encode_s)
+        self._compose_s.inc(counts.compose_s)
+
+    def render(self) -> bytes:
+        """The text exposition format."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, labels: list[str] | None = None) -> Counter:
+        return Counter(name, text, labels or [], registry=self.registry)
+
+    def _histogram(self, name: str, text: str) -> Histogram:
+        return Histogram(name, text, buckets=_SECONDS, registry=self.registry)
+
+
+class _SnapshotCollector(Collector):
+    def __init__(self, take_snapshot: Callable[[], Snapshot]) -> None:
+        self._take_snapshot = take_snapshot
+
+    def describe(self) -> list[Metric]:
+        return []  # do not scrape at registration
+
+    def collect(self) -> Iterator[Metric]:
+        now = self._take_snapshot()
+        engine = now.engine
+        yield _gauge("sceneshift_sessions", "Sessions, detached ones included", now.num_sessions)
+        yield _gauge("sceneshift_sessions_detached", "Sessions whose controller is gone", now.num_detached)
+        yield _gauge("sceneshift_viewers", "Connected viewers", now.num_viewers)
+        yield _gauge("sceneshift_play_ratio_worst", "Lowest continuous play ratio", now.worst_play_ratio)
+        yield _gauge("sceneshift_engine_in_flight", "Generations queued or running", engine.in_flight)
+        state = GaugeMetricFamily("sceneshift_engine_state", "1 for the engine's state", labels=["state"])
+        for candidate in EngineState:
+            state.add_metric([candidate], float(candidate is now.engine_state))
+        yield state
+        yield _counter("sceneshift_engine_restarts", "Engine processes replaced", engine.num_restarts)
+        yield _counter("sceneshift_engine_steps", "Denoising steps done", engine.num_steps)
+        yield _counter("sceneshift_engine_busy_seconds", "Time the engine worked", engine.busy_s)
+        yield _counter("sceneshift_engine_previews_dropped", "Previews nobody read", engine.num_previews_dropped)
+        ends = CounterMetricFamily("sceneshift_generations", "Generations by their end", labels=["end"])
+        ends.add_metric(["finished"], engine.num_finished)
+        ends.add_metric(["cancelled"], engine.num_cancelled)
+        ends.add_metric(["failed"], engine.num_failed)
+        yield ends
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value=value)

@@ -1,0 +1,250 @@
+"""Which sessions exist, how many may, and whose engine event is whose.
+
+Between `websocket.py` and `http_api.py` above and `session.py` below; owns the engine's open and close, the one task
+that reads its events, and the one that ticks once a second. Everything runs on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal
+
+from engine.api import Engine, EngineLost, EngineReady, EngineState, EngineStopped, Event
+from server.clock import Clock
+from server.media.program import Program
+from server.messages import ErrorDetail, Refused, SessionOptions, SessionResume, SessionStart
+from server.metrics import Metrics, Snapshot
+from server.session import Controller, ProgramFactory, Session, SessionState
+
+_log = logging.getLogger("sceneshift.registry")
+
+TICK_S = 1.0
+# A refused controller comes back this much later: a detached session lives for a minute at most.
+RETRY_AFTER_MS = 5000
+# Peers that do not answer our goodbye must not hold up a shutdown.
+CLOSE_TIMEOUT_S = 1.5
+
+
+class Registry:
+    """See the module. `open` it before anything else; `close` ends all sessions and the engine."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        metrics: Metrics,
+        clock: Clock,
+        max_sessions: int = 8,
+        max_viewers: int = 32,
+        resume_grace_s: float = 60.0,
+        make_program: ProgramFactory = Program,
+        on_engine_ready: Callable[[EngineReady], None] = lambda event: None,
+    ) -> None:
+        self.engine = engine
+        self.startup_s: float | None = None
+        self.is_draining = False
+        self._metrics = metrics
+        self._clock = clock
+        self._max_sessions = max_sessions
+        self._max_viewers = max_viewers
+        self._resume_grace_s = resume_grace_s
+        self._make_program = make_program
+        self._on_engine_ready = on_engine_ready
+        self._sessions: dict[str, Session] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        metrics.bind(self._take_snapshot)
+
+    async def open(self) -> None:
+        """Begins to start the engine. Raises `ModelError`."""
+        await self.engine.open()
+        self._spawn(self._read_events(), "engine-events")
+        self._spawn(self._tick_for_ever(), "session-ticks")
+
+    async def close(self) -> None:
+        """Tells every controller, ends every session, stops the engine. Never takes longer than a few seconds."""
+        self.is_draining = True
+        sessions = list(self._sessions.values())
+        for session in sessions:
+            session.warn("draining", "the server is shutting down")
+        ending = [self._close_session(session, "server_shutdown") for session in sessions]
+        await asyncio.gather(self.engine.close(), *ending)
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- sessions -------------------------------------------------------------------------------------------------
+
+    def find(self, session_id: str) -> Session:
+        """Raises `Refused` (`unknown_session`)."""
+        try:
+            return self._sessions[session_id]
+        except KeyError:
+            raise _refused("session", "unknown_session", "there is no such session; it may have ended") from None
+
+    async def create(self, message: SessionStart, controller: Controller) -> Session:
+        """A session for `controller`. Raises `Refused` (`server_full`, `draining`)."""
+        self._admit()
+        self._make_room()
+        options = SessionOptions(
+            **{name: getattr(message, name) for name in message.__struct_fields__ if name != "event_id"}
+        )
+        session = Session(
+            f"s{secrets.token_hex(8)}",
+            options,
+            engine=self.engine,
+            make_program=self._make_program,
+            metrics=self._metrics,
+            clock=self._clock,
+            max_viewers=self._max_viewers,
+        )
+        # From here on it counts: nothing may be awaited between the admission and this line.
+        self._sessions[session.session_id] = session
+        try:
+            await session.open()
+        except BaseException:
+            self._spawn(self._close_session(session, "internal_error"), f"close-{session.session_id}")
+            raise
+        session.attach(controller)
+        session.answer_start(message)
+        return session
+
+    def take_up(self, message: SessionResume, controller: Controller) -> Session:
+        """The session that `controller` comes back to. Raises `Refused`."""
+        self._refuse_when_draining()
+        session = self.find(message.session_id)
+        session.take_up(controller, message)
+        return session
+
+    async def end(self, session: Session) -> None:
+        """Forgets a session that was closed from within, and frees what it still holds."""
+        await self._close_session(session, "client")
+
+    def _refuse_when_draining(self) -> None:
+        if self.is_draining:
+            raise _refused("server", "draining", "the server is shutting down", retry_after_ms=RETRY_AFTER_MS)
+
+    def _admit(self) -> None:
+        self._refuse_when_draining()
+        num_open = sum(session.state is SessionState.OPEN for session in self._sessions.values())
+        if num_open >= self._max_sessions:
+            reason = f"all {self._max_sessions} stages are taken"
+            raise _refused("server", "server_full", reason, retry_after_ms=RETRY_AFTER_MS)
+
+    def _make_room(self) -> None:
+        """A stage that somebody may come back to yields to one that somebody wants now; the longest left goes first."""
+        if len(self._sessions) < self._max_sessions:
+            return
+        detached = [session for session in self._sessions.values() if session.state is SessionState.DETACHED]
+        oldest = min(detached, key=lambda session: session.detached_at)
+        del self._sessions[oldest.session_id]
+        self._spawn(self._close_session(oldest, "abandoned"), f"close-{oldest.session_id}")
+
+    async def _close_session(self, session: Session, reason: str) -> None:
+        # Out of the table first: what closes takes no room and gets no more events.
+        self._sessions.pop(session.session_id, None)
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await session.close(reason)
+        except TimeoutError:
+            _log.warning("%s ! did not close within %s s", session.session_id, CLOSE_TIMEOUT_S)
+
+    # --- tasks ----------------------------------------------------------------------------------------------------
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.critical("- ! task %s died", task.get_name(), exc_info=error)
+
+    async def _read_events(self) -> None:
+        async for event in self.engine.events():
+            self._hand_on(event)
+
+    def _hand_on(self, event: Event) -> None:
+        match event:
+            case EngineReady():
+                self._on_ready(event)
+            case EngineLost():
+                _log.warning("- ! engine lost: %s (%s)", event.reason, event.detail)
+                for session in list(self._sessions.values()):
+                    self._guarded(session, lambda session: session.on_engine_lost(event))
+            case EngineStopped():
+                _log.error("- ! engine stopped: %s", event.detail)
+                for session in list(self._sessions.values()):
+                    self._guarded(session, lambda session: session.on_engine_stopped(event))
+            case _:
+                # Generations are named after their session: `s1f.3`.
+                owner = self._sessions.get(event.generation_id.rpartition(".")[0])
+                if owner is not None:
+                    self._guarded(owner, lambda session: session.on_generation_event(event))
+
+    def _on_ready(self, event: EngineReady) -> None:
+        is_recovery = self.startup_s is not None
+        self.startup_s = event.startup_s
+        _log.info("- = engine ready: %s on %s in %.1f s", event.model.name, event.model.device, event.startup_s)
+        for session in list(self._sessions.values()):
+            self._guarded(session, lambda session: session.on_engine_ready(event, is_recovery=is_recovery))
+        if not is_recovery:
+            self._on_engine_ready(event)
+
+    def _guarded(self, session: Session, act: Callable[[Session], None]) -> None:
+        """A bug that one session meets ends that session, not the task that serves all of them."""
+        try:
+            act(session)
+        except Exception:
+            _log.exception("%s ! internal error, the session is closed", session.session_id)
+            self._spawn(self._close_session(session, "internal_error"), f"close-{session.session_id}")
+
+    async def _tick_for_ever(self) -> None:
+        due = self._clock.now()
+        while True:
+            due += TICK_S
+            await self._clock.sleep_until(due)
+            for session in list(self._sessions.values()):
+                self._guarded(session, self._tick)
+
+    def _tick(self, session: Session) -> None:
+        session.tick()
+        if session.state is not SessionState.DETACHED:
+            return
+        if self._clock.now() - session.detached_at >= self._resume_grace_s:
+            self._spawn(self._close_session(session, "abandoned"), f"close-{session.session_id}")
+
+    def _take_snapshot(self) -> Snapshot:
+        sessions = self._sessions.values()
+        return Snapshot(
+            num_sessions=len(sessions),
+            num_detached=sum(session.state is SessionState.DETACHED for session in sessions),
+            num_viewers=sum(session.program.num_viewers for session in sessions),
+            worst_play_ratio=min(
+                (session.program.statistics().continuous_play_ratio for session in sessions), default=1.0
+            ),
+            engine_state=self.engine.state,
+            engine=self.engine.statistics(),
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        return self.engine.state is EngineState.READY and not self.is_draining
+
+
+def _refused(
+    kind: Literal["session", "server"], code: str, message: str, *, retry_after_ms: int | None = None
+) -> Refused:
+    return Refused(
+        ErrorDetail(
+            type=kind,
+            code=code,
+            message=message,
+            retryable=retry_after_ms is not None,
+            retry_after_ms=retry_after_ms,
+        )
+    )

@@ -1,0 +1,908 @@
+"""One stage's session: client messages become commands, engine events and sent frames become receipts.
+
+Between `websocket.py` (one controller's connection), `registry.py` (which hands on the engine's events) and the
+program (`server.media`), which owns the stage. Everything runs on the event loop; what is not `async` here happens at
+once and whole. The life of a prompt is the table in `prompt.py`, the life of a session the table below.
+
+The newest prompt wins: at most one prompt waits or is generated (`_current`), at most one generation of the session is
+in the engine (`_in_engine`, which may belong to a prompt that has ended: it stops at its next step, and the newest
+starts then), and at most one clip is taken and not yet seen (`_taken`).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal, Protocol, TypeVar
+
+import msgspec
+from msgspec import UNSET
+
+from engine.api import (
+    Cancel,
+    Engine,
+    EngineBusy,
+    EngineLost,
+    EngineReady,
+    EngineState,
+    EngineStopped,
+    EngineUnavailable,
+    Frames,
+    FramesReady,
+    Generate,
+    GenerationCancelled,
+    GenerationEvent,
+    GenerationFailed,
+    GenerationFinished,
+    GenerationStarted,
+    ModelDescription,
+    PreviewReady,
+    Quality,
+    StepFinished,
+)
+from server.clock import Clock
+from server.limits import Outbox, Outgoing, ReplayGap
+from server.media.program import OfferError, ProgramFormat, ProgramStatistics, Shown
+from server.messages import (
+    AnyClientMessage,
+    Error,
+    ErrorDetail,
+    FrameStamp,
+    ProgramBlank,
+    ProgramChanged,
+    ProgramResume,
+    ProgramTake,
+    PromptAccepted,
+    PromptApplied,
+    PromptCancel,
+    PromptCancelled,
+    PromptFailed,
+    PromptPreview,
+    PromptReady,
+    PromptRejected,
+    PromptSet,
+    PromptStarted,
+    PromptSuperseded,
+    PromptTimings,
+    Refused,
+    ServerMessage,
+    SessionClose,
+    SessionClosed,
+    SessionCreated,
+    SessionOptions,
+    SessionPing,
+    SessionPong,
+    SessionResume,
+    SessionStart,
+    SessionUpdate,
+    SessionUpdated,
+    SessionWarning,
+    StatsUpdated,
+    WebrtcAnswer,
+    WebrtcCandidate,
+    WebrtcOffer,
+)
+from server.metrics import Metrics, ProgramCounts
+from server.prompt import Prompt, PromptEvent, PromptState
+from server.stage import Clip, OnAir, Stage, Transition
+
+_log = logging.getLogger("sceneshift.session")
+_T = TypeVar("_T")
+
+# Prompt ids and event ids that are remembered, to know a retry or a latecomer for what it is.
+MAX_REMEMBERED = 256
+# Seeds stay exact in every client's number type.
+_NUM_RANDOM_SEEDS = 2**32
+
+
+class SessionState(StrEnum):
+    OPEN = "open"
+    DETACHED = "detached"  # the controller's connection is lost; the program goes on, and may be taken up again
+    CLOSED = "closed"
+
+
+class SessionMove(StrEnum):
+    LOSE = "lose"
+    TAKE_UP = "take_up"
+    CLOSE = "close"
+
+
+NEXT_SESSION_STATE: dict[tuple[SessionState, SessionMove], SessionState] = {
+    (SessionState.OPEN, SessionMove.LOSE): SessionState.DETACHED,
+    # The old connection may look alive for seconds after the network died.
+    (SessionState.OPEN, SessionMove.TAKE_UP): SessionState.OPEN,
+    (SessionState.DETACHED, SessionMove.TAKE_UP): SessionState.OPEN,
+    (SessionState.OPEN, SessionMove.CLOSE): SessionState.CLOSED,
+    (SessionState.DETACHED, SessionMove.CLOSE): SessionState.CLOSED,
+}
+
+
+class IllegalSessionMove(Exception):
+    """A bug of ours: a move that the session's state does not allow. Nothing was changed."""
+
+
+class Controller(Protocol):
+    """The connection of a session's controller, as far as the session knows it."""
+
+    def abort(self, reason: str) -> None:
+        """Give the connection up at once, without waiting for its peer. Never raises."""
+        ...
+
+
+class SessionProgram(Protocol):
+    """What a session needs of `server.media.program.Program`."""
+
+    @property
+    def stage(self) -> Stage: ...
+    @property
+    def num_viewers(self) -> int: ...
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
+    async def add_viewer(self, offer_sdp: str) -> tuple[str, str]: ...
+    async def add_candidate(
+        self, viewer_id: str, candidate: str, sdp_mid: str | None, sdp_mline_index: int | None
+    ) -> None: ...
+    async def remove_viewer(self, viewer_id: str) -> None: ...
+    def rtp_timestamp(self, viewer_id: str, frame_index: int) -> int | None: ...
+    def statistics(self) -> ProgramStatistics: ...
+    def jpeg(self, frames: Frames) -> bytes: ...
+
+
+class ProgramFactory(Protocol):
+    def __call__(
+        self,
+        program_format: ProgramFormat,
+        *,
+        clock: Clock,
+        on_shown: Callable[[Shown], None],
+        on_changed: Callable[[OnAir, str | None], None],
+        on_viewer_lost: Callable[[str], None],
+    ) -> SessionProgram: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    fingerprint: bytes
+    outgoing: Outgoing | None
+
+
+class Session:
+    """See the module. Create it, `open` it, `attach` a controller; `close` frees everything."""
+
+    def __init__(
+        self,
+        session_id: str,
+        options: SessionOptions,
+        *,
+        engine: Engine,
+        make_program: ProgramFactory,
+        metrics: Metrics,
+        clock: Clock,
+        max_viewers: int,
+        wall_time: Callable[[], float] = time.time,
+    ) -> None:
+        self.session_id = session_id
+        self.options = options
+        self.resume_token = secrets.token_urlsafe(24)
+        self.state = SessionState.OPEN
+        self.detached_at = 0.0
+        self.program = make_program(
+            ProgramFormat(
+                width=options.width, height=options.height, frame_rate=options.frame_rate, marker=options.marker
+            ),
+            clock=clock,
+            on_shown=self._on_shown,
+            on_changed=self._on_changed,
+            on_viewer_lost=self._on_viewer_lost,
+        )
+        self.outbox = Outbox(session_id, wall_time=wall_time, on_overflow=self._on_overflow)
+        self._engine = engine
+        self._metrics = metrics
+        self._clock = clock
+        self._max_viewers = max_viewers
+        self._controller: Controller | None = None
+        self._opened_at = clock.now()
+        # Prompts.
+        self._current: Prompt | None = None
+        self._taken: Prompt | None = None
+        self._in_engine: str | None = None
+        self._ended: OrderedDict[str, PromptState] = OrderedDict()
+        self._num_prompts = 0
+        self._num_generations = 0
+        self._num_applied = 0
+        self._num_steps = 0
+        self._answers: OrderedDict[str, _Answer] = OrderedDict()
+        # The program.
+        self._previewed_prompt_id: str | None = None
+        self._reported_on_air: tuple[OnAir, str | None] = (OnAir.IDLE, None)
+        self._viewer_id: str | None = None
+        self._viewer_owner: Controller | None = None
+        self._viewer_ids: set[str] = set()
+        self._num_joining = 0
+        self._ticked_at = self._opened_at
+        self._ticked_counts = ProgramCounts()
+
+    # --- its life -------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        await self.program.open()
+        self._log("=", f"open {self.options.width}x{self.options.height} at {self.options.frame_rate}")
+
+    def attach(self, controller: Controller) -> None:
+        """The first controller's connection."""
+        self._controller = controller
+
+    def answer_start(self, message: SessionStart) -> None:
+        """`session.created` for the message that made this session."""
+        self._answer(message, self._created(message.event_id))
+
+    def take_up(self, controller: Controller, message: SessionResume) -> None:
+        """Another connection goes on with this session; one that still looks alive is given up.
+
+        Raises `Refused` (`wrong_token`, `resume_gap`, `invalid_value`) and changes nothing.
+        """
+        if not secrets.compare_digest(message.resume_token.encode(), self.resume_token.encode()):
+            raise _refused("session", "wrong_token", "this is not the session's resume token", param="resume_token")
+        if message.last_seq > self.outbox.last_seq:
+            reason = f"`last_seq` is at most {self.outbox.last_seq}, got {message.last_seq}"
+            raise _refused("invalid_request", "invalid_value", reason, param="last_seq")
+        try:
+            self.outbox.replay_after(message.last_seq)
+        except ReplayGap as gap:
+            raise _refused("session", "resume_gap", f"{gap}; resume with -1 to do without", param="last_seq") from None
+        self._move(SessionMove.TAKE_UP)
+        displaced, self._controller = self._controller, controller
+        if displaced is not None:
+            displaced.abort("taken up by another connection")
+        self._log("=", "resumed")
+        self._emit(self._created(message.event_id))
+
+    def detach(self, controller: Controller) -> None:
+        """The connection is gone. Nothing happens if it is not (or no longer) this session's."""
+        if self._controller is not controller or self.state is not SessionState.OPEN:
+            return
+        self._controller = None
+        self._move(SessionMove.LOSE)
+        self.detached_at = self._clock.now()
+        self._log("=", "detached")
+
+    async def close(self, reason: str, event_id: str | None = None) -> None:
+        """Ends all prompts, says `session.closed`, frees program and viewers. Idempotent.
+
+        If cancelled, the program may be left open: call it again.
+        """
+        if self.state is not SessionState.CLOSED:
+            for prompt in (self._taken, self._current):
+                if prompt is not None:
+                    self._cancel(prompt, None)
+            self.tick()
+            self._emit(SessionClosed(event_id=event_id, reason=reason, usage=self._usage()))
+            self._move(SessionMove.CLOSE)
+            self.outbox.close()
+            self._log("x", reason)
+        await self.program.close()
+
+    def tick(self) -> None:
+        """Once a second: counters to the metrics, `stats.updated` to the controller."""
+        now = self._clock.now()
+        statistics = self.program.statistics()
+        counts = _counts(statistics)
+        span, span_s = counts.since(self._ticked_counts), now - self._ticked_at
+        self._ticked_counts, self._ticked_at = counts, now
+        self._metrics.program_ran(span)
+        if self.state is not SessionState.OPEN or span_s <= 0:
+            return
+        self._emit(
+            StatsUpdated(
+                frames_sent=counts.frames_sent,
+                frames_due=counts.frames_due,
+                continuous_play_ratio=round(statistics.continuous_play_ratio, 6),
+                max_gap_ms=_ms(statistics.max_gap_s),
+                sent_frame_rate=round(span.frames_sent / span_s, 2),
+                bitrate=round(span.bytes_sent * 8 / span_s),
+                viewers=self.program.num_viewers,
+                engine=self._engine.state,
+            )
+        )
+
+    def warn(self, code: str, message: str) -> None:
+        self._emit(SessionWarning(code=code, message=message))
+
+    # --- from the controller --------------------------------------------------------------------------------------
+
+    async def handle(self, message: AnyClientMessage) -> None:
+        """Does what the controller says. Whatever is refused is answered with `error`; the session lives on."""
+        self._log("<", _describe(message), level=_level(message))
+        try:
+            if not self._is_repeated(message):
+                await self._dispatch(message)
+                self._remember(message, None)
+        except Refused as refusal:
+            self.refuse(msgspec.structs.replace(refusal.detail, event_id=message.event_id))
+
+    def refuse(self, detail: ErrorDetail) -> None:
+        """Tells the controller what it did wrong."""
+        self._metrics.refused(detail.code)
+        self._emit(Error(error=detail))
+
+    async def _dispatch(self, message: AnyClientMessage) -> None:
+        match message:
+            case PromptSet():
+                self._set_prompt(message)
+            case PromptCancel():
+                self._cancel_prompt(message)
+            case ProgramTake():
+                self._take_waiting(message)
+            case ProgramBlank():
+                self.program.stage.blank()
+                self._report_program(message)
+            case ProgramResume():
+                self.program.stage.resume()
+                self._report_program(message)
+            case WebrtcOffer():
+                await self._connect(message)
+            case WebrtcCandidate():
+                await self._add_candidate(message)
+            case SessionUpdate():
+                self._update(message)
+            case SessionPing():
+                self._answer(message, SessionPong(event_id=message.event_id))
+            case SessionClose():
+                await self.close("client", message.event_id)
+            case SessionStart() | SessionResume():
+                raise _refused("session", "session_exists", "this connection has a session already")
+
+    def _is_repeated(self, message: AnyClientMessage) -> bool:
+        """True for a retry, which gets the same answer again. Raises `Refused` for another message of the same id."""
+        if message.event_id is None or message.event_id not in self._answers:
+            return False
+        answer = self._answers[message.event_id]
+        if answer.fingerprint != _fingerprint(message):
+            reason = f"`{message.event_id}` was the id of another message"
+            raise _refused("invalid_request", "event_id_conflict", reason, param="event_id")
+        if answer.outgoing is not None:
+            self.outbox.repeat(answer.outgoing)
+        return True
+
+    def _answer(self, message: AnyClientMessage, answer: ServerMessage) -> None:
+        self._remember(message, self._emit(answer))
+
+    def _remember(self, message: AnyClientMessage, outgoing: Outgoing | None) -> None:
+        if message.event_id is None or message.event_id in self._answers:
+            return
+        self._answers[message.event_id] = _Answer(_fingerprint(message), outgoing)
+        if len(self._answers) > MAX_REMEMBERED:
+            self._answers.popitem(last=False)
+
+    def _update(self, message: SessionUpdate) -> None:
+        changed = {
+            name: getattr(message, name)
+            for name in message.__struct_fields__
+            if name != "event_id" and getattr(message, name) is not UNSET
+        }
+        self.options = msgspec.structs.replace(self.options, **changed)
+        if not self._previews_go_on_air:
+            self._drop_preview()
+        self._answer(message, SessionUpdated(event_id=message.event_id, options=self.options))
+
+    # --- prompts --------------------------------------------------------------------------------------------------
+
+    def _set_prompt(self, message: PromptSet) -> None:
+        prompt = self._receive(message)
+        if self._engine.state in (EngineState.FAILED, EngineState.CLOSED):
+            rejected = PromptRejected(prompt_id=prompt.prompt_id, event_id=message.event_id, error=_unavailable())
+            self._remember(message, self._end(prompt, PromptEvent.REJECT, rejected))
+            return
+        if self._current is not None:
+            self._supersede(self._current, prompt)
+        prompt.move(PromptEvent.ACCEPT)
+        self._current = prompt
+        estimate = self._engine.estimate(prompt.quality)
+        accepted = PromptAccepted(
+            event_id=message.event_id,
+            prompt_id=prompt.prompt_id,
+            seed=prompt.seed,
+            quality=prompt.quality.value,
+            estimated_preview_ms=_ms(estimate.preview_s) if estimate else None,
+            estimated_picture_ms=_ms(estimate.picture_s) if estimate else None,
+        )
+        self._answer(message, accepted)
+        self._generate_if_free()
+
+    def _receive(self, message: PromptSet) -> Prompt:
+        """The prompt with the session's options where it has none of its own."""
+        options = self.options
+        seed = options.seed if message.seed is UNSET else message.seed
+        return Prompt(
+            prompt_id=self._new_prompt_id(message.prompt_id),
+            text=message.text,
+            quality=Quality(_or(message.quality, options.quality)),
+            seed=secrets.randbelow(_NUM_RANDOM_SEEDS) if seed is None else seed,
+            transition=Transition(
+                _or(message.transition, options.transition), _or(message.transition_s, options.transition_s)
+            ),
+            after=_or(message.after, options.after),
+            received_at=self._clock.now(),
+        )
+
+    def _new_prompt_id(self, wanted: str | None) -> str:
+        if wanted is not None:
+            if self._is_known(wanted):
+                raise _refused("invalid_request", "prompt_id_taken", f"`{wanted}` exists already", param="prompt_id")
+            return wanted
+        while True:
+            self._num_prompts += 1
+            prompt_id = f"p{self._num_prompts}"
+            if not self._is_known(prompt_id):
+                return prompt_id
+
+    def _is_known(self, prompt_id: str) -> bool:
+        live = [prompt.prompt_id for prompt in (self._current, self._taken) if prompt is not None]
+        return prompt_id in live or prompt_id in self._ended
+
+    def _generate_if_free(self) -> None:
+        """Hands the newest prompt to the engine once nothing of this session is in there."""
+        prompt = self._current
+        if self._in_engine is not None or prompt is None or prompt.state is not PromptState.ACCEPTED:
+            return
+        self._num_generations += 1
+        generation_id = f"{self.session_id}.{self._num_generations}"
+        prompt.wants_previews = self.options.on_preview != "off"
+        command = Generate(generation_id, prompt.text, prompt.quality, prompt.seed, prompt.wants_previews)
+        try:
+            self._engine.send(command)
+        except EngineBusy as busy:
+            self._fail(prompt, _busy(busy))
+        except EngineUnavailable:
+            self._fail(prompt, _unavailable())
+        else:
+            prompt.move(PromptEvent.GENERATE)
+            prompt.generation_id = self._in_engine = generation_id
+            prompt.generated_at = self._clock.now()
+
+    def _cancel_prompt(self, message: PromptCancel) -> None:
+        prompt_id = message.prompt_id
+        if self._current is not None and self._current.prompt_id == prompt_id:
+            self._cancel(self._current, message)
+            self._drop_preview()
+            return
+        if self._is_known(prompt_id):
+            ended = self._ended.get(prompt_id, PromptState.TAKEN)
+            raise _refused("session", "too_late", f"`{prompt_id}` is {ended} already", param="prompt_id")
+        raise _refused("session", "unknown_prompt", f"there is no prompt `{prompt_id}`", param="prompt_id")
+
+    def _cancel(self, prompt: Prompt, message: PromptCancel | None) -> None:
+        self._stop_generation(prompt)
+        cancelled = PromptCancelled(
+            prompt_id=prompt.prompt_id,
+            event_id=message.event_id if message else None,
+            num_steps_done=prompt.num_steps_done,
+        )
+        outgoing = self._end(prompt, PromptEvent.CANCEL, cancelled)
+        if message is not None:
+            self._remember(message, outgoing)
+
+    def _supersede(self, prompt: Prompt, by: Prompt) -> None:
+        # Its preview stays on air until the newer one's replaces it: going back to the loop in between would flicker.
+        self._stop_generation(prompt)
+        superseded = PromptSuperseded(prompt_id=prompt.prompt_id, by_prompt_id=by.prompt_id)
+        self._end(prompt, PromptEvent.SUPERSEDE, superseded)
+
+    def _fail(self, prompt: Prompt, detail: ErrorDetail) -> None:
+        self._end(prompt, PromptEvent.FAIL, PromptFailed(prompt_id=prompt.prompt_id, error=detail))
+        self._drop_preview()
+
+    def _stop_generation(self, prompt: Prompt) -> None:
+        if prompt.state is PromptState.GENERATING and prompt.generation_id is not None:
+            self._engine.send(Cancel(prompt.generation_id))
+
+    def _end(self, prompt: Prompt, event: PromptEvent, receipt: ServerMessage) -> Outgoing:
+        """The one place where prompts end."""
+        prompt.move(event)
+        prompt.chunks.clear()
+        prompt.clip = None
+        if self._current is prompt:
+            self._current = None
+        if self._taken is prompt:
+            self._taken = None
+        self._ended[prompt.prompt_id] = prompt.state
+        if len(self._ended) > MAX_REMEMBERED:
+            self._ended.popitem(last=False)
+        self._metrics.prompt_ended(prompt.state)
+        return self._emit(receipt)
+
+    # --- from the engine ------------------------------------------------------------------------------------------
+
+    def on_generation_event(self, event: GenerationEvent) -> None:
+        """An event of a generation of this session, even of one whose prompt has ended."""
+        prompt = self._current
+        if prompt is not None and prompt.generation_id == event.generation_id:
+            self._on_current(prompt, event)
+        elif isinstance(event, StepFinished):
+            self._num_steps += 1
+        is_end = isinstance(event, GenerationFinished | GenerationCancelled | GenerationFailed)
+        if is_end and event.generation_id == self._in_engine:
+            self._in_engine = None
+            self._generate_if_free()
+
+    def _on_current(self, prompt: Prompt, event: GenerationEvent) -> None:
+        match event:
+            case GenerationStarted():
+                self._on_started(prompt, event)
+            case StepFinished():
+                self._on_step(prompt, event)
+            case PreviewReady():
+                self._on_preview(prompt, event)
+            case FramesReady():
+                prompt.chunks.append(event)
+            case GenerationFinished():
+                self._on_finished(prompt, event)
+            case GenerationFailed():
+                self._fail(prompt, _engine_error(event.code, event.message, retryable=event.retryable))
+            case GenerationCancelled():
+                self._fail(prompt, _engine_error("model_error", "the engine stopped without being asked to"))
+
+    def _on_started(self, prompt: Prompt, event: GenerationStarted) -> None:
+        prompt.begin_attempt(event.num_steps)
+        self._emit(
+            PromptStarted(
+                prompt_id=prompt.prompt_id,
+                num_steps=event.num_steps,
+                attempt=prompt.attempt,
+                understood=event.understood,
+                not_understood=event.not_understood,
+            )
+        )
+
+    def _on_step(self, prompt: Prompt, event: StepFinished) -> None:
+        self._num_steps += 1
+        prompt.num_steps_done = event.step_index + 1
+        # With previews the receipt of a step is sent with its picture.
+        if not prompt.wants_previews:
+            self._emit(_preview(prompt, event.step_index, event.num_steps))
+
+    def _on_preview(self, prompt: Prompt, event: PreviewReady) -> None:
+        picture = None
+        if self.options.on_preview != "off":
+            picture = "data:image/jpeg;base64," + base64.b64encode(self.program.jpeg(event.frames)).decode()
+        self._emit(_preview(prompt, event.step_index, event.num_steps, picture=picture))
+        if self._previews_go_on_air:
+            self.program.stage.show_preview(prompt.prompt_id, event.frames, event.step_index)
+            self._previewed_prompt_id = prompt.prompt_id
+            self._report_program()
+
+    @property
+    def _previews_go_on_air(self) -> bool:
+        # With a manual take the operator decides what goes on air, so an unfinished clip must not.
+        return self.options.on_preview == "on_air" and self.options.take == "auto"
+
+    def _on_finished(self, prompt: Prompt, event: GenerationFinished) -> None:
+        prompt.timings = event.timings
+        try:
+            prompt.clip = self._clip(prompt, prompt.frames(event.num_frames))
+        except ValueError as error:
+            self._fail(prompt, _engine_error("model_error", f"the engine sent an incomplete clip: {error}"))
+            return
+        prompt.chunks.clear()
+        if self.options.take == "auto":
+            self._take(prompt, prompt.transition)
+            return
+        prompt.move(PromptEvent.KEEP)
+        self._drop_preview()
+        self._emit(PromptReady(prompt_id=prompt.prompt_id))
+
+    def _clip(self, prompt: Prompt, frames: Frames) -> Clip:
+        model = self._engine.model
+        if model is None:
+            raise ValueError("no model is known")
+        return Clip(prompt.prompt_id, frames, model.frame_rate, model.closes_on_itself, prompt.after)
+
+    def on_engine_lost(self, event: EngineLost) -> None:
+        prompt = self._current
+        if prompt is not None and prompt.generation_id in event.generation_ids:
+            prompt.chunks.clear()
+        self.warn("engine_lost", f"the engine was lost ({event.reason}) and is being replaced; the program goes on")
+
+    def on_engine_ready(self, event: EngineReady, *, is_recovery: bool) -> None:
+        if is_recovery:
+            self.warn("engine_recovered", "the engine is back; what was lost is generated again")
+        else:
+            self.warn("engine_ready", f"the model {event.model.name} is loaded and warm")
+
+    def on_engine_stopped(self, event: EngineStopped) -> None:
+        """The engine is gone for good; what it had in work, and what waited for it, has failed."""
+        self.warn("engine_failed", "the engine could not be brought back; the program goes on without new scenes")
+        self._in_engine = None
+        prompt = self._current
+        if prompt is not None and prompt.state in (PromptState.ACCEPTED, PromptState.GENERATING):
+            self._fail(prompt, _unavailable())
+
+    # --- the program ----------------------------------------------------------------------------------------------
+
+    def _take_waiting(self, message: ProgramTake) -> None:
+        prompt = self._current
+        if prompt is None or prompt.state is not PromptState.READY:
+            raise _refused("session", "nothing_to_take", "no finished clip waits to be taken")
+        transition = Transition(
+            _or(message.transition, prompt.transition.kind), _or(message.transition_s, prompt.transition.duration_s)
+        )
+        self._take(prompt, transition, message)
+
+    def _take(self, prompt: Prompt, transition: Transition, message: ProgramTake | None = None) -> None:
+        if self._taken is not None:
+            self._supersede(self._taken, prompt)
+        assert prompt.clip is not None, "only a finished prompt is taken"
+        prompt.move(PromptEvent.TAKE)
+        self.program.stage.take(prompt.clip, transition)
+        prompt.clip = None
+        self._current, self._taken = None, prompt
+        self._previewed_prompt_id = None
+        self._report_program(message)
+
+    def _drop_preview(self) -> None:
+        if self._previewed_prompt_id is not None:
+            self.program.stage.drop_preview(self._previewed_prompt_id)
+            self._previewed_prompt_id = None
+            self._report_program()
+
+    def _report_program(self, message: ProgramTake | ProgramBlank | ProgramResume | None = None) -> None:
+        """`program.changed`, when it has, and always as the answer to `message`."""
+        on_air = self.program.stage.on_air
+        if message is None and on_air == self._reported_on_air:
+            return
+        self._reported_on_air = on_air
+        kind, prompt_id = on_air
+        if message is None:
+            self._emit(ProgramChanged(on_air=kind.value, prompt_id=prompt_id))
+        else:
+            self._answer(message, ProgramChanged(on_air=kind.value, prompt_id=prompt_id, event_id=message.event_id))
+
+    def _on_changed(self, on_air: OnAir, prompt_id: str | None) -> None:
+        if self.state is not SessionState.CLOSED:
+            self._report_program()
+
+    def _on_shown(self, shown: Shown) -> None:
+        """A frame went out that is the first to show a preview or a clip."""
+        for prompt in (self._current, self._taken):
+            if prompt is None or prompt.prompt_id != shown.first.prompt_id:
+                continue
+            if shown.first.kind == "preview":
+                self._on_preview_shown(prompt, shown)
+            elif prompt is self._taken:
+                self._on_clip_shown(prompt, shown)
+
+    def _on_preview_shown(self, prompt: Prompt, shown: Shown) -> None:
+        if prompt.is_preview_reported:
+            return
+        prompt.is_preview_reported = True
+        self._metrics.preview_shown(shown.sent_at - prompt.received_at)
+        step_index = shown.first.step_index or 0
+        self._emit(_preview(prompt, step_index, prompt.num_steps, frame=self._stamp(prompt, shown)))
+
+    def _on_clip_shown(self, prompt: Prompt, shown: Shown) -> None:
+        self._num_applied += 1
+        self._metrics.picture_shown(shown.sent_at - prompt.received_at)
+        applied = PromptApplied(
+            prompt_id=prompt.prompt_id, frame=self._stamp(prompt, shown), timings=_timings(prompt, shown)
+        )
+        self._end(prompt, PromptEvent.SHOW, applied)
+
+    def _stamp(self, prompt: Prompt, shown: Shown) -> FrameStamp:
+        rtp_timestamp = None
+        if self._viewer_id is not None:
+            rtp_timestamp = self.program.rtp_timestamp(self._viewer_id, shown.frame_index)
+        return FrameStamp(
+            frame_index=shown.frame_index,
+            rtp_timestamp=rtp_timestamp,
+            sent_at_ms=_ms(shown.sent_at - prompt.received_at),
+        )
+
+    # --- viewers --------------------------------------------------------------------------------------------------
+
+    async def add_viewer(self, offer_sdp: str) -> tuple[str, str]:
+        """The new viewer's id and our answer. Raises `Refused`. If cancelled, no viewer is left behind."""
+        if self.program.num_viewers + self._num_joining >= self._max_viewers:
+            reason = f"{self._max_viewers} viewers watch already"
+            raise _refused("server", "too_many_viewers", reason, retryable=True, retry_after_ms=5000)
+        self._num_joining += 1
+        try:
+            viewer_id, answer_sdp = await self.program.add_viewer(offer_sdp)
+        except OfferError as error:
+            raise _refused("invalid_request", error.code, error.message, param="sdp") from None
+        finally:
+            self._num_joining -= 1
+        self._viewer_ids.add(viewer_id)
+        self._log("=", f"viewer {viewer_id} joined, {self.program.num_viewers} now")
+        return viewer_id, answer_sdp
+
+    async def remove_viewer(self, viewer_id: str) -> None:
+        """Raises `Refused` (`unknown_viewer`)."""
+        if viewer_id not in self._viewer_ids:
+            raise _refused("session", "unknown_viewer", "there is no such viewer; it may have left")
+        self._viewer_ids.discard(viewer_id)
+        await self.program.remove_viewer(viewer_id)
+        self._log("=", f"viewer {viewer_id} left, {self.program.num_viewers} now")
+
+    async def _connect(self, message: WebrtcOffer) -> None:
+        """The controller's own peer: one per connection; that of an earlier connection is replaced."""
+        if self._viewer_id is not None and self._viewer_owner is self._controller:
+            raise _refused("session", "already_connected", "this connection has a peer already")
+        viewer_id, answer_sdp = await self.add_viewer(message.sdp)
+        replaced, self._viewer_id, self._viewer_owner = self._viewer_id, viewer_id, self._controller
+        self._answer(message, WebrtcAnswer(event_id=message.event_id, sdp=answer_sdp))
+        if replaced in self._viewer_ids:
+            await self.remove_viewer(replaced)
+
+    async def _add_candidate(self, message: WebrtcCandidate) -> None:
+        if self._viewer_id is None:
+            raise _refused("session", "not_connected", "send `webrtc.offer` first")
+        try:
+            await self.program.add_candidate(
+                self._viewer_id, message.candidate, message.sdp_mid, message.sdp_mline_index
+            )
+        except OfferError as error:
+            raise _refused("invalid_request", error.code, error.message, param="candidate") from None
+
+    def _on_viewer_lost(self, viewer_id: str) -> None:
+        self._viewer_ids.discard(viewer_id)
+        self._log("=", f"viewer {viewer_id} lost")
+        if viewer_id == self._viewer_id:
+            self._viewer_id = self._viewer_owner = None
+            if self.state is not SessionState.CLOSED:
+                self.warn("viewer_lost", "the video connection was lost; send another offer")
+
+    # --- to the controller ----------------------------------------------------------------------------------------
+
+    def _emit(self, message: ServerMessage) -> Outgoing:
+        self._log(">", _describe(message), level=_level(message))
+        return self.outbox.put(message)
+
+    def _created(self, event_id: str | None) -> SessionCreated:
+        return SessionCreated(
+            event_id=event_id,
+            resume_token=self.resume_token,
+            options=self.options,
+            model=_model(self._engine.model),
+            engine=self._engine.state,
+        )
+
+    def _usage(self) -> dict[str, float]:
+        return {
+            "duration_s": round(self._clock.now() - self._opened_at, 3),
+            "generations": self._num_generations,
+            "denoising_steps": self._num_steps,
+            "prompts_applied": self._num_applied,
+        }
+
+    def _on_overflow(self) -> None:
+        self._log("!", "the controller does not read; its connection is given up")
+        if self._controller is not None:
+            self._controller.abort("too many unread messages")
+
+    def _move(self, move: SessionMove) -> None:
+        try:
+            self.state = NEXT_SESSION_STATE[self.state, move]
+        except KeyError:
+            raise IllegalSessionMove(f"{self.session_id}: `{move}` while {self.state}") from None
+
+    def _log(self, mark: Literal["<", ">", "=", "x", "!"], text: str, level: int = logging.INFO) -> None:
+        _log.log(logging.WARNING if mark == "!" else level, "%s %s %s", self.session_id, mark, text)
+
+
+# --- values -------------------------------------------------------------------------------------------------------
+
+
+def _refused(
+    kind: Literal["invalid_request", "session", "engine", "server"],
+    code: str,
+    message: str,
+    *,
+    param: str | None = None,
+    retryable: bool = False,
+    retry_after_ms: int | None = None,
+) -> Refused:
+    return Refused(
+        ErrorDetail(
+            type=kind, code=code, message=message, param=param, retryable=retryable, retry_after_ms=retry_after_ms
+        )
+    )
+
+
+def _engine_error(code: str, message: str, *, retryable: bool = True) -> ErrorDetail:
+    return ErrorDetail(type="engine", code=code, message=message, retryable=retryable)
+
+
+def _unavailable() -> ErrorDetail:
+    return _engine_error("engine_unavailable", "the engine has failed and could not be restarted", retryable=False)
+
+
+def _busy(busy: EngineBusy) -> ErrorDetail:
+    return ErrorDetail(
+        type="engine",
+        code="engine_busy",
+        message=str(busy),
+        retryable=True,
+        retry_after_ms=round(busy.retry_after_s * 1000),
+    )
+
+
+def _preview(
+    prompt: Prompt, step_index: int, num_steps: int, *, picture: str | None = None, frame: FrameStamp | None = None
+) -> PromptPreview:
+    return PromptPreview(
+        prompt_id=prompt.prompt_id, step_index=step_index, num_steps=num_steps, picture=picture, frame=frame
+    )
+
+
+def _timings(prompt: Prompt, shown: Shown) -> PromptTimings:
+    timings = prompt.timings
+    assert timings is not None, "only a finished prompt is shown"
+    return PromptTimings(
+        queued_ms=_ms(prompt.generated_at - prompt.received_at + timings.queued_s),
+        text_ms=_ms(timings.text_s),
+        denoised_ms=_ms(timings.denoised_s),
+        previewed_ms=_ms(timings.previewed_s),
+        decoded_ms=_ms(timings.decoded_s),
+        composed_ms=_ms(shown.composed_s),
+        encoded_ms=_ms(shown.encoded_s),
+        total_ms=_ms(shown.sent_at - prompt.received_at),
+    )
+
+
+def _counts(statistics: ProgramStatistics) -> ProgramCounts:
+    return ProgramCounts(
+        frames_due=statistics.frames_due,
+        frames_sent=statistics.frames_sent,
+        frames_late=statistics.frames_late,
+        frames_encoded=statistics.encoded_frames,
+        bytes_sent=statistics.bytes_sent,
+        encode_s=statistics.encode_s,
+        compose_s=statistics.compose_s,
+    )
+
+
+def _model(model: ModelDescription | None) -> dict[str, Any] | None:
+    if model is None:
+        return None
+    return {
+        "name": model.name,
+        "device": model.device,
+        "width": model.width,
+        "height": model.height,
+        "num_frames": model.num_frames,
+        "frame_rate": model.frame_rate,
+        "num_steps": {quality.value: num_steps for quality, num_steps in model.num_steps.items()},
+    }
+
+
+def _fingerprint(message: AnyClientMessage) -> bytes:
+    return hashlib.blake2b(msgspec.json.encode(message), digest_size=16).digest()
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)
+
+
+def _or(value: _T | msgspec.UnsetType, otherwise: _T) -> _T:
+    return otherwise if isinstance(value, msgspec.UnsetType) else value
+
+
+def _describe(message: AnyClientMessage | ServerMessage) -> str:
+    """A message in a log line: its type and ids. Never its text, which is the user's."""
+    words = [str(message.__struct_config__.tag)]
+    words += [value for name in ("event_id", "prompt_id", "code") if (value := getattr(message, name, None))]
+    if isinstance(message, Error | PromptFailed | PromptRejected):
+        words.append(message.error.code)
+    return " ".join(words)
+
+
+def _level(message: AnyClientMessage | ServerMessage) -> int:
+    is_frequent = isinstance(message, StatsUpdated | PromptPreview | SessionPing | SessionPong | WebrtcCandidate)
+    return logging.DEBUG if is_frequent else logging.INFO
