@@ -5,7 +5,7 @@
  * @module app
  */
 
-import { Connection, ConnectionState, RequestError } from "./connection.js";
+import { Connection, RequestError, TokenError } from "./connection.js";
 import { byId } from "./dom.js";
 import { Examples } from "./examples.js";
 import { Glass } from "./glass.js";
@@ -274,6 +274,9 @@ class App {
       case "engine_failed":
         this.#engineChanged("failed");
         break;
+      case "viewer_lost":
+        void this.#player.open();
+        return;
       default:
         // The list of codes is open.
         break;
@@ -403,6 +406,10 @@ class App {
 
   /** @param {Error} error the one place where all errors end */
   #fail(error) {
+    if (error instanceof TokenError) {
+      this.#toasts.show(t("error.token"), "error");
+      return;
+    }
     if (!(error instanceof RequestError)) {
       console.warn(error);
       this.#toasts.show(t("toast.technical", { message: error.message }), "error");

@@ -52,6 +52,15 @@ export class RequestError extends Error {
   }
 }
 
+/** The server wants an access token, or another one. */
+export class TokenError extends Error {
+  /** @param {string} reason */
+  constructor(reason) {
+    super(reason);
+    this.name = "TokenError";
+  }
+}
+
 /**
  * @typedef {object} ConnectionHandlers
  * @property {(state: string) => void} onState
@@ -177,11 +186,19 @@ export class Connection {
       return;
     }
     this.#enter(ConnectionState.RESUMING);
+    this.#resume(this.#session, this.#lastSeq);
+  }
+
+  /**
+   * @param {{sessionId: string, resumeToken: string}} session
+   * @param {number} lastSeq
+   */
+  #resume(session, lastSeq) {
     this.#write({
       type: ClientType.SESSION_RESUME,
-      session_id: this.#session.sessionId,
-      resume_token: this.#session.resumeToken,
-      last_seq: this.#lastSeq,
+      session_id: session.sessionId,
+      resume_token: session.resumeToken,
+      last_seq: lastSeq,
     });
   }
 
@@ -246,8 +263,10 @@ export class Connection {
         this.#becomeLive(message, isResuming);
         break;
       case ServerType.ERROR:
-        if (isResuming) this.#start();
-        else this.#refused(message.error);
+        if (!isResuming) this.#refused(message.error);
+        // We were away for longer than the server remembers: what it still has is better than a new stage.
+        else if (message.error.code === "resume_gap") this.#resume(/** @type {any} */ (this.#session), -1);
+        else this.#start();
         break;
       case ServerType.SESSION_CLOSED:
         this.#closedByServer();
@@ -312,7 +331,7 @@ export class Connection {
   #lost(code, reason) {
     this.#drop();
     if (code === POLICY_VIOLATION) {
-      this.#handlers.onError(new Error(reason || "refused by the server"));
+      this.#handlers.onError(new TokenError(reason || "refused by the server"));
       this.#enter(ConnectionState.REFUSED);
       return;
     }

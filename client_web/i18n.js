@@ -147,13 +147,16 @@ const TEXTS = {
   "warning.engine_recovered": ["The engine is back.", "引擎已恢复。"],
   "warning.engine_ready": ["The engine is ready.", "引擎已就绪。"],
   "warning.engine_failed": ["The engine cannot be started again.", "引擎无法重新启动。"],
-  "warning.viewer_lost": ["A viewer was lost.", "一位观众已断开。"],
   "warning.draining": ["The server is about to restart.", "服务器即将重启。"],
   "error.prompt_empty": ["Write something first.", "请先输入内容。"],
   "error.prompt_too_long": ["That prompt is too long; 2000 characters are the limit.", "提示词过长，最多 2000 个字符。"],
   "error.engine_unavailable": ["The engine cannot work at the moment.", "引擎暂时不可用。"],
   "error.engine_busy": ["The engine has too much to do. Try again in a moment.", "引擎繁忙，请稍后再试。"],
   "error.nothing_to_take": ["There is no clip to take yet.", "暂无可切入的片段。"],
+  "error.server_full": ["All stages of this server are taken. Trying again soon.", "服务器舞台已满，稍后自动重试。"],
+  "error.too_late": ["Too late to cancel: it is on its way to air.", "来不及取消，即将播出。"],
+  "error.rate_limited": ["Too many prompts in a short time. Wait a moment.", "提示词发送过快，请稍候。"],
+  "error.token": ["This server wants an access token: open the address that it printed.", "此服务器需要访问令牌，请打开它打印的地址。"],
   "error.video": ["The video was interrupted and is being connected again.", "视频中断，正在重新连接。"],
 };
 

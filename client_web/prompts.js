@@ -25,7 +25,7 @@ const ENDS = ["applied", "superseded", "cancelled", "rejected", "failed", "lost"
 
 /** @type {Record<string, readonly string[]>} */
 const NEXT = Object.freeze({
-  sent: ["accepted", ...ENDS],
+  sent: ["accepted", "started", "ready", ...ENDS], // after a gap in a resume its receipt may be what is missing
   accepted: ["started", "ready", ...ENDS],
   started: ["started", "ready", ...ENDS], // started again: the engine was lost and the clip is made anew
   ready: ["started", ...ENDS],
