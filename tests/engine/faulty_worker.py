@@ -1,29 +1,25 @@
 """The real engine process with one addition: on SIGUSR1 its next denoising step raises. Started by tests only."""
 
 import signal
-from typing import Any
+from collections.abc import Sequence
 
-import engine.denoiser
+import engine.models
 from engine import worker
+from engine.denoiser import Denoiser
+from engine.generation import Generation
 
-_raise_next = False
-
-
-def _on_signal(_number: int, _frame: Any) -> None:
-    global _raise_next
-    _raise_next = True
+# Signals that came and have not been answered by a raise yet.
+_signals: list[int] = []
 
 
-class FaultyDenoiser(engine.denoiser.Denoiser):
-    def step(self, generations: Any) -> None:
-        global _raise_next
-        if _raise_next:
-            _raise_next = False
-            raise ZeroDivisionError("scripted")
+class FaultyDenoiser(Denoiser):
+    def step(self, generations: Sequence[Generation]) -> None:
+        if _signals:
+            raise ZeroDivisionError(f"scripted, by signal {_signals.pop()}")
         super().step(generations)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGUSR1, _on_signal)
-    engine.models.Denoiser = FaultyDenoiser  # type: ignore[attr-defined]
+    signal.signal(signal.SIGUSR1, lambda number, _frame: _signals.append(number))
+    engine.models.Denoiser = FaultyDenoiser  # type: ignore[misc]
     worker.main()

@@ -208,7 +208,7 @@ async def test_opening_and_closing_leaves_nothing_behind() -> None:
         await engine.close()
 
     await open_and_close()  # the loop's own child watcher and pipes exist after the first
-    before = len(os.listdir("/dev/fd"))
+    before = len(list(Path("/dev/fd").iterdir()))
     for _ in range(5):
         await open_and_close()
-    assert len(os.listdir("/dev/fd")) == before
+    assert len(list(Path("/dev/fd").iterdir())) == before

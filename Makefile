@@ -1,0 +1,38 @@
+# `make serve` and `make test` set everything up by themselves; CUDA=1 takes torch with CUDA. See deploy/set_up.py.
+PYTHON ?= python3
+BIN := .venv/bin
+HOST ?= 127.0.0.1
+PORT ?= 8080
+
+.PHONY: serve test lint train evaluate bench screenshots set-up clean
+
+serve: set-up
+	@$(BIN)/sceneshift serve --host $(HOST) --port $(PORT)
+
+test: set-up lint
+	@$(BIN)/python -m pytest
+
+lint: set-up
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+
+# Hours on two cores; resumable. Writes engine/embedded/weights.
+train: set-up
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m engine.embedded.train all --recipe small --resume
+
+evaluate: set-up
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m engine.embedded.evaluate --json
+
+bench: set-up
+	@$(BIN)/sceneshift bench glass --browser chromium --prompts 20 --json
+	@$(BIN)/sceneshift bench faults --rounds 20 --json
+
+screenshots: set-up
+	@$(BIN)/python docs/screenshots/make.py
+
+set-up:
+	@$(PYTHON) deploy/set_up.py
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

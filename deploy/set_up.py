@@ -1,0 +1,74 @@
+"""Makes `.venv` and installs Sceneshift into it. Standard library only; called by the Makefile, safe to call again.
+
+torch comes first, because the default build for Linux on PyPI is the CUDA one and pulls gigabytes: without
+CUDA=1 the CPU build is taken from PyTorch's own index where that can be reached, else from wherever pip is set up to
+look. With CUDA=1 pip resolves what pyproject.toml asks for, unpinned.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+STAMP = VENV / ".sceneshift-set-up"
+CONSTRAINTS = ROOT / "deploy" / "constraints-cpu.txt"
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+_SOURCES = (ROOT / "pyproject.toml", CONSTRAINTS, Path(__file__))
+
+
+def main() -> int:
+    if sys.version_info < (3, 11):
+        print(f"Sceneshift needs Python 3.11 or newer; this is {platform.python_version()}.", file=sys.stderr)
+        return 1
+    wants_cuda = os.environ.get("CUDA", "") not in ("", "0")
+    state = f"{'cuda' if wants_cuda else 'cpu'} {max(source.stat().st_mtime_ns for source in _SOURCES)}"
+    if STAMP.is_file() and STAMP.read_text() == state:
+        return 0
+    if not PYTHON.exists():
+        print("Making .venv ...", flush=True)
+        try:
+            venv.create(VENV, with_pip=True, symlinks=True)
+        except subprocess.CalledProcessError:
+            print("venv failed; on Debian and Ubuntu install it first: sudo apt install python3-venv", file=sys.stderr)
+            return 1
+    print("Installing Sceneshift into .venv (the first time takes some minutes) ...", flush=True)
+    if wants_cuda:
+        pip("-e", f"{ROOT}[test]")
+    else:
+        pip("-c", str(CONSTRAINTS), *torch_index(), "torch")
+        pip("-c", str(CONSTRAINTS), "-e", f"{ROOT}[test]")
+    STAMP.write_text(state)
+    return 0
+
+
+def torch_index() -> list[str]:
+    """Where pip finds a CPU build: needed on Linux only, elsewhere the default build is one."""
+    if platform.system() != "Linux":
+        return []
+    try:
+        with urllib.request.urlopen(f"{TORCH_CPU_INDEX}/torch/", timeout=5):
+            return ["--index-url", TORCH_CPU_INDEX, "--extra-index-url", "https://pypi.org/simple"]
+    except (urllib.error.URLError, OSError):
+        return []
+
+
+def pip(*arguments: str) -> None:
+    command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
+    subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except subprocess.CalledProcessError as error:
+        print(f"set-up stopped: {' '.join(error.cmd[:6])} ... gave {error.returncode}", file=sys.stderr)
+        sys.exit(1)
