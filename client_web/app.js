@@ -5,7 +5,7 @@
  * @module app
  */
 
-import { Connection, RequestError, TokenError } from "./connection.js";
+import { Connection, ConnectionState, RequestError } from "./connection.js";
 import { byId } from "./dom.js";
 import { Examples } from "./examples.js";
 import { Glass } from "./glass.js";
@@ -27,11 +27,13 @@ import { Toasts } from "./toasts.js";
 /** @typedef {import("./prompts.js").Prompt} Prompt */
 
 const TOKEN_KEY = "sceneshift.token";
+const SESSION_KEY = "sceneshift.session";
 
 class App {
   #field = byId("prompt-text", HTMLTextAreaElement);
   #takeButton = byId("take", HTMLButtonElement);
   #blankButton = byId("blank", HTMLButtonElement);
+  #retryButton = byId("retry", HTMLButtonElement);
   #announcer = byId("announcer", HTMLElement);
   #toasts = new Toasts(byId("toasts", HTMLElement));
   #glass = new Glass();
@@ -64,12 +66,17 @@ class App {
     },
     (error) => this.#fail(error),
   );
-  #connection = new Connection(realtimeUrl(), () => this.#options.values, {
-    onState: (state) => this.#connectionChanged(state),
-    onSession: (isResumed, created) => this.#sessionBegan(isResumed, created),
-    onMessage: (message) => this.#receive(message),
-    onError: (error) => this.#fail(error),
-  });
+  #connection = new Connection(
+    realtimeUrl(),
+    () => this.#options.values,
+    {
+      onState: (state) => this.#connectionChanged(state),
+      onSession: (isResumed, created) => this.#sessionBegan(isResumed, created),
+      onMessage: (message) => this.#receive(message),
+      onError: (error) => this.#fail(error),
+    },
+    { session: keptSession() },
+  );
   #player = new Player(
     byId("program", HTMLVideoElement),
     {
@@ -108,12 +115,18 @@ class App {
       this.#sendField();
     });
     this.#takeButton.addEventListener("click", () => this.#take());
+    this.#retryButton.addEventListener("click", () => this.#connection.retry());
     this.#blankButton.addEventListener("click", () => this.#toggleBlank());
     byId("language", HTMLButtonElement).addEventListener("click", () => {
       toggleLanguage();
       this.#renderAll();
     });
-    byId("connection", HTMLElement).addEventListener("click", () => this.#connection.retry());
+    // The show goes on over a reload of its console. Kept only from here on: a duplicated tab must find nothing, or
+    // the two would take the session from each other for ever.
+    window.addEventListener("pagehide", () => {
+      if (this.#connection.session !== null) sessionStorage.setItem(SESSION_KEY, JSON.stringify(this.#connection.session));
+    });
+    window.addEventListener("pageshow", () => sessionStorage.removeItem(SESSION_KEY));
     listenToKeys({
       onBlank: () => this.#blank(),
       onTake: () => this.#take(),
@@ -290,6 +303,7 @@ class App {
   /** @param {string} state */
   #connectionChanged(state) {
     this.#status.setConnection(state);
+    this.#retryButton.hidden = state !== ConnectionState.REFUSED && state !== ConnectionState.WAITING;
     this.#renderTransport();
   }
 
@@ -406,10 +420,6 @@ class App {
 
   /** @param {Error} error the one place where all errors end */
   #fail(error) {
-    if (error instanceof TokenError) {
-      this.#toasts.show(t("error.token"), "error");
-      return;
-    }
     if (!(error instanceof RequestError)) {
       console.warn(error);
       this.#toasts.show(t("toast.technical", { message: error.message }), "error");
@@ -434,6 +444,13 @@ function realtimeUrl() {
   url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
   if (token !== null) url.searchParams.set("token", token);
   return url.href;
+}
+
+/** @returns {import("./connection.js").ResumableSession | null} the session of this tab before its reload */
+function keptSession() {
+  const kept = sessionStorage.getItem(SESSION_KEY);
+  sessionStorage.removeItem(SESSION_KEY);
+  return kept === null ? null : JSON.parse(kept);
 }
 
 new App().open();

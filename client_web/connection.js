@@ -52,14 +52,7 @@ export class RequestError extends Error {
   }
 }
 
-/** The server wants an access token, or another one. */
-export class TokenError extends Error {
-  /** @param {string} reason */
-  constructor(reason) {
-    super(reason);
-    this.name = "TokenError";
-  }
-}
+/** @typedef {{sessionId: string, resumeToken: string}} ResumableSession */
 
 /**
  * @typedef {object} ConnectionHandlers
@@ -77,8 +70,8 @@ export class Connection {
   #state = /** @type {string} */ (ConnectionState.CLOSED);
   /** @type {WebSocket | null} */
   #socket = null;
-  /** @type {{sessionId: string, resumeToken: string} | null} */
-  #session = null;
+  /** @type {ResumableSession | null} */
+  #session;
   #lastSeq = -1;
   #numAttempts = 0;
   #retryAfterMs = 0;
@@ -93,10 +86,11 @@ export class Connection {
    * @param {string} url
    * @param {() => SessionOptions} options what a new session is started with, asked for each time
    * @param {ConnectionHandlers} handlers
-   * @param {{random?: () => number}} [injected]
+   * @param {{random?: () => number, session?: ResumableSession | null}} [more] a session of before to take up again
    */
-  constructor(url, options, handlers, { random = Math.random } = {}) {
+  constructor(url, options, handlers, { random = Math.random, session = null } = {}) {
     this.#url = url;
+    this.#session = session;
     this.#options = options;
     this.#handlers = handlers;
     this.#random = random;
@@ -110,8 +104,9 @@ export class Connection {
     return this.#state === ConnectionState.LIVE;
   }
 
-  get sessionId() {
-    return this.#session === null ? null : this.#session.sessionId;
+  /** @returns {ResumableSession | null} what another page needs to go on with the session */
+  get session() {
+    return this.#session;
   }
 
   open() {
@@ -190,7 +185,7 @@ export class Connection {
   }
 
   /**
-   * @param {{sessionId: string, resumeToken: string}} session
+   * @param {ResumableSession} session
    * @param {number} lastSeq
    */
   #resume(session, lastSeq) {
@@ -249,9 +244,10 @@ export class Connection {
    * @param {ServerMessage} message
    */
   #isReplayed(message) {
-    if (message.type === ServerType.SESSION_CREATED || typeof message.seq !== "number" || message.seq < 0) return false;
-    if (message.seq <= this.#lastSeq) return true;
-    this.#lastSeq = message.seq;
+    if (message.type === ServerType.SESSION_CREATED || !isNumbered(message)) return false;
+    const seq = /** @type {number} */ (message.seq);
+    if (seq <= this.#lastSeq) return true;
+    this.#lastSeq = seq;
     return false;
   }
 
@@ -263,7 +259,9 @@ export class Connection {
         this.#becomeLive(message, isResuming);
         break;
       case ServerType.ERROR:
-        if (!isResuming) this.#refused(message.error);
+        // An error with a number belongs to the replay; what answers us here is from outside the session.
+        if (isNumbered(message)) this.#handlers.onMessage(message);
+        else if (!isResuming) this.#refused(message.error);
         // We were away for longer than the server remembers: what it still has is better than a new stage.
         else if (message.error.code === "resume_gap") this.#resume(/** @type {any} */ (this.#session), -1);
         else this.#start();
@@ -331,7 +329,7 @@ export class Connection {
   #lost(code, reason) {
     this.#drop();
     if (code === POLICY_VIOLATION) {
-      this.#handlers.onError(new TokenError(reason || "refused by the server"));
+      this.#handlers.onError(new RequestError({ type: "session", code: "unauthorized", message: reason }));
       this.#enter(ConnectionState.REFUSED);
       return;
     }
@@ -360,4 +358,9 @@ export class Connection {
     clearTimeout(this.#silenceTimer);
     this.#silenceTimer = setTimeout(() => this.#lost(1006, "silence"), SILENCE_MS);
   }
+}
+
+/** @param {ServerMessage} message */
+function isNumbered(message) {
+  return typeof message.seq === "number" && message.seq >= 0;
 }

@@ -26,6 +26,7 @@ const TEXTS = {
   "connection.live": ["Connected", "已连接"],
   "connection.waiting": ["Reconnecting", "重新连接中"],
   "connection.refused": ["Refused", "被拒绝"],
+  "connection.retry": ["Retry now", "立即重试"],
 
   "engine.unknown": ["Engine unknown", "引擎未知"],
   "engine.starting": ["Engine loading", "引擎加载中"],
@@ -156,7 +157,7 @@ const TEXTS = {
   "error.server_full": ["All stages of this server are taken. Trying again soon.", "服务器舞台已满，稍后自动重试。"],
   "error.too_late": ["Too late to cancel: it is on its way to air.", "来不及取消，即将播出。"],
   "error.rate_limited": ["Too many prompts in a short time. Wait a moment.", "提示词发送过快，请稍候。"],
-  "error.token": ["This server wants an access token: open the address that it printed.", "此服务器需要访问令牌，请打开它打印的地址。"],
+  "error.unauthorized": ["This server wants an access token: open the address that it printed.", "此服务器需要访问令牌，请打开它打印的地址。"],
   "error.video": ["The video was interrupted and is being connected again.", "视频中断，正在重新连接。"],
 };
 
