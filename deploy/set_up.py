@@ -56,7 +56,7 @@ def torch_index() -> list[str]:
         return []
     try:
         with urllib.request.urlopen(f"{TORCH_CPU_INDEX}/torch/", timeout=5):
-            return ["--index-url", TORCH_CPU_INDEX, "--extra-index-url", "https://pypi.org/simple"]
+            return ["--index-url", TORCH_CPU_INDEX]
     except (urllib.error.URLError, OSError):
         return []
 

@@ -223,6 +223,11 @@ class EngineProcess:
         """The engine process's id, for operators and tests; None between two processes."""
         return self._process.pid if self._process else None
 
+    async def settled(self) -> None:
+        """Returns when the spare process runs, if one is being started."""
+        if self._spare is not None:
+            await asyncio.wait([self._spare])
+
     async def open(self) -> None:
         profile(self._settings.model)  # a wrong name is the caller's error, now, not the process's later
         self._task = asyncio.create_task(self._supervise(), name="engine-supervisor")

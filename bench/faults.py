@@ -1,0 +1,182 @@
+"""`sceneshift bench faults`: the engine is killed, stopped and made to raise in mid-denoising, with a program on air.
+
+The real server, engine process and embedded model, one WebSocket controller, one WebRTC viewer in a process of its
+own. Each round sends a prompt, waits for its second denoising step, does one of the three things, and waits until the
+prompt is applied. Printed: time from the fault to the picture, what the controller was told, the longest gap between
+sent frames, and what was left behind after all rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+
+from bench.machine import machine_facts
+from engine.config import EngineSettings
+from engine.supervisor import EngineProcess
+from server import app as application
+from server.config import Settings
+
+FAULTS = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP, "raised": signal.SIGUSR1}
+ROOT = Path(__file__).resolve().parent.parent
+FAULTY_WORKER = ROOT / "tests" / "engine" / "faulty_worker.py"
+PROMPTS = ("the sea at sunset", "夜晚的雪山", "a forest by day", "城市的黎明", "a volcano erupting at night")
+ROUND_LIMIT_S = 60.0
+
+
+class Controller:
+    """A WebSocket controller that keeps the newest figures and hands on the other messages."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+        self.stats: dict[str, Any] = {}
+        self.ends: dict[str, list[str]] = {}
+
+    async def send(self, **message: Any) -> None:
+        await self._connection.send(json.dumps(message))
+
+    async def until(self, kind: str, **fields: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The first message of this kind with these fields, and all that came before it."""
+        before: list[dict[str, Any]] = []
+        async for text in self._connection:
+            message = json.loads(text)
+            if message["type"] == "stats.updated":
+                self.stats = message
+            if message["type"].removeprefix("prompt.") in ("applied", "superseded", "cancelled", "rejected", "failed"):
+                self.ends.setdefault(message["prompt_id"], []).append(message["type"])
+            if message["type"] == "error":
+                raise RuntimeError(f"the server answered {message['error']}")
+            if message["type"] == kind and fields.items() <= message.items():
+                return message, before
+            before.append(message)
+        raise RuntimeError("the server closed the connection")
+
+
+async def run(rounds: int) -> dict[str, Any]:
+    engine = EngineProcess(EngineSettings(worker_command=(sys.executable, str(FAULTY_WORKER))))
+    listener = application.listen("127.0.0.1", 0)
+    app = application.build(Settings(port=0), engine)
+    async with application.running(app, listener) as port:
+        address = f"ws://127.0.0.1:{port}/v1/realtime"
+        async with connect(address, max_size=None) as connection:
+            controller = Controller(connection)
+            await controller.send(type="session.start", quality="fine")
+            created, _ = await controller.until("session.created")
+            if created["engine"] != "ready":
+                await controller.until("session.warning", code="engine_ready")
+            url = f"http://127.0.0.1:{port}/whep/{created['session_id']}"
+            viewer = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "bench.viewer", url, stdout=subprocess.PIPE, cwd=ROOT
+            )
+            assert viewer.stdout is not None
+            await viewer.stdout.readline()  # its first decoded frame
+            results = [await one_round(controller, engine, index) for index in range(2)]  # lazy parts exist after these
+            before = await left_overs(engine)
+            results = [await one_round(controller, engine, index) for index in range(rounds)]
+            after = await left_overs(engine)
+            await controller.until("stats.updated")
+            viewer.terminate()
+            seen = json.loads((await viewer.communicate())[0].splitlines()[-1])
+            await controller.send(type="session.close")
+            await controller.until("session.closed")
+    return summary(results, controller, before, after, seen)
+
+
+async def one_round(controller: Controller, engine: EngineProcess, index: int) -> dict[str, Any]:
+    fault = list(FAULTS)[index % len(FAULTS)]
+    prompt_id = f"{fault}-{index}-{time.monotonic_ns()}"
+    async with asyncio.timeout(ROUND_LIMIT_S):
+        await controller.send(
+            type="prompt.set", text=PROMPTS[index % len(PROMPTS)], prompt_id=prompt_id, seed=index, quality="fine"
+        )
+        await controller.until("prompt.preview", prompt_id=prompt_id, step_index=1)
+        assert engine.pid is not None
+        os.kill(engine.pid, FAULTS[fault])
+        struck_at = time.monotonic()
+        _, before = await controller.until("prompt.applied", prompt_id=prompt_id)
+        seconds = time.monotonic() - struck_at
+    warnings = [message["code"] for message in before if message["type"] == "session.warning"]
+    attempts = [message["attempt"] for message in before if message["type"] == "prompt.started"]
+    return {"fault": fault, "recovered_s": round(seconds, 2), "warnings": warnings, "last_attempt": attempts[-1]}
+
+
+async def left_overs(engine: EngineProcess) -> dict[str, int]:
+    """Counters that must not grow, taken when the spare engine process is there, too."""
+    await engine.settled()
+    ps = await asyncio.create_subprocess_exec("ps", "-A", "-o", "ppid=", stdout=subprocess.PIPE)
+    listed = (await ps.communicate())[0].decode().split()
+    shm = Path("/dev/shm")
+    return {
+        "child_processes": listed.count(str(os.getpid())) - 1,  # less `ps` itself
+        "file_descriptors": len(list(Path("/dev/fd").iterdir())),
+        "threads": threading.active_count(),
+        "tasks": len(asyncio.all_tasks()),
+        "shared_memory_files": len(list(shm.iterdir())) if shm.is_dir() else 0,
+    }
+
+
+def summary(
+    results: list[dict[str, Any]],
+    controller: Controller,
+    before: dict[str, int],
+    after: dict[str, int],
+    seen: dict[str, Any],
+) -> dict[str, Any]:
+    by_fault = {
+        fault: {
+            "rounds": len(times),
+            "median_s": round(statistics.median(times), 2),
+            "worst_s": max(times),
+        }
+        for fault in FAULTS
+        if (times := [result["recovered_s"] for result in results if result["fault"] == fault])
+    }
+    expected = ["engine_lost", "engine_recovered"]
+    return {
+        "bench": "faults",
+        "machine": machine_facts(),
+        "rounds": len(results),
+        "fault_to_picture": by_fault,
+        "all_within_15_s": all(result["recovered_s"] <= 15 for result in results),
+        "controller_was_told_each_time": all(result["warnings"] == expected for result in results),
+        "second_attempt_each_time": all(result["last_attempt"] == 2 for result in results),
+        "each_prompt_ended_once": all(ends == ["prompt.applied"] for ends in controller.ends.values()),
+        "continuous_play_ratio": controller.stats["continuous_play_ratio"],
+        "max_gap_between_sent_frames_ms": controller.stats["max_gap_ms"],
+        "viewer": seen,
+        "left_over_before": before,
+        "left_over_after": after,
+        "leaked": {name: after[name] - before[name] for name in after if after[name] > before[name]},
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="sceneshift bench faults", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    arguments = parser.parse_args(argv)
+    result = asyncio.run(run(arguments.rounds))
+    if arguments.json:
+        print(json.dumps(result, indent=2))
+    else:
+        for name, value in result.items():
+            print(f"{name:<34} {value}")
+    is_good = (
+        result["all_within_15_s"]
+        and result["controller_was_told_each_time"]
+        and result["each_prompt_ended_once"]
+        and not result["leaked"]
+    )
+    return 0 if is_good else 1
