@@ -17,13 +17,39 @@ EMPTY_SHARE = 0.10
 UNKNOWN_SHARE = 0.05
 
 _SCENES_EN: dict[str, tuple[str, ...]] = {
-    "beach": ("on the beach", "at the beach", "by the seaside", "on the sand", "at the seashore", "on a tropical beach"),
+    "beach": (
+        "on the beach",
+        "at the beach",
+        "by the seaside",
+        "on the sand",
+        "at the seashore",
+        "on a tropical beach",
+    ),
     "sea": ("at sea", "on the ocean", "on the sea", "out at sea", "on the waves", "on the open ocean"),
-    "mountains": ("in the mountains", "in the alps", "below the snowy mountains", "in a mountain valley", "by the mountains"),
+    "mountains": (
+        "in the mountains",
+        "in the alps",
+        "below the snowy mountains",
+        "in a mountain valley",
+        "by the mountains",
+    ),
     "forest": ("in the forest", "in the woods", "in a pine forest", "in a jungle", "in the woodland"),
     "city": ("in the city", "downtown", "in a city street", "in town", "in front of the skyline", "in the street"),
-    "volcano": ("near a volcano", "by an erupting volcano", "in front of a volcano", "with a volcanic eruption", "with lava"),
-    "underwater": ("underwater", "under the sea", "in a coral reef", "on the sea floor", "in the deep sea", "in an aquarium"),
+    "volcano": (
+        "near a volcano",
+        "by an erupting volcano",
+        "in front of a volcano",
+        "with a volcanic eruption",
+        "with lava",
+    ),
+    "underwater": (
+        "underwater",
+        "under the sea",
+        "in a coral reef",
+        "on the sea floor",
+        "in the deep sea",
+        "in an aquarium",
+    ),
     "space": ("in space", "in outer space", "in the universe", "near a planet", "in a galaxy", "in the cosmos"),
 }
 _SCENES_EN_ALONE: dict[str, tuple[str, ...]] = {
@@ -37,7 +63,15 @@ _SCENES_EN_ALONE: dict[str, tuple[str, ...]] = {
     "space": ("space", "outer space", "the universe", "a galaxy", "planets", "the cosmos"),
 }
 _TIMES_EN: dict[str, tuple[str, ...]] = {
-    "day": ("in the daytime", "on a sunny day", "at noon", "by day", "in the afternoon", "in broad daylight", "during the day"),
+    "day": (
+        "in the daytime",
+        "on a sunny day",
+        "at noon",
+        "by day",
+        "in the afternoon",
+        "in broad daylight",
+        "during the day",
+    ),
     "sunset": ("at sunset", "at dusk", "in the evening", "at sundown", "in the golden hour", "while the sun sets"),
     "night": ("at night", "by night", "in the moonlight", "at midnight", "on a starry night", "under the stars"),
     "dawn": ("at dawn", "at sunrise", "in the morning", "in the early morning", "at daybreak", "as the sun rises"),
@@ -80,7 +114,18 @@ _DIRECTIONS_EN: dict[str, tuple[str, ...]] = {
     "left": ("to the left", "facing left", "heading left"),
     "right": ("to the right", "facing right", "heading right"),
 }
-_OPENINGS_EN = ("", "", "", "", "show me ", "now let me show you ", "a picture of ", "please show ", "i would like to see ", "now we see ")
+_OPENINGS_EN = (
+    "",
+    "",
+    "",
+    "",
+    "show me ",
+    "now let me show you ",
+    "a picture of ",
+    "please show ",
+    "i would like to see ",
+    "now we see ",
+)
 _FLAVOURS_EN = ("beautiful ", "calm ", "lovely ", "pretty ")
 
 _SCENES_ZH: dict[str, tuple[str, ...]] = {
@@ -182,7 +227,9 @@ def _draw_slots(spec: SceneSpec, rng: random.Random) -> _Slots:
 
 def _english(spec: SceneSpec, slots: _Slots, rng: random.Random) -> str:
     if spec.scene == "volcano" and slots.scene and not slots.subject and not slots.time and rng.random() < 0.4:
-        return rng.choice(("How does a volcano erupt?", "how do volcanoes erupt", "what happens when a volcano erupts?"))
+        return rng.choice(
+            ("How does a volcano erupt?", "how do volcanoes erupt", "what happens when a volcano erupts?")
+        )
     opening = rng.choice(_OPENINGS_EN)
     time = rng.choice(_TIMES_EN[spec.time]) if slots.time and spec.time else ""
     if slots.subject and spec.subject:
@@ -212,7 +259,13 @@ def _english_with_subject(spec: SceneSpec, slots: _Slots, time: str, rng: random
     if slots.direction:
         subject += " " + rng.choice(_DIRECTIONS_EN[spec.direction])
     scene = rng.choice(_SCENES_EN[spec.scene]) if slots.scene else ""
-    orders = ((subject, scene, time), (subject, time, scene), (time, subject, scene), (scene, subject, time), (time, scene, subject))
+    orders = (
+        (subject, scene, time),
+        (subject, time, scene),
+        (time, subject, scene),
+        (scene, subject, time),
+        (time, scene, subject),
+    )
     parts = [part for part in rng.choice(orders) if part]
     return rng.choice((" ", " ", ", ")).join(parts)
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.embedded.classifier import judged_picture
 from engine.embedded.modules import Encoder
 from engine.embedded.spec import SceneSpec, draw_spec
 from engine.embedded.world import HEIGHT, PERIOD_FRAMES, WIDTH, render
@@ -35,7 +36,9 @@ def load_specs(path: Path) -> list[SceneSpec]:
     return [SceneSpec(**{**row, "jitter": tuple(row["jitter"])}) for row in rows]
 
 
-def rendered_clips(path: Path, specs: list[SceneSpec], *, num_workers: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def rendered_clips(
+    path: Path, specs: list[SceneSpec], *, num_workers: int
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """Clips of `specs` as a file mapped into memory, uint8 [N, 24, 3, H, W] (frame 24 is frame 0); made if missing."""
     shape = (len(specs), *_CLIP_SHAPE)
     if not path.exists():
@@ -65,13 +68,20 @@ def _render_slice(task: tuple[Path, tuple[int, ...], int, list[SceneSpec]]) -> N
 
 @torch.no_grad()
 def stored_latents(path: Path, specs: list[SceneSpec], encoder: Encoder, *, num_workers: int) -> None:
-    """Encodes the clips of `specs` to fp16 [N, C, 7, 8, 14]; workers render while this process encodes."""
+    """Encodes the clips of `specs` to fp16 [N, C, 7, 8, 14]; workers render while this process encodes.
+
+    Beside them `pictures.npy`, uint8 [N, 9, 64, 112]: what the evaluation's classifier learns from.
+    """
     parts: list[Tensor] = []
+    pictures: list[Tensor] = []
     slices = [specs[start : start + 8] for start in range(0, len(specs), 8)]
     with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"), initializer=_start_worker) as pool:
         for clips in pool.map(_render_batch, slices, chunksize=2):
-            parts.append(encoder.encode(torch.from_numpy(clips).float().div_(255)).half())
+            frames = torch.from_numpy(clips).float().div_(255)
+            parts.append(encoder.encode(frames).half())
+            pictures.append(to_uint8(judged_picture(frames)))
     np.save(path, torch.cat(parts).numpy())
+    np.save(path.with_name("pictures.npy"), torch.cat(pictures).numpy())
 
 
 def _render_batch(specs: list[SceneSpec]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

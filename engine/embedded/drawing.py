@@ -8,6 +8,7 @@ the phase in [0, 1), one value per frame, so that a clip closes on itself.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -96,7 +97,7 @@ class Canvas:
 def vertical_gradient(y: Tensor, stops: tuple[tuple[float, Rgb], ...]) -> Tensor:
     """Colours between `(y, colour)` stops, smooth at each: [1, 3, h, 1]."""
     colour = y.new_tensor(stops[0][1]).view(1, 3, 1, 1).expand(1, 3, y.shape[1], 1)
-    for (start, _), (end, after) in zip(stops, stops[1:], strict=False):
+    for (start, _), (end, after) in pairwise(stops):
         share = ((y - start) / (end - start)).clamp(0, 1).unsqueeze(1)
         colour = torch.lerp(colour, y.new_tensor(after).view(1, 3, 1, 1), share * share * (3 - 2 * share))
     return colour
@@ -138,7 +139,9 @@ def polygon(x: Tensor, y: Tensor, *corners: tuple[Number, Number]) -> Tensor:
     return distance
 
 
-def triangle(x: Tensor, y: Tensor, a: tuple[Number, Number], b: tuple[Number, Number], c: tuple[Number, Number]) -> Tensor:
+def triangle(
+    x: Tensor, y: Tensor, a: tuple[Number, Number], b: tuple[Number, Number], c: tuple[Number, Number]
+) -> Tensor:
     """A triangle whose corners may turn over during the clip: a beating wing."""
     (ax, ay), (bx, by), (cx, cy) = a, b, c
     turn = torch.sign(torch.as_tensor((bx - ax) * (cy - ay) - (by - ay) * (cx - ax), dtype=x.dtype, device=x.device))

@@ -6,23 +6,20 @@ import copy
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine.embedded.modules import Autoencoder, TextEncoder, group_frames
-from engine.embedded.sampling import SamplingSettings
+from engine.embedded.sampling import SamplingSettings, Transformer
 from engine.embedded.world import FPS, HEIGHT, NUM_FRAMES, WIDTH
-
-if TYPE_CHECKING:
-    from diffusers import WanTransformer3DModel
 
 
 def export_folder(
     folder: Path,
     *,
-    transformer: WanTransformer3DModel,
+    transformer: Transformer,
     text_encoder: TextEncoder,
     autoencoder: Autoencoder,
     preview: dict[str, Any],
@@ -30,14 +27,15 @@ def export_folder(
     model_card: str,
 ) -> None:
     """Everything in fp16. `preview` is `fit_preview`'s answer."""
-    from diffusers import FlowMatchEulerDiscreteScheduler, __version__
+    from diffusers import FlowMatchEulerDiscreteScheduler, __version__  # noqa: PLC0415
 
     folder.mkdir(parents=True, exist_ok=True)
     copy.deepcopy(transformer).half().save_pretrained(folder / "transformer")
     text_encoder.save_pretrained(folder / "text_encoder")
     autoencoder.encoder.save_pretrained(folder / "encoder")
     autoencoder.decoder.save_pretrained(folder / "decoder")
-    FlowMatchEulerDiscreteScheduler(shift=settings["fast"].shift).save_pretrained(folder / "scheduler")
+    scheduler: Any = FlowMatchEulerDiscreteScheduler(shift=settings["fast"].shift)  # type: ignore[no-untyped-call]
+    scheduler.save_pretrained(folder / "scheduler")
     index = {
         "_class_name": "SceneshiftEmbeddedPipeline",
         "_diffusers_version": __version__,
@@ -65,7 +63,9 @@ def fit_preview(latents: Tensor, frames: Tensor) -> dict[str, Any]:
     """
     means = group_frames(frames).mean(2)
     batch, num_latent_frames = means.shape[:2]
-    target = torch.nn.functional.avg_pool2d(means.flatten(0, 1), 16).unflatten(0, (batch, num_latent_frames))
+    target = torch.nn.functional.avg_pool2d(means.flatten(0, 1), 16).view(
+        batch, num_latent_frames, 3, *latents.shape[3:]
+    )
     known = latents.permute(0, 2, 3, 4, 1).flatten(0, 3)
     known = torch.cat([known, known.new_ones(len(known), 1)], 1)
     wanted = target.permute(0, 1, 3, 4, 2).flatten(0, 3)

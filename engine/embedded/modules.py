@@ -65,7 +65,7 @@ class TextEncoderConfig:
 
 
 class TextEncoder(FolderModule):
-    """Concept tokens of the lexicon to [B, max_tokens, text_dim]. Padding (id 0) is embedded and learned, not masked."""
+    """Concept tokens of the lexicon to [B, max_tokens, text_dim]. Padding (id 0) is learned, not masked."""
 
     config_type = TextEncoderConfig
     config: TextEncoderConfig
@@ -93,8 +93,9 @@ class TextEncoder(FolderModule):
         return encoded
 
     def encode(self, token_ids: list[tuple[int, ...]] | tuple[tuple[int, ...], ...]) -> Tensor:
-        """One tuple of token ids per text (`Understanding.token_ids`); longer ones are cut. [B, max_tokens, text_dim]."""
-        return self(pad_token_ids(token_ids, self.config.max_tokens).to(self.positions.device))
+        """One tuple of token ids per text, cut at `max_tokens`, to [B, max_tokens, text_dim]."""
+        encoded: Tensor = self(pad_token_ids(token_ids, self.config.max_tokens).to(self.positions.device))
+        return encoded
 
 
 def pad_token_ids(texts: list[tuple[int, ...]] | tuple[tuple[int, ...], ...], max_tokens: int) -> Tensor:
@@ -154,7 +155,7 @@ class Encoder(FolderModule):
             nn.Conv2d(sixteenth, config.latent_channels, 3, padding=1),
         )
         # Standardises the latents with no constant to look up: in evaluation mode its statistics are frozen.
-        self.standardise = nn.BatchNorm2d(config.latent_channels, affine=False, momentum=0.02)
+        self.standardise = nn.BatchNorm2d(config.latent_channels, affine=False, momentum=0.05)
 
     def forward(self, groups: Tensor) -> Tensor:
         """[B, 4, 3, 16H, 16W] in [0, 1] to [B, C, H, W]."""
@@ -163,11 +164,11 @@ class Encoder(FolderModule):
         return latents
 
     def encode(self, frames: Tensor) -> Tensor:
-        """[B, 4n+1, 3, 16H, 16W] in [0, 1] to latents [B, C, n+1, H, W]; the first frame alone is the first latent frame."""
+        """[B, 4n+1, 3, 16H, 16W] in [0, 1] to latents [B, C, n+1, H, W]; the first of them is one frame."""
         groups = group_frames(frames)
         batch, num_latent_frames = groups.shape[:2]
         latents: Tensor = self(groups.flatten(0, 1))
-        return latents.unflatten(0, (batch, num_latent_frames)).transpose(1, 2)
+        return latents.view(batch, num_latent_frames, *latents.shape[1:]).transpose(1, 2)
 
 
 def group_frames(frames: Tensor) -> Tensor:
@@ -175,7 +176,8 @@ def group_frames(frames: Tensor) -> Tensor:
     if frames.shape[1] % FRAMES_PER_LATENT != 1:
         raise ValueError(f"expected 4n+1 frames, got {frames.shape[1]}")
     first = frames[:, :1].expand(-1, FRAMES_PER_LATENT, -1, -1, -1)
-    return torch.cat([first, frames[:, 1:]], 1).unflatten(1, (-1, FRAMES_PER_LATENT))
+    grouped: Tensor = torch.cat([first, frames[:, 1:]], 1).unflatten(1, (-1, FRAMES_PER_LATENT))  # type: ignore[no-untyped-call]
+    return grouped
 
 
 class Decoder(FolderModule):
@@ -207,13 +209,14 @@ class Decoder(FolderModule):
         flag = has_previous.view(-1, 1, 1, 1).expand(-1, 1, *latent.shape[2:])
         x = torch.cat([latent, previous * flag, flag], 1).contiguous(memory_format=torch.channels_last)
         y: Tensor = self.layers(x)
-        return (y * 0.5 + 0.5).unflatten(1, (FRAMES_PER_LATENT, 3))
+        return (y * 0.5 + 0.5).view(y.shape[0], FRAMES_PER_LATENT, 3, *y.shape[2:])
 
     def decode_latent_frame(self, latent: Tensor, previous: Tensor | None) -> Tensor:
-        """[B, C, H, W] to frames [B, 1 or 4, 3, 16H, 16W] in [0, 1]; the first latent frame (no previous) is one frame."""
+        """[B, C, H, W] to frames [B, 4, 3, 16H, 16W] in [0, 1], or [B, 1, ...] for the first one (no previous)."""
         has_previous = latent.new_full((latent.shape[0],), 0.0 if previous is None else 1.0)
         frames = self(latent, torch.zeros_like(latent) if previous is None else previous, has_previous)
-        return (frames[:, -1:] if previous is None else frames).clamp(0, 1).contiguous()
+        shown: Tensor = frames[:, -1:] if previous is None else frames
+        return shown.clamp(0, 1).contiguous()
 
     def decode(self, latents: Tensor) -> Tensor:
         """[B, C, n+1, H, W] to [B, 4n+1, 3, 16H, 16W] in [0, 1]."""
@@ -236,7 +239,7 @@ class Autoencoder(nn.Module):
         """Groups [B, 4, 3, H, W] and the ones before them, through noisy latents, back to [B, 4, 3, H, W].
 
         The noise makes the decoder forgive the small errors of a sampled latent. No gradient flows through the previous
-        latent frame: it costs a third of the step and brings little.
+        latent frame: it would cost a third of the step.
         """
         with torch.no_grad():
             self.encoder.standardise.eval()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,11 @@ class Muon:
         for name, parameter in named:
             if not parameter.requires_grad:
                 continue
-            if parameter.ndim >= 2 and min(parameter.flatten(1).shape) >= 16 and not any(part in name for part in outer):
+            if (
+                parameter.ndim >= 2
+                and min(parameter.flatten(1).shape) >= 16
+                and not any(part in name for part in outer)
+            ):
                 self._matrices[tuple(parameter.flatten(1).shape)].append(parameter)
             else:
                 others.append(parameter)
@@ -40,7 +44,9 @@ class Muon:
             group["lr"] = self._adamw_lr * lr_factor
         self._adamw.step()
         for shape, parameters in self._matrices.items():
-            gradient = torch.stack([parameter.grad.flatten(1) for parameter in parameters if parameter.grad is not None])
+            gradient = torch.stack(
+                [parameter.grad.flatten(1) for parameter in parameters if parameter.grad is not None]
+            )
             momentum = self._momentum[shape]
             momentum.lerp_(gradient, 0.05)
             update = orthogonalise(gradient.lerp_(momentum, 0.95))
@@ -63,14 +69,18 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     for _ in range(5):
         gram = x @ x.transpose(1, 2)
         x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
-    return x.transpose(1, 2) if matrices.shape[1] > matrices.shape[2] else x
+    result: Tensor = x.transpose(1, 2) if matrices.shape[1] > matrices.shape[2] else x
+    return result
 
 
-class Average:
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+class Average(Generic[ModuleT]):
     """An exponential moving average of a module's weights; buffers are copied. It is what gets exported."""
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.module = copy.deepcopy(module).eval()
+    def __init__(self, module: ModuleT, decay: float) -> None:
+        self.module: ModuleT = copy.deepcopy(module).eval()
         for parameter in self.module.parameters():
             parameter.requires_grad_(False)
         self._decay = decay

@@ -1,7 +1,7 @@
 """Loads the embedded model's folder and samples clips from it with the plain Euler loop of flow matching.
 
-This is the reference that the engine's batched step loop must agree with; the evaluation and the tests use it. diffusers
-is imported only when a model is loaded.
+This is the reference that the engine's batched step loop must agree with; the evaluation and the tests use it.
+diffusers is imported only when a model is loaded: it takes seconds.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine.embedded.modules import LATENT_CHANNELS, PIXELS_PER_LATENT, Decoder, TextEncoder
 
-if TYPE_CHECKING:
-    from diffusers import WanTransformer3DModel
-
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 
 TokenIds = tuple[int, ...]
+# diffusers' WanTransformer3DModel, unmodified; its decorators hide its types from mypy.
+Transformer = Any
 
 
 @dataclass(frozen=True)
@@ -36,18 +35,19 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class EmbeddedModel:
-    transformer: WanTransformer3DModel
+    transformer: Transformer
     text_encoder: TextEncoder
     decoder: Decoder
     settings: dict[str, SamplingSettings]
 
     @classmethod
     def from_pretrained(cls, folder: str | Path = WEIGHTS_FOLDER) -> EmbeddedModel:
-        from diffusers import WanTransformer3DModel
+        from diffusers import WanTransformer3DModel  # noqa: PLC0415
 
         folder = Path(folder)
         index = json.loads((folder / "model_index.json").read_text())
-        transformer = WanTransformer3DModel.from_pretrained(folder / "transformer", torch_dtype=torch.float32)
+        wan: Any = WanTransformer3DModel
+        transformer = wan.from_pretrained(folder / "transformer", torch_dtype=torch.float32)
         return cls(
             transformer=transformer.eval(),
             text_encoder=TextEncoder.from_pretrained(folder / "text_encoder"),
@@ -64,9 +64,10 @@ def initial_noise(seed: int, *, num_latent_frames: int = 7, height: int = 128, w
 
 @torch.inference_mode()
 def sample_latents(
-    transformer: WanTransformer3DModel,
+    transformer: Transformer,
     text_encoder: TextEncoder,
     texts: Sequence[TokenIds],
+    *,
     noise: Tensor,
     settings: SamplingSettings,
     on_step: Callable[[int, Tensor], None] | None = None,
@@ -80,7 +81,14 @@ def sample_latents(
     unconditional = text_encoder.encode([()]).expand_as(conditional) if settings.guidance_scale != 1 else None
     latents = noise
     for index, timestep in enumerate(scheduler.timesteps):
-        velocity = _velocity(transformer, latents, timestep, conditional, unconditional, settings.guidance_scale)
+        velocity = _velocity(
+            transformer,
+            latents,
+            timestep,
+            conditional=conditional,
+            unconditional=unconditional,
+            guidance_scale=settings.guidance_scale,
+        )
         if on_step is not None:
             on_step(index, latents - scheduler.sigmas[index] * velocity)
         latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
@@ -88,17 +96,20 @@ def sample_latents(
 
 
 def _noise_schedule(settings: SamplingSettings) -> Any:
-    from diffusers import FlowMatchEulerDiscreteScheduler
+    from diffusers import FlowMatchEulerDiscreteScheduler  # noqa: PLC0415
 
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=settings.shift)
+    scheduler: Any = FlowMatchEulerDiscreteScheduler(  # type: ignore[no-untyped-call]
+        shift=settings.shift
+    )
     scheduler.set_timesteps(settings.num_steps)
     return scheduler
 
 
 def _velocity(
-    transformer: WanTransformer3DModel,
+    transformer: Transformer,
     latents: Tensor,
     timestep: Tensor,
+    *,
     conditional: Tensor,
     unconditional: Tensor | None,
     guidance_scale: float,

@@ -55,13 +55,27 @@ DAYLIGHTS: dict[str, Daylight] = {
         rgb("2f8fe6"), rgb("6dbcf5"), rgb("d5f0fb"), WHITE, (1.0, 1.0, 1.0), rgb("fff2a0"), rgb("fff7cf"), 0.55
     ),
     "sunset": Daylight(
-        rgb("4b2a7a"), rgb("e0555a"), rgb("ffb84d"), rgb("ff9472"), (0.86, 0.56, 0.52), rgb("ffe07a"), rgb("ffb340"), 0.85
+        rgb("4b2a7a"),
+        rgb("e0555a"),
+        rgb("ffb84d"),
+        rgb("ff9472"),
+        (0.86, 0.56, 0.52),
+        rgb("ffe07a"),
+        rgb("ffb340"),
+        0.85,
     ),
     "night": Daylight(
         rgb("070b26"), rgb("141d4d"), rgb("2c3b7c"), rgb("34437f"), (0.27, 0.34, 0.6), rgb("f6f0cf"), rgb("6f83c9"), 0.5
     ),
     "dawn": Daylight(
-        rgb("93b6ec"), rgb("e9c3e0"), rgb("ffe9c4"), rgb("fbdcea"), (0.86, 0.82, 0.94), rgb("fff6e0"), rgb("fff0d0"), 0.8
+        rgb("93b6ec"),
+        rgb("e9c3e0"),
+        rgb("ffe9c4"),
+        rgb("fbdcea"),
+        (0.86, 0.82, 0.94),
+        rgb("fff6e0"),
+        rgb("fff0d0"),
+        0.8,
     ),
 }
 SPACE_LIGHT: Rgb = (0.95, 0.92, 1.0)
@@ -97,7 +111,12 @@ def paint_clouds(canvas: Canvas, time: str, *places: tuple[float, float, float])
         area = canvas.area(x - 30 * size - 6, y - 14 * size - 2, x + 30 * size + 6, y + 8 * size)
         cloud = area.placed(x + 5 * canvas.wave(1, index * 0.37), y, size=size)
         u, v = cloud.x, cloud.y
-        shape = union(circle(u, v, -13, 0, 8), circle(u, v, 0, -4, 10.5), circle(u, v, 13, -0.5, 8), capsule(u, v, -20, 2, 20, 2, 4.5))
+        shape = union(
+            circle(u, v, -13, 0, 8),
+            circle(u, v, 0, -4, 10.5),
+            circle(u, v, 13, -0.5, 8),
+            capsule(u, v, -20, 2, 20, 2, 4.5),
+        )
         cloud.paint(intersect(shape, v - 5), colour, opacity=0.92, softness=1.3)
 
 
@@ -138,7 +157,11 @@ def _hill(area: Area, crest: Tensor, colour: Rgb, fade: Rgb | None = None) -> No
 def _beach(canvas: Canvas, time: str, layout: int) -> None:
     sun_x = (150.0, 70.0, 112.0)[layout]
     paint_sky(canvas, time, 58, sun_x)
-    paint_clouds(canvas, time, *(((60, 22, 1.0), (195, 34, 0.8)), ((160, 20, 1.0), (22, 36, 0.8)), ((38, 22, 0.9), (188, 20, 1.0)))[layout])
+    paint_clouds(
+        canvas,
+        time,
+        *(((60, 22, 1.0), (195, 34, 0.8)), ((160, 20, 1.0), (22, 36, 0.8)), ((38, 22, 0.9), (188, 20, 1.0)))[layout],
+    )
     paint_water(canvas, time, 56, 100, sun_x, rows=3)
     area = canvas.area(0, 78, 224, 128)
     sand, wet, foam = _lit("f6dca0", time), _lit("d3b27a", time), _lit("ffffff", time)
@@ -147,11 +170,13 @@ def _beach(canvas: Canvas, time: str, layout: int) -> None:
     area.paint(shore + 3.5 - area.y, wet)
     dry = 96 + 3.0 * torch.sin(TAU * area.x / 150 + layout * 2.1)
     area.paint(dry - area.y, sand, softness=3)
-    for x, size, mirrored in (((28.0, 1.0, False),), ((196.0, 1.0, True),), ((24.0, 0.9, False), (204.0, 0.8, True)))[layout]:
-        _palm(canvas, time, x, size, mirrored)
+    for x, size, mirrored in (((28.0, 1.0, False),), ((196.0, 1.0, True),), ((24.0, 0.9, False), (204.0, 0.8, True)))[
+        layout
+    ]:
+        _palm(canvas, time, x, size=size, mirrored=mirrored)
 
 
-def _palm(canvas: Canvas, time: str, x: float, size: float, mirrored: bool) -> None:
+def _palm(canvas: Canvas, time: str, x: float, *, size: float, mirrored: bool) -> None:
     area = canvas.area(x - 48 * size, 24, x + 48 * size, 118)
     palm = area.placed(x, 114, mirrored=mirrored, size=size)
     u, v = palm.x, palm.y
@@ -170,7 +195,11 @@ def _palm(canvas: Canvas, time: str, x: float, size: float, mirrored: bool) -> N
 def _sea(canvas: Canvas, time: str, layout: int) -> None:
     sun_x = (112.0, 60.0, 168.0)[layout]
     paint_sky(canvas, time, 56, sun_x)
-    paint_clouds(canvas, time, *(((44, 24, 1.0), (182, 30, 0.9)), ((150, 22, 1.1), (206, 38, 0.7)), ((66, 24, 1.1), (18, 38, 0.7)))[layout])
+    paint_clouds(
+        canvas,
+        time,
+        *(((44, 24, 1.0), (182, 30, 0.9)), ((150, 22, 1.1), (206, 38, 0.7)), ((66, 24, 1.1), (18, 38, 0.7)))[layout],
+    )
     if layout:
         x = 180.0 if layout == 1 else 44.0
         isle = canvas.area(x - 44, 38, x + 44, 58)
@@ -182,7 +211,11 @@ def _sea(canvas: Canvas, time: str, layout: int) -> None:
 def _mountains(canvas: Canvas, time: str, layout: int) -> None:
     sun_x = (46.0, 180.0, 112.0)[layout]
     paint_sky(canvas, time, 102, sun_x, 44 if time == "sunset" else 36)
-    paint_clouds(canvas, time, *(((180, 20, 1.0), (110, 28, 0.7)), ((40, 20, 1.0), (110, 26, 0.7)), ((40, 22, 0.9), (190, 22, 0.9)))[layout])
+    paint_clouds(
+        canvas,
+        time,
+        *(((180, 20, 1.0), (110, 28, 0.7)), ((40, 20, 1.0), (110, 26, 0.7)), ((40, 22, 0.9), (190, 22, 0.9)))[layout],
+    )
     sky = DAYLIGHTS[time]
     area = canvas.area(0, 20, 224, 110)
     peaks = (
@@ -216,7 +249,10 @@ def _pine(canvas: Canvas, time: str, x: float, foot: float, size: float, colour:
     for index, (low, high, half) in enumerate(((-10, -40, 21), (-26, -56, 17), (-42, -73, 12))):
         bend = lean * (index + 1)
         tone = mix(rgb(colour), WHITE, 0.05 * index)
-        tree.paint(polygon(u, v, (bend, high), (half + bend * 0.5, low), (-half + bend * 0.5, low)), multiply(tone, DAYLIGHTS[time].light))
+        tree.paint(
+            polygon(u, v, (bend, high), (half + bend * 0.5, low), (-half + bend * 0.5, low)),
+            multiply(tone, DAYLIGHTS[time].light),
+        )
 
 
 def _round_tree(canvas: Canvas, time: str, x: float, foot: float, size: float, colour: str) -> None:
@@ -225,9 +261,15 @@ def _round_tree(canvas: Canvas, time: str, x: float, foot: float, size: float, c
     u, v = tree.x, tree.y
     bend = 1.8 * canvas.wave(1, x * 0.011)
     tree.paint(rectangle(u, v, 0, -15, 4, 17), _lit("7a4f33", time))
-    crown = union(circle(u, v, -11 + bend, -38, 14), circle(u, v, 11 + bend, -38, 14), circle(u, v, bend * 1.4, -53, 17))
+    crown = union(
+        circle(u, v, -11 + bend, -38, 14), circle(u, v, 11 + bend, -38, 14), circle(u, v, bend * 1.4, -53, 17)
+    )
     tree.paint(crown, _lit(colour, time))
-    tree.paint(circle(u, v, -5 + bend * 1.4, -55, 8), multiply(mix(rgb(colour), WHITE, 0.18), DAYLIGHTS[time].light), softness=3)
+    tree.paint(
+        circle(u, v, -5 + bend * 1.4, -55, 8),
+        multiply(mix(rgb(colour), WHITE, 0.18), DAYLIGHTS[time].light),
+        softness=3,
+    )
 
 
 def _forest(canvas: Canvas, time: str, layout: int) -> None:
@@ -256,20 +298,33 @@ def _forest(canvas: Canvas, time: str, layout: int) -> None:
             _pine(canvas, time, x, foot, size, "1f7350", 1.0)
 
 
-_BLOCKS = ((14, 34, 42), (42, 22, 62), (70, 26, 46), (98, 24, 72), (128, 30, 50), (156, 24, 66), (184, 28, 40), (212, 24, 58))
+_BLOCKS = (
+    (14, 34, 42),
+    (42, 22, 62),
+    (70, 26, 46),
+    (98, 24, 72),
+    (128, 30, 50),
+    (156, 24, 66),
+    (184, 28, 40),
+    (212, 24, 58),
+)
 
 
 def _city(canvas: Canvas, time: str, layout: int) -> None:
     sun_x = (56.0, 168.0, 112.0)[layout]
     paint_sky(canvas, time, 100, sun_x, 40)
-    paint_clouds(canvas, time, *(((150, 18, 1.0), (206, 32, 0.7)), ((70, 18, 1.0), (20, 30, 0.7)), ((44, 20, 0.9), (184, 20, 0.9)))[layout])
+    paint_clouds(
+        canvas,
+        time,
+        *(((150, 18, 1.0), (206, 32, 0.7)), ((70, 18, 1.0), (20, 30, 0.7)), ((44, 20, 0.9), (184, 20, 0.9)))[layout],
+    )
     sky = DAYLIGHTS[time]
     far = canvas.area(0, 40, 224, 100)
     for index in range(7):
         x, height = index * 36 + 8, 30 + (index * 37 + layout * 13) % 22
         far.paint(rectangle(far.x, far.y, x, 96, 15, height), mix(_lit("8f9ec4", time), sky.horizon, 0.55))
     tones = ("c98b6b", "6d8fb8", "d9b27a", "8a7fb0", "b86f72", "5f9aa0")
-    for index, (x, width, height) in enumerate(_BLOCKS):
+    for index, (x, width, _) in enumerate(_BLOCKS):
         height = _BLOCKS[(index + 3 * layout) % len(_BLOCKS)][2]
         _building(canvas, time, x, width / 2, 98 - height, tones[(index * 2 + layout) % 6], index)
     road = canvas.area(0, 96, 224, 128)
@@ -280,13 +335,18 @@ def _city(canvas: Canvas, time: str, layout: int) -> None:
 def _building(canvas: Canvas, time: str, x: float, half: float, top: float, tone: str, index: int) -> None:
     area = canvas.area(x - half - 1, top - 1, x + half + 1, 98)
     area.paint(rectangle(area.x, area.y, x, (top + 100) / 2, half, (100 - top) / 2), _lit(tone, time))
-    area.paint(intersect(rectangle(area.x, area.y, x, (top + 100) / 2, half, (100 - top) / 2), x + half * 0.55 - area.x), mix(_lit(tone, time), (0.05, 0.05, 0.15), 0.16))
+    area.paint(
+        intersect(rectangle(area.x, area.y, x, (top + 100) / 2, half, (100 - top) / 2), x + half * 0.55 - area.x),
+        mix(_lit(tone, time), (0.05, 0.05, 0.15), 0.16),
+    )
     lit_window, dark_window = rgb("ffd873"), _lit("33405e", time)
     columns = 2 if half < 14 else 3
     for row in range(int((94 - top) // 12)):
         for column in range(columns):
             wx, wy = x + (column - (columns - 1) / 2) * (2 * half / columns) * 0.92, top + 8 + row * 12
-            is_lit = time == "night" and (row * 3 + column * 5 + index) % 4 != 0 or time == "sunset" and (row + column + index) % 3 == 0
+            is_lit = (time == "night" and (row * 3 + column * 5 + index) % 4 != 0) or (
+                time == "sunset" and (row + column + index) % 3 == 0
+            )
             window = canvas.area(wx - 4, wy - 5, wx + 4, wy + 5)
             window.paint(rectangle(window.x, window.y, wx, wy, 3, 3.6), dark_window if not is_lit else lit_window)
 
@@ -309,7 +369,12 @@ def _volcano(canvas: Canvas, time: str, layout: int) -> None:
         life = canvas.ramp(1, index / 6)
         drift = canvas.area(x0 - 30, 0, x0 + 90, 56)
         fade = torch.sin(math.pi * life).clamp_min(0) ** 0.6
-        drift.paint(circle(drift.x, drift.y, x0 + 8 + 40 * life**1.5, 38 - 40 * life, 8 + 14 * life), smoke_tone, opacity=0.95 * fade, softness=3)
+        drift.paint(
+            circle(drift.x, drift.y, x0 + 8 + 40 * life**1.5, 38 - 40 * life, 8 + 14 * life),
+            smoke_tone,
+            opacity=0.95 * fade,
+            softness=3,
+        )
     fire = glow(area.x, area.y, x0, 36, 40) * (0.75 + 0.12 * canvas.wave(2))
     area.blend(fire, rgb("ff7a2a"))
     _hill(area, 96 + 4 * torch.sin(TAU * area.x / 130 + layout), mix(_lit("6a5a60", time), sky.horizon, 0.25))
@@ -317,8 +382,18 @@ def _volcano(canvas: Canvas, time: str, layout: int) -> None:
     slope = 42 + 0.9 * (dx - 13).clamp_min(0) - 0.0019 * (dx - 13).clamp_min(0) ** 2
     cone = (slope - area.y) * 0.72
     rock = _lit("6b4b48", time)
-    area.paint(cone, vertical_gradient(area.y, ((42.0, mix(rock, rgb("a8402a"), 0.35)), (120.0, mix(rock, (0.05, 0.04, 0.06), 0.35)))))
-    area.paint(intersect(cone, x0 + 6 + 0.32 * (area.y - 42) - area.x), mix(rock, (0.05, 0.03, 0.06), 0.4), opacity=0.45, softness=3)
+    area.paint(
+        cone,
+        vertical_gradient(
+            area.y, ((42.0, mix(rock, rgb("a8402a"), 0.35)), (120.0, mix(rock, (0.05, 0.04, 0.06), 0.35)))
+        ),
+    )
+    area.paint(
+        intersect(cone, x0 + 6 + 0.32 * (area.y - 42) - area.x),
+        mix(rock, (0.05, 0.03, 0.06), 0.4),
+        opacity=0.45,
+        softness=3,
+    )
     _fountain(canvas, x0)
     _lava(canvas, x0)
     ground = canvas.area(0, 104, 224, 128)
@@ -328,7 +403,14 @@ def _volcano(canvas: Canvas, time: str, layout: int) -> None:
 def _fountain(canvas: Canvas, x0: float) -> None:
     area = canvas.area(x0 - 46, 0, x0 + 46, 64)
     reach = 22 + 4 * canvas.wave(2)
-    plume = polygon(area.x, area.y, (x0 - 4 + 1.5 * canvas.wave(1), 42 - reach), (x0 + 4 + 1.5 * canvas.wave(1), 42 - reach), (x0 + 9, 46), (x0 - 9, 46))
+    plume = polygon(
+        area.x,
+        area.y,
+        (x0 - 4 + 1.5 * canvas.wave(1), 42 - reach),
+        (x0 + 4 + 1.5 * canvas.wave(1), 42 - reach),
+        (x0 + 9, 46),
+        (x0 - 9, 46),
+    )
     area.paint(plume, rgb("ff5a1a"), softness=3)
     area.paint(plume + 4, rgb("ffd24a"), softness=3)
     for index in range(8):
@@ -336,8 +418,15 @@ def _fountain(canvas: Canvas, x0: float) -> None:
         side = (-1) ** index * (9 + 5.5 * (index // 2))
         px, py = x0 + side * life, 40 - 112 * life * (1 - life * 0.86) * (0.82 + 0.05 * (index % 3))
         size = 4.2 - 1.6 * life
-        area.paint(circle(area.x, area.y, px, py, size), rgb("ff8a24"), opacity=(5 * (1 - life)).clamp(0, 1), softness=1.5)
-        area.paint(circle(area.x, area.y, px, py, size - 1.8), rgb("ffe27a"), opacity=(5 * (1 - life)).clamp(0, 1), softness=1.5)
+        area.paint(
+            circle(area.x, area.y, px, py, size), rgb("ff8a24"), opacity=(5 * (1 - life)).clamp(0, 1), softness=1.5
+        )
+        area.paint(
+            circle(area.x, area.y, px, py, size - 1.8),
+            rgb("ffe27a"),
+            opacity=(5 * (1 - life)).clamp(0, 1),
+            softness=1.5,
+        )
 
 
 def _lava(canvas: Canvas, x0: float) -> None:
@@ -349,7 +438,9 @@ def _lava(canvas: Canvas, x0: float) -> None:
         middle = x0 + lean * down + bend * torch.sin(down / 9)
         stream = torch.maximum((x - middle).abs() - width * (0.7 + 0.006 * down), torch.maximum(-down, down - length))
         hot = 0.5 + 0.5 * torch.sin(TAU * (down / 24 - 2 * canvas.phase))
-        colour = torch.lerp(x.new_tensor(rgb("f2471c")).view(1, 3, 1, 1), x.new_tensor(rgb("ffc23d")).view(1, 3, 1, 1), hot.unsqueeze(1))
+        colour = torch.lerp(
+            x.new_tensor(rgb("f2471c")).view(1, 3, 1, 1), x.new_tensor(rgb("ffc23d")).view(1, 3, 1, 1), hot.unsqueeze(1)
+        )
         area.paint(stream, colour, softness=1.6)
 
 
@@ -371,7 +462,10 @@ def _underwater(canvas: Canvas, time: str, layout: int) -> None:
         half = 7 + area.y * 0.11 + index % 2 * 4
         strength = (0.34 if time != "night" else 0.2) * (1 - area.y / 112).clamp_min(0)
         area.paint((area.x - middle).abs() - half, ray, opacity=strength, softness=9)
-    area.paint(112 + 3.5 * torch.sin(TAU * area.x / 150 + 2 * layout) - area.y, vertical_gradient(area.y, ((108.0, sand), (128.0, mix(sand, bottom, 0.4)))))
+    area.paint(
+        112 + 3.5 * torch.sin(TAU * area.x / 150 + 2 * layout) - area.y,
+        vertical_gradient(area.y, ((108.0, sand), (128.0, mix(sand, bottom, 0.4)))),
+    )
     plants = (
         ((18, 46, 0), (32, 62, 1), (196, 54, 0), (210, 40, 1), (60, 26, 2), (172, 26, 2)),
         ((14, 60, 1), (200, 64, 0), (212, 44, 1), (182, 38, 0), (40, 28, 2), (150, 24, 2)),
@@ -392,7 +486,12 @@ def _underwater(canvas: Canvas, time: str, layout: int) -> None:
 
 
 def _water_lit(colour: str, time: str) -> Rgb:
-    return multiply(rgb(colour), {"day": (0.9, 1.0, 1.0), "sunset": (0.9, 0.62, 0.66), "night": (0.32, 0.42, 0.7), "dawn": (0.9, 0.88, 0.96)}[time])
+    return multiply(
+        rgb(colour),
+        {"day": (0.9, 1.0, 1.0), "sunset": (0.9, 0.62, 0.66), "night": (0.32, 0.42, 0.7), "dawn": (0.9, 0.88, 0.96)}[
+            time
+        ],
+    )
 
 
 def _seaweed(canvas: Canvas, time: str, x: float, height: float, colour: str) -> None:
@@ -407,14 +506,26 @@ def _coral(canvas: Canvas, time: str, x: float, height: float) -> None:
     area = canvas.area(x - 24, 116 - height - 6, x + 24, 124)
     u, v = area.x - x, area.y - 121
     tone = _water_lit("ff6f7d" if int(x) % 4 else "ff9d5c", time)
-    for ax, bx, by in ((0, 0, -height), (-2, -13, -height * 0.75), (2, 13, -height * 0.75), (-2, -17, -height * 0.4), (2, 17, -height * 0.4)):
+    for ax, bx, by in (
+        (0, 0, -height),
+        (-2, -13, -height * 0.75),
+        (2, 13, -height * 0.75),
+        (-2, -17, -height * 0.4),
+        (2, 17, -height * 0.4),
+    ):
         area.paint(capsule(u, v, ax, 0, bx, by, 3.2), tone)
 
 
 def _space(canvas: Canvas, time: None, layout: int) -> None:
     area = canvas.area()
-    area.blend(torch.ones_like(area.x * area.y), vertical_gradient(area.y, ((0.0, rgb("0b0720")), (128.0, rgb("241046")))))
-    nebulae = (((60, 90, "6a2a9a"), (170, 30, "1f4aa0")), ((170, 96, "8a2a7a"), (50, 36, "1f5a90")), ((112, 110, "2a4ab0"), (190, 40, "7a2a8a")))[layout]
+    area.blend(
+        torch.ones_like(area.x * area.y), vertical_gradient(area.y, ((0.0, rgb("0b0720")), (128.0, rgb("241046"))))
+    )
+    nebulae = (
+        ((60, 90, "6a2a9a"), (170, 30, "1f4aa0")),
+        ((170, 96, "8a2a7a"), (50, 36, "1f5a90")),
+        ((112, 110, "2a4ab0"), (190, 40, "7a2a8a")),
+    )[layout]
     for x, y, tone in nebulae:
         area.blend(glow(area.x, area.y, x, y, 52) * (0.55 + 0.08 * canvas.wave(1)), rgb(tone))
     for index, (x, y) in enumerate((*_STARS, (22, 84), (64, 112), (100, 74), (150, 116), (206, 100), (186, 70))):
@@ -422,13 +533,21 @@ def _space(canvas: Canvas, time: None, layout: int) -> None:
         dx, dy = (star.x - x).abs(), (star.y - y).abs()
         shape = torch.minimum(dx * 0.45 + dy * 1.6, dx * 1.6 + dy * 0.45) - 1.7
         star.paint(shape, rgb("fff6d6"), opacity=0.65 + 0.35 * canvas.wave(1 + index % 2, index * 0.23), softness=1.6)
-    x, y, radius, tone, has_ring = ((58, 48, 28, "f0934e", True), (166, 50, 30, "3fa7a0", False), (170, 44, 26, "c9648f", True))[layout]
+    x, y, radius, tone, has_ring = (
+        (58, 48, 28, "f0934e", True),
+        (166, 50, 30, "3fa7a0", False),
+        (170, 44, 26, "c9648f", True),
+    )[layout]
     planet = canvas.area(x - 56, y - 36, x + 56, y + 36)
     u, v = planet.x - x, planet.y - y
     disc = circle(u, v, 0, 0, radius)
     planet.paint(disc, rgb(tone))
     for band in (-0.45, 0.1, 0.6):
-        planet.paint(intersect(disc, (v - band * radius - 2.5 * torch.sin(TAU * (u / 56 - canvas.phase))).abs() - 3.2), mix(rgb(tone), WHITE, 0.3), softness=2)
+        planet.paint(
+            intersect(disc, (v - band * radius - 2.5 * torch.sin(TAU * (u / 56 - canvas.phase))).abs() - 3.2),
+            mix(rgb(tone), WHITE, 0.3),
+            softness=2,
+        )
     planet.paint(cut(disc, circle(u, v, -9, -9, radius + 3)), (0.04, 0.02, 0.1), opacity=0.5, softness=4)
     if has_ring:
         tilt_u, tilt_v = u * 0.96 - v * 0.28, v * 0.96 + u * 0.28

@@ -6,6 +6,7 @@ Each function paints in `area`'s coordinates (origin at the subject's middle) an
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -38,10 +39,19 @@ BLACK, WHITE = (0.08, 0.07, 0.1), rgb("ffffff")
 DARK, SKIN, HAIR = rgb("2b2a38"), rgb("f0bd96"), rgb("38241f")
 
 
+@dataclass(frozen=True)
+class Pose:
+    """Where the middle of a subject is, and whether it looks to the left."""
+
+    x: float
+    y: float
+    mirrored: bool
+
+
 def paint_subject(canvas: Canvas, subject: str, paint: Rgb, x: float, y: float, *, mirrored: bool, light: Rgb) -> None:
     """`light` tints the subject a little, so that it belongs to its time of day and keeps its colour."""
     area = canvas.area(x - 42, y - 40, x + 42, y + 44)
-    _PAINTERS[subject](canvas, area, x, y, mirrored, lambda colour: _lit(colour, light), paint)
+    _PAINTERS[subject](canvas, area, Pose(x, y, mirrored), lambda colour: _lit(colour, light), paint)
 
 
 def _lit(colour: Rgb, light: Rgb) -> Rgb:
@@ -52,8 +62,8 @@ def _lit(colour: Rgb, light: Rgb) -> Rgb:
 Lit = Callable[[Rgb], Rgb]
 
 
-def _sailboat(canvas: Canvas, area: Area, x: float, y: float, mirrored: bool, lit: Lit, paint: Rgb) -> None:
-    boat = area.placed(x, y + 1.5 * canvas.wave(2), angle=0.07 * canvas.wave(1), mirrored=mirrored)
+def _sailboat(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> None:
+    boat = area.placed(pose.x, pose.y + 1.5 * canvas.wave(2), angle=0.07 * canvas.wave(1), mirrored=pose.mirrored)
     u, v = boat.x, boat.y
     boat.paint(capsule(u, v, 0, -32, 0, 12, 1.4), lit(rgb("6b4a33")))
     boat.paint(polygon(u, v, (3, -31), (25, 10), (3, 10)), lit(rgb("fff6e2")))
@@ -63,9 +73,9 @@ def _sailboat(canvas: Canvas, area: Area, x: float, y: float, mirrored: bool, li
     boat.paint(intersect(hull, 22 - v), lit(mix(paint, BLACK, 0.35)))
 
 
-def _bird(canvas: Canvas, area: Area, x: float, y: float, mirrored: bool, lit: Lit, paint: Rgb) -> None:
+def _bird(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> None:
     flap = canvas.wave(2)
-    bird = area.placed(x, y + 3 * canvas.wave(2, 0.25), mirrored=mirrored)
+    bird = area.placed(pose.x, pose.y + 3 * canvas.wave(2, 0.25), mirrored=pose.mirrored)
     u, v = bird.x, bird.y
     dark = lit(mix(paint, BLACK, 0.3))
     bird.paint(polygon(u, v, (-33, -7), (-14, -3), (-14, 5), (-31, 6)), dark)
@@ -78,9 +88,9 @@ def _bird(canvas: Canvas, area: Area, x: float, y: float, mirrored: bool, lit: L
     bird.paint(wing - 2.5, dark)
 
 
-def _fish(canvas: Canvas, area: Area, x: float, y: float, mirrored: bool, lit: Lit, paint: Rgb) -> None:
+def _fish(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> None:
     wag = canvas.wave(2)
-    fish = area.placed(x, y + 3 * canvas.wave(1), angle=0.05 * canvas.wave(2, 0.25), mirrored=mirrored)
+    fish = area.placed(pose.x, pose.y + 3 * canvas.wave(1), angle=0.05 * canvas.wave(2, 0.25), mirrored=pose.mirrored)
     u, v = fish.x, fish.y
     dark = lit(mix(paint, BLACK, 0.28))
     swing = 5 * wag
@@ -98,8 +108,9 @@ def _fish(canvas: Canvas, area: Area, x: float, y: float, mirrored: bool, lit: L
     fish.paint(circle(u, v, 18, -5, 2.5), BLACK)
 
 
-def _rocket(canvas: Canvas, area: Area, x: float, y: float, mirrored: bool, lit: Lit, paint: Rgb) -> None:
-    rocket = area.placed(x, y + 2.5 * canvas.wave(1), angle=0.55 + 0.04 * canvas.wave(2), mirrored=mirrored)
+def _rocket(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> None:
+    tilt = 0.55 + 0.04 * canvas.wave(2)
+    rocket = area.placed(pose.x, pose.y + 2.5 * canvas.wave(1), angle=tilt, mirrored=pose.mirrored)
     u, v = rocket.x, rocket.y
     dark = lit(mix(paint, BLACK, 0.35))
     reach = 36 + 4 * canvas.wave(3)
@@ -115,9 +126,9 @@ def _rocket(canvas: Canvas, area: Area, x: float, y: float, mirrored: bool, lit:
     rocket.paint(circle(u, v, 0, -4, 4.4), rgb("6fd0f5"))
 
 
-def _car(canvas: Canvas, area: Area, x: float, y: float, mirrored: bool, lit: Lit, paint: Rgb) -> None:
-    car = area.placed(x, y + 1.3 * canvas.wave(3), mirrored=mirrored)
-    ground = area.placed(x, y, mirrored=mirrored)
+def _car(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> None:
+    car = area.placed(pose.x, pose.y + 1.3 * canvas.wave(3), mirrored=pose.mirrored)
+    ground = area.placed(pose.x, pose.y, mirrored=pose.mirrored)
     u, v = car.x, car.y
     area.paint(ellipse(ground.x, ground.y, 0, 20, 34, 4), BLACK, opacity=0.3, softness=2)
     cabin = polygon(u, v, (-14, -17), (9, -17), (19, 0), (-20, 0))
@@ -137,8 +148,8 @@ def _car(canvas: Canvas, area: Area, x: float, y: float, mirrored: bool, lit: Li
         ground.paint(capsule(ground.x, ground.y, cx - dx, 14 - dy, cx + dx, 14 + dy, 1.1), DARK)
 
 
-def _dog(canvas: Canvas, area: Area, x: float, y: float, mirrored: bool, lit: Lit, paint: Rgb) -> None:
-    dog = area.placed(x, y + 1.2 * canvas.wave(4), mirrored=mirrored)
+def _dog(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> None:
+    dog = area.placed(pose.x, pose.y + 1.2 * canvas.wave(4), mirrored=pose.mirrored)
     u, v = dog.x, dog.y
     coat, dark = lit(paint), lit(mix(paint, BLACK, 0.3))
     step, wag = canvas.wave(2), canvas.wave(3)
@@ -154,10 +165,10 @@ def _dog(canvas: Canvas, area: Area, x: float, y: float, mirrored: bool, lit: Li
     dog.paint(capsule(u, v, 13, -20, 10 + 1.5 * wag, -8, 4), dark)
 
 
-def _balloon(canvas: Canvas, area: Area, x: float, y: float, mirrored: bool, lit: Lit, paint: Rgb) -> None:
+def _balloon(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> None:
     sway = canvas.wave(1)
-    side = -1 if mirrored else 1
-    balloon = area.placed(x + side * 4 * sway, y + 3 * canvas.wave(1, 0.25), angle=side * 0.05 * sway)
+    side = -1 if pose.mirrored else 1
+    balloon = area.placed(pose.x + side * 4 * sway, pose.y + 3 * canvas.wave(1, 0.25), angle=side * 0.05 * sway)
     u, v = balloon.x, balloon.y
     rope = lit(rgb("7a5a3c"))
     balloon.paint(capsule(u, v, -10, 10, -5, 26, 0.9), rope)
@@ -172,9 +183,9 @@ def _balloon(canvas: Canvas, area: Area, x: float, y: float, mirrored: bool, lit
     balloon.paint(rectangle(u, v, 0, 30, 7, 5, 2), lit(rgb("a36a35")))
 
 
-def _dancer(canvas: Canvas, area: Area, x: float, y: float, mirrored: bool, lit: Lit, paint: Rgb) -> None:
+def _dancer(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> None:
     sway, beat = canvas.wave(2), canvas.wave(2, 0.25)
-    girl = area.placed(x + 1.5 * sway, y - 1.2 * beat.abs(), angle=0.05 * sway, mirrored=mirrored)
+    girl = area.placed(pose.x + 1.5 * sway, pose.y - 1.2 * beat.abs(), angle=0.05 * sway, mirrored=pose.mirrored)
     u, v = girl.x, girl.y
     skin, hair, dress = lit(SKIN), lit(HAIR), lit(paint)
     girl.paint(capsule(u, v, -4, -25, -11 - 4 * sway, -11, 4), hair)
@@ -192,7 +203,7 @@ def _dancer(canvas: Canvas, area: Area, x: float, y: float, mirrored: bool, lit:
     girl.paint(cut(circle(u, v, -0.5, -27, 8.6), circle(u, v, 5, -23, 8)), hair)
 
 
-Painter = Callable[[Canvas, Area, float, float, bool, Lit, Rgb], None]
+Painter = Callable[[Canvas, Area, Pose, Lit, Rgb], None]
 _PAINTERS: dict[str, Painter] = {
     "sailboat": _sailboat,
     "bird": _bird,
@@ -203,4 +214,3 @@ _PAINTERS: dict[str, Painter] = {
     "balloon": _balloon,
     "dancer": _dancer,
 }
-

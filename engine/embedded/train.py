@@ -11,7 +11,7 @@ import argparse
 import csv
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from engine.embedded.spec import SceneSpec
 from engine.embedded.world import PERIOD_FRAMES, render
 
 CHECKPOINT_EVERY_S = 100.0
-LOG_EVERY_S = 10.0
+LOG_EVERY_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -49,22 +49,23 @@ class Recipe:
     num_threads: int = 2
     num_autoencoder_clips: int = 2000
     num_clips: int = 5000
-    autoencoder: AutoencoderConfig = AutoencoderConfig()
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     autoencoder_batch: int = 6
     autoencoder_minutes: float = 36.0
     latent_noise: float = 0.12
-    autoencoder_lr: float = 0.02
-    autoencoder_adamw_lr: float = 2e-3
+    autoencoder_lr: float = 0.01
+    autoencoder_adamw_lr: float = 1e-3
+    autoencoder_average_decay: float = 0.99
     text_dim: int = 128
-    num_layers: int = 7
+    num_layers: int = 6
     num_heads: int = 4
     ffn_dim: int = 1024
     transformer_lr: float = 0.02
     transformer_adamw_lr: float = 2e-3
-    images_batch: int = 48
-    images_minutes: float = 15.0
+    images_batch: int = 64
+    images_minutes: float = 18.0
     images_shift: float = 1.3
-    clips_batch: int = 10
+    clips_batch: int = 16
     clips_minutes: float = 45.0
     clips_shift: float = 2.5
     average_decay: float = 0.998
@@ -131,9 +132,12 @@ def train_autoencoder(recipe: Recipe, minutes: float | None, *, resume: bool) ->
     clips = rendered_clips(recipe.folder / "autoencoder_clips.u8", specs, num_workers=recipe.num_threads)
     model = Autoencoder(recipe.autoencoder).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = Muon(
-        model.named_parameters(), lr=recipe.autoencoder_lr, adamw_lr=recipe.autoencoder_adamw_lr, outer=("encoder.layers.1.",)
+        model.named_parameters(),
+        lr=recipe.autoencoder_lr,
+        adamw_lr=recipe.autoencoder_adamw_lr,
+        outer=("encoder.layers.1.",),
     )
-    average = Average(model, 0.999)
+    average = Average(model, recipe.autoencoder_average_decay)
     clock, step = Clock((minutes or recipe.autoencoder_minutes) * 60), 0
     path = recipe.folder / "autoencoder.pt"
     if resume and path.exists():
@@ -151,16 +155,18 @@ def train_autoencoder(recipe: Recipe, minutes: float | None, *, resume: bool) ->
         model.train()
         decoded = model(groups, previous, has_previous, recipe.latent_noise)
         loss = reconstruction_loss(decoded, groups)
-        loss.backward()
-        optimiser.step(lr_factor(clock.progress, decay_share=0.5))
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step(lr_factor(clock.progress, decay_share=0.85))
         model.zero_grad(set_to_none=True)
         step += 1
         average.update(model, step)
         if curve.is_due():
             psnr = _psnr(decoded.detach(), groups)
+            recalibrate(average.module, clips, rng, num_batches=2)
             curve.add(step, clock.spent_s, loss.item(), psnr, validation_psnr(average.module, clips[:held_back]))
         if time.monotonic() - saved_s > CHECKPOINT_EVERY_S or clock.progress >= 1:
             saved_s = time.monotonic()
+            recalibrate(average.module, clips, rng, num_batches=4 if clock.progress < 1 else 40)
             save_checkpoint(
                 path,
                 {
@@ -200,6 +206,19 @@ def reconstruction_loss(decoded: Tensor, target: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def recalibrate(model: Autoencoder, clips: Any, rng: np.random.Generator, *, num_batches: int) -> None:
+    """Measures the latent statistics of averaged weights: those of the weights that were averaged do not fit them."""
+    standardise = model.encoder.standardise
+    momentum, standardise.momentum = standardise.momentum, None
+    standardise.reset_running_stats()
+    standardise.train()
+    for _ in range(num_batches):
+        model.encoder(sample_groups(clips, 24, rng)[0])
+    standardise.eval()
+    standardise.momentum = momentum
+
+
+@torch.no_grad()
 def validation_psnr(model: Autoencoder, clips: Any) -> float:
     rng = np.random.default_rng(0)
     groups, previous, has_previous = sample_groups(clips, 16, rng)
@@ -214,7 +233,9 @@ def encode_clips(recipe: Recipe) -> None:
     """Renders `num_clips` and keeps their latents, fp16 [N, C, 7, 8, 14], with their specs beside them."""
     specs = draw_specs(recipe.num_clips, recipe.seed + 1)
     save_specs(recipe.folder / "specs.json", specs)
-    stored_latents(recipe.folder / "latents.npy", specs, load_autoencoder(recipe).encoder, num_workers=recipe.num_threads)
+    stored_latents(
+        recipe.folder / "latents.npy", specs, load_autoencoder(recipe).encoder, num_workers=recipe.num_threads
+    )
 
 
 def load_autoencoder(recipe: Recipe) -> Autoencoder:
@@ -230,10 +251,11 @@ class Generator(nn.Module):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
-        from diffusers import WanTransformer3DModel
+        from diffusers import WanTransformer3DModel  # noqa: PLC0415
 
         self.text_encoder = TextEncoder(TextEncoderConfig(vocab_size=VOCABULARY_SIZE, text_dim=recipe.text_dim))
-        self.transformer = WanTransformer3DModel(
+        wan: Any = WanTransformer3DModel
+        self.transformer: nn.Module = wan(
             patch_size=(1, 2, 2),
             num_attention_heads=recipe.num_heads,
             attention_head_dim=64,
@@ -281,15 +303,13 @@ def train_generator(recipe: Recipe, stage: str, minutes: float | None, *, resume
         model.load_state_dict(start)
         average.module.load_state_dict(start)
     curve = Curve(recipe.folder / f"{stage}.csv", ("step", "seconds", "samples", "loss"))
-    batch, shift = (
-        (recipe.clips_batch, recipe.clips_shift) if is_clips else (recipe.images_batch, recipe.images_shift)
-    )
+    batch, shift = (recipe.clips_batch, recipe.clips_shift) if is_clips else (recipe.images_batch, recipe.images_shift)
     recent: list[float] = []
     saved_s = time.monotonic()
     while clock.progress < 1:
         x0, token_ids = _sample_latents(latents, specs, batch, rng, caption_rng, is_clips=is_clips)
         loss = flow_matching_loss(model, x0, token_ids, shift)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step(lr_factor(clock.progress, decay_share=0.6 if is_clips else 0.3))
         model.zero_grad(set_to_none=True)
         step += 1
@@ -340,13 +360,16 @@ def flow_matching_loss(model: Generator, x0: Tensor, token_ids: Tensor, shift: f
     noise = torch.randn_like(x0)
     weight = sigmas.view(-1, 1, 1, 1, 1)
     velocity = model(torch.lerp(x0, noise, weight), sigmas, token_ids)
-    return (velocity - (noise - x0)).square().mean()
+    loss: Tensor = (velocity - (noise - x0)).square().mean()
+    return loss
 
 
 def export(recipe: Recipe, folder: Path = WEIGHTS_FOLDER) -> None:
     """Exports the averages of the newest stages there are; a stage that never ran is exported with random weights."""
     torch.manual_seed(recipe.seed)
-    autoencoder = load_autoencoder(recipe) if (recipe.folder / "autoencoder.pt").exists() else Autoencoder(recipe.autoencoder)
+    autoencoder = (
+        load_autoencoder(recipe) if (recipe.folder / "autoencoder.pt").exists() else Autoencoder(recipe.autoencoder)
+    )
     generator = Generator(recipe)
     newest = next((path for stage in ("clips", "images") if (path := recipe.folder / f"{stage}.pt").exists()), None)
     if newest is not None:

@@ -1,0 +1,60 @@
+"""The lexicon hears English and Chinese the way a viewer would, and says what it did not understand."""
+
+import random
+
+import pytest
+
+from engine.embedded.lexicon import MAX_TOKENS, TOKEN_IDS, UNK_ID, VOCABULARY, VOCABULARY_SIZE, understand
+
+
+@pytest.mark.parametrize(
+    ("text", "understood"),
+    [
+        ("The beach", ("beach",)),
+        ("Show me a golden retriever puppy running along the OCEAN at sundown", ("dog", "sea", "sunset")),
+        ("how does a volcano erupt?", ("volcano",)),
+        ("how do volcanoes erupt", ("volcano",)),
+        ("a girl dancing in a red dress on the beach", ("dancer", "red", "beach")),
+        ("two hot-air balloons over snow-capped mountains", ("balloon", "mountains")),
+        ("a blue fish in the deep sea", ("blue", "fish", "underwater")),
+        ("火山是怎么喷发的？", ("volcano",)),
+        ("现在给大家看看海边日落", ("beach", "sunset")),
+        ("一只金毛在沙滩上奔跑", ("dog", "beach")),
+        ("夕阳西下，海面上一艘红色的帆船", ("sunset", "sea", "red", "sailboat")),
+        ("beach 日落", ("beach", "sunset")),
+    ],
+)
+def test_prompts_are_heard_as_their_concepts_in_order(text: str, understood: tuple[str, ...]) -> None:
+    heard = understand(text)
+    assert heard.understood == understood
+    assert heard.not_understood == ()
+    assert heard.token_ids == tuple(TOKEN_IDS[concept] for concept in understood)
+
+
+def test_unknown_words_become_unk_and_are_reported_once() -> None:
+    heard = understand("a quantum beach, quantum!")
+    assert heard.understood == ("beach",)
+    assert heard.not_understood == ("quantum",)
+    assert heard.token_ids[0] == UNK_ID
+
+
+def test_words_are_matched_whole() -> None:
+    assert understand("carpet").not_understood == ("carpet",)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "please show me the", "🎉🎉", "给我看看", "123 4"])
+def test_nothing_understood_leaves_the_choice_to_the_model(text: str) -> None:
+    assert understand(text).token_ids == ()
+
+
+def test_any_unicode_of_any_length_is_survived() -> None:
+    rng = random.Random(5)
+    for length in (1, 10, 100, 2000, 20_000):
+        text = "".join(chr(rng.choice((rng.randrange(0xD800), rng.randrange(0xE000, 0x110000)))) for _ in range(length))
+        heard = understand(text)
+        assert len(heard.token_ids) <= MAX_TOKENS
+    assert understand("\ud800 beach").understood == ("beach",)
+
+
+def test_concepts_have_room_in_the_embedding_table() -> None:
+    assert len(set(VOCABULARY)) == len(VOCABULARY) <= VOCABULARY_SIZE

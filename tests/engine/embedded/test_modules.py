@@ -1,0 +1,85 @@
+"""The networks: shapes at their doors, streaming equals the whole, folders round-trip, shipped weights generate."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.embedded.lexicon import VOCABULARY_SIZE, understand
+from engine.embedded.modules import AutoencoderConfig, Decoder, Encoder, TextEncoder, TextEncoderConfig, group_frames
+from engine.embedded.sampling import WEIGHTS_FOLDER, EmbeddedModel, SamplingSettings, initial_noise, sample_latents
+
+TINY = AutoencoderConfig(channels=(8, 16, 16), num_blocks=(1, 1, 1))
+
+
+def test_encoder_groups_frames_as_wan_does() -> None:
+    encoder = Encoder(TINY).eval()
+    frames = torch.rand(2, 9, 3, 32, 48)
+    latents = encoder.encode(frames)
+    assert latents.shape == (2, 24, 3, 2, 3)
+    assert torch.equal(group_frames(frames)[:, 0, 3], frames[:, 0])
+    first_alone = encoder.encode(frames[:, :1])
+    torch.testing.assert_close(first_alone[:, :, 0], latents[:, :, 0])
+    with pytest.raises(ValueError, match="4n\\+1"):
+        encoder.encode(frames[:, :8])
+
+
+def test_streamed_decoding_equals_the_whole() -> None:
+    decoder = Decoder(TINY).eval()
+    latents = torch.randn(2, 24, 3, 2, 3)
+    with torch.inference_mode():
+        whole = decoder.decode(latents)
+        streamed, previous = [], None
+        for latent in latents.unbind(2):
+            streamed.append(decoder.decode_latent_frame(latent, previous))
+            previous = latent
+    assert whole.shape == (2, 9, 3, 32, 48)
+    assert [part.shape[1] for part in streamed] == [1, 4, 4]
+    assert torch.equal(torch.cat(streamed, 1), whole)
+    assert 0 <= whole.min() <= whole.max() <= 1
+
+
+@pytest.mark.parametrize("kind", [Encoder, Decoder])
+def test_folders_round_trip_in_half_precision(kind: type[Encoder] | type[Decoder], tmp_path: Path) -> None:
+    module = kind(TINY)
+    module.save_pretrained(tmp_path)
+    loaded = kind.from_pretrained(tmp_path)
+    assert loaded.config == module.config
+    for saved, kept in zip(module.state_dict().values(), loaded.state_dict().values(), strict=True):
+        torch.testing.assert_close(kept, saved, rtol=1e-3, atol=1e-3)
+
+
+def test_a_folder_of_another_class_is_refused(tmp_path: Path) -> None:
+    Encoder(TINY).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="holds a Encoder, not a Decoder"):
+        Decoder.from_pretrained(tmp_path)
+
+
+def test_text_encoder_takes_no_tokens_and_too_many() -> None:
+    encoder = TextEncoder(TextEncoderConfig(vocab_size=VOCABULARY_SIZE, text_dim=16)).eval()
+    with torch.inference_mode():
+        encoded = encoder.encode([(), (2, 3), tuple(range(2, 42))])
+    assert encoded.shape == (3, 32, 16)
+    assert not torch.equal(encoded[0], encoded[1])
+
+
+@pytest.fixture(scope="module")
+def shipped() -> EmbeddedModel:
+    return EmbeddedModel.from_pretrained(WEIGHTS_FOLDER)
+
+
+def test_a_shipped_generation_depends_on_seed_and_text_alone(shipped: EmbeddedModel) -> None:
+    settings = SamplingSettings(num_steps=2, guidance_scale=2.0, shift=3.0)
+
+    def sample(texts: tuple[str, ...], seeds: tuple[int, ...]) -> torch.Tensor:
+        token_ids = [understand(text).token_ids for text in texts]
+        noise = torch.cat([initial_noise(seed) for seed in seeds])
+        return sample_latents(shipped.transformer, shipped.text_encoder, token_ids, noise=noise, settings=settings)
+
+    once = sample(("the beach",), (1,))
+    assert once.shape == (1, 24, 7, 8, 14)
+    assert torch.equal(once, sample(("the beach",), (1,)))
+    batched = sample(("the beach", "a city at night"), (1, 2))
+    torch.testing.assert_close(batched[:1], once, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(once, sample(("the beach",), (3,)), atol=0.1)
+    assert not torch.allclose(once, sample(("a city at night",), (1,)), atol=0.1)
