@@ -1,0 +1,306 @@
+"""The program end to end: a real encoder, real RTP, a real decoder; frame numbers read out of decoded pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.clock import FakeClock
+from server.media.program import OfferError, Program, ProgramFormat
+from server.stage import Clip, FirstShown, OnAir, Transition
+
+CUT = Transition("cut", 0.0)
+FADE = Transition("crossfade", 0.25)
+
+Open = Callable[..., Awaitable[Any]]
+
+
+async def test_a_viewer_sees_every_frame_of_the_program_in_order(open_program: Open, new_receiver: Any) -> None:
+    hand = await open_program()
+    receiver = new_receiver()
+    await receiver.watch(hand.program)
+    indices = [(await receiver.marked())[0] for _ in range(36)]
+    assert indices == list(range(indices[0], indices[0] + 36))
+
+
+async def test_receipts_name_the_rtp_timestamp_of_the_frame_that_shows_the_prompt(
+    open_program: Open, new_receiver: Any, flat_clip: Callable[..., Clip]
+) -> None:
+    hand = await open_program()
+    receivers = [new_receiver(), new_receiver()]
+    for receiver in receivers:
+        await receiver.watch(hand.program)
+        await receiver.marked()
+        await receiver.marked()  # the second packet is asked for: the first is on the wire
+    hand.program.stage.take(flat_clip("p1", luma=200), CUT)
+    await hand.until(lambda: hand.shown)
+    shown = hand.shown[0]
+    assert shown.first == FirstShown("p1", "picture", None)
+    assert shown.encoded_s > 0
+    for receiver in receivers:
+        await assert_shown_at(receiver, shown.frame_index, hand.program)
+
+
+async def assert_shown_at(receiver: Any, frame_index: int, program: Any) -> None:
+    """The decoded frame with this index is the first bright one, and came with the timestamp that the receipt names."""
+    for _ in range(100):
+        planes, timestamp = await receiver.picture()
+        is_bright = planes[100:150, 100:400].mean() > 150
+        if timestamp == program.rtp_timestamp(receiver.viewer_id, frame_index):
+            assert is_bright
+            return
+        assert not is_bright
+    pytest.fail("the frame of the receipt never came")
+
+
+async def test_a_viewer_that_joins_between_keyframes_starts_with_the_last_one_at_once(
+    open_program: Open, new_receiver: Any
+) -> None:
+    hand = await open_program(ProgramFormat(512, 288, 24, 1_000_000, marker=True))
+    first = new_receiver()
+    await first.watch(hand.program)
+    for _ in range(36):  # into the middle of a group of pictures
+        await first.marked()
+    forced = hand.program.statistics().keyframe_requests
+    second = new_receiver()
+    await second.watch(hand.program)
+    joined_index, _ = await second.marked()
+    seen = [(await first.marked())[0] for _ in range(6)]
+    assert joined_index <= seen[-1]
+    assert hand.program.statistics().keyframe_requests == forced
+    following = [(await second.marked())[0] for _ in range(20)]
+    assert following == list(range(joined_index + 1, joined_index + 21))
+
+
+async def test_a_viewers_plea_for_a_keyframe_is_answered_going_forward_and_not_more_than_once_a_second(
+    open_program: Open, new_receiver: Any
+) -> None:
+    hand = await open_program()
+    receiver = new_receiver()
+    await receiver.watch(hand.program)
+    indices = [(await receiver.marked())[0] for _ in range(3)]
+    for _ in range(5):
+        await receiver.ask_for_keyframe()
+        indices.append((await receiver.marked())[0])
+    indices += [(await receiver.marked())[0] for _ in range(20)]
+    assert indices == sorted(set(indices))
+    assert hand.program.statistics().keyframe_requests >= 5
+
+
+async def test_the_program_counts_what_it_sent(open_program: Open, new_receiver: Any) -> None:
+    hand = await open_program()
+    receiver = new_receiver()
+    await receiver.watch(hand.program)
+    for _ in range(30):
+        await receiver.marked()
+    statistics = hand.program.statistics()
+    assert statistics.frames_sent >= 30
+    assert statistics.frames_due >= statistics.frames_sent
+    assert 0 < statistics.continuous_play_ratio <= 1
+    assert statistics.max_gap_s > 0
+    assert statistics.bytes_sent > 0
+    assert statistics.viewers == 1
+
+
+async def test_what_is_on_air_is_reported_when_it_changes(open_program: Open, flat_clip: Callable[..., Clip]) -> None:
+    clock = FakeClock()
+    hand = await open_program(clock=clock)
+    stage = hand.program.stage
+    await clock.advance(0.5)
+    assert hand.changed == []
+    stage.show_preview("p1", flat_clip("p1").frames, 0)
+    await clock.advance(0.1)
+    stage.take(flat_clip("p1"), FADE)
+    await clock.advance(0.1)
+    stage.blank()
+    await clock.advance(0.1)
+    stage.resume()
+    await clock.advance(0.1)
+    assert hand.changed == [
+        (OnAir.PREVIEW, "p1"),
+        (OnAir.CLIP, "p1"),
+        (OnAir.BLANK, None),
+        (OnAir.CLIP, "p1"),
+    ]
+
+
+async def test_a_controller_without_a_viewer_gets_its_receipts_in_time_and_nothing_is_encoded(
+    open_program: Open, flat_clip: Callable[..., Clip]
+) -> None:
+    clock = FakeClock(start=50.0)
+    hand = await open_program(clock=clock)
+    await clock.advance(1.0)
+    hand.program.stage.take(flat_clip("p1"), CUT)
+    await clock.advance(1.0)
+    (shown,) = hand.shown
+    assert shown.first == FirstShown("p1", "picture", None)
+    assert shown.sent_at == pytest.approx(50.0 + shown.frame_index / 24)
+    assert shown.frame_index in (24, 25, 26)
+    assert hand.program.statistics().encoded_frames == 0
+    assert hand.program.statistics().continuous_play_ratio == 1.0
+
+
+async def test_frames_that_cannot_be_composed_hold_the_last_picture(
+    open_program: Open, new_receiver: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hand = await open_program()
+    receiver = new_receiver()
+    await receiver.watch(hand.program)
+    last_good = [(await receiver.marked())[0] for _ in range(5)][-1]
+
+    def broken(*_: object) -> None:
+        raise ValueError("scripted")
+
+    monkeypatch.setattr(hand.program._studio._compositor, "compose", broken)
+    held = [(await receiver.marked())[0] for _ in range(30)]
+    assert len(set(held[-10:])) == 1
+    assert held[-1] >= last_good
+    assert hand.program.statistics().frames_failed > 0
+    assert caplog.text.count("could not be composed") == 1  # logged when it begins, not once a frame
+
+
+async def test_a_broken_encoder_is_replaced(
+    open_program: Open, new_receiver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand = await open_program()
+    receiver = new_receiver()
+    await receiver.watch(hand.program)
+    for _ in range(5):
+        await receiver.marked()
+    encoder = hand.program._studio._encoder
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("scripted")
+
+    monkeypatch.setattr(encoder, "encode", broken)
+    indices = [(await receiver.marked())[0] for _ in range(30)]
+    gaps = [b - a for a, b in itertools.pairwise(indices)]
+    assert sum(gap > 1 for gap in gaps) <= 1
+    assert max(gaps) <= 2
+    assert hand.program._studio._encoder is not encoder
+
+
+async def test_a_callback_that_raises_does_not_stop_the_program(
+    open_program: Open, flat_clip: Callable[..., Clip]
+) -> None:
+    clock = FakeClock()
+    hand = await open_program(clock=clock)
+
+    def broken(_: object) -> None:
+        raise RuntimeError("scripted")
+
+    hand.program._on_shown = broken
+    hand.program.stage.take(flat_clip("p1"), CUT)
+    await clock.advance(0.2)
+    hand.program._on_shown = hand._note(hand.shown)
+    hand.program.stage.take(flat_clip("p2"), CUT)
+    await clock.advance(0.2)
+    assert [shown.first.prompt_id for shown in hand.shown] == ["p2"]
+
+
+async def test_a_program_that_is_held_up_goes_on_at_the_due_frame(open_program: Open) -> None:
+    clock = FakeClock()
+    hand = await open_program(clock=clock)
+    await clock.advance(0.5)
+    due_before = hand.program.stage._frame_index
+    clock._now += 2.0  # the machine slept
+    await clock.advance(0.1)
+    assert hand.program.stage._frame_index == pytest.approx(due_before + 2 * 24, abs=4)
+
+
+async def test_a_viewer_that_says_goodbye_is_freed(open_program: Open, new_receiver: Any) -> None:
+    hand = await open_program()
+    receiver = new_receiver()
+    await receiver.watch(hand.program)
+    await receiver.marked()
+    await receiver.close()
+    await hand.until(lambda: hand.lost)
+    assert hand.lost == [receiver.viewer_id]
+    assert hand.program.num_viewers == 0
+
+
+async def test_a_viewer_that_vanishes_is_noticed_by_its_silence_and_the_others_stay(
+    open_program: Open, new_receiver: Any, impatient: Any
+) -> None:
+    hand = await open_program(timeouts=impatient)
+    gone, stays = new_receiver(), new_receiver()
+    for receiver in (gone, stays):
+        await receiver.watch(hand.program)
+        await receiver.marked()
+    gone.vanish()
+    await hand.until(lambda: hand.lost)
+    assert hand.lost == [gone.viewer_id]
+    assert hand.program.num_viewers == 1
+    await stays.marked()
+
+
+async def test_a_viewer_that_never_connects_is_freed(open_program: Open, new_receiver: Any, impatient: Any) -> None:
+    hand = await open_program(timeouts=impatient)
+    receiver = new_receiver()
+    viewer_id, _ = await hand.program.add_viewer(await receiver.offer())
+    receiver.vanish()
+    await hand.until(lambda: hand.lost)
+    assert hand.lost == [viewer_id]
+
+
+async def test_a_removed_viewer_is_not_reported_as_lost(open_program: Open, new_receiver: Any) -> None:
+    hand = await open_program()
+    receiver = new_receiver()
+    await receiver.watch(hand.program)
+    await receiver.marked()
+    await hand.program.remove_viewer(receiver.viewer_id)
+    await hand.program.remove_viewer(receiver.viewer_id)
+    assert hand.program.num_viewers == 0
+    assert hand.program.rtp_timestamp(receiver.viewer_id, 1) is None
+    assert hand.lost == []
+
+
+async def test_opening_and_closing_leaves_no_task_no_socket_and_no_thread(
+    open_program: Open, new_receiver: Any
+) -> None:
+    async def one_round(how: int) -> None:
+        hand = await open_program()
+        receiver = new_receiver()
+        if how % 3 == 0:  # watched and closed by the program
+            await receiver.watch(hand.program)
+            await receiver.marked()
+        elif how % 3 == 1:  # answered, never connected
+            await hand.program.add_viewer(await receiver.offer())
+        else:  # refused
+            with pytest.raises(OfferError):
+                await hand.program.add_viewer((await receiver.offer()).replace("H264", "H265"))
+        await hand.program.close()
+        await receiver.close()
+
+    def held() -> tuple[int, int, int]:
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir())), len(asyncio.all_tasks()), threading.active_count()
+
+    for how in range(3):  # libraries open what they keep
+        await one_round(how)
+    await settle()
+    before = held()
+    for how in range(10):
+        await one_round(how)
+    await settle()
+    assert held() == before
+
+
+async def settle() -> None:
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+def test_a_preview_becomes_a_small_jpeg(flat_clip: Callable[..., Clip]) -> None:
+    program = Program(ProgramFormat(), on_shown=print, on_changed=print, on_viewer_lost=print)
+    picture = program.jpeg(flat_clip("p1", luma=128).frames)
+    assert picture[:3] == b"\xff\xd8\xff"
+    assert picture[-2:] == b"\xff\xd9"
+    assert len(picture) < 8000
