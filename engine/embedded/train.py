@@ -34,9 +34,10 @@ from engine.embedded.modules import (
 from engine.embedded.optim import Average, Muon, lr_factor
 from engine.embedded.sampling import WEIGHTS_FOLDER, SamplingSettings
 from engine.embedded.spec import SceneSpec
-from engine.embedded.world import PERIOD_FRAMES, render
+from engine.embedded.world import HEIGHT, PERIOD_FRAMES, WIDTH, render, subject_position
 
 CHECKPOINT_EVERY_S = 100.0
+SUBJECT_WEIGHT = 2.5
 LOG_EVERY_S = 20.0
 
 
@@ -151,10 +152,12 @@ def train_autoencoder(recipe: Recipe, minutes: float | None, *, resume: bool) ->
     held_back = 40
     saved_s = time.monotonic()
     while clock.progress < 1:
-        groups, previous, has_previous = sample_groups(clips[held_back:], recipe.autoencoder_batch, rng)
+        groups, previous, has_previous, weight = sample_groups(
+            clips, specs, rng.integers(held_back, len(clips), size=recipe.autoencoder_batch), rng
+        )
         model.train()
         decoded = model(groups, previous, has_previous, recipe.latent_noise)
-        loss = reconstruction_loss(decoded, groups)
+        loss = reconstruction_loss(decoded, groups, weight)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step(lr_factor(clock.progress, decay_share=0.85))
         model.zero_grad(set_to_none=True)
@@ -162,11 +165,11 @@ def train_autoencoder(recipe: Recipe, minutes: float | None, *, resume: bool) ->
         average.update(model, step)
         if curve.is_due():
             psnr = _psnr(decoded.detach(), groups)
-            recalibrate(average.module, clips, rng, num_batches=2)
-            curve.add(step, clock.spent_s, loss.item(), psnr, validation_psnr(average.module, clips[:held_back]))
+            recalibrate(average.module, clips, specs, rng, num_batches=2)
+            curve.add(step, clock.spent_s, loss.item(), psnr, validation_psnr(average.module, clips, specs))
         if time.monotonic() - saved_s > CHECKPOINT_EVERY_S or clock.progress >= 1:
             saved_s = time.monotonic()
-            recalibrate(average.module, clips, rng, num_batches=4 if clock.progress < 1 else 40)
+            recalibrate(average.module, clips, specs, rng, num_batches=4 if clock.progress < 1 else 40)
             save_checkpoint(
                 path,
                 {
@@ -179,13 +182,16 @@ def train_autoencoder(recipe: Recipe, minutes: float | None, *, resume: bool) ->
             )
 
 
-def sample_groups(clips: Any, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Random latent frames' worth of pixels: groups and the groups before them [B, 4, 3, H, W], and who has one [B].
+def sample_groups(
+    clips: Any, specs: list[SceneSpec], chosen: Any, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A latent frame's worth of pixels at a random time of each `chosen` clip.
 
+    Returns groups and the groups before them [B, 4, 3, H, W], who has one [B], and weights [B, 1, 1, H, W] of the loss.
     Periodic clips can start anywhere: group g of a clip rolled by r frames.
     """
     groups, before, has_previous = [], [], []
-    for clip in rng.integers(len(clips), size=count):
+    for clip in chosen:
         start = int(rng.integers(PERIOD_FRAMES))
         is_first = rng.random() < 1 / 7
         offsets = [0, 0, 0, 0] if is_first else [1, 2, 3, 4]
@@ -194,34 +200,47 @@ def sample_groups(clips: Any, count: int, rng: np.random.Generator) -> tuple[Ten
         before.append(clips[clip, [(start + offset) % PERIOD_FRAMES for offset in earlier]])
         has_previous.append(0.0 if is_first else 1.0)
     to_float = [torch.from_numpy(np.stack(part)).float().div_(255) for part in (groups, before)]
-    return to_float[0], to_float[1], torch.tensor(has_previous)
+    weight = torch.stack([subject_weight(specs[clip]) for clip in chosen])
+    return to_float[0], to_float[1], torch.tensor(has_previous), weight
 
 
-def reconstruction_loss(decoded: Tensor, target: Tensor) -> Tensor:
+def subject_weight(spec: SceneSpec) -> Tensor:
+    """[1, 1, H, W]: subjects cover a tenth of the picture and draw all the looks, so they weigh more."""
+    weight = torch.ones(1, 1, HEIGHT, WIDTH)
+    if spec.subject is not None:
+        x, y = (round(value) for value in subject_position(spec))
+        weight[..., max(0, y - 36) : y + 36, max(0, x - 38) : x + 38] = SUBJECT_WEIGHT
+    return weight / weight.mean()
+
+
+def reconstruction_loss(decoded: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """L1, plus L1 of spatial gradients for edges, of temporal differences for calm, and a little square error."""
     error = decoded - target
-    gradient = (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
-    temporal = (error[:, 1:] - error[:, :-1]).abs().mean()
-    return error.abs().mean() + gradient + 0.5 * temporal + 2.0 * error.square().mean()
+    across = ((error[..., 1:] - error[..., :-1]).abs() * weight[..., 1:]).mean()
+    down = ((error[..., 1:, :] - error[..., :-1, :]).abs() * weight[..., 1:, :]).mean()
+    temporal = ((error[:, 1:] - error[:, :-1]).abs() * weight).mean()
+    return (error.abs() * weight).mean() + across + down + 0.5 * temporal + 2.0 * (error.square() * weight).mean()
 
 
 @torch.no_grad()
-def recalibrate(model: Autoencoder, clips: Any, rng: np.random.Generator, *, num_batches: int) -> None:
+def recalibrate(
+    model: Autoencoder, clips: Any, specs: list[SceneSpec], rng: np.random.Generator, *, num_batches: int
+) -> None:
     """Measures the latent statistics of averaged weights: those of the weights that were averaged do not fit them."""
     standardise = model.encoder.standardise
     momentum, standardise.momentum = standardise.momentum, None
     standardise.reset_running_stats()
     standardise.train()
     for _ in range(num_batches):
-        model.encoder(sample_groups(clips, 24, rng)[0])
+        model.encoder(sample_groups(clips, specs, rng.integers(len(clips), size=24), rng)[0])
     standardise.eval()
     standardise.momentum = momentum
 
 
 @torch.no_grad()
-def validation_psnr(model: Autoencoder, clips: Any) -> float:
+def validation_psnr(model: Autoencoder, clips: Any, specs: list[SceneSpec]) -> float:
     rng = np.random.default_rng(0)
-    groups, previous, has_previous = sample_groups(clips, 16, rng)
+    groups, previous, has_previous, _ = sample_groups(clips, specs, range(16), rng)
     return _psnr(model.eval()(groups, previous, has_previous, 0.0).clamp(0, 1), groups)
 
 
