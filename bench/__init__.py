@@ -1,0 +1,1 @@
+"""Measurements of the whole product, each with its command; results are kept in RESULTS.md."""

@@ -1,0 +1,39 @@
+"""`sceneshift bench NAME`: finds the measurement `bench.NAME` and runs its `main(argv)`. Imports nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+BENCHES = {
+    "glass": "prompts in a real browser: prompt to preview and to picture at the viewer's glass",
+    "faults": "the engine is killed, stopped and made to raise, round after round",
+    "engine": "the engine alone: steps, previews, decoding",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if not arguments or arguments[0] not in BENCHES:
+        given = f"there is no bench {arguments[0]!r}" if arguments else "which bench?"
+        print(f"sceneshift bench: {given}\n\n{_usage()}", file=sys.stderr)
+        return 2
+    name = f"bench.{arguments[0]}"
+    if find_spec(name) is None:
+        print(f"sceneshift bench: {name} is not part of this installation", file=sys.stderr)
+        return 2
+    return int(importlib.import_module(name).main(arguments[1:]))
+
+
+def _usage() -> str:
+    lines = [f"  {name:<8}{what}" for name, what in BENCHES.items() if find_spec(f"bench.{name}") is not None]
+    return "\n".join(["usage: sceneshift bench NAME [OPTIONS]", "", *lines, "", "NAME --help explains each."])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+/**
+ * The measuring page of `bench glass`: the product's own connection and player, and a canvas that reads the number of
+ * each shown frame out of its marker. Driven by `bench/glass.py` through `window.glassBench`.
+ *
+ * @module glass_page
+ */
+
+import { Connection } from "/client/connection.js";
+import { ClientType, ServerType } from "/client/messages.js";
+import { Player } from "/client/player.js";
+
+const ENDS = [
+  ServerType.PROMPT_APPLIED,
+  ServerType.PROMPT_SUPERSEDED,
+  ServerType.PROMPT_CANCELLED,
+  ServerType.PROMPT_REJECTED,
+  ServerType.PROMPT_FAILED,
+];
+// The marker's layout: see server/media/marker.py.
+const SYNC = "1010";
+const NUM_CELLS = 32;
+const NUM_CHECK_BITS = 4;
+const CHECK_SEED = 0b0101;
+const FIRST_FRAMES = 48;
+const LINGER_MS = 2000;
+
+class Bench {
+  #video = document.querySelector("video");
+  #canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  #connection;
+  #player;
+  /** Every shown frame: [frame number or null, shown at, frames presented so far, milliseconds of reading]. */
+  #frames = [];
+  /** Every event that is not statistics: {at, message}. */
+  #events = [];
+  #stats = null;
+  #created = null;
+  #errors = [];
+  /** Who waits for what: {matches, resolve}, asked at each event and each frame. */
+  #waiting = [];
+
+  constructor(options) {
+    const url = new URL("/v1/realtime", location.href.replace(/^http/, "ws"));
+    const token = new URLSearchParams(location.hash.slice(1)).get("token");
+    if (token !== null) url.searchParams.set("token", token);
+    this.#connection = new Connection(url.href, () => options, {
+      onState: () => {},
+      onSession: (isResumed, created) => {
+        this.#created = created;
+        void this.#player.open();
+      },
+      onMessage: (message) => this.#receive(message),
+      onError: (error) => this.#errors.push(String(error)),
+    });
+    const signalling = {
+      offer: async (sdp) => (await this.#connection.request({ type: ClientType.WEBRTC_OFFER, sdp })).sdp,
+      candidate: (candidate) =>
+        this.#connection.send({
+          type: ClientType.WEBRTC_CANDIDATE,
+          candidate: candidate?.candidate ?? "",
+          sdp_mid: candidate?.sdpMid ?? null,
+          sdp_mline_index: candidate?.sdpMLineIndex ?? null,
+        }),
+    };
+    this.#player = new Player(this.#video, signalling, {
+      onState: () => {},
+      onFrame: (frame) => this.#shown(frame),
+      onError: (error) => this.#errors.push(String(error)),
+    });
+  }
+
+  /** Resolves when frames flow whose numbers can be read and the engine is ready. */
+  async open() {
+    this.#connection.open();
+    await this.#until(() => this.#created !== null && this.#frames.filter(([index]) => index !== null).length >= FIRST_FRAMES);
+    await this.#until(() => this.#stats?.engine === "ready");
+    this.#frames = [];
+  }
+
+  /** Sends the prompts one after the other, each `delayMs` after the last one's end. Resolves with all that was seen. */
+  async run(plan) {
+    const sent = [];
+    for (const [index, { text, delayMs }] of plan.entries()) {
+      await new Promise((resolve) => setTimeout(resolve, delayMs));
+      const promptId = `glass-${index}`;
+      sent.push({ promptId, text, at: performance.now() });
+      if (!this.#connection.send({ type: ClientType.PROMPT_SET, prompt_id: promptId, text })) throw new Error("cut off");
+      await this.#until(() => this.#endsOf(promptId).length > 0);
+      const end = this.#endsOf(promptId)[0];
+      const last = end.message.frame?.frame_index ?? 0;
+      await this.#until(() => (this.#frames.at(-1)?.[0] ?? 0) >= last);
+    }
+    // A second end, or a late frame, would come now.
+    await new Promise((resolve) => setTimeout(resolve, LINGER_MS));
+    const receiver = await this.#receiver();
+    return { sent, receiver, events: this.#events, frames: this.#frames, stats: this.#stats, created: this.#created, errors: this.#errors };
+  }
+
+  close() {
+    this.#player.close();
+    this.#connection.close();
+  }
+
+  #receive(message) {
+    if (message.type === ServerType.STATS_UPDATED) this.#stats = message;
+    else {
+      // The pictures are not looked at here, and would make the result large.
+      const { picture, ...rest } = message;
+      this.#events.push({ at: performance.now(), message: rest });
+    }
+    this.#wake();
+  }
+
+  #shown(frame) {
+    const startedAt = performance.now();
+    const index = this.#readMarker();
+    this.#frames.push([index, frame.shownAt, frame.presentedFrames, performance.now() - startedAt]);
+    this.#wake();
+  }
+
+  /** The frame number in the picture that the video shows now, or null. */
+  #readMarker() {
+    const { videoWidth: width, videoHeight: height } = this.#video;
+    if (width === 0) return null;
+    const numRows = width >= 512 ? 1 : width >= 256 ? 2 : 4;
+    const columns = NUM_CELLS / numRows;
+    const cellHeight = Math.max(16, 2 * Math.floor(height / 40));
+    const stripHeight = numRows * cellHeight;
+    const context = this.#canvas;
+    if (context.canvas.width !== width) Object.assign(context.canvas, { width, height: stripHeight });
+    context.drawImage(this.#video, 0, height - stripHeight, width, stripHeight, 0, 0, width, stripHeight);
+    const pixels = context.getImageData(0, 0, width, stripHeight).data;
+    let bits = "";
+    for (let cell = 0; cell < NUM_CELLS; cell += 1) {
+      const x = Math.floor(((cell % columns) + 0.5) * (width / columns));
+      const y = Math.floor((Math.floor(cell / columns) + 0.5) * cellHeight);
+      bits += brightness(pixels, width, x, y) > 127 ? "1" : "0";
+    }
+    return decodeBits(bits);
+  }
+
+  /** What the browser counts itself: the standard's freezeCount, totalFreezesDuration, framesDropped. */
+  async #receiver() {
+    const report = await this.#player.statistics();
+    const inbound = [...report.values()].find((each) => each.type === "inbound-rtp" && each.kind === "video");
+    const names = ["framesDecoded", "framesDropped", "freezeCount", "totalFreezesDuration", "packetsLost", "pliCount", "nackCount", "keyFramesDecoded"];
+    return Object.fromEntries(names.map((name) => [name, inbound?.[name] ?? null]));
+  }
+
+  #endsOf(promptId) {
+    return this.#events.filter(({ message }) => message.prompt_id === promptId && ENDS.includes(message.type));
+  }
+
+  #until(matches) {
+    return new Promise((resolve) => {
+      this.#waiting.push({ matches, resolve });
+      this.#wake();
+    });
+  }
+
+  #wake() {
+    const due = this.#waiting.filter(({ matches }) => matches());
+    this.#waiting = this.#waiting.filter((each) => !due.includes(each));
+    for (const { resolve } of due) resolve();
+  }
+}
+
+/** Mean green of the 8 x 8 pixels around a point. */
+function brightness(pixels, width, x, y) {
+  let sum = 0;
+  for (let row = y - 4; row < y + 4; row += 1) {
+    for (let column = x - 4; column < x + 4; column += 1) sum += pixels[(row * width + column) * 4 + 1];
+  }
+  return sum / 64;
+}
+
+/** The number in the bits if sync and check are right, else null. */
+function decodeBits(bits) {
+  if (!bits.startsWith(SYNC)) return null;
+  const number = Number.parseInt(bits.slice(SYNC.length), 2);
+  const index = Math.floor(number / 2 ** NUM_CHECK_BITS);
+  let check = CHECK_SEED;
+  for (let shift = 0; shift < 24; shift += 4) check ^= (index >> shift) & 0xf;
+  return check === (number & 0xf) ? index : null;
+}
+
+window.glassBench = { make: (options) => new Bench(options) };

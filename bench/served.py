@@ -1,0 +1,91 @@
+"""A real `sceneshift serve` in a process of its own, on a free port, for measurements and browser tests.
+
+Asyncio; whoever opens it closes it. The server's log goes to a file, because an unread pipe would block it one day.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+OPEN_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 180.0
+CLOSE_TIMEOUT_S = 15.0
+_ADDRESS = re.compile(r"https?://\S+")
+
+
+class ServeError(Exception):
+    """The server did not come up; the message holds the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A running server: its address and its process id."""
+
+    url: str  # http://host:port, without a slash at the end
+    pid: int
+
+
+@asynccontextmanager
+async def served(arguments: Sequence[str] = (), *, is_ready: bool = True) -> AsyncIterator[Served]:
+    """Serves on a free port while the block runs; waits for the engine if `is_ready`. Raises `ServeError`."""
+    command = [sys.executable, "-m", "server", "serve", "--host", "127.0.0.1", "--port", "0", *arguments]
+    with tempfile.TemporaryFile() as log:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, stderr=log, cwd=Path(__file__).parent.parent, env=_environment()
+        )
+        try:
+            try:
+                url = await _address(process, is_ready)
+            except TimeoutError:
+                raise ServeError("the server did not come up in time") from None
+            except EOFError:
+                log.seek(0)
+                tail = log.read().decode(errors="replace")[-2000:]
+                raise ServeError(f"the server ended at once:\n{tail}") from None
+            yield Served(url, process.pid)
+        finally:
+            await _stop(process)
+
+
+def _environment() -> dict[str, str]:
+    """Ours without our settings: a token or a port of the caller's must not leak into a measurement."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("SCENESHIFT_")}
+
+
+async def _address(process: asyncio.subprocess.Process, is_ready: bool) -> str:
+    """The address that the server prints, after the line that says that the engine is warm if `is_ready`."""
+    async with asyncio.timeout(OPEN_TIMEOUT_S):
+        while (found := _ADDRESS.search(line := await _line(process))) is None:
+            pass
+    url = found.group().split("#")[0].rstrip("/")
+    async with asyncio.timeout(READY_TIMEOUT_S):
+        while is_ready and not line.startswith("ready:"):
+            line = await _line(process)
+    return url
+
+
+async def _line(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    line = await process.stdout.readline()
+    if not line:
+        raise EOFError
+    return line.decode()
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

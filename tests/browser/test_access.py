@@ -1,0 +1,39 @@
+"""The console of a server that wants an access token."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from bench.served import served
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+TOKEN = "a-token-for-this-test"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def guarded_url(browser: Any) -> AsyncIterator[str]:
+    async with served(["--engine", "synthetic", "--token", TOKEN]) as server:
+        yield server.url
+
+
+async def test_the_token_of_the_address_opens_the_session_and_goes_out_of_sight(
+    open_console: Any, guarded_url: str
+) -> None:
+    console = await open_console(f"{guarded_url}/#token={TOKEN}")
+    assert TOKEN not in console.page.url
+    await console.page.reload()
+    await console.is_live()
+
+
+async def test_without_the_token_the_page_says_what_is_missing(browser: Any, guarded_url: str) -> None:
+    context = await browser.new_context(locale="en-US")
+    page = await context.new_page()
+    await page.goto(guarded_url)
+    await page.wait_for_function("document.querySelector('#connection').dataset.state === 'refused'")
+    assert "access token" in await page.inner_text("#toasts")
+    await context.close()

@@ -1,0 +1,72 @@
+"""The console in Chinese, on phones, and for people who do not use a mouse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+PHONES = [{"width": 390, "height": 844}, {"width": 360, "height": 640}]
+
+
+async def test_a_chinese_browser_gets_a_chinese_page(open_console: Any) -> None:
+    console = await open_console(locale="zh-CN")
+    assert await console.page.get_attribute("html", "lang") == "zh-Hans"
+    assert await console.text("#tally") == "待机"
+    await console.page.click("#examples button")
+    await console.newest_is("on_air")
+    assert await console.text("#caption") == "海边日落"
+    assert console.errors == []
+
+
+async def test_the_language_can_be_switched_and_is_remembered(open_console: Any) -> None:
+    console = await open_console()
+    await console.page.click("#language")
+    assert await console.text("#send") == "发送"
+    await console.page.reload()
+    await console.is_live()
+    assert await console.text("#send") == "发送"
+
+
+async def test_enter_that_ends_a_composition_does_not_send(open_console: Any) -> None:
+    console = await open_console(locale="zh-CN")
+    await console.write("海边")
+    for composing in ({"isComposing": True, "keyCode": 13}, {"isComposing": False, "keyCode": 229}):
+        await console.page.dispatch_event("#prompt-text", "keydown", {"key": "Enter", **composing})
+    assert await console.states() == []
+    assert await console.page.input_value("#prompt-text") == "海边"
+
+
+@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+@pytest.mark.parametrize("viewport", PHONES, ids=lambda size: f"{size['width']}px")
+async def test_nothing_scrolls_sideways_on_a_phone(open_console: Any, viewport: dict[str, int], locale: str) -> None:
+    console = await open_console(viewport=viewport, locale=locale)
+    await console.send("a very long prompt about scene 5 " * 8)
+    await console.newest_is("on_air")
+    assert await console.page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    panic = await console.page.locator("#blank").bounding_box()
+    assert panic["y"] + panic["height"] <= viewport["height"], "the panic button is always within reach"
+
+
+async def test_every_control_has_a_name_and_can_be_reached_with_the_keyboard(open_console: Any) -> None:
+    console = await open_console()
+    nameless = await console.page.eval_on_selector_all(
+        "button, textarea, input",
+        """(all) => all.filter((one) => !(one.ariaLabel || one.labels?.length || one.innerText.trim()))
+                       .map((one) => one.outerHTML)""",
+    )
+    assert nameless == []
+    unreachable = await console.page.eval_on_selector_all(
+        "button:not([disabled]), textarea, input", "(all) => all.filter((one) => one.tabIndex < 0).length"
+    )
+    assert unreachable == 0
+
+
+async def test_reduced_motion_is_respected(open_console: Any) -> None:
+    console = await open_console(reduced_motion="reduce")
+    moving = await console.page.eval_on_selector_all(
+        "*", "(all) => all.filter((one) => getComputedStyle(one).animationName !== 'none').length"
+    )
+    assert moving == 0

@@ -1,0 +1,96 @@
+"""The pure modules of the page, imported in the browser that they are written for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+
+async def test_a_frame_is_matched_whether_its_receipt_comes_before_or_after_it(console: Any) -> None:
+    shown = await console.page.evaluate(
+        """async () => {
+          const { Glass } = await import("/client/glass.js");
+          const glass = new Glass(), shown = [];
+          glass.frameShown(3000, 10);
+          glass.expect(9000, (at) => shown.push(["before", at]));
+          glass.frameShown(6000, 20);
+          glass.frameShown(9000, 30);
+          glass.expect(6000, (at) => shown.push(["after", at]));
+          glass.expect(7000, (at) => shown.push(["left out by the browser", at]));
+          glass.expect(null, (at) => shown.push(["no peer", at]));
+          return shown;
+        }"""
+    )
+    assert shown == [["before", 30], ["after", 20], ["left out by the browser", 30]]
+
+
+async def test_rtp_timestamps_wrap_at_32_bits(console: Any) -> None:
+    order = await console.page.evaluate(
+        """async () => {
+          const { isAtOrAfter } = await import("/client/glass.js");
+          return [isAtOrAfter(10, 4294967290), isAtOrAfter(4294967290, 10), isAtOrAfter(7, 7)];
+        }"""
+    )
+    assert order == [True, False, True]
+
+
+async def test_a_receipt_from_before_the_memory_gives_no_time(console: Any) -> None:
+    shown = await console.page.evaluate(
+        """async () => {
+          const { Glass } = await import("/client/glass.js");
+          const glass = new Glass(), shown = [];
+          glass.frameShown(90000, 10);
+          glass.expect(3000, (at) => shown.push(at));
+          return shown;
+        }"""
+    )
+    assert shown == []
+
+
+async def test_a_prompt_that_has_ended_stays_ended(console: Any) -> None:
+    outcome = await console.page.evaluate(
+        """async () => {
+          const { PromptLog } = await import("/client/prompts.js");
+          const log = new PromptLog(() => {});
+          log.add({ promptId: "p", eventId: "e", text: "x", quality: "fast", sentAt: 0 });
+          log.receive({ type: "prompt.cancelled", prompt_id: "p", num_steps_done: 0 });
+          try {
+            log.receive({ type: "prompt.superseded", prompt_id: "p", by_prompt_id: "q" });
+          } catch (error) {
+            return [log.get("p").state, error.message];
+          }
+        }"""
+    )
+    assert outcome == ["cancelled", "prompt: cancelled → superseded is not a move"]
+
+
+async def test_the_waits_between_attempts_grow_and_are_random(console: Any) -> None:
+    """Full jitter: with the largest random number the waits double up to the longest one."""
+    delays = await console.page.evaluate(
+        """async () => {
+          const { Connection } = await import("/client/connection.js");
+          const timers = [], RealSocket = window.WebSocket, realTimeout = window.setTimeout;
+          class DeadSocket extends EventTarget { constructor() { super(); sockets.push(this); } close() {} }
+          const sockets = [];
+          window.WebSocket = DeadSocket;
+          window.setTimeout = (call, delay) => timers.push({ call, delay });
+          try {
+            const handlers = { onState() {}, onSession() {}, onMessage() {}, onError() {} };
+            new Connection("ws://nowhere", () => ({}), handlers, { random: () => 1 }).open();
+            const delays = [];
+            for (let attempt = 0; attempt < 7; attempt += 1) {
+              sockets.at(-1).dispatchEvent(new CloseEvent("close", { code: 1006 }));
+              delays.push(timers.at(-1).delay);
+              timers.at(-1).call();
+            }
+            return delays;
+          } finally {
+            window.WebSocket = RealSocket;
+            window.setTimeout = realTimeout;
+          }
+        }"""
+    )
+    assert delays == [250, 500, 1000, 2000, 4000, 8000, 8000]

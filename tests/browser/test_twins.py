@@ -1,0 +1,65 @@
+"""What is written twice is the same: message names and shapes in both languages, texts in English and Chinese."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from server import messages
+
+CLIENT = Path(messages.__file__).parent.parent / "client_web"
+SCRIPT = (CLIENT / "messages.js").read_text()
+STRUCTS = [messages.SessionOptions, messages.ErrorDetail, messages.FrameStamp, messages.PromptTimings]
+TEXTS = re.findall(
+    r'^  "([\w.]+)": \[\s*"((?:[^"\\]|\\.)*)",\s*"((?:[^"\\]|\\.)*)",?\s*\]', (CLIENT / "i18n.js").read_text(), re.M
+)
+
+
+def names_in_script(constant: str) -> set[str]:
+    block = re.search(rf"export const {constant} = Object\.freeze\(\{{(.*?)\}}\);", SCRIPT, re.S)
+    assert block is not None
+    return set(re.findall(r': "([\w.]+)"', block[1]))
+
+
+def tags_of(base: type) -> set[str]:
+    return {str(kind.__struct_config__.tag) for kind in base.__subclasses__()}
+
+
+def test_client_and_server_know_the_same_client_messages() -> None:
+    assert names_in_script("ClientType") == tags_of(messages.ClientMessage)
+
+
+def test_client_and_server_know_the_same_server_messages() -> None:
+    assert names_in_script("ServerType") == tags_of(messages.ServerMessage)
+
+
+def test_both_speak_the_same_version() -> None:
+    assert f"PROTOCOL_VERSION = {messages.PROTOCOL_VERSION};" in SCRIPT
+    assert f"MAX_PROMPT_CHARACTERS = {messages.MAX_PROMPT_CHARACTERS};" in SCRIPT
+
+
+@pytest.mark.parametrize("struct", [*STRUCTS, messages.StatsUpdated], ids=lambda struct: struct.__name__)
+def test_documented_shapes_have_the_same_fields(struct: type[msgspec.Struct]) -> None:
+    name = {"StatsUpdated": "Stats"}.get(struct.__name__, struct.__name__)
+    block = re.search(rf"@typedef \{{object\}} {name}\n(.*?)\*/", SCRIPT, re.S)
+    assert block is not None
+    in_script = set(re.findall(r"@property \{[^}]*\} \[?(\w+)\]?", block[1]))
+    assert in_script == set(struct.__struct_fields__) - set(messages.ServerMessage.__struct_fields__)
+
+
+def test_every_text_exists_in_both_languages_with_the_same_blanks() -> None:
+    assert len(TEXTS) > 80
+    for key, english, chinese in TEXTS:
+        assert english and chinese, key
+        assert set(re.findall(r"{\w+}", english)) == set(re.findall(r"{\w+}", chinese)), key
+
+
+def test_every_text_that_the_page_asks_for_exists() -> None:
+    keys = {key for key, _, _ in TEXTS}
+    asked = set(re.findall(r'data-i18n(?:-label|-placeholder)?="([\w.]+)"', (CLIENT / "index.html").read_text()))
+    for script in CLIENT.glob("*.js"):
+        asked |= set(re.findall(r'\bt\("([\w.]+)"', script.read_text()))
+    assert asked - keys == set()
