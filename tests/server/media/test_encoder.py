@@ -1,0 +1,73 @@
+"""What the encoder promises to viewers: profile, level, colours, keyframes, time."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+import pytest
+from aiortc.codecs.h264 import H264Encoder
+
+from server.media.encoder import EncodedFrame, Encoder, media_time
+
+WIDTH, HEIGHT = 512, 288
+SPS, PPS, IDR, SEI = 7, 8, 5, 6
+
+
+def picture(seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    planes = np.full((HEIGHT * 3 // 2, WIDTH), 128, np.uint8)
+    planes[:HEIGHT] = np.linspace(30, 200, WIDTH)[None, :].astype(np.uint8) + seed % 20
+    return planes
+
+
+def encoded(num_frames: int, **keyframes: bool) -> list[EncodedFrame]:
+    encoder = Encoder(WIDTH, HEIGHT, 24, 1_000_000)
+    return [encoder.encode(picture(k), k, is_keyframe=keyframes.get(f"k{k}", False)) for k in range(num_frames)]
+
+
+def nal_types(frame: EncodedFrame) -> list[int]:
+    types = [nal[0] & 0x1F for nal in H264Encoder._split_bitstream(bytes(frame.packet))]
+    return [nal_type for nal_type in types if nal_type != SEI]
+
+
+def test_a_keyframe_comes_each_second_and_can_be_started_from() -> None:
+    frames = encoded(60)
+    assert [frame.frame_index for frame in frames if frame.is_keyframe] == [0, 24, 48]
+    assert all(nal_types(frame) == [SPS, PPS, IDR] for frame in frames if frame.is_keyframe)
+
+
+def test_a_keyframe_comes_when_it_is_asked_for() -> None:
+    frames = encoded(20, k7=True)
+    assert [frame.frame_index for frame in frames if frame.is_keyframe] == [0, 7]
+    assert nal_types(frames[7]) == [SPS, PPS, IDR]
+
+
+def test_it_is_constrained_baseline_level_3_1_as_the_answer_says() -> None:
+    sps = next(nal for nal in H264Encoder._split_bitstream(bytes(encoded(1)[0].packet)) if nal[0] & 0x1F == SPS)
+    assert sps[1] == 0x42
+    assert sps[2] & 0xC0 == 0xC0  # constraint sets 0 and 1: constrained baseline
+    assert sps[3] == 31
+
+
+def test_it_says_that_its_colours_are_bt601_limited() -> None:
+    decoder = av.CodecContext.create("h264", "r")
+    for frame in encoded(2):
+        decoder.decode(frame.packet)
+    assert (decoder.colorspace, decoder.color_primaries, decoder.color_trc, decoder.color_range) == (6, 6, 6, 1)
+
+
+@pytest.mark.parametrize("frame_rate", [24, 25, 30, 7])
+def test_packets_carry_the_programs_time(frame_rate: int) -> None:
+    encoder = Encoder(WIDTH, HEIGHT, frame_rate, 1_000_000)
+    for frame_index in (0, 1, 5, 1000):  # with gaps
+        packet = encoder.encode(picture(frame_index), frame_index).packet
+        assert packet.pts == media_time(frame_index, frame_rate) == frame_index * 90000 // frame_rate
+        assert packet.time_base == 1 / 90000 or packet.time_base.denominator == 90000
+
+
+def test_noise_stays_below_the_ceiling() -> None:
+    encoder = Encoder(WIDTH, HEIGHT, 24, 600_000)
+    rng = np.random.default_rng(0)
+    sizes = [
+        encoder.encode(rng.integers(0, 255, (HEIGHT * 3 // 2, WIDTH), dtype=np.uint8), k).size_bytes for k in range(72)
+    ]
+    assert sum(sizes[24:]) * 8 / 2 < 600_000 * 1.5

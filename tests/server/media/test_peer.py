@@ -1,0 +1,282 @@
+"""One viewer: what an answer says, what is refused and with which code, and the private names of aiortc we rely on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiortc
+import pytest
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpCodecCapability, RTCRtpSender, RTCSessionDescription
+from aiortc.sdp import SessionDescription
+
+from server.clock import FakeClock
+from server.media import peer as peer_module
+from server.media import signalling
+from server.media.encoder import EncodedFrame
+from server.media.fanout import Fanout
+from server.media.peer import Peer, PeerState, ViewerTimeouts
+from server.media.signalling import OfferError, checked_offer
+
+Open = Callable[..., Awaitable[Any]]
+
+
+def codecs_of(sdp: str) -> list[tuple[str, str | None]]:
+    (video,) = [media for media in SessionDescription.parse(sdp).media if media.kind == "video"]
+    return [(c.name, c.parameters.get("packetization-mode")) for c in video.rtp.codecs if c.name != "rtx"]
+
+
+# --- answers ------------------------------------------------------------------------------------------------------
+
+
+async def test_the_answer_sends_h264_in_packetization_mode_1_only(open_program: Open, new_receiver: Any) -> None:
+    hand = await open_program()
+    receiver = new_receiver()
+    await receiver.watch(hand.program)
+    assert set(codecs_of(receiver.answer)) == {("H264", "1")}
+    assert "a=sendonly" in receiver.answer
+    assert "a=candidate:" in receiver.answer
+
+
+async def test_a_viewer_that_would_send_too_is_only_sent_to(open_program: Open, new_receiver: Any) -> None:
+    hand = await open_program()
+    receiver = new_receiver()
+    receiver.transceiver.direction = "sendrecv"
+    await receiver.watch(hand.program)
+    assert "a=sendonly" in receiver.answer
+    await receiver.marked()
+
+
+async def test_an_offer_with_audio_and_data_gets_its_video(open_program: Open, new_receiver: Any) -> None:
+    hand = await open_program()
+    receiver = new_receiver()
+    receiver.connection.addTransceiver("audio", direction="recvonly")
+    receiver.connection.createDataChannel("chat")
+    await receiver.watch(hand.program)
+    await receiver.marked()
+
+
+async def test_a_viewer_that_hides_its_addresses_is_reached(open_program: Open, new_receiver: Any) -> None:
+    hand = await open_program()
+    receiver = new_receiver()
+    offer = await receiver.offer()
+    hidden = "".join(_hidden(line) for line in offer.splitlines(keepends=True))
+    assert ".local" in hidden
+    receiver.viewer_id, answer = await hand.program.add_viewer(hidden)
+    await receiver.connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+    await receiver.marked()
+
+
+def _hidden(line: str) -> str:
+    if not line.startswith("a=candidate:"):
+        return line
+    fields = line.split(" ")
+    fields[4] = "5b2d1a7e-0b8e-4f8c-9a53-7a1f4f2d9c11.local"
+    return " ".join(fields)
+
+
+async def test_trickled_candidates_connect_a_viewer(open_program: Open, new_receiver: Any) -> None:
+    hand = await open_program()
+    receiver = new_receiver()
+    offer = await receiver.offer()
+    lines = offer.splitlines(keepends=True)
+    candidates = [line[2:].strip() for line in lines if line.startswith("a=candidate:")]
+    bare = "".join(line for line in lines if not line.startswith(("a=candidate:", "a=end-of")))
+    viewer_id, answer = await hand.program.add_viewer(bare)
+    for candidate in [*candidates, candidates[0], ""]:
+        await hand.program.add_candidate(viewer_id, candidate, "0", 0)
+    await hand.program.add_candidate("viewer_nobody", candidates[0], "0", 0)
+    await receiver.connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+    await receiver.marked()
+
+
+# --- refusals -----------------------------------------------------------------------------------------------------
+
+
+async def plain_offer(*codecs: RTCRtpCodecCapability, direction: str = "recvonly", kind: str = "video") -> str:
+    connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    try:
+        transceiver = connection.addTransceiver(kind, direction=direction)
+        if codecs:
+            transceiver.setCodecPreferences(list(codecs))
+        await connection.setLocalDescription(await connection.createOffer())
+        return connection.localDescription.sdp
+    finally:
+        await connection.close()
+
+
+def vp8() -> RTCRtpCodecCapability:
+    return next(c for c in RTCRtpSender.getCapabilities("video").codecs if c.mimeType == "video/VP8")
+
+
+NOT_SDP = {
+    "empty": "",
+    "text": "hello",
+    "json": '{"type":"offer"}',
+    "version only": "v=0",
+    "binary": "v=0\r\n\x00\xff\x00",
+    "broken media line": "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=video\r\n",
+    "unknown payload type": "v=0\r\ns=-\r\nt=0 0\r\nm=video 9 RTP/AVP 96\r\na=fmtp:97 x=1\r\n",
+    "lone surrogate": "v=0\r\ns=\ud800\r\nm=video 9 X 96\r\n",
+}
+
+
+@pytest.mark.parametrize("oddity", NOT_SDP)
+def test_what_is_not_sdp_is_refused(oddity: str) -> None:
+    with pytest.raises(OfferError) as refusal:
+        checked_offer(NOT_SDP[oddity])
+    assert refusal.value.code in ("invalid_sdp", "no_video")
+    assert refusal.value.message
+
+
+async def test_offers_that_cannot_be_answered_are_refused_with_their_code() -> None:
+    video = await plain_offer()
+    head, section = video.split("m=video", 1)
+    refused = {
+        "audio only": (await plain_offer(kind="audio"), "no_video"),
+        "video that only sends": (await plain_offer(direction="sendonly"), "no_video"),
+        "inactive video": (await plain_offer(direction="inactive"), "no_video"),
+        "rejected video": (video.replace("m=video " + section.split()[0], "m=video 0"), "no_video"),
+        "no sections": (head, "no_video"),
+        "VP8 only": (await plain_offer(vp8()), "no_h264"),
+        "packetization mode 0": (video.replace("packetization-mode=1", "packetization-mode=0"), "no_h264"),
+        "main profile": (video.replace("42001f", "4d001f").replace("42e01f", "4d001f"), "no_h264"),
+        "no ICE": (video.replace("a=ice-ufrag", "a=x-ufrag"), "invalid_sdp"),
+        "no DTLS": (video.replace("a=fingerprint", "a=x-fingerprint"), "invalid_sdp"),
+        "no rtcp-mux": (video.replace("a=rtcp-mux", "a=x-mux"), "invalid_sdp"),
+        "too many sections": (head + ("m=video" + section) * 5, "invalid_sdp"),
+        "unknown section": (video.replace("m=video", "m=image"), "invalid_sdp"),
+    }
+    for oddity, (offer, code) in refused.items():
+        with pytest.raises(OfferError) as refusal:
+            checked_offer(offer)
+        assert refusal.value.code == code, oddity
+
+
+async def test_an_offer_that_aiortc_trips_over_is_refused_and_nothing_is_left_open(open_program: Open) -> None:
+    hand = await open_program()
+    offer = await plain_offer()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    broken = (
+        offer
+        + "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n"
+        + "".join(
+            f"{line}\r\n"
+            for line in offer.splitlines()
+            if line.startswith(("a=ice-", "a=finger", "a=setup", "a=rtcp-mux"))
+        )
+    )
+    with pytest.raises(OfferError) as refusal:
+        await hand.program.add_viewer(broken)
+    assert refusal.value.code == "invalid_sdp"
+    assert hand.program.num_viewers == 0
+    assert hand.lost == []
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize(
+    "candidate",
+    [
+        "candidate:1 1 udp 2130706431 host.example.com 5000 typ host",
+        "candidate:1 1 udp 2130706431 1f6b.local 5000 typ host",
+        "candidate:1 1 tcp 1518280447 192.0.2.1 9 typ host tcptype active",
+        "",
+        "rubbish",
+    ],
+)
+def test_candidates_that_would_be_looked_up_or_cannot_be_used_are_left_out(candidate: str) -> None:
+    assert signalling.parsed_candidate(candidate, "0", 0) is None
+
+
+@pytest.mark.parametrize(
+    ("candidate", "sdp_mid"),
+    [
+        ("candidate:1 1 udp 2130706431 192.0.2.1 5000 typ host", None),
+        ("candidate:1 one udp 2130706431 192.0.2.1 5000 typ host", "0"),
+        ("candidate:1 1 udp 2130706431 192.0.2.1 many typ host", "0"),
+    ],
+)
+def test_broken_candidates_are_refused(candidate: str, sdp_mid: str | None) -> None:
+    with pytest.raises(OfferError) as refusal:
+        signalling.parsed_candidate(candidate, sdp_mid, None)
+    assert refusal.value.code == "invalid_sdp"
+
+
+def test_of_a_flood_of_candidates_only_some_are_used() -> None:
+    flood = "v=0\r\n" + "a=candidate:1 1 udp 1 192.0.2.1 5000 typ host\r\n" * 1000
+    assert signalling._without_unusable_candidates(flood).count("a=candidate") == signalling.MAX_CANDIDATES
+
+
+# --- the end of a viewer ------------------------------------------------------------------------------------------
+
+
+async def test_a_failure_inside_the_track_is_logged_and_ends_that_viewer(
+    open_program: Open, new_receiver: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hand = await open_program()
+    fails, stays = new_receiver(), new_receiver()
+    for receiver in (fails, stays):
+        await receiver.watch(hand.program)
+        await receiver.marked()
+
+    def broken(_: EncodedFrame) -> None:
+        raise RuntimeError("scripted")
+
+    monkeypatch.setattr(hand.program._peers[fails.viewer_id]._track, "_on_sent", broken)
+    await hand.until(lambda: hand.lost)
+    assert hand.lost == [fails.viewer_id]
+    assert "scripted" in caplog.text
+    await stays.marked()
+
+
+async def test_a_viewer_counts_as_lost_after_its_time_without_a_word_and_only_once() -> None:
+    clock = FakeClock()
+    lost: list[str] = []
+    fanout = Fanout(48)
+    timeouts = ViewerTimeouts(connect_s=10.0, silence_s=5.0)
+    peer = Peer("v", fanout, clock=clock, timeouts=timeouts, on_lost=lambda _, reason: lost.append(reason))
+    await peer.open(await plain_offer())
+    await clock.advance(9.9)
+    peer.check_alive()
+    assert lost == []
+    await clock.advance(0.2)
+    peer.check_alive()
+    peer.check_alive()
+    assert lost == ["connect_timeout"]
+    await peer.close()
+    await peer.close()
+    assert peer.state is PeerState.CLOSED
+
+
+@pytest.mark.parametrize("before", list(PeerState))
+@pytest.mark.parametrize("after", list(PeerState))
+async def test_a_viewers_state_goes_forward_only(before: PeerState, after: PeerState) -> None:
+    order = list(PeerState)
+    peer = Peer("v", Fanout(8), clock=FakeClock(), timeouts=ViewerTimeouts(), on_lost=lambda *_: None)
+    peer._state = before
+    is_legal = before is not PeerState.CLOSED and (
+        after is PeerState.CLOSED or order.index(after) == order.index(before) + 1
+    )
+    if is_legal:
+        peer._move(after)
+        assert peer.state is after
+    else:
+        with pytest.raises(RuntimeError):
+            peer._move(after)
+        assert peer.state is before
+    await peer._connection.close()
+
+
+# --- aiortc's private names ---------------------------------------------------------------------------------------
+
+
+async def test_aiortc_still_has_what_we_reach_for() -> None:
+    assert aiortc.__version__ == "1.16.0"
+    connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    sender: Any = connection.addTransceiver("video").sender
+    assert hasattr(sender, peer_module._RTP_TIMESTAMP)
+    assert asyncio.iscoroutinefunction(sender._handle_rtcp_packet)
+    assert callable(sender._send_keyframe)
+    await connection.close()
