@@ -28,7 +28,7 @@ from server.registry import Registry
 from server.session import ProgramFactory
 from server.websocket import RealtimeEndpoint
 
-_log = logging.getLogger("sceneshift.app")
+_log = logging.getLogger(__name__)
 
 # For handlers that are still running when everything they serve has ended.
 HANDLER_TIMEOUT_S = 0.5
@@ -65,7 +65,7 @@ def build(
     api = HttpApi(registry, access, metrics)
     realtime = RealtimeEndpoint(registry, access, metrics=metrics, clock=clock)
 
-    app = web.Application(middlewares=[web.middleware(api.guard)], client_max_size=MAX_MESSAGE_BYTES)
+    app = web.Application(middlewares=[api.guard()], client_max_size=MAX_MESSAGE_BYTES)
     app[REGISTRY] = registry
     app.router.add_get("/v1/realtime", realtime.handle)
     api.add_routes(app.router)

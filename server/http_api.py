@@ -6,12 +6,12 @@ middleware in front of every route, the WebSocket's too. Runs on the event loop;
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from server.auth import Access
 from server.messages import MAX_MESSAGE_BYTES, ErrorDetail, Refused
@@ -39,8 +39,6 @@ _STATUS = {
     "draining": HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 
 class HttpApi:
     def __init__(self, registry: Registry, access: Access, metrics: Metrics) -> None:
@@ -57,7 +55,16 @@ class HttpApi:
         router.add_post("/whep/{session_id}", self._whep_offer)
         router.add_delete("/whep/{session_id}/{viewer_id}", self._whep_delete)
 
-    async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    def guard(self) -> Middleware:
+        """The middleware. aiohttp marks it with an attribute, which a bound method cannot have."""
+
+        @web.middleware
+        async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._guarded(request, handler)
+
+        return guard
+
+    async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuses pages of other sites and foreign host names; turns `Refused` into an answer."""
         try:
             self._check_origin(request)

@@ -19,7 +19,7 @@ from server.messages import ErrorDetail, Refused, SessionOptions, SessionResume,
 from server.metrics import Metrics, Snapshot
 from server.session import Controller, ProgramFactory, Session, SessionState
 
-_log = logging.getLogger("sceneshift.registry")
+_log = logging.getLogger(__name__)
 
 TICK_S = 1.0
 # A refused controller comes back this much later: a detached session lives for a minute at most.

@@ -93,7 +93,7 @@ from server.metrics import Metrics, ProgramCounts
 from server.prompt import Prompt, PromptEvent, PromptState
 from server.stage import Clip, OnAir, Stage, Transition
 
-_log = logging.getLogger("sceneshift.session")
+_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 # Prompt ids and event ids that are remembered, to know a retry or a latecomer for what it is.
@@ -225,7 +225,6 @@ class Session:
         self._viewer_id: str | None = None
         self._viewer_owner: Controller | None = None
         self._viewer_ids: set[str] = set()
-        self._num_joining = 0
         self._ticked_at = self._opened_at
         self._ticked_counts = ProgramCounts()
 
@@ -708,16 +707,13 @@ class Session:
 
     async def add_viewer(self, offer_sdp: str) -> tuple[str, str]:
         """The new viewer's id and our answer. Raises `Refused`. If cancelled, no viewer is left behind."""
-        if self.program.num_viewers + self._num_joining >= self._max_viewers:
+        if self.program.num_viewers >= self._max_viewers:
             reason = f"{self._max_viewers} viewers watch already"
             raise _refused("server", "too_many_viewers", reason, retryable=True, retry_after_ms=5000)
-        self._num_joining += 1
         try:
             viewer_id, answer_sdp = await self.program.add_viewer(offer_sdp)
         except OfferError as error:
             raise _refused("invalid_request", error.code, error.message, param="sdp") from None
-        finally:
-            self._num_joining -= 1
         self._viewer_ids.add(viewer_id)
         self._log("=", f"viewer {viewer_id} joined, {self.program.num_viewers} now")
         return viewer_id, answer_sdp

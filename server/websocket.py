@@ -36,7 +36,7 @@ from server.metrics import Metrics
 from server.registry import Registry
 from server.session import Session, SessionState
 
-_log = logging.getLogger("sceneshift.websocket")
+_log = logging.getLogger(__name__)
 
 # Beyond our own limit of 256 KiB, whose error is answered, so far; beyond that the socket is closed (1009).
 MAX_FRAME_BYTES = 4 * 1024 * 1024

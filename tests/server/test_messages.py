@@ -36,7 +36,11 @@ BAD_MESSAGES = {
     "byte order mark": ('\ufeff{"type":"session.ping"}', "invalid_json", None),
     "raw control character": ('{"type":"prompt.set","text":"a\x01b"}', "invalid_json", None),
     "huge nesting": ("[" * 100_000, "invalid_json", None),
-    "huge nesting in a field": ('{"type":"session.ping","x":' + "[" * 50_000 + "]" * 50_000 + "}", "invalid_json", None),
+    "huge nesting in a field": (
+        '{"type":"session.ping","x":' + "[" * 50_000 + "]" * 50_000 + "}",
+        "invalid_json",
+        None,
+    ),
     "too large": (prompt("a" * MAX_MESSAGE_BYTES), "message_too_large", None),
     "too large in utf-8 only": (
         '{"type":"prompt.set","text":"' + "海" * (MAX_MESSAGE_BYTES // 3) + '"}',
@@ -96,7 +100,11 @@ def test_a_lone_surrogate_in_the_string_itself_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [prompt("", event_id="e1"), prompt(colour="red", event_id="e1"), '{"event_id":"e1","type":"prompt.set","text":NaN}'],
+    [
+        prompt("", event_id="e1"),
+        prompt(colour="red", event_id="e1"),
+        '{"event_id":"e1","type":"prompt.set","text":NaN}',
+    ],
 )
 def test_the_error_repeats_the_event_id(text: str) -> None:
     with pytest.raises(MessageError) as caught:

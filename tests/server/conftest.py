@@ -1,0 +1,29 @@
+"""Fixtures for tests of the server. Puts this folder on the path, so that tests can import `fakes`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fakes import House
+
+from server.messages import SessionOptions
+
+
+@pytest.fixture
+def make_house() -> Callable[..., House]:
+    def make(**options: Any) -> House:
+        return House(SessionOptions(**options))
+
+    return make
+
+
+@pytest.fixture
+def house(make_house: Callable[..., House]) -> House:
+    return make_house()

@@ -1,0 +1,278 @@
+"""Fakes for tests of the server: a hand-driven engine, a program whose frames the test sends, a session around them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from server.media.program import ProgramFormat, ProgramStatistics, Shown
+
+from engine.api import (
+    Cancel,
+    Command,
+    EngineState,
+    EngineStatistics,
+    Estimate,
+    Event,
+    Frames,
+    FramesReady,
+    Generate,
+    GenerationCancelled,
+    GenerationFinished,
+    GenerationStarted,
+    ModelDescription,
+    PreviewReady,
+    Quality,
+    StepFinished,
+    Timings,
+)
+from server.clock import FakeClock
+from server.media.signalling import OfferError
+from server.messages import SessionOptions, decode
+from server.metrics import Metrics
+from server.session import Session
+from server.stage import OnAir, Stage
+
+MODEL = ModelDescription(
+    name="fake",
+    device="none",
+    width=32,
+    height=16,
+    num_frames=4,
+    frame_rate=12,
+    num_steps={Quality.FAST: 4, Quality.FINE: 8},
+    closes_on_itself=True,
+)
+
+
+def frames(num_frames: int) -> Frames:
+    return Frames(np.zeros((num_frames, MODEL.height * 3 // 2, MODEL.width), np.uint8))
+
+
+@dataclass
+class FakeEngine:
+    """Keeps the commands; its events are the test's business."""
+
+    state: EngineState = EngineState.READY
+    model: ModelDescription | None = MODEL
+    sent: list[Command] = field(default_factory=list)
+    refusal: Exception | None = None
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None:
+        self.state = EngineState.CLOSED
+
+    def send(self, command: Command) -> None:
+        if isinstance(command, Generate) and self.refusal is not None:
+            raise self.refusal
+        self.sent.append(command)
+
+    async def events(self) -> AsyncIterator[Event]:
+        for event in ():
+            yield event
+
+    def estimate(self, quality: Quality) -> Estimate | None:
+        return Estimate(preview_s=0.2, picture_s=1.5)
+
+    def statistics(self) -> EngineStatistics:
+        return EngineStatistics()
+
+    @property
+    def generated(self) -> list[Generate]:
+        return [command for command in self.sent if isinstance(command, Generate)]
+
+    @property
+    def cancelled_ids(self) -> list[str]:
+        return [command.generation_id for command in self.sent if isinstance(command, Cancel)]
+
+
+class FakeProgram:
+    """A real stage without pixels: `send_frame` is the program's clock."""
+
+    def __init__(
+        self,
+        program_format: ProgramFormat,
+        *,
+        clock: FakeClock,
+        on_shown: Callable[[Shown], None],
+        on_changed: Callable[[OnAir, str | None], None],
+        on_viewer_lost: Callable[[str], None],
+    ) -> None:
+        self.stage = Stage(program_format.frame_rate)
+        self.format = program_format
+        self.viewers: list[str] = []
+        self.candidates: list[str] = []
+        self.is_open = False
+        self._clock = clock
+        self._on_shown = on_shown
+        self._on_viewer_lost = on_viewer_lost
+        self._frame_index = 0
+        self._num_viewers_ever = 0
+
+    @property
+    def num_viewers(self) -> int:
+        return len(self.viewers)
+
+    async def open(self) -> None:
+        self.is_open = True
+
+    async def close(self) -> None:
+        self.is_open = False
+        self.viewers.clear()
+
+    async def add_viewer(self, offer_sdp: str) -> tuple[str, str]:
+        if not offer_sdp.startswith("v=0"):
+            raise OfferError("invalid_sdp", "expected SDP")
+        self._num_viewers_ever += 1
+        viewer_id = f"v{self._num_viewers_ever}"
+        self.viewers.append(viewer_id)
+        return viewer_id, "v=0 answer"
+
+    async def add_candidate(
+        self, viewer_id: str, candidate: str, sdp_mid: str | None, sdp_mline_index: int | None
+    ) -> None:
+        self.candidates.append(candidate)
+
+    async def remove_viewer(self, viewer_id: str) -> None:
+        self.viewers.remove(viewer_id)
+
+    def rtp_timestamp(self, viewer_id: str, frame_index: int) -> int | None:
+        return 1000 + frame_index * 3750 if viewer_id in self.viewers else None
+
+    def statistics(self) -> ProgramStatistics:
+        nothing = {field.name: 0 for field in fields(ProgramStatistics)}
+        return ProgramStatistics(**nothing | {"continuous_play_ratio": 1.0})
+
+    def jpeg(self, frames: Frames) -> bytes:
+        return b"jpeg"
+
+    def lose(self, viewer_id: str) -> None:
+        self.viewers.remove(viewer_id)
+        self._on_viewer_lost(viewer_id)
+
+    def send_frame(self) -> None:
+        picture = self.stage.picture(self._frame_index)
+        for first in picture.first_shown:
+            self._on_shown(
+                Shown(
+                    first=first,
+                    frame_index=self._frame_index,
+                    sent_at=self._clock.now(),
+                    composed_s=0.001,
+                    encoded_s=0.004,
+                )
+            )
+        self._frame_index += 1
+
+
+class FakeController:
+    def __init__(self) -> None:
+        self.aborted: str | None = None
+
+    def abort(self, reason: str) -> None:
+        self.aborted = reason
+
+
+class House:
+    """One session with everything around it in the test's hands."""
+
+    def __init__(self, options: SessionOptions) -> None:
+        self.clock = FakeClock()
+        self.engine = FakeEngine()
+        self.metrics = Metrics()
+        self.controller = FakeController()
+        self.session = Session(
+            "s1",
+            options,
+            engine=self.engine,
+            make_program=FakeProgram,
+            metrics=self.metrics,
+            clock=self.clock,
+            max_viewers=3,
+            wall_time=lambda: 0.0,
+        )
+        self.session.attach(self.controller)
+        self.program: FakeProgram = self.session.program  # type: ignore[assignment]
+        self.all_received: list[dict[str, Any]] = []
+
+    async def say(self, kind: str, **fields: object) -> list[dict[str, Any]]:
+        """Sends a client message; gives what the session says to it."""
+        await self.session.handle(decode(json.dumps({"type": kind, **fields})))
+        return await self.hear()
+
+    async def hear(self) -> list[dict[str, Any]]:
+        """All that the session has said since."""
+        messages = await heard(self.session)
+        self.all_received += messages
+        return messages
+
+    def ends(self) -> dict[str, list[str]]:
+        """prompt_id → its ends."""
+        ends: dict[str, list[str]] = {}
+        for message in self.all_received:
+            verb = message["type"].removeprefix("prompt.")
+            if verb in ("applied", "superseded", "cancelled", "rejected", "failed"):
+                ends.setdefault(message["prompt_id"], []).append(verb)
+        return ends
+
+    # --- the engine's side ----------------------------------------------------------------------------------------
+
+    @property
+    def generation_id(self) -> str:
+        return self.engine.generated[-1].generation_id
+
+    def start(self) -> None:
+        self.session.on_generation_event(GenerationStarted(self.generation_id, 4, ("sea",), ("blorp",)))
+
+    def step(self, step_index: int, *, with_preview: bool = True) -> None:
+        self.session.on_generation_event(StepFinished(self.generation_id, step_index, 4))
+        if with_preview:
+            self.session.on_generation_event(PreviewReady(self.generation_id, step_index, 4, frames(1)))
+
+    def deliver(self, num_frames: int = 4) -> None:
+        """The clip in two chunks, and the end."""
+        self.deliver_first_chunk()
+        self.session.on_generation_event(FramesReady(self.generation_id, 1, frames(num_frames - 1)))
+        timings = Timings(queued_s=0.1, text_s=0.2, denoised_s=0.3, previewed_s=0.05, decoded_s=0.4)
+        self.session.on_generation_event(GenerationFinished(self.generation_id, 4, timings))
+
+    def deliver_first_chunk(self) -> None:
+        self.session.on_generation_event(FramesReady(self.generation_id, 0, frames(1)))
+
+    def confirm_cancel(self, generation_id: str | None = None, num_steps_done: int = 1) -> None:
+        self.session.on_generation_event(GenerationCancelled(generation_id or self.generation_id, num_steps_done))
+
+    def make_clip(self) -> None:
+        self.start()
+        for step_index in range(4):
+            self.step(step_index)
+        self.deliver()
+
+
+async def heard(session: Session) -> list[dict[str, Any]]:
+    """All that a session has said since the last call."""
+    messages = []
+    while session.outbox.statistics().num_pending:
+        text = await session.outbox.next_text()
+        assert text is not None
+        messages.append(json.loads(text))
+    return messages
+
+
+def types(messages: list[dict[str, Any]]) -> list[str]:
+    return [message["type"] for message in messages]
+
+
+def only(messages: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    """The one message of this type."""
+    found = [message for message in messages if message["type"] == kind]
+    assert len(found) == 1, types(messages)
+    return found[0]
+
+
+def error_code(messages: list[dict[str, Any]]) -> str:
+    return str(only(messages, "error")["error"]["code"])

@@ -1,0 +1,84 @@
+"""Who may speak to the server: strangers, other sites' pages and rebound host names may not."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.auth import Access, new_token
+from server.config import Settings
+
+TOKEN = "0123456789abcdef0123"
+
+
+def test_a_public_address_without_a_token_cannot_be_built() -> None:
+    with pytest.raises(ValueError, match="token"):
+        Access(Settings(host="0.0.0.0"))
+
+
+def test_loopback_needs_no_token() -> None:
+    assert Access(Settings()).has_token({}, {})
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "expected"),
+    [
+        ({}, {}, False),
+        ({"Authorization": f"Bearer {TOKEN}"}, {}, True),
+        ({"Authorization": f"bearer {TOKEN}"}, {}, True),
+        ({"Authorization": f"Basic {TOKEN}"}, {}, False),
+        ({"Authorization": "Bearer wrong"}, {"token": TOKEN}, False),
+        ({"Authorization": "Bearer \udcff"}, {}, False),
+        ({}, {"token": TOKEN}, True),
+        ({}, {"token": TOKEN[:-1]}, False),
+        ({}, {"token": "日" * 20}, False),
+        ({}, {"token": ""}, False),
+    ],
+)
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_the_token(host: str, headers: dict, query: dict, expected: bool) -> None:
+    assert Access(Settings(host=host, token=TOKEN)).has_token(headers, query) is expected
+
+
+@pytest.mark.parametrize(
+    ("host_header", "expected"),
+    [
+        ("127.0.0.1:8080", True),
+        ("localhost:8080", True),
+        ("[::1]:8080", True),
+        ("stage.example", True),
+        ("evil.example:8080", False),
+        ("127.0.0.1.evil.example", False),
+        ("[::1", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_on_loopback_a_foreign_host_name_is_dns_rebinding(host_header: str | None, expected: bool) -> None:
+    access = Access(Settings(allowed_origins=("https://stage.example",)))
+    assert access.is_known_host(host_header) is expected
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        (None, True),
+        ("http://localhost:8080", True),
+        ("https://stage.example", True),
+        ("https://STAGE.example", True),
+        ("http://localhost:3000", False),
+        ("http://evil.example", False),
+        ("http://stage.example", False),
+        ("https://stage.example.evil.example", False),
+        ("null", False),
+        ("", False),
+        ("file://localhost:8080", False),
+    ],
+)
+def test_pages_of_other_origins_are_refused(origin: str | None, expected: bool) -> None:
+    access = Access(Settings(allowed_origins=("https://stage.example",)))
+    assert access.is_known_origin(origin, "localhost:8080") is expected
+
+
+def test_tokens_are_fresh_and_long() -> None:
+    assert len({new_token() for _ in range(10)}) == 10
+    assert len(new_token()) == 40

@@ -1,0 +1,101 @@
+"""Settings: later sources win, and what is wrong names the setting and where it came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from server.config import ConfigError, Settings, is_loopback, load
+
+TOKEN = "0123456789abcdef0123"
+
+
+def test_defaults_are_private() -> None:
+    settings = load([], {})
+    assert settings == Settings()
+    assert (settings.host, settings.port, settings.is_loopback, settings.token) == ("127.0.0.1", 8080, True, None)
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "sceneshift.toml"
+    file.write_text('port = 1111\nmax_sessions = 2\nhost = "::1"\nallowed_origins = ["https://Stage.example/"]\n')
+    environment = {"SCENESHIFT_PORT": "2222", "SCENESHIFT_MAX_SESSIONS": "3", "SCENESHIFT_UNRELATED": "x"}
+    settings = load(["--config", str(file), "--port", "3333"], environment)
+    assert (settings.port, settings.max_sessions, settings.host) == (3333, 3, "::1")
+    assert settings.allowed_origins == ("https://stage.example",)
+
+
+def test_the_file_may_be_named_in_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "sceneshift.toml"
+    file.write_text("port = 1111\n")
+    assert load([], {"SCENESHIFT_CONFIG": str(file)}).port == 1111
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "setting", "source"),
+    [
+        (["--port", "http"], {}, "port", "--port"),
+        (["--port", "70000"], {}, "port", "--port"),
+        (["--max-sessions", "0"], {}, "max_sessions", "--max-sessions"),
+        (["--engine", "magic"], {}, "engine", "--engine"),
+        (["--resume-grace-s", "nan"], {}, "resume_grace_s", "--resume-grace-s"),
+        (["--resume-grace-s", "soon"], {}, "resume_grace_s", "--resume-grace-s"),
+        (["--allowed-origins", "stage.example"], {}, "allowed_origins", "--allowed-origins"),
+        (["--host", " "], {}, "host", "--host"),
+        ([], {"SCENESHIFT_LOG_LEVEL": "loud"}, "log_level", "SCENESHIFT_LOG_LEVEL"),
+        ([], {"SCENESHIFT_TOKEN": "short"}, "token", "SCENESHIFT_TOKEN"),
+    ],
+)
+def test_a_wrong_setting_is_named(arguments: list, environment: dict, setting: str, source: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(arguments, environment)
+    assert (caught.value.setting, caught.value.source) == (setting, source)
+
+
+@pytest.mark.parametrize(
+    ("text", "setting"),
+    [
+        ("prot = 1", "prot"),
+        ("port = true", "port"),
+        ("port = 1.5", "port"),
+        ("port =", "config"),
+        ("token = 5", "token"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, text: str, setting: str) -> None:
+    file = tmp_path / "sceneshift.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(["--config", str(file)], {})
+    assert (caught.value.setting, caught.value.source) == (setting, str(file))
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(["--config", "/nowhere/sceneshift.toml"], {})
+
+
+def test_the_token_is_in_no_message() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load([], {"SCENESHIFT_TOKEN": "hunter2"})
+    assert "hunter2" not in str(caught.value)
+    assert TOKEN not in repr(load([], {"SCENESHIFT_TOKEN": TOKEN}))
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.53", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.1.2", False),
+        ("localhost.evil.example", False),
+        ("stage.example", False),
+    ],
+)
+def test_what_is_loopback(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected

@@ -1,0 +1,568 @@
+"""One session: a hand-driven engine on one side, a hand-sent program on the other, no time but the fake clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from fakes import MODEL, FakeController, House, error_code, only, types
+
+from engine.api import (
+    EngineBusy,
+    EngineLost,
+    EngineReady,
+    EngineState,
+    EngineStopped,
+    EngineUnavailable,
+    GenerationFailed,
+    GenerationFinished,
+    Timings,
+)
+from server.messages import Refused, SessionResume
+from server.session import MAX_REMEMBERED, SessionState
+from server.stage import OnAir
+
+MakeHouse = Callable[..., House]
+
+
+# --- a prompt's way -----------------------------------------------------------------------------------------------
+
+
+async def test_a_prompt_is_accepted_started_previewed_and_applied_once(house: House) -> None:
+    said = await house.say("prompt.set", text="sea", event_id="e1", seed=7)
+    accepted = only(said, "prompt.accepted")
+    assert (accepted["event_id"], accepted["seed"], accepted["quality"]) == ("e1", 7, "fast")
+    assert accepted["estimated_picture_ms"] == 1500.0
+    house.make_clip()
+    house.program.send_frame()
+    heard = await house.hear()
+    assert only(heard, "prompt.started")["not_understood"] == ["blorp"]
+    assert [message["step_index"] for message in heard if message["type"] == "prompt.preview"] == [0, 1, 2, 3]
+    assert house.ends() == {accepted["prompt_id"]: ["applied"]}
+
+
+async def test_the_receipt_says_which_frame_and_where_the_time_went(house: House) -> None:
+    await house.say("webrtc.offer", sdp="v=0")
+    await house.say("prompt.set", text="sea")
+    await house.clock.advance(1.0)
+    house.make_clip()
+    await house.clock.advance(0.5)
+    house.program.send_frame()
+    applied = only(await house.hear(), "prompt.applied")
+    assert applied["frame"] == {"frame_index": 0, "rtp_timestamp": 1000, "sent_at_ms": 1500.0}
+    assert applied["timings"] == {
+        "queued_ms": 100.0,
+        "text_ms": 200.0,
+        "denoised_ms": 300.0,
+        "previewed_ms": 50.0,
+        "decoded_ms": 400.0,
+        "composed_ms": 1.0,
+        "encoded_ms": 4.0,
+        "total_ms": 1500.0,
+    }
+
+
+async def test_without_a_peer_the_receipt_has_no_rtp_timestamp(house: House) -> None:
+    await house.say("prompt.set", text="sea")
+    house.make_clip()
+    house.program.send_frame()
+    assert only(await house.hear(), "prompt.applied")["frame"]["rtp_timestamp"] is None
+
+
+async def test_the_first_preview_on_air_is_reported_with_its_frame_once(house: House) -> None:
+    await house.say("prompt.set", text="sea")
+    house.start()
+    house.step(0)
+    house.program.send_frame()
+    house.step(1)
+    house.program.send_frame()
+    previews = [message for message in await house.hear() if message["type"] == "prompt.preview"]
+    assert [(preview["step_index"], preview["frame"] is not None) for preview in previews] == [
+        (0, False),
+        (0, True),
+        (1, False),
+    ]
+    assert previews[0]["picture"].startswith("data:image/jpeg;base64,")
+    assert previews[1]["picture"] is None
+
+
+async def test_previews_for_the_controller_are_not_on_air(make_house: MakeHouse) -> None:
+    house = make_house(on_preview="controller")
+    await house.say("prompt.set", text="sea")
+    house.start()
+    house.step(0)
+    preview = only(await house.hear(), "prompt.preview")
+    assert preview["picture"] is not None
+    assert house.program.stage.on_air == (OnAir.IDLE, None)
+
+
+async def test_without_previews_none_are_made_and_steps_are_still_reported(make_house: MakeHouse) -> None:
+    house = make_house(on_preview="off")
+    await house.say("prompt.set", text="sea")
+    assert house.engine.generated[0].wants_previews is False
+    house.start()
+    house.step(0, with_preview=False)
+    assert only(await house.hear(), "prompt.preview")["picture"] is None
+
+
+async def test_turning_previews_off_takes_the_running_one_off_air(house: House) -> None:
+    await house.say("prompt.set", text="sea")
+    house.start()
+    house.step(0)
+    assert house.program.stage.on_air[0] is OnAir.PREVIEW
+    said = await house.say("session.update", on_preview="controller")
+    assert house.program.stage.on_air[0] is OnAir.IDLE
+    assert only(said, "session.updated")["options"]["on_preview"] == "controller"
+
+
+async def test_the_program_says_what_is_on_air(house: House) -> None:
+    await house.say("prompt.set", text="sea", prompt_id="sea")
+    house.make_clip()
+    house.program.send_frame()
+    changes = [
+        (message["on_air"], message["prompt_id"])
+        for message in await house.hear()
+        if message["type"] == "program.changed"
+    ]
+    assert changes == [("preview", "sea"), ("clip", "sea")]
+
+
+@pytest.mark.parametrize(("given", "expected"), [({"seed": 5}, 5), ({}, 9)], ids=["its own", "the session's"])
+async def test_the_seed_is_the_prompts_or_the_sessions(make_house: MakeHouse, given: dict, expected: int) -> None:
+    house = make_house(seed=9)
+    assert only(await house.say("prompt.set", text="sea", **given), "prompt.accepted")["seed"] == expected
+
+
+async def test_a_random_seed_is_reported_and_used(make_house: MakeHouse) -> None:
+    house = make_house(seed=9)
+    reported = only(await house.say("prompt.set", text="sea", seed=None), "prompt.accepted")["seed"]
+    assert house.engine.generated[0].seed == reported != 9
+
+
+# --- the newest wins ----------------------------------------------------------------------------------------------
+
+
+async def test_a_newer_prompt_supersedes_at_once_and_waits_for_the_engine(house: House) -> None:
+    await house.say("prompt.set", text="one", prompt_id="one")
+    house.start()
+    said = await house.say("prompt.set", text="two", prompt_id="two")
+    assert types(said)[-2:] == ["prompt.superseded", "prompt.accepted"]
+    assert only(said, "prompt.superseded")["by_prompt_id"] == "two"
+    assert house.engine.cancelled_ids == ["s1.1"]
+    assert len(house.engine.generated) == 1  # one at a time
+    house.confirm_cancel("s1.1")
+    assert [command.prompt for command in house.engine.generated] == ["one", "two"]
+
+
+async def test_thirty_prompts_in_three_seconds(house: House) -> None:
+    """The newest is applied, the others are superseded, and nothing is generated that nobody waits for."""
+    for number in range(30):
+        await house.say("prompt.set", text=f"prompt {number}", prompt_id=f"p{number}")
+        await house.clock.advance(0.1)
+        if number % 3 == 2:  # the engine comes to a step's end from time to time
+            house.confirm_cancel()
+    house.make_clip()
+    house.program.send_frame()
+    await house.hear()
+    assert house.ends() == {f"p{number}": ["superseded"] for number in range(29)} | {"p29": ["applied"]}
+    assert house.engine.generated[-1].prompt == "prompt 29"
+    unfinished = {command.generation_id for command in house.engine.generated[:-1]}
+    assert unfinished == set(house.engine.cancelled_ids)
+
+
+async def test_a_burst_costs_one_generation_beyond_the_one_that_ran(house: House) -> None:
+    for number in range(30):
+        await house.say("prompt.set", text=f"prompt {number}")
+    house.confirm_cancel()
+    assert [command.prompt for command in house.engine.generated] == ["prompt 0", "prompt 29"]
+
+
+async def test_a_clip_that_is_finished_too_late_does_not_go_on_air(house: House) -> None:
+    await house.say("prompt.set", text="one", prompt_id="one")
+    house.start()
+    await house.say("prompt.set", text="two", prompt_id="two")
+    house.deliver()  # the cancel came too late for the engine
+    assert house.program.stage.on_air[1] != "one"
+    assert house.engine.generated[-1].prompt == "two"
+
+
+async def test_a_superseded_preview_stays_until_the_newer_one_replaces_it(house: House) -> None:
+    await house.say("prompt.set", text="one", prompt_id="one")
+    house.start()
+    house.step(0)
+    await house.say("prompt.set", text="two", prompt_id="two")
+    assert house.program.stage.on_air == (OnAir.PREVIEW, "one")
+    await house.say("prompt.cancel", prompt_id="two")
+    assert house.program.stage.on_air == (OnAir.IDLE, None)
+
+
+async def test_a_clip_that_was_taken_before_the_next_prompt_is_applied(house: House) -> None:
+    await house.say("prompt.set", text="one", prompt_id="one")
+    house.make_clip()
+    await house.say("prompt.set", text="two", prompt_id="two")
+    house.program.send_frame()
+    await house.hear()
+    assert house.ends() == {"one": ["applied"]}
+
+
+async def test_below_a_blank_the_newer_clip_supersedes_the_unseen_one(house: House) -> None:
+    await house.say("program.blank")
+    for name in ("one", "two"):
+        await house.say("prompt.set", text=name, prompt_id=name)
+        house.make_clip()
+        house.program.send_frame()
+    await house.say("program.resume")
+    house.program.send_frame()
+    await house.hear()
+    assert house.ends() == {"one": ["superseded"], "two": ["applied"]}
+
+
+# --- cancel -------------------------------------------------------------------------------------------------------
+
+
+async def test_cancelling_a_generating_prompt(house: House) -> None:
+    await house.say("prompt.set", text="sea", prompt_id="sea")
+    house.start()
+    house.step(0)
+    cancelled = only(await house.say("prompt.cancel", prompt_id="sea", event_id="e2"), "prompt.cancelled")
+    assert (cancelled["event_id"], cancelled["num_steps_done"]) == ("e2", 1)
+    assert house.engine.cancelled_ids == ["s1.1"]
+    assert house.program.stage.on_air == (OnAir.IDLE, None)
+    house.deliver()  # even if the engine had finished
+    house.program.send_frame()
+    await house.hear()
+    assert house.ends() == {"sea": ["cancelled"]}
+
+
+async def test_cancelling_a_waiting_prompt_never_reaches_the_engine(house: House) -> None:
+    await house.say("prompt.set", text="one")
+    await house.say("prompt.set", text="two", prompt_id="two")
+    await house.say("prompt.cancel", prompt_id="two")
+    house.confirm_cancel()
+    assert [command.prompt for command in house.engine.generated] == ["one"]
+
+
+async def test_cancelling_what_never_was(house: House) -> None:
+    assert error_code(await house.say("prompt.cancel", prompt_id="nothing")) == "unknown_prompt"
+
+
+async def test_cancelling_what_has_ended_is_too_late(house: House) -> None:
+    await house.say("prompt.set", text="sea", prompt_id="sea")
+    house.make_clip()
+    house.program.send_frame()
+    assert error_code(await house.say("prompt.cancel", prompt_id="sea")) == "too_late"
+
+
+async def test_a_prompt_id_is_used_once(house: House) -> None:
+    await house.say("prompt.set", text="one", prompt_id="p1")
+    assert error_code(await house.say("prompt.set", text="two", prompt_id="p1")) == "prompt_id_taken"
+    accepted = only(await house.say("prompt.set", text="three"), "prompt.accepted")
+    assert accepted["prompt_id"] != "p1"  # ours keep clear of the client's
+
+
+# --- manual take, blank -------------------------------------------------------------------------------------------
+
+
+async def test_with_manual_take_the_clip_waits_and_nothing_unfinished_is_on_air(make_house: MakeHouse) -> None:
+    house = make_house(take="manual")
+    await house.say("prompt.set", text="sea", prompt_id="sea")
+    house.make_clip()
+    heard = await house.hear()
+    assert only(heard, "prompt.ready")["prompt_id"] == "sea"
+    assert house.program.stage.on_air == (OnAir.IDLE, None)
+    changed = only(await house.say("program.take", transition="cut", event_id="e9"), "program.changed")
+    assert (changed["on_air"], changed["prompt_id"], changed["event_id"]) == ("clip", "sea", "e9")
+    house.program.send_frame()
+    await house.hear()
+    assert house.ends() == {"sea": ["applied"]}
+
+
+async def test_a_newer_prompt_supersedes_a_waiting_clip(make_house: MakeHouse) -> None:
+    house = make_house(take="manual")
+    await house.say("prompt.set", text="one", prompt_id="one")
+    house.make_clip()
+    assert "prompt.superseded" in types(await house.say("prompt.set", text="two"))
+    assert error_code(await house.say("program.take")) == "nothing_to_take"
+
+
+async def test_nothing_to_take(house: House) -> None:
+    assert error_code(await house.say("program.take")) == "nothing_to_take"
+
+
+async def test_blank_and_resume_are_answered_even_if_nothing_changes(house: House) -> None:
+    for kind, on_air in [
+        ("program.blank", "blank"),
+        ("program.blank", "blank"),
+        ("program.resume", "idle"),
+        ("program.resume", "idle"),
+    ]:
+        assert only(await house.say(kind), "program.changed")["on_air"] == on_air
+
+
+# --- trouble in the engine ----------------------------------------------------------------------------------------
+
+
+async def test_a_lost_engine_costs_an_attempt_and_not_the_prompt(house: House) -> None:
+    await house.say("prompt.set", text="sea", prompt_id="sea")
+    house.start()
+    house.step(0)
+    house.session.on_engine_lost(EngineLost("exited", "killed", (house.generation_id,)))
+    house.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=True)
+    house.make_clip()
+    house.program.send_frame()
+    heard = await house.hear()
+    warnings = [message["code"] for message in heard if message["type"] == "session.warning"]
+    assert warnings == ["engine_lost", "engine_recovered"]
+    assert [message["attempt"] for message in heard if message["type"] == "prompt.started"] == [1, 2]
+    assert house.ends() == {"sea": ["applied"]}
+
+
+async def test_frames_from_before_the_loss_are_void(house: House) -> None:
+    await house.say("prompt.set", text="sea", prompt_id="sea")
+    house.start()
+    house.deliver_first_chunk()
+    house.session.on_engine_lost(EngineLost("exited", "killed", (house.generation_id,)))
+    house.make_clip()
+    house.program.send_frame()
+    await house.hear()
+    assert house.ends() == {"sea": ["applied"]}
+
+
+async def test_a_failed_generation_fails_the_prompt_and_the_next_one_works(house: House) -> None:
+    await house.say("prompt.set", text="one", prompt_id="one")
+    house.start()
+    house.step(0)
+    house.session.on_generation_event(GenerationFailed(house.generation_id, "out_of_memory", "no memory", True))
+    failed = only(await house.hear(), "prompt.failed")
+    assert (failed["error"]["type"], failed["error"]["code"]) == ("engine", "out_of_memory")
+    assert failed["error"]["retryable"] is True
+    assert house.program.stage.on_air == (OnAir.IDLE, None)
+    await house.say("prompt.set", text="two", prompt_id="two")
+    house.make_clip()
+    house.program.send_frame()
+    await house.hear()
+    assert house.ends() == {"one": ["failed"], "two": ["applied"]}
+
+
+async def test_an_incomplete_clip_fails_the_prompt(house: House) -> None:
+    await house.say("prompt.set", text="sea", prompt_id="sea")
+    house.start()
+    timings = Timings(0.0, 0.0, 0.0, 0.0, 0.0)
+    house.session.on_generation_event(GenerationFinished(house.generation_id, 4, timings))
+    assert only(await house.hear(), "prompt.failed")["error"]["code"] == "model_error"
+
+
+async def test_a_busy_engine_fails_the_prompt_with_a_time_to_come_back(house: House) -> None:
+    house.engine.refusal = EngineBusy("64 wait", retry_after_s=2.0)
+    failed = only(await house.say("prompt.set", text="sea"), "prompt.failed")
+    assert (failed["error"]["code"], failed["error"]["retry_after_ms"]) == ("engine_busy", 2000)
+
+
+async def test_an_engine_that_refuses_fails_the_prompt(house: House) -> None:
+    house.engine.refusal = EngineUnavailable("closed")
+    assert only(await house.say("prompt.set", text="sea"), "prompt.failed")["error"]["code"] == "engine_unavailable"
+
+
+async def test_with_a_dead_engine_prompts_are_rejected_and_the_session_lives(house: House) -> None:
+    house.engine.state = EngineState.FAILED
+    rejected = only(await house.say("prompt.set", text="sea", event_id="e1"), "prompt.rejected")
+    assert (rejected["error"]["code"], rejected["event_id"]) == ("engine_unavailable", "e1")
+    assert types(await house.say("session.ping")) == ["session.pong"]
+
+
+async def test_an_engine_that_stops_for_good_fails_what_waits(house: House) -> None:
+    await house.say("prompt.set", text="one", prompt_id="one")
+    await house.say("prompt.set", text="two", prompt_id="two")
+    house.session.on_engine_stopped(EngineStopped("would not start"))
+    heard = await house.hear()
+    assert only(heard, "session.warning")["code"] == "engine_failed"
+    assert house.ends() == {"one": ["superseded"], "two": ["failed"]}
+
+
+async def test_prompts_wait_while_the_engine_starts(house: House) -> None:
+    house.engine.state = EngineState.STARTING
+    assert "prompt.accepted" in types(await house.say("prompt.set", text="sea"))
+    assert len(house.engine.generated) == 1
+
+
+# --- retries ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_retry_gets_the_same_answer_and_is_applied_once(house: House) -> None:
+    first = only(await house.say("prompt.set", text="sea", event_id="e1"), "prompt.accepted")
+    again = only(await house.say("prompt.set", text="sea", event_id="e1"), "prompt.accepted")
+    assert again == first
+    assert len(house.engine.generated) == 1
+
+
+async def test_another_message_under_the_same_id_is_a_conflict(house: House) -> None:
+    await house.say("prompt.set", text="sea", event_id="e1")
+    said = await house.say("prompt.set", text="land", event_id="e1")
+    assert error_code(said) == "event_id_conflict"
+    assert only(said, "error")["error"]["event_id"] == "e1"
+
+
+async def test_what_was_refused_may_be_tried_again(make_house: MakeHouse) -> None:
+    house = make_house(take="manual")
+    assert error_code(await house.say("program.take", event_id="e1")) == "nothing_to_take"
+    await house.say("prompt.set", text="sea")
+    house.make_clip()
+    assert only(await house.say("program.take", event_id="e1"), "program.changed")["on_air"] == "clip"
+
+
+async def test_the_memory_of_ids_is_bounded(house: House) -> None:
+    for number in range(3 * MAX_REMEMBERED):
+        await house.say("prompt.set", text="sea", event_id=f"e{number}")
+    assert len(house.session._answers) == MAX_REMEMBERED
+    assert len(house.session._ended) == MAX_REMEMBERED
+
+
+# --- viewers ------------------------------------------------------------------------------------------------------
+
+
+async def test_one_peer_per_connection(house: House) -> None:
+    assert only(await house.say("webrtc.offer", sdp="v=0", event_id="e1"), "webrtc.answer")["sdp"] == "v=0 answer"
+    assert error_code(await house.say("webrtc.offer", sdp="v=0")) == "already_connected"
+    assert house.program.viewers == ["v1"]
+
+
+async def test_a_bad_offer_has_its_code_and_a_good_one_passes_after_it(house: House) -> None:
+    said = await house.say("webrtc.offer", sdp="hello")
+    assert error_code(said) == "invalid_sdp"
+    assert only(said, "error")["error"]["param"] == "sdp"
+    assert types(await house.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
+
+
+async def test_after_a_lost_peer_another_offer_is_taken(house: House) -> None:
+    await house.say("webrtc.offer", sdp="v=0")
+    house.program.lose("v1")
+    assert only(await house.hear(), "session.warning")["code"] == "viewer_lost"
+    assert types(await house.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
+
+
+async def test_a_candidate_needs_a_peer(house: House) -> None:
+    assert error_code(await house.say("webrtc.candidate", candidate="candidate:1")) == "not_connected"
+    await house.say("webrtc.offer", sdp="v=0")
+    assert await house.say("webrtc.candidate", candidate="candidate:1", sdp_mid="0") == []
+    assert house.program.candidates == ["candidate:1"]
+
+
+async def test_viewers_are_bounded(house: House) -> None:
+    for _ in range(3):
+        await house.session.add_viewer("v=0")
+    with pytest.raises(Refused) as caught:
+        await house.session.add_viewer("v=0")
+    assert caught.value.detail.code == "too_many_viewers"
+    await house.session.remove_viewer("v2")
+    await house.session.add_viewer("v=0")
+
+
+async def test_removing_a_viewer_that_is_not_there(house: House) -> None:
+    with pytest.raises(Refused) as caught:
+        await house.session.remove_viewer("v9")
+    assert caught.value.detail.code == "unknown_viewer"
+
+
+# --- its life -----------------------------------------------------------------------------------------------------
+
+
+def resume(house: House, last_seq: int = -1, token: str | None = None) -> SessionResume:
+    token = house.session.resume_token if token is None else token
+    return SessionResume(session_id="s1", resume_token=token, last_seq=last_seq, event_id="r1")
+
+
+async def test_a_lost_connection_is_taken_up_with_what_it_missed(house: House) -> None:
+    await house.say("prompt.set", text="sea", prompt_id="sea")
+    last_seq = house.all_received[-1]["seq"]
+    house.session.detach(house.controller)
+    assert house.session.state is SessionState.DETACHED
+    house.make_clip()
+    house.program.send_frame()
+    house.session.take_up(FakeController(), resume(house, last_seq))
+    heard = await house.hear()
+    assert [message["seq"] for message in heard] == list(range(last_seq + 1, last_seq + 1 + len(heard)))
+    assert (heard[-1]["type"], heard[-1]["event_id"]) == ("session.created", "r1")
+    assert house.ends() == {"sea": ["applied"]}
+
+
+async def test_taking_up_displaces_a_connection_that_still_looks_alive(house: House) -> None:
+    house.session.take_up(FakeController(), resume(house))
+    assert house.controller.aborted is not None
+    house.session.detach(house.controller)  # its handler ends later, and must not detach the new one
+    assert house.session.state is SessionState.OPEN
+
+
+async def test_after_taking_up_a_new_offer_replaces_the_old_peer(house: House) -> None:
+    await house.say("webrtc.offer", sdp="v=0")
+    house.session.detach(house.controller)
+    house.session.take_up(FakeController(), resume(house))
+    await house.say("webrtc.offer", sdp="v=0")
+    assert house.program.viewers == ["v2"]
+
+
+async def test_the_picture_goes_on_while_the_controller_is_away(house: House) -> None:
+    await house.say("webrtc.offer", sdp="v=0")
+    house.session.detach(house.controller)
+    assert house.program.viewers == ["v1"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [({"token": "wrong"}, "wrong_token"), ({"token": "falsch-ü"}, "wrong_token"), ({"last_seq": 99}, "invalid_value")],
+)
+async def test_a_wrong_resume_changes_nothing(house: House, changes: dict, code: str) -> None:
+    with pytest.raises(Refused) as caught:
+        house.session.take_up(FakeController(), resume(house, **changes))
+    assert caught.value.detail.code == code
+    assert house.controller.aborted is None
+
+
+async def test_a_resume_after_too_long_is_told_of_the_gap(house: House) -> None:
+    for _ in range(300):
+        await house.say("session.ping")
+    with pytest.raises(Refused) as caught:
+        house.session.take_up(FakeController(), resume(house, last_seq=3))
+    assert caught.value.detail.code == "resume_gap"
+
+
+async def test_a_controller_that_does_not_read_is_dropped(house: House) -> None:
+    for _ in range(300):
+        house.session.warn("draining", "again")
+    assert house.controller.aborted is not None
+
+
+async def test_closing_ends_every_prompt_and_frees_the_program(make_house: MakeHouse) -> None:
+    house = make_house()
+    await house.session.open()
+    await house.say("prompt.set", text="sea", prompt_id="sea")
+    house.start()
+    said = await house.say("session.close", event_id="e1")
+    assert types(said)[-1] == "session.closed"
+    closed = said[-1]
+    assert (closed["reason"], closed["event_id"], closed["usage"]["generations"]) == ("client", "e1", 1)
+    assert house.ends() == {"sea": ["cancelled"]}
+    assert house.engine.cancelled_ids == ["s1.1"]
+    assert house.program.is_open is False
+    await house.session.close("again")
+    assert await house.session.outbox.next_text() is None
+
+
+async def test_a_second_start_is_refused(house: House) -> None:
+    assert error_code(await house.say("session.start")) == "session_exists"
+
+
+async def test_stats_once_a_second(house: House) -> None:
+    await house.clock.advance(1.0)
+    house.session.tick()
+    stats = only(await house.hear(), "stats.updated")
+    assert (stats["viewers"], stats["engine"], stats["continuous_play_ratio"]) == (0, "ready", 1.0)
+
+
+async def test_the_log_names_prompts_but_never_their_text(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    await house.say("prompt.set", text="my secret wish", prompt_id="p7")
+    house.make_clip()
+    house.program.send_frame()
+    assert "s1 < prompt.set p7" in caplog.messages
+    assert "s1 > prompt.applied p7" in caplog.messages
+    assert "secret" not in caplog.text

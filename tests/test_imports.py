@@ -1,0 +1,104 @@
+"""Imports run one way (DESIGN.md). Read from the sources, so that lazy imports count, too."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+HEAVY = {"torch", "diffusers", "transformers", "safetensors"}
+
+# A module may import what stands in its own layer or below it.
+SERVER_LAYERS = [
+    {"server.__main__"},
+    {"server.app"},
+    {"server.websocket", "server.http_api"},
+    {"server.registry"},
+    {"server.session"},
+    {"server.stage", "server.media", "server.limits", "server.prompt", "server.auth", "server.metrics"},
+    {"server.messages", "server.config", "server.clock"},
+]
+# Layers of the engine, top down: the command line and the two engines, then what runs in the engine process.
+ENGINE_LAYERS = [
+    {"engine.generate_cli"},
+    {"engine.supervisor", "engine.worker", "engine.synthetic"},
+    {"engine.arbiter", "engine.models"},
+    {"engine.denoiser", "engine.decoder", "engine.preview", "engine.text_encoder"},
+    {"engine.generation"},
+    {"engine.noise_schedule", "engine.cost", "engine.pixels", "engine.wire", "engine.embedded"},
+    {"engine.config"},
+    {"engine.api"},
+]
+
+
+def modules(package: str) -> dict[str, Path]:
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted((ROOT / package).rglob("*.py"))
+    }
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports anywhere, `TYPE_CHECKING` blocks included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def layer_of(module: str, layers: list[set[str]]) -> int | None:
+    """The layer that names the module or a package around it."""
+    parts = module.split(".")
+    prefixes = {".".join(parts[:length]) for length in range(2, len(parts) + 1)}
+    return next((index for index, layer in enumerate(layers) if layer & prefixes), None)
+
+
+SERVER = modules("server")
+ENGINE = modules("engine")
+
+
+@pytest.mark.parametrize("module", [name for name in SERVER if name != "server"])
+def test_server_imports_run_one_way(module: str) -> None:
+    check_layers(module, SERVER[module], "server", SERVER_LAYERS)
+
+
+@pytest.mark.parametrize("module", [name for name in ENGINE if name != "engine"])
+def test_engine_imports_run_one_way(module: str) -> None:
+    check_layers(module, ENGINE[module], "engine", ENGINE_LAYERS)
+
+
+def check_layers(module: str, path: Path, package: str, layers: list[set[str]]) -> None:
+    own_layer = layer_of(module, layers)
+    assert own_layer is not None, f"{module} has no layer: give it one here and in DESIGN.md"
+    for imported in imports(path):
+        layer = layer_of(imported, layers) if imported.startswith(f"{package}.") else None
+        assert layer is None or layer >= own_layer, f"{module} imports {imported}, which stands above it"
+
+
+@pytest.mark.parametrize("module", SERVER)
+def test_the_server_imports_no_model_code(module: str) -> None:
+    assert not {imported.split(".")[0] for imported in imports(SERVER[module])} & HEAVY
+
+
+@pytest.mark.parametrize("module", [name for name in SERVER if name != "server.__main__"])
+def test_the_server_knows_only_the_engines_door(module: str) -> None:
+    """`server.__main__` alone puts an engine behind it."""
+    known = {imported for imported in imports(SERVER[module]) if imported.split(".")[0] == "engine"}
+    assert all(imported == "engine.api" or imported.startswith("engine.api.") for imported in known), known
+
+
+@pytest.mark.parametrize("module", ENGINE)
+def test_the_engine_knows_no_network_and_no_server(module: str) -> None:
+    assert not {imported.split(".")[0] for imported in imports(ENGINE[module])} & {"aiohttp", "aiortc", "server"}
+
+
+def test_the_door_needs_numpy_only() -> None:
+    roots = {imported.split(".")[0] for imported in imports(ENGINE["engine.api"])}
+    assert roots <= {"__future__", "collections", "dataclasses", "enum", "typing", "numpy"}
