@@ -338,6 +338,9 @@ class EngineProcess:
         self._process = process
         self._model = ready.model
         self._state = EngineState.READY
+        for quality, measured in ready.estimates.items():
+            self._cost.measure_preview(quality, measured.preview_s)
+            self._cost.measure_picture(quality, measured.picture_s)
         startup_s = self._monotonic() - began_at
         logger.info("= engine ready after %.1f s, pid %d, model %s", startup_s, process.pid, ready.model.name)
         self._events.put(EngineReady(ready.model, startup_s))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from engine.api import (
     Cancel,
+    Estimate,
     Frames,
     Generate,
     GenerationCancelled,
@@ -27,6 +28,7 @@ from engine.api import (
     GenerationFinished,
     GenerationStarted,
     ModelDescription,
+    Quality,
     StepFinished,
 )
 
@@ -56,10 +58,11 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class WarmedUp:
-    """From the engine: one real generation of each quality's kind has been made."""
+    """From the engine: one real generation has been made, and this is what one of each quality takes by its times."""
 
     model: ModelDescription
     startup_s: float
+    estimates: dict[Quality, Estimate]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from engine import wire
 from engine.api import (
     Cancel,
+    Estimate,
     Generate,
     GenerationCancelled,
     GenerationFailed,
@@ -100,17 +101,27 @@ class Worker:
                 self._fail(generation, error)
         self._connection.send(wire.Heartbeat())
 
-    def warm_up(self) -> None:
-        """One whole generation, as a user's: memory is touched, kernels are chosen, nothing is left for a viewer."""
+    def warm_up(self) -> dict[Quality, Estimate]:
+        """One whole generation, as a user's: memory is touched, kernels are chosen, nothing is left for a viewer.
+
+        Returns what a generation of each quality takes by its times: the estimates of the first prompts.
+        """
         generation = Generation(Generate("warm-up", "the sea at sunset", Quality.FAST), time.monotonic())
         self._start(generation)
         assert generation.solver is not None
         while not generation.is_denoised:
-            self._model.denoiser.step([generation])
+            self._step(generation)
             self._preview(generation)
         assert generation.latents is not None
+        began_at = time.monotonic()
         for rgb in self._model.decoder.decode(generation.latents):
             to_frames(rgb)
+        decoded_s = time.monotonic() - began_at
+        step_s = (generation.denoised_s + generation.previewed_s) / generation.num_steps
+        return {
+            quality: Estimate(generation.text_s + step_s, generation.text_s + num_steps * step_s + decoded_s)
+            for quality, num_steps in self._model.profile.num_steps.items()
+        }
 
     # --- the inbox ------------------------------------------------------------------------------------------------
 
@@ -167,13 +178,16 @@ class Worker:
         return encoding.understood, encoding.not_understood
 
     def _denoise(self, generation: Generation) -> None:
-        began_at = time.monotonic()
-        self._model.denoiser.step([generation])
-        generation.denoised_s += time.monotonic() - began_at
+        self._step(generation)
         name, step_index, num_steps = generation.generation_id, generation.step_index - 1, generation.num_steps
         self._connection.send(StepFinished(name, step_index, num_steps))
         if generation.command.wants_previews:
             self._preview(generation, send=True)
+
+    def _step(self, generation: Generation) -> None:
+        began_at = time.monotonic()
+        self._model.denoiser.step([generation])
+        generation.denoised_s += time.monotonic() - began_at
 
     def _preview(self, generation: Generation, *, send: bool = False) -> None:
         began_at = time.monotonic()
@@ -245,8 +259,8 @@ def main(argv: list[str] | None = None) -> None:
         torch.set_num_threads(command.num_threads)
         model = load(profile(command.model))
         worker = Worker(connection, ring, model)
-        worker.warm_up()
-        connection.send(wire.WarmedUp(model.description, time.monotonic() - began_at))
+        estimates = worker.warm_up()
+        connection.send(wire.WarmedUp(model.description, time.monotonic() - began_at, estimates))
         worker.run()
     except BrokenPipeError:
         return  # the supervisor is gone

@@ -78,6 +78,12 @@ async def driver() -> AsyncIterator[Driver]:
     await engine.close()
 
 
+async def test_the_very_first_prompt_has_an_estimate(driver: Driver) -> None:
+    fast, fine = (driver.engine.estimate(quality) for quality in Quality)
+    assert fast is not None and fine is not None
+    assert 0 < fast.preview_s < fast.picture_s < fine.picture_s
+
+
 async def test_a_prompt_becomes_previews_and_a_clip(driver: Driver) -> None:
     model = driver.engine.model
     assert model is not None

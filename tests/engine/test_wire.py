@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from engine import wire
-from engine.api import Cancel, Generate, GenerationFinished, ModelDescription, Quality, Timings
+from engine.api import Cancel, Estimate, Generate, GenerationFinished, ModelDescription, Quality, Timings
 
 MODEL = ModelDescription("m", "cpu", 224, 128, 25, 12, {Quality.FAST: 4, Quality.FINE: 8}, True)
 
@@ -18,7 +18,7 @@ MODEL = ModelDescription("m", "cpu", 224, 128, 25, 12, {Quality.FAST: 4, Quality
         wire.Load("embedded", 2),
         Generate("g", "日落 🌅", Quality.FINE, 2**62, False),
         Cancel("g"),
-        wire.WarmedUp(MODEL, 1.5),
+        wire.WarmedUp(MODEL, 1.5, {Quality.FAST: Estimate(0.1, 0.5)}),
         wire.FramesAt("g", 0, (1, 192, 224), 43008, step_index=2, num_steps=4),
         GenerationFinished("g", 25, Timings(0.0, 0.1, 0.2, 0.3, 0.4)),
         wire.Heartbeat(),
