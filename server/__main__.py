@@ -72,14 +72,15 @@ def _serve(arguments: Sequence[str]) -> int:
 
     try:
         settings = config.load(arguments, os.environ)
-        if settings.token is None and not settings.is_loopback:
+        needs_token = settings.token is None and not settings.is_loopback
+        if needs_token:
             settings = dataclasses.replace(settings, token=auth.new_token())
         logging.basicConfig(
             level=settings.log_level.upper(), format="%(asctime)s %(levelname).1s %(message)s", stream=sys.stderr
         )
         _quieten()
         listener = app.listen(settings.host, settings.port)
-        asyncio.run(app.serve(settings, _engine(settings), listener, out=sys.stdout))
+        asyncio.run(app.serve(settings, _engine(settings), listener, out=sys.stdout, shows_token=needs_token))
     except (config.ConfigError, app.PortInUse, ModelError) as error:
         print(f"sceneshift: {error}", file=sys.stderr)
         return 1

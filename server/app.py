@@ -26,7 +26,7 @@ from server.messages import MAX_MESSAGE_BYTES
 from server.metrics import Metrics
 from server.registry import Registry
 from server.session import ProgramFactory
-from server.websocket import RealtimeEndpoint
+from server.websocket import HEARTBEAT_S, RealtimeEndpoint
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ def build(
     *,
     clock: Clock | None = None,
     make_program: ProgramFactory = Program,
+    heartbeat_s: float = HEARTBEAT_S,
     on_engine_ready: Callable[[EngineReady], None] = lambda event: None,
 ) -> web.Application:
     """The application; its start-up opens `engine`, its shutdown ends the sessions and closes it."""
@@ -63,7 +64,7 @@ def build(
         on_engine_ready=on_engine_ready,
     )
     api = HttpApi(registry, access, metrics)
-    realtime = RealtimeEndpoint(registry, access, metrics=metrics, clock=clock)
+    realtime = RealtimeEndpoint(registry, access, metrics=metrics, clock=clock, heartbeat_s=heartbeat_s)
 
     app = web.Application(middlewares=[api.guard()], client_max_size=MAX_MESSAGE_BYTES)
     app[REGISTRY] = registry
@@ -112,8 +113,14 @@ def listen(host: str, port: int) -> socket.socket:
         raise
 
 
-async def serve(settings: Settings, engine: Engine, listener: socket.socket, *, out: TextIO) -> None:
-    """Serves until SIGTERM or SIGINT, then ends within seconds. Raises `ModelError`."""
+async def serve(
+    settings: Settings, engine: Engine, listener: socket.socket, *, out: TextIO, shows_token: bool = False
+) -> None:
+    """Serves until SIGTERM or SIGINT, then ends within seconds. Raises `ModelError`.
+
+    `shows_token`: a token that was made up just now is told here, once, or nobody would know it. It stands in the
+    fragment of the address, which browsers never send and servers never log.
+    """
 
     def announce_ready(event: EngineReady) -> None:
         model = event.model
@@ -123,16 +130,16 @@ async def serve(settings: Settings, engine: Engine, listener: socket.socket, *, 
     stop = asyncio.Event()
     with _on_signals(stop.set):
         async with running(app, listener) as port:
-            print(f"sceneshift: {address(settings, port)}", file=out, flush=True)
+            fragment = f"#token={settings.token}" if shows_token else ""
+            print(f"sceneshift: {address(settings, port)}{fragment}", file=out, flush=True)
             await stop.wait()
             _log.info("- = shutting down")
 
 
 def address(settings: Settings, port: int) -> str:
-    """What to open in a browser. The token is in the fragment, which browsers never send and servers never log."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    fragment = f"#token={settings.token}" if settings.token is not None else ""
-    return f"http://{host}:{port}/{fragment}"
+    """What to open in a browser on this machine; `settings.token` is not part of it."""
+    host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
 @contextmanager

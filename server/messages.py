@@ -251,9 +251,10 @@ class PromptStarted(ServerMessage, frozen=True, kw_only=True, tag="prompt.starte
 
 
 class PromptPreview(ServerMessage, frozen=True, kw_only=True, tag="prompt.preview"):
-    """After each denoising step, with `picture` (a JPEG data URI, unless ``on_preview: off``) and without `frame`.
+    """After each denoising step, with `picture` (a JPEG data URI) and without `frame`.
 
-    Sent once more for the step whose preview was the first on air, with `frame` and without `picture`.
+    Without a picture for the last step, after which the clip itself is decoded, and with ``on_preview: off``. Sent once
+    more for the step whose preview was the first on air, with `frame` and without `picture`.
     """
 
     prompt_id: str

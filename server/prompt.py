@@ -94,6 +94,7 @@ class Prompt:
     attempt: int = 0
     num_steps: int = 0
     num_steps_done: int = 0
+    num_steps_reported: int = 0
     is_preview_reported: bool = False
     timings: Timings | None = None
     chunks: list[FramesReady] = field(default_factory=list)
@@ -111,6 +112,7 @@ class Prompt:
         self.attempt += 1
         self.num_steps = num_steps
         self.num_steps_done = 0
+        self.num_steps_reported = 0
         self.chunks.clear()
 
     def frames(self, num_frames: int) -> Frames:

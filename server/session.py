@@ -540,7 +540,7 @@ class Session:
             case PreviewReady():
                 self._on_preview(prompt, event)
             case FramesReady():
-                prompt.chunks.append(event)
+                self._on_frames(prompt, event)
             case GenerationFinished():
                 self._on_finished(prompt, event)
             case GenerationFailed():
@@ -565,13 +565,23 @@ class Session:
         prompt.num_steps_done = event.step_index + 1
         # With previews the receipt of a step is sent with its picture.
         if not prompt.wants_previews:
-            self._emit(_preview(prompt, event.step_index, event.num_steps))
+            self._report_step(prompt, event.step_index)
+
+    def _on_frames(self, prompt: Prompt, event: FramesReady) -> None:
+        # The last step has a clip in place of a preview: its receipt still goes out, so that progress is complete.
+        if not prompt.chunks and prompt.num_steps_reported < prompt.num_steps_done:
+            self._report_step(prompt, prompt.num_steps_done - 1)
+        prompt.chunks.append(event)
+
+    def _report_step(self, prompt: Prompt, step_index: int, picture: str | None = None) -> None:
+        prompt.num_steps_reported = step_index + 1
+        self._emit(_preview(prompt, step_index, picture=picture))
 
     def _on_preview(self, prompt: Prompt, event: PreviewReady) -> None:
         picture = None
         if self.options.on_preview != "off":
             picture = "data:image/jpeg;base64," + base64.b64encode(self.program.jpeg(event.frames)).decode()
-        self._emit(_preview(prompt, event.step_index, event.num_steps, picture=picture))
+        self._report_step(prompt, event.step_index, picture)
         if self._previews_go_on_air:
             self.program.stage.show_preview(prompt.prompt_id, event.frames, event.step_index)
             self._previewed_prompt_id = prompt.prompt_id
@@ -682,8 +692,7 @@ class Session:
             return
         prompt.is_preview_reported = True
         self._metrics.preview_shown(shown.sent_at - prompt.received_at)
-        step_index = shown.first.step_index or 0
-        self._emit(_preview(prompt, step_index, prompt.num_steps, frame=self._stamp(prompt, shown)))
+        self._emit(_preview(prompt, shown.first.step_index or 0, frame=self._stamp(prompt, shown)))
 
     def _on_clip_shown(self, prompt: Prompt, shown: Shown) -> None:
         self._num_applied += 1
@@ -830,10 +839,10 @@ def _busy(busy: EngineBusy) -> ErrorDetail:
 
 
 def _preview(
-    prompt: Prompt, step_index: int, num_steps: int, *, picture: str | None = None, frame: FrameStamp | None = None
+    prompt: Prompt, step_index: int, *, picture: str | None = None, frame: FrameStamp | None = None
 ) -> PromptPreview:
     return PromptPreview(
-        prompt_id=prompt.prompt_id, step_index=step_index, num_steps=num_steps, picture=picture, frame=frame
+        prompt_id=prompt.prompt_id, step_index=step_index, num_steps=prompt.num_steps, picture=picture, frame=frame
     )
 
 
@@ -893,7 +902,8 @@ def _or(value: _T | msgspec.UnsetType, otherwise: _T) -> _T:
 def _describe(message: AnyClientMessage | ServerMessage) -> str:
     """A message in a log line: its type and ids. Never its text, which is the user's."""
     words = [str(message.__struct_config__.tag)]
-    words += [value for name in ("event_id", "prompt_id", "code") if (value := getattr(message, name, None))]
+    names = ("event_id", "on_air", "prompt_id", "by_prompt_id", "code", "reason")
+    words += [value for name in names if (value := getattr(message, name, None))]
     if isinstance(message, Error | PromptFailed | PromptRejected):
         words.append(message.error.code)
     return " ".join(words)

@@ -48,7 +48,10 @@ CLOSE_TIMEOUT_S = 1.0
 class RealtimeEndpoint:
     """Serves `GET /v1/realtime`. `close` ends the connections that have no session; the registry ends the others."""
 
-    def __init__(self, registry: Registry, access: Access, *, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self, registry: Registry, access: Access, *, metrics: Metrics, clock: Clock, heartbeat_s: float = HEARTBEAT_S
+    ) -> None:
+        self._heartbeat_s = heartbeat_s
         self._registry = registry
         self._access = access
         self._metrics = metrics
@@ -58,7 +61,7 @@ class RealtimeEndpoint:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One connection, from upgrade to close. Host and `Origin` were checked by the middleware."""
         socket = web.WebSocketResponse(
-            timeout=CLOSE_TIMEOUT_S, heartbeat=HEARTBEAT_S, max_msg_size=MAX_FRAME_BYTES, compress=False
+            timeout=CLOSE_TIMEOUT_S, heartbeat=self._heartbeat_s, max_msg_size=MAX_FRAME_BYTES, compress=False
         )
         await socket.prepare(request)
         if not self._access.has_token(request.headers, request.query):

@@ -22,6 +22,8 @@ from engine.synthetic import Fault, Script, SyntheticEngine, read
 from server import app as server_app
 from server.config import Settings
 from server.messages import MAX_MESSAGE_BYTES
+from server.session import SessionState
+from server.websocket import HEARTBEAT_S
 
 TOKEN = "0123456789abcdef0123"
 # Fast, so that a test takes as long as it must, and slow enough that steps and frames can be told apart.
@@ -89,8 +91,8 @@ StartServer = Callable[..., Awaitable[Server]]
 async def start_server() -> AsyncIterator[StartServer]:
     async with AsyncExitStack() as stack:
 
-        async def start(script: Script = SCRIPT, **settings: Any) -> Server:
-            app = server_app.build(Settings(**settings), SyntheticEngine(script))
+        async def start(script: Script = SCRIPT, heartbeat_s: float = 60.0, **settings: Any) -> Server:
+            app = server_app.build(Settings(**settings), SyntheticEngine(script), heartbeat_s=heartbeat_s)
             listener = server_app.listen("127.0.0.1", 0)
             port = await stack.enter_async_context(server_app.running(app, listener))
             return Server(port, app[server_app.REGISTRY], stack)
@@ -390,6 +392,27 @@ async def test_a_full_server_refuses_and_a_vanished_controller_makes_room(start_
     while (await second.start())["type"] == "error":  # until the server has read the end of the connection
         pass
     await second.apply("scene 1")
+
+
+async def test_a_controller_that_vanished_without_a_word_is_noticed(start_server: StartServer) -> None:
+    """A peer that answers no ping, as one without power; the socket stays open on its side."""
+    server = await start_server(heartbeat_s=0.05)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(
+        b"GET /v1/realtime HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    await reader.readuntil(b"\r\n\r\n")
+    start = b'{"type":"session.start"}'
+    writer.write(bytes([0x81, 0x80 | len(start), 0, 0, 0, 0]) + start)  # masked with zeros
+    await reader.read()  # until the server gives the connection up
+    writer.close()
+    (session,) = server.registry._sessions.values()
+    assert session.state is SessionState.DETACHED
+
+
+def test_a_vanished_controller_is_noticed_within_ten_seconds() -> None:
+    assert HEARTBEAT_S * 1.5 < 10  # aiohttp waits half a heartbeat for the pong
 
 
 # --- who may connect ----------------------------------------------------------------------------------------------

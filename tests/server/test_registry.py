@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from fakes import MODEL, FakeController, FakeEngine, FakeProgram, heard, only, types
 
 from engine.api import EngineLost, EngineReady, EngineState, EngineStopped, Event, GenerationStarted
-from fakes import MODEL, FakeController, FakeEngine, FakeProgram, heard, only, types
 from server.clock import FakeClock
 from server.messages import PromptSet, Refused, SessionResume, SessionStart
 from server.metrics import Metrics

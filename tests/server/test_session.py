@@ -86,6 +86,21 @@ async def test_the_first_preview_on_air_is_reported_with_its_frame_once(house: H
     assert previews[1]["picture"] is None
 
 
+async def test_a_last_step_without_a_preview_is_reported_too(house: House) -> None:
+    await house.say("prompt.set", text="sea")
+    house.start()
+    for step_index in range(4):
+        house.step(step_index, with_preview=step_index < 3)
+    house.deliver()
+    previews = [message for message in await house.hear() if message["type"] == "prompt.preview"]
+    assert [(preview["step_index"], preview["picture"] is not None) for preview in previews] == [
+        (0, True),
+        (1, True),
+        (2, True),
+        (3, False),
+    ]
+
+
 async def test_previews_for_the_controller_are_not_on_air(make_house: MakeHouse) -> None:
     house = make_house(on_preview="controller")
     await house.say("prompt.set", text="sea")

@@ -1,0 +1,128 @@
+"""The command line, as a person at a terminal meets it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from server.__main__ import main
+
+
+@asynccontextmanager
+async def serving(*flags: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`sceneshift serve` with the synthetic engine on a free port."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "server", "serve", "--engine", "synthetic", "--port", "0", *flags),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PATH": "/usr/bin:/bin", **environment},
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def line(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    return (await process.stdout.readline()).decode().strip()
+
+
+async def test_serve_prints_the_address_and_when_it_is_ready_and_ends_cleanly() -> None:
+    async with serving() as process:
+        address = (await line(process)).removeprefix("sceneshift: ")
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)
+        assert (await line(process)).startswith("ready: synthetic")
+        async with aiohttp.ClientSession(address) as http:
+            async with http.get("/readyz") as response:
+                assert response.status == 200
+            async with http.ws_connect("/v1/realtime") as socket:
+                await socket.send_str('{"type":"session.start"}')
+                process.send_signal(signal.SIGTERM)
+                reasons = [json.loads(message.data).get("reason") async for message in socket]
+                assert reasons[-1] == "server_shutdown"
+        assert await process.wait() == 0
+        _, errors = await process.communicate()
+        assert b"Traceback" not in errors
+
+
+async def test_a_public_address_gets_a_token_that_is_printed_once_and_logged_never() -> None:
+    async with serving("--host", "0.0.0.0", "--log-level", "debug") as process:
+        address, _, token = (await line(process)).removeprefix("sceneshift: ").partition("#token=")
+        assert len(token) == 40
+        async with aiohttp.ClientSession(address) as http:
+            for query, status in [("", 401), (f"?token={token}", 200)]:
+                async with http.get(f"/metrics{query}") as response:
+                    assert response.status == status
+        process.terminate()
+        output, errors = await process.communicate()
+        assert token.encode() not in output + errors
+
+
+async def test_a_given_token_is_not_printed() -> None:
+    token = "0123456789abcdef0123"
+    async with serving("--host", "0.0.0.0", SCENESHIFT_TOKEN=token) as process:
+        assert token not in await line(process)
+        process.terminate()
+        output, errors = await process.communicate()
+        assert token.encode() not in output + errors
+
+
+def test_a_port_in_use_is_said_plainly(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", "--engine", "synthetic", "--port", str(port)]) == 1
+    assert f"port {port} on 127.0.0.1 is in use" in capsys.readouterr().err
+
+
+def test_a_host_that_is_not_ours_is_said_plainly(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--engine", "synthetic", "--host", "192.0.2.1", "--port", "0"]) == 1
+    assert "cannot listen on 192.0.2.1" in capsys.readouterr().err
+
+
+def test_a_wrong_setting_is_said_plainly(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--max-sessions", "many"]) == 1
+    assert capsys.readouterr().err == "sceneshift: max_sessions (--max-sessions): expected a whole number, got 'many'\n"
+
+
+def test_an_unknown_model_is_said_plainly(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--model", "nothing", "--port", "0"]) == 1
+    assert "nothing" in capsys.readouterr().err
+
+
+def test_a_token_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["token"]) == 0
+    assert len(capsys.readouterr().out.strip()) == 40
+
+
+def test_the_doctor_looks_at_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["doctor"])
+    out = capsys.readouterr().out
+    for name in ("python", "torch", "cpu cores", "h264 encoder", "port 8080", "chromium", "model weights"):
+        assert name in out
+
+
+@pytest.mark.parametrize(("arguments", "status"), [([], 2), (["--help"], 0), (["juggle"], 2), (["token", "x"], 2)])
+def test_usage(arguments: list[str], status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == status
+    captured = capsys.readouterr()
+    assert "usage: sceneshift" in captured.out + captured.err
+
+
+@pytest.mark.parametrize("module", ["server.__main__", "server.app"])
+def test_the_server_process_loads_no_model_code(module: str) -> None:
+    code = f"import sys, {module}; sys.exit(bool({{'torch', 'diffusers', 'transformers'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
