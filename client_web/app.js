@@ -288,7 +288,8 @@ class App {
         this.#engineChanged("failed");
         break;
       case "viewer_lost":
-        void this.#player.open();
+        // In a replay it is old news.
+        if (this.#connection.isLive) void this.#player.open();
         return;
       default:
         // The list of codes is open.

@@ -73,6 +73,8 @@ export class Connection {
   /** @type {ResumableSession | null} */
   #session;
   #lastSeq = -1;
+  /** The event_id of the start or resume that is on its way. */
+  #openingId = "";
   #numAttempts = 0;
   #retryAfterMs = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -189,8 +191,10 @@ export class Connection {
    * @param {number} lastSeq
    */
   #resume(session, lastSeq) {
+    this.#openingId = newId("e-");
     this.#write({
       type: ClientType.SESSION_RESUME,
+      event_id: this.#openingId,
       session_id: session.sessionId,
       resume_token: session.resumeToken,
       last_seq: lastSeq,
@@ -201,7 +205,8 @@ export class Connection {
     this.#session = null;
     this.#lastSeq = -1;
     this.#enter(ConnectionState.STARTING);
-    this.#write({ type: ClientType.SESSION_START, ...this.#options() });
+    this.#openingId = newId("e-");
+    this.#write({ type: ClientType.SESSION_START, event_id: this.#openingId, ...this.#options() });
   }
 
   /** @param {ClientMessage} message */
@@ -256,7 +261,8 @@ export class Connection {
     const isResuming = this.#state === ConnectionState.RESUMING;
     switch (message.type) {
       case ServerType.SESSION_CREATED:
-        this.#becomeLive(message, isResuming);
+        // A replay may begin with the receipt of the session's start: ours comes after all of it.
+        if (message.event_id === this.#openingId) this.#becomeLive(message, isResuming);
         break;
       case ServerType.ERROR:
         // An error with a number belongs to the replay; what answers us here is from outside the session.
@@ -270,7 +276,7 @@ export class Connection {
         this.#closedByServer();
         break;
       default:
-        // The replay may come before the receipt of the resume.
+        // The replay comes before the receipt of the resume.
         this.#handlers.onMessage(message);
     }
   }

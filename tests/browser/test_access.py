@@ -34,6 +34,6 @@ async def test_without_the_token_the_page_says_what_is_missing(browser: Any, gua
     context = await browser.new_context(locale="en-US")
     page = await context.new_page()
     await page.goto(guarded_url)
-    await page.wait_for_function("document.querySelector('#connection').dataset.state === 'refused'")
+    await page.wait_for_function("() => document.querySelector('#connection').dataset.state === 'refused'")
     assert "access token" in await page.inner_text("#toasts")
     await context.close()
