@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from server.auth import Access
-from server.messages import MAX_MESSAGE_BYTES, ErrorDetail, Refused
+from server.messages import MAX_MESSAGE_BYTES, ErrorDetail, Refused, error_detail
 from server.metrics import Metrics
 from server.registry import Registry
 
@@ -74,20 +74,20 @@ class HttpApi:
             return _error(refusal.detail)
         except web.HTTPRequestEntityTooLarge:
             reason = f"a body has at most {MAX_MESSAGE_BYTES} bytes"
-            return _error(ErrorDetail(type="invalid_request", code="message_too_large", message=reason))
+            return _error(error_detail("message_too_large", reason))
 
     def _check_origin(self, request: web.Request) -> None:
         host, origin = request.headers.get("Host"), request.headers.get("Origin")
         if not self._access.is_known_host(host):
             reason = "this server answers to loopback names only; name others in `allowed_origins`"
-            raise _refused("forbidden_host", reason)
+            raise Refused("forbidden_host", reason)
         if not self._access.is_known_origin(origin, host):
             reason = "pages of this origin may not connect; name it in `allowed_origins` if it should"
-            raise _refused("forbidden_origin", reason)
+            raise Refused("forbidden_origin", reason)
 
     def _check_token(self, request: web.Request) -> None:
         if not self._access.has_token(request.headers, request.query):
-            raise _refused("unauthorized", "an access token is needed, or it is wrong")
+            raise Refused("unauthorized", "an access token is needed, or it is wrong")
 
     # --- the page -------------------------------------------------------------------------------------------------
 
@@ -125,7 +125,7 @@ class HttpApi:
         self._check_token(request)
         session = self._registry.find(request.match_info["session_id"])
         if request.content_type != "application/sdp":
-            raise _refused("unsupported_media_type", f"expected application/sdp, got {request.content_type}")
+            raise Refused("unsupported_media_type", f"expected application/sdp, got {request.content_type}")
         body = await request.read()
         viewer_id, answer_sdp = await session.add_viewer(body.decode("utf-8", "replace"))
         location = f"/whep/{session.session_id}/{viewer_id}"
@@ -148,10 +148,6 @@ async def set_headers(request: web.Request, response: web.StreamResponse) -> Non
     response.headers.update(_HEADERS)
     # Nothing here may go stale: the page of an old version would speak to a new server.
     response.headers.setdefault("Cache-Control", "no-cache" if request.path.startswith(("/client/",)) else "no-store")
-
-
-def _refused(code: str, message: str) -> Refused:
-    return Refused(ErrorDetail(type="invalid_request", code=code, message=message))
 
 
 class _ErrorBody(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -159,11 +159,61 @@ AnyClientMessage = (
 # --- server to client ---------------------------------------------------------------------------------------------
 
 
-class ErrorDetail(Struct, frozen=True, kw_only=True):
-    """The one error object, on the WebSocket and in HTTP answers alike. `code` is from the list in docs/protocol.md."""
+# The codes are stable: clients may branch on them. docs/protocol.md says when each is sent, and a test that it does.
+RequestErrorCode = Literal[
+    "invalid_json",
+    "message_too_large",
+    "binary_not_supported",
+    "missing_field",
+    "unknown_field",
+    "unknown_event",
+    "wrong_type",
+    "invalid_value",
+    "invalid_text",
+    "prompt_empty",
+    "prompt_too_long",
+    "prompt_id_taken",
+    "event_id_conflict",
+    "rate_limited",
+    "invalid_sdp",
+    "no_video",
+    "no_h264",
+    "unsupported_media_type",
+    "unauthorized",
+    "forbidden_host",
+    "forbidden_origin",
+]
+SessionErrorCode = Literal[
+    "no_session",
+    "session_exists",
+    "unknown_session",
+    "wrong_token",
+    "resume_gap",
+    "unknown_prompt",
+    "too_late",
+    "nothing_to_take",
+    "already_connected",
+    "not_connected",
+    "unknown_viewer",
+]
+EngineErrorCode = Literal["engine_busy", "engine_unavailable", "engine_lost", "out_of_memory", "model_error"]
+ServerErrorCode = Literal["server_full", "too_many_viewers", "draining", "internal_error"]
+ErrorCode = RequestErrorCode | SessionErrorCode | EngineErrorCode | ServerErrorCode
+ErrorType = Literal["invalid_request", "session", "engine", "server"]
 
-    type: Literal["invalid_request", "session", "engine", "server"]
-    code: str
+ERROR_TYPES: dict[str, ErrorType] = {
+    **dict.fromkeys(get_args(RequestErrorCode), "invalid_request"),
+    **dict.fromkeys(get_args(SessionErrorCode), "session"),
+    **dict.fromkeys(get_args(EngineErrorCode), "engine"),
+    **dict.fromkeys(get_args(ServerErrorCode), "server"),
+}
+
+
+class ErrorDetail(Struct, frozen=True, kw_only=True):
+    """The one error object, on the WebSocket and in HTTP answers alike: made by `error_detail`."""
+
+    type: ErrorType
+    code: ErrorCode
     message: str
     param: str | None = None
     event_id: str | None = None
@@ -331,21 +381,49 @@ class Error(ServerMessage, frozen=True, kw_only=True, tag="error"):
 # --- decoding -----------------------------------------------------------------------------------------------------
 
 
+def error_detail(
+    code: ErrorCode,
+    message: str,
+    *,
+    param: str | None = None,
+    event_id: str | None = None,
+    retryable: bool = False,
+    retry_after_ms: int | None = None,
+) -> ErrorDetail:
+    """The error object; its type follows from the code, and who is told when to come back may come back."""
+    return ErrorDetail(
+        type=ERROR_TYPES[code],
+        code=code,
+        message=message,
+        param=param,
+        event_id=event_id,
+        retryable=retryable or retry_after_ms is not None,
+        retry_after_ms=retry_after_ms,
+    )
+
+
 class Refused(Exception):
     """What a client asked for and does not get; `detail` is what it is told."""
 
-    def __init__(self, detail: ErrorDetail) -> None:
-        super().__init__(detail.message)
-        self.detail = detail
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        param: str | None = None,
+        event_id: str | None = None,
+        retry_after_ms: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.detail = error_detail(code, message, param=param, event_id=event_id, retry_after_ms=retry_after_ms)
+
+    def answer_to(self, message: ClientMessage) -> ErrorDetail:
+        """The detail with the message's `event_id`."""
+        return msgspec.structs.replace(self.detail, event_id=message.event_id)
 
 
 class MessageError(Refused):
     """A client's message that cannot be taken."""
-
-    def __init__(self, code: str, message: str, *, param: str | None = None, event_id: str | None = None) -> None:
-        super().__init__(
-            ErrorDetail(type="invalid_request", code=code, message=message, param=param, event_id=event_id)
-        )
 
 
 _decoder: msgspec.json.Decoder[AnyClientMessage] = msgspec.json.Decoder(AnyClientMessage)
@@ -418,12 +496,12 @@ def _explain_shape(kind: str, reason: str, event_id: str | None) -> MessageError
     if path is None:
         return MessageError("invalid_json", f"expected one JSON object: {reason}", event_id=event_id)
     message = _AT_PATH.sub("", reason)
-    code = "invalid_value" if "enum value" in reason or "out of range" in reason else "wrong_type"
+    code: ErrorCode = "invalid_value" if "enum value" in reason or "out of range" in reason else "wrong_type"
     return MessageError(code, f"`{param}`: {message}", param=param, event_id=event_id)
 
 
 class _Culprit(NamedTuple):
-    code: str
+    code: ErrorCode
     message: str
     param: str | None
 

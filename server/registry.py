@@ -10,12 +10,12 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Coroutine
-from typing import Any, Literal
+from typing import Any
 
 from engine.api import Engine, EngineLost, EngineReady, EngineState, EngineStopped, Event
 from server.clock import Clock
 from server.media.program import Program
-from server.messages import ErrorDetail, Refused, SessionOptions, SessionResume, SessionStart
+from server.messages import Refused, SessionOptions, SessionResume, SessionStart
 from server.metrics import Metrics, Snapshot
 from server.session import Controller, ProgramFactory, Session, SessionState
 
@@ -83,7 +83,7 @@ class Registry:
         try:
             return self._sessions[session_id]
         except KeyError:
-            raise _refused("session", "unknown_session", "there is no such session; it may have ended") from None
+            raise Refused("unknown_session", "there is no such session; it may have ended") from None
 
     async def create(self, message: SessionStart, controller: Controller) -> Session:
         """A session for `controller`. Raises `Refused` (`server_full`, `draining`)."""
@@ -125,14 +125,14 @@ class Registry:
 
     def _refuse_when_draining(self) -> None:
         if self.is_draining:
-            raise _refused("server", "draining", "the server is shutting down", retry_after_ms=RETRY_AFTER_MS)
+            raise Refused("draining", "the server is shutting down", retry_after_ms=RETRY_AFTER_MS)
 
     def _admit(self) -> None:
         self._refuse_when_draining()
         num_open = sum(session.state is SessionState.OPEN for session in self._sessions.values())
         if num_open >= self._max_sessions:
             reason = f"all {self._max_sessions} stages are taken"
-            raise _refused("server", "server_full", reason, retry_after_ms=RETRY_AFTER_MS)
+            raise Refused("server_full", reason, retry_after_ms=RETRY_AFTER_MS)
 
     def _make_room(self) -> None:
         """A stage that somebody may come back to yields to one that somebody wants now; the longest left goes first."""
@@ -234,17 +234,3 @@ class Registry:
     @property
     def is_ready(self) -> bool:
         return self.engine.state is EngineState.READY and not self.is_draining
-
-
-def _refused(
-    kind: Literal["session", "server"], code: str, message: str, *, retry_after_ms: int | None = None
-) -> Refused:
-    return Refused(
-        ErrorDetail(
-            type=kind,
-            code=code,
-            message=message,
-            retryable=retry_after_ms is not None,
-            retry_after_ms=retry_after_ms,
-        )
-    )

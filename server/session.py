@@ -20,7 +20,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, cast, get_args
 
 import msgspec
 from msgspec import UNSET
@@ -52,7 +52,9 @@ from server.limits import Outbox, Outgoing, ReplayGap
 from server.media.program import OfferError, ProgramFormat, ProgramStatistics, Shown
 from server.messages import (
     AnyClientMessage,
+    EngineErrorCode,
     Error,
+    ErrorCode,
     ErrorDetail,
     FrameStamp,
     ProgramBlank,
@@ -88,6 +90,7 @@ from server.messages import (
     WebrtcAnswer,
     WebrtcCandidate,
     WebrtcOffer,
+    error_detail,
 )
 from server.metrics import Metrics, ProgramCounts
 from server.prompt import Prompt, PromptEvent, PromptState
@@ -248,14 +251,14 @@ class Session:
         Raises `Refused` (`wrong_token`, `resume_gap`, `invalid_value`) and changes nothing.
         """
         if not secrets.compare_digest(message.resume_token.encode(), self.resume_token.encode()):
-            raise _refused("session", "wrong_token", "this is not the session's resume token", param="resume_token")
+            raise Refused("wrong_token", "this is not the session's resume token", param="resume_token")
         if message.last_seq > self.outbox.last_seq:
             reason = f"`last_seq` is at most {self.outbox.last_seq}, got {message.last_seq}"
-            raise _refused("invalid_request", "invalid_value", reason, param="last_seq")
+            raise Refused("invalid_value", reason, param="last_seq")
         try:
             self.outbox.replay_after(message.last_seq)
         except ReplayGap as gap:
-            raise _refused("session", "resume_gap", f"{gap}; resume with -1 to do without", param="last_seq") from None
+            raise Refused("resume_gap", f"{gap}; resume with -1 to do without", param="last_seq") from None
         self._move(SessionMove.TAKE_UP)
         displaced, self._controller = self._controller, controller
         if displaced is not None:
@@ -324,7 +327,7 @@ class Session:
                 await self._dispatch(message)
                 self._remember(message, None)
         except Refused as refusal:
-            self.refuse(msgspec.structs.replace(refusal.detail, event_id=message.event_id))
+            self.refuse(refusal.answer_to(message))
 
     def refuse(self, detail: ErrorDetail) -> None:
         """Tells the controller what it did wrong."""
@@ -356,7 +359,7 @@ class Session:
             case SessionClose():
                 await self.close("client", message.event_id)
             case SessionStart() | SessionResume():
-                raise _refused("session", "session_exists", "this connection has a session already")
+                raise Refused("session_exists", "this connection has a session already")
 
     def _is_repeated(self, message: AnyClientMessage) -> bool:
         """True for a retry, which gets the same answer again. Raises `Refused` for another message of the same id."""
@@ -365,7 +368,7 @@ class Session:
         answer = self._answers[message.event_id]
         if answer.fingerprint != _fingerprint(message):
             reason = f"`{message.event_id}` was the id of another message"
-            raise _refused("invalid_request", "event_id_conflict", reason, param="event_id")
+            raise Refused("event_id_conflict", reason, param="event_id")
         if answer.outgoing is not None:
             self.outbox.repeat(answer.outgoing)
         return True
@@ -434,7 +437,7 @@ class Session:
     def _new_prompt_id(self, wanted: str | None) -> str:
         if wanted is not None:
             if self._is_known(wanted):
-                raise _refused("invalid_request", "prompt_id_taken", f"`{wanted}` exists already", param="prompt_id")
+                raise Refused("prompt_id_taken", f"`{wanted}` exists already", param="prompt_id")
             return wanted
         while True:
             self._num_prompts += 1
@@ -474,8 +477,8 @@ class Session:
             return
         if self._is_known(prompt_id):
             ended = self._ended.get(prompt_id, PromptState.TAKEN)
-            raise _refused("session", "too_late", f"`{prompt_id}` is {ended} already", param="prompt_id")
-        raise _refused("session", "unknown_prompt", f"there is no prompt `{prompt_id}`", param="prompt_id")
+            raise Refused("too_late", f"`{prompt_id}` is {ended} already", param="prompt_id")
+        raise Refused("unknown_prompt", f"there is no prompt `{prompt_id}`", param="prompt_id")
 
     def _cancel(self, prompt: Prompt, message: PromptCancel | None) -> None:
         self._stop_generation(prompt)
@@ -544,9 +547,11 @@ class Session:
             case GenerationFinished():
                 self._on_finished(prompt, event)
             case GenerationFailed():
-                self._fail(prompt, _engine_error(event.code, event.message, retryable=event.retryable))
+                self._fail(prompt, _failed(event))
             case GenerationCancelled():
-                self._fail(prompt, _engine_error("model_error", "the engine stopped without being asked to"))
+                self._fail(
+                    prompt, error_detail("model_error", "the engine stopped without being asked to", retryable=True)
+                )
 
     def _on_started(self, prompt: Prompt, event: GenerationStarted) -> None:
         prompt.begin_attempt(event.num_steps)
@@ -597,7 +602,9 @@ class Session:
         try:
             prompt.clip = self._clip(prompt, prompt.frames(event.num_frames))
         except ValueError as error:
-            self._fail(prompt, _engine_error("model_error", f"the engine sent an incomplete clip: {error}"))
+            self._fail(
+                prompt, error_detail("model_error", f"the engine sent an incomplete clip: {error}", retryable=True)
+            )
             return
         prompt.chunks.clear()
         if self.options.take == "auto":
@@ -638,7 +645,7 @@ class Session:
     def _take_waiting(self, message: ProgramTake) -> None:
         prompt = self._current
         if prompt is None or prompt.state is not PromptState.READY:
-            raise _refused("session", "nothing_to_take", "no finished clip waits to be taken")
+            raise Refused("nothing_to_take", "no finished clip waits to be taken")
         transition = Transition(
             _or(message.transition, prompt.transition.kind), _or(message.transition_s, prompt.transition.duration_s)
         )
@@ -718,11 +725,11 @@ class Session:
         """The new viewer's id and our answer. Raises `Refused`. If cancelled, no viewer is left behind."""
         if self.program.num_viewers >= self._max_viewers:
             reason = f"{self._max_viewers} viewers watch already"
-            raise _refused("server", "too_many_viewers", reason, retryable=True, retry_after_ms=5000)
+            raise Refused("too_many_viewers", reason, retry_after_ms=5000)
         try:
             viewer_id, answer_sdp = await self.program.add_viewer(offer_sdp)
         except OfferError as error:
-            raise _refused("invalid_request", error.code, error.message, param="sdp") from None
+            raise Refused(error.code, error.message, param="sdp") from None
         self._viewer_ids.add(viewer_id)
         self._log("=", f"viewer {viewer_id} joined, {self.program.num_viewers} now")
         return viewer_id, answer_sdp
@@ -730,7 +737,7 @@ class Session:
     async def remove_viewer(self, viewer_id: str) -> None:
         """Raises `Refused` (`unknown_viewer`)."""
         if viewer_id not in self._viewer_ids:
-            raise _refused("session", "unknown_viewer", "there is no such viewer; it may have left")
+            raise Refused("unknown_viewer", "there is no such viewer; it may have left")
         self._viewer_ids.discard(viewer_id)
         await self.program.remove_viewer(viewer_id)
         self._log("=", f"viewer {viewer_id} left, {self.program.num_viewers} now")
@@ -738,7 +745,7 @@ class Session:
     async def _connect(self, message: WebrtcOffer) -> None:
         """The controller's own peer: one per connection; that of an earlier connection is replaced."""
         if self._viewer_id is not None and self._viewer_owner is self._controller:
-            raise _refused("session", "already_connected", "this connection has a peer already")
+            raise Refused("already_connected", "this connection has a peer already")
         viewer_id, answer_sdp = await self.add_viewer(message.sdp)
         replaced, self._viewer_id, self._viewer_owner = self._viewer_id, viewer_id, self._controller
         self._answer(message, WebrtcAnswer(event_id=message.event_id, sdp=answer_sdp))
@@ -747,13 +754,13 @@ class Session:
 
     async def _add_candidate(self, message: WebrtcCandidate) -> None:
         if self._viewer_id is None:
-            raise _refused("session", "not_connected", "send `webrtc.offer` first")
+            raise Refused("not_connected", "send `webrtc.offer` first")
         try:
             await self.program.add_candidate(
                 self._viewer_id, message.candidate, message.sdp_mid, message.sdp_mline_index
             )
         except OfferError as error:
-            raise _refused("invalid_request", error.code, error.message, param="candidate") from None
+            raise Refused(error.code, error.message, param="candidate") from None
 
     def _on_viewer_lost(self, viewer_id: str) -> None:
         self._viewer_ids.discard(viewer_id)
@@ -804,38 +811,17 @@ class Session:
 # --- values -------------------------------------------------------------------------------------------------------
 
 
-def _refused(
-    kind: Literal["invalid_request", "session", "engine", "server"],
-    code: str,
-    message: str,
-    *,
-    param: str | None = None,
-    retryable: bool = False,
-    retry_after_ms: int | None = None,
-) -> Refused:
-    return Refused(
-        ErrorDetail(
-            type=kind, code=code, message=message, param=param, retryable=retryable, retry_after_ms=retry_after_ms
-        )
-    )
-
-
-def _engine_error(code: str, message: str, *, retryable: bool = True) -> ErrorDetail:
-    return ErrorDetail(type="engine", code=code, message=message, retryable=retryable)
+def _failed(event: GenerationFailed) -> ErrorDetail:
+    code: ErrorCode = cast(EngineErrorCode, event.code) if event.code in get_args(EngineErrorCode) else "model_error"
+    return error_detail(code, event.message, retryable=event.retryable)
 
 
 def _unavailable() -> ErrorDetail:
-    return _engine_error("engine_unavailable", "the engine has failed and could not be restarted", retryable=False)
+    return error_detail("engine_unavailable", "the engine has failed and could not be restarted")
 
 
 def _busy(busy: EngineBusy) -> ErrorDetail:
-    return ErrorDetail(
-        type="engine",
-        code="engine_busy",
-        message=str(busy),
-        retryable=True,
-        retry_after_ms=round(busy.retry_after_s * 1000),
-    )
+    return error_detail("engine_busy", str(busy), retry_after_ms=round(busy.retry_after_s * 1000))
 
 
 def _preview(

@@ -11,12 +11,11 @@ import contextlib
 import logging
 import math
 
-import msgspec
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from server.auth import Access
 from server.clock import Clock
-from server.limits import ConnectionLimits
+from server.limits import ConnectionLimits, TokenBucket
 from server.messages import (
     AnyClientMessage,
     Error,
@@ -31,6 +30,7 @@ from server.messages import (
     SessionStart,
     decode,
     encode,
+    error_detail,
 )
 from server.metrics import Metrics
 from server.registry import Registry
@@ -130,47 +130,44 @@ class Connection:
     # --- reading --------------------------------------------------------------------------------------------------
 
     async def _receive(self, frame: WSMessage) -> None:
+        message: AnyClientMessage | None = None
         try:
             message = self._decode(frame)
             if message is not None:
                 await self._handle(message)
         except Refused as refusal:
-            await self._refuse(refusal.detail)
+            await self._refuse(refusal.answer_to(message) if message is not None else refusal.detail)
         except Exception:
             # The boundary of a message: a bug that it met must not cost the session.
             _log.exception("%s ! a message met an internal error", self._session_id)
-            await self._refuse(ErrorDetail(type="server", code="internal_error", message="an error of the server's"))
+            await self._refuse(error_detail("internal_error", "an error of the server's"))
 
     def _decode(self, frame: WSMessage) -> AnyClientMessage | None:
         """Raises `Refused`. None for frames that carry no message."""
         if frame.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
             return None
-        _take(self._limits.messages.take(), "messages", None)
+        _check_rate(self._limits.messages, "messages")
         if frame.type is WSMsgType.BINARY:
             raise MessageError("binary_not_supported", "expected a text frame with one JSON object")
-        message = decode(frame.data)
-        if isinstance(message, PromptSet):
-            _take(self._limits.prompts.take(), "prompts", message.event_id)
-        return message
+        return decode(frame.data)
 
     async def _handle(self, message: AnyClientMessage) -> None:
+        if isinstance(message, PromptSet):
+            _check_rate(self._limits.prompts, "prompts")
         if self._session is not None:
             await self._handle_in(self._session, message)
             return
-        try:
-            match message:
-                case SessionStart():
-                    self._session = await self._registry.create(message, self)
-                    self._start_writer(self._session)
-                case SessionResume():
-                    self._session = self._registry.take_up(message, self)
-                    self._start_writer(self._session)
-                case SessionPing():
-                    await self._send(encode(SessionPong(event_id=message.event_id)))
-                case _:
-                    raise Refused(ErrorDetail(type="session", code="no_session", message="send `session.start` first"))
-        except Refused as refusal:
-            raise Refused(msgspec.structs.replace(refusal.detail, event_id=message.event_id)) from None
+        match message:
+            case SessionStart():
+                self._session = await self._registry.create(message, self)
+                self._start_writer(self._session)
+            case SessionResume():
+                self._session = self._registry.take_up(message, self)
+                self._start_writer(self._session)
+            case SessionPing():
+                await self._send(encode(SessionPong(event_id=message.event_id)))
+            case _:
+                raise Refused("no_session", "send `session.start` first")
 
     async def _handle_in(self, session: Session, message: AnyClientMessage) -> None:
         if session.state is SessionState.CLOSED:
@@ -224,24 +221,14 @@ class Connection:
 
 
 async def _refuse_socket(socket: web.WebSocketResponse) -> None:
-    detail = ErrorDetail(
-        type="invalid_request", code="unauthorized", message="an access token is needed, or it is wrong"
-    )
+    detail = error_detail("unauthorized", "an access token is needed, or it is wrong")
     with contextlib.suppress(ConnectionError):
         await socket.send_str(encode(Error(error=detail)))
         await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"unauthorized")
 
 
-def _take(wait_s: float, what: str, event_id: str | None) -> None:
-    if wait_s <= 0:
-        return
-    raise Refused(
-        ErrorDetail(
-            type="invalid_request",
-            code="rate_limited",
-            message=f"too many {what} on this connection",
-            event_id=event_id,
-            retryable=True,
-            retry_after_ms=math.ceil(wait_s * 1000),
-        )
-    )
+def _check_rate(bucket: TokenBucket, what: str) -> None:
+    wait_s = bucket.take()
+    if wait_s > 0:
+        retry_after_ms = math.ceil(wait_s * 1000)
+        raise Refused("rate_limited", f"too many {what} on this connection", retry_after_ms=retry_after_ms)

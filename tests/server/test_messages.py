@@ -12,12 +12,12 @@ from server.messages import (
     MAX_MESSAGE_BYTES,
     MAX_PROMPT_CHARACTERS,
     Error,
-    ErrorDetail,
     MessageError,
     PromptSet,
     SessionStart,
     decode,
     encode,
+    error_detail,
 )
 
 
@@ -137,7 +137,7 @@ def test_defaults_of_a_session() -> None:
 
 
 def test_server_messages_are_flat_json_with_their_type() -> None:
-    detail = ErrorDetail(type="session", code="no_session", message="start first")
+    detail = error_detail("no_session", "start first")
     sent = json.loads(encode(Error(error=detail, session_id="s1", seq=3, ts=1.5)))
     assert sent["type"] == "error"
     assert (sent["session_id"], sent["seq"], sent["ts"]) == ("s1", 3, 1.5)
