@@ -27,7 +27,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",  # the address may hold a token
 }
-_STATUS = {
+STATUS = {
     "unauthorized": HTTPStatus.UNAUTHORIZED,
     "forbidden_host": HTTPStatus.FORBIDDEN,
     "forbidden_origin": HTTPStatus.FORBIDDEN,
@@ -155,7 +155,7 @@ class _ErrorBody(msgspec.Struct, frozen=True):
 
 
 def _error(detail: ErrorDetail) -> web.Response:
-    status = _STATUS.get(detail.code, HTTPStatus.BAD_REQUEST)
+    status = STATUS.get(detail.code, HTTPStatus.BAD_REQUEST)
     headers = {"WWW-Authenticate": "Bearer"} if status is HTTPStatus.UNAUTHORIZED else {}
     if detail.retry_after_ms is not None:
         headers["Retry-After"] = str(-(-detail.retry_after_ms // 1000))

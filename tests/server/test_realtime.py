@@ -234,6 +234,10 @@ a=setup:actpass\r
 a=rtpmap:111 opus/48000/2\r
 """
 
+OFFER_WITHOUT_H264 = (
+    OFFER_WITHOUT_VIDEO.replace("m=audio", "m=video").replace("111 opus/48000/2", "96 VP8/90000").replace(" 111", " 96")
+)
+
 BAD_INPUT: dict[str, tuple[str | bytes, str]] = {
     "not json": ("hello", "invalid_json"),
     "wrong type": ('{"type":"prompt.set","text":5}', "wrong_type"),
@@ -247,6 +251,7 @@ BAD_INPUT: dict[str, tuple[str | bytes, str]] = {
     "second session": ('{"type":"session.start"}', "session_exists"),
     "offer that is not sdp": ('{"type":"webrtc.offer","sdp":"hello"}', "invalid_sdp"),
     "offer without video": (json.dumps({"type": "webrtc.offer", "sdp": OFFER_WITHOUT_VIDEO}), "no_video"),
+    "offer without h264": (json.dumps({"type": "webrtc.offer", "sdp": OFFER_WITHOUT_H264}), "no_h264"),
     "candidate without an offer": ('{"type":"webrtc.candidate","candidate":""}', "not_connected"),
     "binary frame": (b'{"type":"session.ping"}', "binary_not_supported"),
 }
@@ -422,7 +427,8 @@ async def test_pages_of_other_sites_are_refused(server: Server) -> None:
     for origin in ("https://evil.example", "null"):
         with pytest.raises(InvalidStatus) as caught:
             await server.connect(origin=origin)
-        assert caught.value.response.status_code == 403
+        response = caught.value.response
+        assert (response.status_code, json.loads(response.body)["error"]["code"]) == (403, "forbidden_origin")
 
 
 async def test_a_host_name_that_is_not_ours_is_refused(server: Server) -> None:

@@ -343,6 +343,22 @@ async def test_frames_from_before_the_loss_are_void(house: House) -> None:
     assert house.ends() == {"sea": ["applied"]}
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("engine_lost", "engine_lost"),
+        ("out_of_memory", "out_of_memory"),
+        ("model_error", "model_error"),
+        ("a code of tomorrow", "model_error"),
+    ],
+)
+async def test_the_engines_codes_reach_the_controller(house: House, given: str, told: str) -> None:
+    await house.say("prompt.set", text="sea")
+    house.session.on_generation_event(GenerationFailed(house.generation_id, given, "no clip", False))
+    failed = only(await house.hear(), "prompt.failed")
+    assert (failed["error"]["type"], failed["error"]["code"]) == ("engine", told)
+
+
 async def test_a_failed_generation_fails_the_prompt_and_the_next_one_works(house: House) -> None:
     await house.say("prompt.set", text="one", prompt_id="one")
     house.start()
