@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import aiortc
+import numpy as np
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpCodecCapability, RTCRtpSender, RTCSessionDescription
 from aiortc.sdp import SessionDescription
@@ -15,9 +17,9 @@ from aiortc.sdp import SessionDescription
 from server.clock import FakeClock
 from server.media import peer as peer_module
 from server.media import signalling
-from server.media.encoder import EncodedFrame
+from server.media.encoder import EncodedFrame, Encoder
 from server.media.fanout import Fanout
-from server.media.peer import Peer, PeerState, ViewerTimeouts
+from server.media.peer import BACKLOG_INTERVAL_S, Peer, PeerState, ViewerTimeouts, ViewerTrack
 from server.media.signalling import OfferError, checked_offer
 
 Open = Callable[..., Awaitable[Any]]
@@ -267,6 +269,35 @@ async def test_a_viewers_state_goes_forward_only(before: PeerState, after: PeerS
             peer._move(after)
         assert peer.state is before
     await peer._connection.close()
+
+
+async def test_a_viewer_that_joins_gets_what_waited_spaced_out_and_live_frames_at_once() -> None:
+    clock = FakeClock()
+    fanout = Fanout(48)
+    encoder = Encoder(128, 128, 24, 100_000)
+    black = np.full((192, 128), 128, np.uint8)
+    frames = [encoder.encode(black, index) for index in range(8)]
+    for frame in frames[:6]:
+        fanout.put(frame)
+    track = ViewerTrack(fanout.subscribe, clock=clock, on_sent=lambda _: None, on_ended=lambda _: None)
+    received: list[float] = []
+
+    async def sender() -> None:
+        for _ in frames:
+            await track.recv()
+            received.append(clock.now())
+
+    sending = asyncio.create_task(sender())
+    await clock.advance(1.0)
+    gaps = [after - before for before, after in itertools.pairwise(received)]
+    assert gaps == [pytest.approx(BACKLOG_INTERVAL_S)] * 5
+    fanout.put(frames[6])
+    await clock.advance(0.0)
+    fanout.put(frames[7])
+    await clock.advance(0.0)
+    assert len(received) == 8
+    await sending
+    track.stop()
 
 
 # --- aiortc's private names ---------------------------------------------------------------------------------------
