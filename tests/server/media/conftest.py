@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpCodecCapability, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from engine.api import Frames
 from server.media import marker
+from server.media.encoder import EncodedFrame
 from server.media.program import Program, ProgramFormat, Shown, ViewerTimeouts
 from server.stage import Clip, OnAir
 
@@ -87,6 +88,19 @@ class Stagehand:
             on_viewer_lost=self._note(self.lost),
             **options,
         )
+        self.sent: list[int] = []  # the frames that went out: a busy machine may leave one out, honestly
+        put = self.program._fanout.put
+
+        def note_sent(frame: EncodedFrame) -> None:
+            self.sent.append(frame.frame_index)
+            put(frame)
+
+        self.program._fanout.put = note_sent  # type: ignore[method-assign]
+
+    def sent_from(self, frame_index: int, num_frames: int) -> list[int]:
+        """The frames that were sent from this one on."""
+        first = self.sent.index(frame_index)
+        return self.sent[first : first + num_frames]
 
     def _note(self, where: list[Any]) -> Callable[[Any], None]:
         def note(what: Any) -> None:
@@ -149,16 +163,3 @@ def flat_clip() -> Callable[..., Clip]:
 def impatient() -> ViewerTimeouts:
     """As short as can be: aiortc's receivers report every 0.5 to 1.5 s."""
     return ViewerTimeouts(connect_s=1.0, silence_s=2.5)
-
-
-def h264(profile_level_id: str, packetization_mode: str = "1") -> RTCRtpCodecCapability:
-    return RTCRtpCodecCapability(
-        "video/H264",
-        90000,
-        None,
-        {
-            "level-asymmetry-allowed": "1",
-            "packetization-mode": packetization_mode,
-            "profile-level-id": profile_level_id,
-        },
-    )
