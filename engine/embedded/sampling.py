@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -101,7 +102,8 @@ def _noise_schedule(settings: SamplingSettings) -> Any:
     scheduler: Any = FlowMatchEulerDiscreteScheduler(  # type: ignore[no-untyped-call]
         shift=settings.shift
     )
-    scheduler.set_timesteps(settings.num_steps)
+    # Given explicitly: `set_timesteps(n)` alone spaces them between bounds that are shifted already.
+    scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / settings.num_steps, settings.num_steps).tolist())
     return scheduler
 
 

@@ -36,6 +36,7 @@ from engine.embedded.sampling import WEIGHTS_FOLDER, SamplingSettings
 from engine.embedded.spec import SceneSpec
 from engine.embedded.world import HEIGHT, PERIOD_FRAMES, WIDTH, render, subject_position
 
+MODEL_CARD = Path(__file__).with_name("model_card.md")
 CHECKPOINT_EVERY_S = 100.0
 SUBJECT_WEIGHT = 2.5
 LOG_EVERY_S = 20.0
@@ -49,7 +50,7 @@ class Recipe:
     seed: int = 7
     num_threads: int = 2
     num_autoencoder_clips: int = 2000
-    num_clips: int = 5000
+    num_clips: int = 3600
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     autoencoder_batch: int = 6
     autoencoder_minutes: float = 36.0
@@ -396,7 +397,6 @@ def export(recipe: Recipe, folder: Path = WEIGHTS_FOLDER) -> None:
     frames = torch.stack([render(spec) for spec in draw_specs(24, recipe.seed + 2)])
     with torch.no_grad():
         latents = autoencoder.eval().encoder.encode(frames)
-    card = recipe.folder / "README.md"
     export_folder(
         folder,
         transformer=generator.transformer,
@@ -404,11 +404,8 @@ def export(recipe: Recipe, folder: Path = WEIGHTS_FOLDER) -> None:
         autoencoder=autoencoder,
         preview=fit_preview(latents, frames),
         settings={"fast": FAST, "fine": FINE},
-        model_card=card.read_text() if card.exists() else MODEL_CARD_DRAFT,
+        model_card=MODEL_CARD.read_text(),
     )
-
-
-MODEL_CARD_DRAFT = "# Sceneshift embedded model\n\nUnfinished weights, exported for their shapes.\n"
 
 
 def main() -> None:
