@@ -20,12 +20,12 @@ from engine.api import Engine, EngineReady
 from server.auth import Access
 from server.clock import Clock, MonotonicClock
 from server.config import Settings
-from server.http_api import HttpApi, set_headers
+from server.http_api import HttpApi
 from server.media.program import Program
 from server.messages import MAX_MESSAGE_BYTES
 from server.metrics import Metrics
+from server.neighbours import ProgramFactory
 from server.registry import Registry
-from server.session import ProgramFactory
 from server.websocket import HEARTBEAT_S, RealtimeEndpoint
 
 _log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def build(
     app[REGISTRY] = registry
     app.router.add_get("/v1/realtime", realtime.handle)
     api.add_routes(app.router)
-    app.on_response_prepare.append(set_headers)
+    app.on_response_prepare.append(api.set_headers)
 
     async def open_registry(app: web.Application) -> None:
         await registry.open()

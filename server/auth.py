@@ -49,14 +49,17 @@ class Access:
         hostname = _hostname(host_header or "")
         return hostname is not None and (is_loopback(hostname) or hostname in self._allowed_hosts)
 
+    def is_allowed_origin(self, origin: str | None) -> bool:
+        """Another site's page that was allowed by name."""
+        return origin is not None and origin.strip().lower() in self._allowed_origins
+
     def is_known_origin(self, origin: str | None, host_header: str | None) -> bool:
         """Our own page, an allowed one, or no page at all (bots send no `Origin`)."""
         if origin is None:
             return True
-        origin = origin.strip().lower()
-        if origin in self._allowed_origins:
+        if self.is_allowed_origin(origin):
             return True
-        scheme, separator, netloc = origin.partition("://")
+        scheme, separator, netloc = origin.strip().lower().partition("://")
         return bool(separator) and scheme in _SCHEMES and netloc == (host_header or "").strip().lower()
 
 

@@ -54,6 +54,7 @@ class HttpApi:
         router.add_get("/metrics", self._metrics_page)
         router.add_post("/whep/{session_id}", self._whep_offer)
         router.add_delete("/whep/{session_id}/{viewer_id}", self._whep_delete)
+        router.add_options("/whep/{tail:.+}", self._whep_options)
 
     def guard(self) -> Middleware:
         """The middleware. aiohttp marks it with an attribute, which a bound method cannot have."""
@@ -142,12 +143,26 @@ class HttpApi:
         await session.remove_viewer(request.match_info["viewer_id"])
         return web.Response()
 
+    async def _whep_options(self, request: web.Request) -> web.StreamResponse:
+        """A browser's question before a page of another origin may POST or DELETE (CORS preflight)."""
+        headers = {
+            "Access-Control-Allow-Methods": "POST, DELETE, OPTIONS",
+            "Access-Control-Allow-Headers": "Authorization, Content-Type",
+        }
+        return web.Response(status=HTTPStatus.NO_CONTENT, headers=headers)
 
-async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """For `on_response_prepare`."""
-    response.headers.update(_HEADERS)
-    # Nothing here may go stale: the page of an old version would speak to a new server.
-    response.headers.setdefault("Cache-Control", "no-cache" if request.path.startswith(("/client/",)) else "no-store")
+    async def set_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        """For `on_response_prepare`."""
+        response.headers.update(_HEADERS)
+        if request.path.startswith("/whep/"):
+            response.headers["Vary"] = "Origin"
+            origin = request.headers.get("Origin")
+            if origin is not None and self._access.is_allowed_origin(origin):
+                response.headers["Access-Control-Allow-Origin"] = origin
+                response.headers["Access-Control-Expose-Headers"] = "Location"
+        # Nothing here may go stale: the page of an old version would speak to a new server.
+        is_file = request.path == "/" or request.path.startswith("/client/")
+        response.headers["Cache-Control"] = "no-cache" if is_file else "no-store"
 
 
 class _ErrorBody(msgspec.Struct, frozen=True):

@@ -17,7 +17,8 @@ from server.clock import Clock
 from server.media.program import Program
 from server.messages import Refused, SessionOptions, SessionResume, SessionStart
 from server.metrics import Metrics, Snapshot
-from server.session import Controller, ProgramFactory, Session, SessionState
+from server.neighbours import Controller, ProgramFactory
+from server.session import Session, SessionState
 
 _log = logging.getLogger(__name__)
 
@@ -151,6 +152,9 @@ class Registry:
                 await session.close(reason)
         except TimeoutError:
             _log.warning("%s ! did not close within %s s", session.session_id, CLOSE_TIMEOUT_S)
+        except Exception:
+            # The boundary of a session's end: the others, and the engine, must still be closed.
+            _log.exception("%s ! internal error while closing", session.session_id)
 
     # --- tasks ----------------------------------------------------------------------------------------------------
 
@@ -189,7 +193,6 @@ class Registry:
     def _on_ready(self, event: EngineReady) -> None:
         is_recovery = self.startup_s is not None
         self.startup_s = event.startup_s
-        _log.info("- = engine ready: %s on %s in %.1f s", event.model.name, event.model.device, event.startup_s)
         for session in list(self._sessions.values()):
             self._guarded(session, lambda session: session.on_engine_ready(event, is_recovery=is_recovery))
         if not is_recovery:

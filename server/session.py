@@ -12,15 +12,13 @@ starts then), and at most one clip is taken and not yet seen (`_taken`).
 from __future__ import annotations
 
 import base64
-import hashlib
 import logging
 import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, Protocol, TypeVar, cast, get_args
+from typing import Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET
@@ -42,19 +40,18 @@ from engine.api import (
     GenerationFailed,
     GenerationFinished,
     GenerationStarted,
-    ModelDescription,
     PreviewReady,
     Quality,
     StepFinished,
 )
+from server import receipts
+from server.answered import Answered
 from server.clock import Clock
 from server.limits import Outbox, Outgoing, ReplayGap
-from server.media.program import OfferError, ProgramFormat, ProgramStatistics, Shown
+from server.media.program import OfferError, ProgramFormat, Shown
 from server.messages import (
     AnyClientMessage,
-    EngineErrorCode,
     Error,
-    ErrorCode,
     ErrorDetail,
     FrameStamp,
     ProgramBlank,
@@ -66,13 +63,11 @@ from server.messages import (
     PromptCancel,
     PromptCancelled,
     PromptFailed,
-    PromptPreview,
     PromptReady,
     PromptRejected,
     PromptSet,
     PromptStarted,
     PromptSuperseded,
-    PromptTimings,
     Refused,
     ServerMessage,
     SessionClose,
@@ -93,14 +88,15 @@ from server.messages import (
     error_detail,
 )
 from server.metrics import Metrics, ProgramCounts
+from server.neighbours import Controller, ProgramFactory
 from server.prompt import Prompt, PromptEvent, PromptState
-from server.stage import Clip, OnAir, Stage, Transition
+from server.stage import Clip, OnAir, Transition
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-# Prompt ids and event ids that are remembered, to know a retry or a latecomer for what it is.
-MAX_REMEMBERED = 256
+# Ended prompts that are remembered, to know a latecomer and a repeated id for what they are.
+MAX_ENDED = 256
 # Seeds stay exact in every client's number type.
 _NUM_RANDOM_SEEDS = 2**32
 
@@ -129,51 +125,6 @@ NEXT_SESSION_STATE: dict[tuple[SessionState, SessionMove], SessionState] = {
 
 class IllegalSessionMove(Exception):
     """A bug of ours: a move that the session's state does not allow. Nothing was changed."""
-
-
-class Controller(Protocol):
-    """The connection of a session's controller, as far as the session knows it."""
-
-    def abort(self, reason: str) -> None:
-        """Give the connection up at once, without waiting for its peer. Never raises."""
-        ...
-
-
-class SessionProgram(Protocol):
-    """What a session needs of `server.media.program.Program`."""
-
-    @property
-    def stage(self) -> Stage: ...
-    @property
-    def num_viewers(self) -> int: ...
-    async def open(self) -> None: ...
-    async def close(self) -> None: ...
-    async def add_viewer(self, offer_sdp: str) -> tuple[str, str]: ...
-    async def add_candidate(
-        self, viewer_id: str, candidate: str, sdp_mid: str | None, sdp_mline_index: int | None
-    ) -> None: ...
-    async def remove_viewer(self, viewer_id: str) -> None: ...
-    def rtp_timestamp(self, viewer_id: str, frame_index: int) -> int | None: ...
-    def statistics(self) -> ProgramStatistics: ...
-    def jpeg(self, frames: Frames) -> bytes: ...
-
-
-class ProgramFactory(Protocol):
-    def __call__(
-        self,
-        program_format: ProgramFormat,
-        *,
-        clock: Clock,
-        on_shown: Callable[[Shown], None],
-        on_changed: Callable[[OnAir, str | None], None],
-        on_viewer_lost: Callable[[str], None],
-    ) -> SessionProgram: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    fingerprint: bytes
-    outgoing: Outgoing | None
 
 
 class Session:
@@ -221,7 +172,7 @@ class Session:
         self._num_generations = 0
         self._num_applied = 0
         self._num_steps = 0
-        self._answers: OrderedDict[str, _Answer] = OrderedDict()
+        self._answered = Answered()
         # The program.
         self._previewed_prompt_id: str | None = None
         self._reported_on_air: tuple[OnAir, str | None] = (OnAir.IDLE, None)
@@ -295,7 +246,7 @@ class Session:
         """Once a second: counters to the metrics, `stats.updated` to the controller."""
         now = self._clock.now()
         statistics = self.program.statistics()
-        counts = _counts(statistics)
+        counts = receipts.counts(statistics)
         span, span_s = counts.since(self._ticked_counts), now - self._ticked_at
         self._ticked_counts, self._ticked_at = counts, now
         self._metrics.program_ran(span)
@@ -306,7 +257,7 @@ class Session:
                 frames_sent=counts.frames_sent,
                 frames_due=counts.frames_due,
                 continuous_play_ratio=round(statistics.continuous_play_ratio, 6),
-                max_gap_ms=_ms(statistics.max_gap_s),
+                max_gap_ms=receipts.ms(statistics.max_gap_s),
                 sent_frame_rate=round(span.frames_sent / span_s, 2),
                 bitrate=round(span.bytes_sent * 8 / span_s),
                 viewers=self.program.num_viewers,
@@ -321,11 +272,11 @@ class Session:
 
     async def handle(self, message: AnyClientMessage) -> None:
         """Does what the controller says. Whatever is refused is answered with `error`; the session lives on."""
-        self._log("<", _describe(message), level=_level(message))
+        self._log("<", receipts.describe(message), level=receipts.level(message))
         try:
             if not self._is_repeated(message):
                 await self._dispatch(message)
-                self._remember(message, None)
+                self._answered.remember(message, None)
         except Refused as refusal:
             self.refuse(refusal.answer_to(message))
 
@@ -363,25 +314,15 @@ class Session:
 
     def _is_repeated(self, message: AnyClientMessage) -> bool:
         """True for a retry, which gets the same answer again. Raises `Refused` for another message of the same id."""
-        if message.event_id is None or message.event_id not in self._answers:
+        if not self._answered.knows(message):
             return False
-        answer = self._answers[message.event_id]
-        if answer.fingerprint != _fingerprint(message):
-            reason = f"`{message.event_id}` was the id of another message"
-            raise Refused("event_id_conflict", reason, param="event_id")
-        if answer.outgoing is not None:
-            self.outbox.repeat(answer.outgoing)
+        answer = self._answered.answer_to(message)
+        if answer is not None:
+            self.outbox.repeat(answer)
         return True
 
     def _answer(self, message: AnyClientMessage, answer: ServerMessage) -> None:
-        self._remember(message, self._emit(answer))
-
-    def _remember(self, message: AnyClientMessage, outgoing: Outgoing | None) -> None:
-        if message.event_id is None or message.event_id in self._answers:
-            return
-        self._answers[message.event_id] = _Answer(_fingerprint(message), outgoing)
-        if len(self._answers) > MAX_REMEMBERED:
-            self._answers.popitem(last=False)
+        self._answered.remember(message, self._emit(answer))
 
     def _update(self, message: SessionUpdate) -> None:
         changed = {
@@ -399,8 +340,10 @@ class Session:
     def _set_prompt(self, message: PromptSet) -> None:
         prompt = self._receive(message)
         if self._engine.state in (EngineState.FAILED, EngineState.CLOSED):
-            rejected = PromptRejected(prompt_id=prompt.prompt_id, event_id=message.event_id, error=_unavailable())
-            self._remember(message, self._end(prompt, PromptEvent.REJECT, rejected))
+            rejected = PromptRejected(
+                prompt_id=prompt.prompt_id, event_id=message.event_id, error=receipts.unavailable()
+            )
+            self._answered.remember(message, self._end(prompt, PromptEvent.REJECT, rejected))
             return
         if self._current is not None:
             self._supersede(self._current, prompt)
@@ -412,8 +355,8 @@ class Session:
             prompt_id=prompt.prompt_id,
             seed=prompt.seed,
             quality=prompt.quality.value,
-            estimated_preview_ms=_ms(estimate.preview_s) if estimate else None,
-            estimated_picture_ms=_ms(estimate.picture_s) if estimate else None,
+            estimated_preview_ms=receipts.ms(estimate.preview_s) if estimate else None,
+            estimated_picture_ms=receipts.ms(estimate.picture_s) if estimate else None,
         )
         self._answer(message, accepted)
         self._generate_if_free()
@@ -461,9 +404,9 @@ class Session:
         try:
             self._engine.send(command)
         except EngineBusy as busy:
-            self._fail(prompt, _busy(busy))
+            self._fail(prompt, receipts.busy(busy))
         except EngineUnavailable:
-            self._fail(prompt, _unavailable())
+            self._fail(prompt, receipts.unavailable())
         else:
             prompt.move(PromptEvent.GENERATE)
             prompt.generation_id = self._in_engine = generation_id
@@ -489,7 +432,7 @@ class Session:
         )
         outgoing = self._end(prompt, PromptEvent.CANCEL, cancelled)
         if message is not None:
-            self._remember(message, outgoing)
+            self._answered.remember(message, outgoing)
 
     def _supersede(self, prompt: Prompt, by: Prompt) -> None:
         # Its preview stays on air until the newer one's replaces it: going back to the loop in between would flicker.
@@ -515,7 +458,7 @@ class Session:
         if self._taken is prompt:
             self._taken = None
         self._ended[prompt.prompt_id] = prompt.state
-        if len(self._ended) > MAX_REMEMBERED:
+        if len(self._ended) > MAX_ENDED:
             self._ended.popitem(last=False)
         self._metrics.prompt_ended(prompt.state)
         return self._emit(receipt)
@@ -547,7 +490,7 @@ class Session:
             case GenerationFinished():
                 self._on_finished(prompt, event)
             case GenerationFailed():
-                self._fail(prompt, _failed(event))
+                self._fail(prompt, receipts.failed(event))
             case GenerationCancelled():
                 self._fail(
                     prompt, error_detail("model_error", "the engine stopped without being asked to", retryable=True)
@@ -580,7 +523,7 @@ class Session:
 
     def _report_step(self, prompt: Prompt, step_index: int, picture: str | None = None) -> None:
         prompt.num_steps_reported = step_index + 1
-        self._emit(_preview(prompt, step_index, picture=picture))
+        self._emit(receipts.preview(prompt, step_index, picture=picture))
 
     def _on_preview(self, prompt: Prompt, event: PreviewReady) -> None:
         picture = None
@@ -638,7 +581,7 @@ class Session:
         self._in_engine = None
         prompt = self._current
         if prompt is not None and prompt.state in (PromptState.ACCEPTED, PromptState.GENERATING):
-            self._fail(prompt, _unavailable())
+            self._fail(prompt, receipts.unavailable())
 
     # --- the program ----------------------------------------------------------------------------------------------
 
@@ -699,13 +642,13 @@ class Session:
             return
         prompt.is_preview_reported = True
         self._metrics.preview_shown(shown.sent_at - prompt.received_at)
-        self._emit(_preview(prompt, shown.first.step_index or 0, frame=self._stamp(prompt, shown)))
+        self._emit(receipts.preview(prompt, shown.first.step_index or 0, frame=self._stamp(prompt, shown)))
 
     def _on_clip_shown(self, prompt: Prompt, shown: Shown) -> None:
         self._num_applied += 1
         self._metrics.picture_shown(shown.sent_at - prompt.received_at)
         applied = PromptApplied(
-            prompt_id=prompt.prompt_id, frame=self._stamp(prompt, shown), timings=_timings(prompt, shown)
+            prompt_id=prompt.prompt_id, frame=self._stamp(prompt, shown), timings=receipts.timings(prompt, shown)
         )
         self._end(prompt, PromptEvent.SHOW, applied)
 
@@ -716,7 +659,7 @@ class Session:
         return FrameStamp(
             frame_index=shown.frame_index,
             rtp_timestamp=rtp_timestamp,
-            sent_at_ms=_ms(shown.sent_at - prompt.received_at),
+            sent_at_ms=receipts.ms(shown.sent_at - prompt.received_at),
         )
 
     # --- viewers --------------------------------------------------------------------------------------------------
@@ -773,7 +716,7 @@ class Session:
     # --- to the controller ----------------------------------------------------------------------------------------
 
     def _emit(self, message: ServerMessage) -> Outgoing:
-        self._log(">", _describe(message), level=_level(message))
+        self._log(">", receipts.describe(message), level=receipts.level(message))
         return self.outbox.put(message)
 
     def _created(self, event_id: str | None) -> SessionCreated:
@@ -781,7 +724,7 @@ class Session:
             event_id=event_id,
             resume_token=self.resume_token,
             options=self.options,
-            model=_model(self._engine.model),
+            model=receipts.model(self._engine.model),
             engine=self._engine.state,
         )
 
@@ -808,93 +751,5 @@ class Session:
         _log.log(logging.WARNING if mark == "!" else level, "%s %s %s", self.session_id, mark, text)
 
 
-# --- values -------------------------------------------------------------------------------------------------------
-
-
-def _failed(event: GenerationFailed) -> ErrorDetail:
-    code: ErrorCode = cast(EngineErrorCode, event.code) if event.code in get_args(EngineErrorCode) else "model_error"
-    return error_detail(code, event.message, retryable=event.retryable)
-
-
-def _unavailable() -> ErrorDetail:
-    return error_detail("engine_unavailable", "the engine has failed and could not be restarted")
-
-
-def _busy(busy: EngineBusy) -> ErrorDetail:
-    return error_detail("engine_busy", str(busy), retry_after_ms=round(busy.retry_after_s * 1000))
-
-
-def _preview(
-    prompt: Prompt, step_index: int, *, picture: str | None = None, frame: FrameStamp | None = None
-) -> PromptPreview:
-    return PromptPreview(
-        prompt_id=prompt.prompt_id, step_index=step_index, num_steps=prompt.num_steps, picture=picture, frame=frame
-    )
-
-
-def _timings(prompt: Prompt, shown: Shown) -> PromptTimings:
-    timings = prompt.timings
-    assert timings is not None, "only a finished prompt is shown"
-    return PromptTimings(
-        queued_ms=_ms(prompt.generated_at - prompt.received_at + timings.queued_s),
-        text_ms=_ms(timings.text_s),
-        denoised_ms=_ms(timings.denoised_s),
-        previewed_ms=_ms(timings.previewed_s),
-        decoded_ms=_ms(timings.decoded_s),
-        composed_ms=_ms(shown.composed_s),
-        encoded_ms=_ms(shown.encoded_s),
-        total_ms=_ms(shown.sent_at - prompt.received_at),
-    )
-
-
-def _counts(statistics: ProgramStatistics) -> ProgramCounts:
-    return ProgramCounts(
-        frames_due=statistics.frames_due,
-        frames_sent=statistics.frames_sent,
-        frames_late=statistics.frames_late,
-        frames_encoded=statistics.encoded_frames,
-        bytes_sent=statistics.bytes_sent,
-        encode_s=statistics.encode_s,
-        compose_s=statistics.compose_s,
-    )
-
-
-def _model(model: ModelDescription | None) -> dict[str, Any] | None:
-    if model is None:
-        return None
-    return {
-        "name": model.name,
-        "device": model.device,
-        "width": model.width,
-        "height": model.height,
-        "num_frames": model.num_frames,
-        "frame_rate": model.frame_rate,
-        "num_steps": {quality.value: num_steps for quality, num_steps in model.num_steps.items()},
-    }
-
-
-def _fingerprint(message: AnyClientMessage) -> bytes:
-    return hashlib.blake2b(msgspec.json.encode(message), digest_size=16).digest()
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 1)
-
-
 def _or(value: _T | msgspec.UnsetType, otherwise: _T) -> _T:
     return otherwise if isinstance(value, msgspec.UnsetType) else value
-
-
-def _describe(message: AnyClientMessage | ServerMessage) -> str:
-    """A message in a log line: its type and ids. Never its text, which is the user's."""
-    words = [str(message.__struct_config__.tag)]
-    names = ("event_id", "on_air", "prompt_id", "by_prompt_id", "code", "reason")
-    words += [value for name in names if (value := getattr(message, name, None))]
-    if isinstance(message, Error | PromptFailed | PromptRejected):
-        words.append(message.error.code)
-    return " ".join(words)
-
-
-def _level(message: AnyClientMessage | ServerMessage) -> int:
-    is_frequent = isinstance(message, StatsUpdated | PromptPreview | SessionPing | SessionPong | WebrtcCandidate)
-    return logging.DEBUG if is_frequent else logging.INFO

@@ -18,6 +18,7 @@ SERVER_LAYERS = [
     {"server.websocket", "server.http_api"},
     {"server.registry"},
     {"server.session"},
+    {"server.receipts", "server.answered", "server.neighbours"},
     {"server.stage", "server.media", "server.limits", "server.prompt", "server.auth", "server.metrics"},
     {"server.messages", "server.config", "server.clock"},
 ]

@@ -18,8 +18,9 @@ from engine.api import (
     GenerationFinished,
     Timings,
 )
+from server.answered import MAX_REMEMBERED
 from server.messages import Refused, SessionResume
-from server.session import MAX_REMEMBERED, SessionState
+from server.session import MAX_ENDED, SessionState
 from server.stage import OnAir
 
 MakeHouse = Callable[..., House]
@@ -444,8 +445,8 @@ async def test_what_was_refused_may_be_tried_again(make_house: MakeHouse) -> Non
 async def test_the_memory_of_ids_is_bounded(house: House) -> None:
     for number in range(3 * MAX_REMEMBERED):
         await house.say("prompt.set", text="sea", event_id=f"e{number}")
-    assert len(house.session._answers) == MAX_REMEMBERED
-    assert len(house.session._ended) == MAX_REMEMBERED
+    assert len(house.session._answered) == MAX_REMEMBERED
+    assert len(house.session._ended) == MAX_ENDED
 
 
 # --- viewers ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,54 @@
+"""What a session needs of its neighbours: the connection of its controller, and its program.
+
+Protocols, so that a session can be tested without sockets and pixels. The real ones are `websocket.Connection` and
+`server.media.program.Program`; everything is called on the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from engine.api import Frames
+from server.clock import Clock
+from server.media.program import ProgramFormat, ProgramStatistics, Shown
+from server.stage import OnAir, Stage
+
+
+class Controller(Protocol):
+    """The connection of a session's controller, as far as the session knows it."""
+
+    def abort(self, reason: str) -> None:
+        """Give the connection up at once, without waiting for its peer. Never raises."""
+        ...
+
+
+class SessionProgram(Protocol):
+    """What a session needs of `server.media.program.Program`."""
+
+    @property
+    def stage(self) -> Stage: ...
+    @property
+    def num_viewers(self) -> int: ...
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
+    async def add_viewer(self, offer_sdp: str) -> tuple[str, str]: ...
+    async def add_candidate(
+        self, viewer_id: str, candidate: str, sdp_mid: str | None, sdp_mline_index: int | None
+    ) -> None: ...
+    async def remove_viewer(self, viewer_id: str) -> None: ...
+    def rtp_timestamp(self, viewer_id: str, frame_index: int) -> int | None: ...
+    def statistics(self) -> ProgramStatistics: ...
+    def jpeg(self, frames: Frames) -> bytes: ...
+
+
+class ProgramFactory(Protocol):
+    def __call__(
+        self,
+        program_format: ProgramFormat,
+        *,
+        clock: Clock,
+        on_shown: Callable[[Shown], None],
+        on_changed: Callable[[OnAir, str | None], None],
+        on_viewer_lost: Callable[[str], None],
+    ) -> SessionProgram: ...
