@@ -10,6 +10,7 @@ from importlib.util import find_spec
 BENCHES = {
     "glass": "prompts in a real browser: prompt to preview and to picture at the viewer's glass",
     "faults": "the engine is killed, stopped and made to raise, round after round",
+    "burst": "thirty prompts in three seconds from one controller",
     "engine": "the engine alone: steps, previews, decoding",
 }
 

@@ -21,8 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 
+from bench.controller import Controller
 from bench.machine import machine_facts
 from engine.config import EngineSettings
 from engine.supervisor import EngineProcess
@@ -34,34 +35,6 @@ ROOT = Path(__file__).resolve().parent.parent
 FAULTY_WORKER = ROOT / "tests" / "engine" / "faulty_worker.py"
 PROMPTS = ("the sea at sunset", "夜晚的雪山", "a forest by day", "城市的黎明", "a volcano erupting at night")
 ROUND_LIMIT_S = 60.0
-
-
-class Controller:
-    """A WebSocket controller that keeps the newest figures and hands on the other messages."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
-        self.stats: dict[str, Any] = {}
-        self.ends: dict[str, list[str]] = {}
-
-    async def send(self, **message: Any) -> None:
-        await self._connection.send(json.dumps(message))
-
-    async def until(self, kind: str, **fields: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """The first message of this kind with these fields, and all that came before it."""
-        before: list[dict[str, Any]] = []
-        async for text in self._connection:
-            message = json.loads(text)
-            if message["type"] == "stats.updated":
-                self.stats = message
-            if message["type"].removeprefix("prompt.") in ("applied", "superseded", "cancelled", "rejected", "failed"):
-                self.ends.setdefault(message["prompt_id"], []).append(message["type"])
-            if message["type"] == "error":
-                raise RuntimeError(f"the server answered {message['error']}")
-            if message["type"] == kind and fields.items() <= message.items():
-                return message, before
-            before.append(message)
-        raise RuntimeError("the server closed the connection")
 
 
 async def run(rounds: int) -> dict[str, Any]:
