@@ -27,6 +27,8 @@ import { Toasts } from "./toasts.js";
 /** @typedef {import("./prompts.js").Prompt} Prompt */
 
 const TOKEN_KEY = "sceneshift.token";
+// The console fades for half a second; RTP time has 90,000 ticks in one.
+const LONGEST_FADE_RTP = 0.6 * 90_000;
 const SESSION_KEY = "sceneshift.session";
 
 class App {
@@ -208,7 +210,10 @@ class App {
   #sessionBegan(isResumed, created) {
     this.#options.confirm(created.options);
     this.#engineChanged(created.engine);
-    if (created.model) this.#status.setModel(created.model.name);
+    if (created.model) {
+      this.#status.setModel(created.model.name);
+      this.#strip.expect(created.model.num_steps[created.options.quality]);
+    }
     if (!isResumed) {
       this.#prompts.loseAllInFlight();
       this.#programChanged("idle", null);
@@ -272,6 +277,20 @@ class App {
     this.#glass.expect(message.frame.rtp_timestamp, (shownAt) =>
       this.#prompts.shownOnGlass(message.prompt_id, kind, shownAt),
     );
+    if (kind === "picture") this.#awaitWholeClip(message.prompt_id, message.frame.rtp_timestamp);
+  }
+
+  /**
+   * @param {string} promptId
+   * @param {number | null} rtpTimestamp of the first frame in which something of the clip is seen
+   */
+  #awaitWholeClip(promptId, rtpTimestamp) {
+    if (rtpTimestamp === null) return;
+    this.#glass.expect((rtpTimestamp + LONGEST_FADE_RTP) >>> 0, () => {
+      const isOnAir = this.#program.onAir === "clip" && this.#program.promptId === promptId;
+      const picture = isOnAir ? this.#player.picture(416) : null;
+      if (picture !== null) this.#prompts.seenOnGlass(promptId, picture);
+    });
   }
 
   /** @param {ServerMessage} message */

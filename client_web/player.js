@@ -92,6 +92,22 @@ export class Player {
     if (this.#state !== PlayerState.CLOSED) this.#enter(PlayerState.CLOSED);
   }
 
+  /**
+   * What the video shows now, small, as a JPEG data URI; null before the first frame.
+   *
+   * @param {number} width
+   * @returns {string | null}
+   */
+  picture(width) {
+    const { videoWidth, videoHeight } = this.#video;
+    if (videoWidth === 0) return null;
+    const canvas = document.createElement("canvas");
+    canvas.width = width;
+    canvas.height = Math.round((width * videoHeight) / videoWidth);
+    canvas.getContext("2d")?.drawImage(this.#video, 0, 0, canvas.width, canvas.height);
+    return canvas.toDataURL("image/jpeg", 0.8);
+  }
+
   /** @returns {Promise<RTCStatsReport | null>} */
   async statistics() {
     return this.#peer === null ? null : this.#peer.getStats();

@@ -51,6 +51,7 @@ const NUM_REMEMBERED = 60;
  * @property {number} numStepsDone
  * @property {number} attempt
  * @property {(string | null)[]} pictures one per denoising step, JPEG data URIs
+ * @property {string | null} finalPicture of the clip itself, seen at the glass, when the cross-fade to it was over
  * @property {string[]} understood
  * @property {string[]} notUnderstood
  * @property {number | null} estimatedPictureMs
@@ -108,6 +109,7 @@ export class PromptLog {
       numStepsDone: 0,
       attempt: 1,
       pictures: [],
+      finalPicture: null,
       understood: [],
       notUnderstood: [],
       estimatedPictureMs: null,
@@ -199,6 +201,17 @@ export class PromptLog {
   }
 
   /**
+   * @param {string} promptId
+   * @param {string} picture
+   */
+  seenOnGlass(promptId, picture) {
+    const prompt = this.#prompts.get(promptId);
+    if (prompt === undefined) return;
+    prompt.finalPicture = picture;
+    this.#onChanged(prompt);
+  }
+
+  /**
    * The session is another one now: what was in the making there has no end that we could learn of. What never arrived
    * there is not lost, for it can be sent again.
    */
@@ -268,5 +281,5 @@ export function hasEnded(prompt) {
  * @returns {string | null}
  */
 export function sharpestPicture(prompt) {
-  return prompt.pictures.findLast((picture) => Boolean(picture)) ?? null;
+  return prompt.finalPicture ?? prompt.pictures.findLast((picture) => Boolean(picture)) ?? null;
 }

@@ -26,6 +26,7 @@ export class Strip {
   #elements;
   /** @type {Prompt | null} */
   #prompt = null;
+  #numStepsExpected = 4;
 
   /**
    * @param {StripElements} elements
@@ -36,6 +37,12 @@ export class Strip {
     elements.cancel.addEventListener("click", () => {
       if (this.#prompt !== null) onCancel(this.#prompt.promptId);
     });
+  }
+
+  /** @param {number} numSteps what the model will need, as far as is known before a prompt has started */
+  expect(numSteps) {
+    this.#numStepsExpected = numSteps;
+    this.render();
   }
 
   /** @param {Prompt | null} prompt */
@@ -69,7 +76,7 @@ export class Strip {
     const sharpest = prompt === null ? null : sharpestPicture(prompt);
     picture.hidden = sharpest === null;
     if (sharpest !== null && picture.src !== sharpest) picture.src = sharpest;
-    const numSteps = prompt === null || prompt.numSteps === 0 ? 4 : prompt.numSteps;
+    const numSteps = prompt === null || prompt.numSteps === 0 ? this.#numStepsExpected : prompt.numSteps;
     while (steps.childElementCount > numSteps) steps.lastElementChild?.remove();
     while (steps.childElementCount < numSteps) steps.append(stepCell());
     Array.from(steps.children).forEach((cell, index) => renderStep(cell, prompt, index));
@@ -122,7 +129,9 @@ function stepCell() {
  */
 function renderStep(cell, prompt, index) {
   const picture = /** @type {HTMLImageElement} */ (cell.firstElementChild);
-  const source = prompt?.pictures[index] ?? null;
+  // The last step has no preview: what comes of it is the clip.
+  const isLast = prompt !== null && index === prompt.numSteps - 1;
+  const source = prompt?.pictures[index] ?? (isLast ? prompt.finalPicture : null) ?? null;
   picture.hidden = source === null;
   if (source !== null && picture.src !== source) picture.src = source;
   /** @type {HTMLElement} */ (cell.lastElementChild).textContent = String(index + 1);

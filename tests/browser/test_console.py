@@ -31,6 +31,16 @@ async def test_a_prompt_takes_shape_step_by_step_and_goes_on_air(console: Any) -
     assert await console.text("#announcer") == "On air: scene 5"
 
 
+async def test_the_last_step_and_the_rundown_show_the_clip_itself(console: Any) -> None:
+    await console.send("scene 5")
+    await console.until(
+        """() => {
+          const row = document.querySelector(".history-row img");
+          return row?.naturalWidth === 416 && !document.querySelector("#steps li:last-child img").hidden;
+        }"""
+    )
+
+
 async def test_the_latency_is_measured_at_this_screen_and_at_the_server(console: Any) -> None:
     await console.send("scene 6")
     await console.until(

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
-async def test_a_frame_is_matched_whether_its_receipt_comes_before_or_after_it(console: Any) -> None:
-    shown = await console.page.evaluate(
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def page(browser: Any, synthetic_url: str) -> AsyncIterator[Any]:
+    """A page of the server's, without the console."""
+    page = await browser.new_page()
+    await page.goto(f"{synthetic_url}/livez")
+    yield page
+    await page.close()
+
+
+async def test_a_frame_is_matched_whether_its_receipt_comes_before_or_after_it(page: Any) -> None:
+    shown = await page.evaluate(
         """async () => {
           const { Glass } = await import("/client/glass.js");
           const glass = new Glass(), shown = [];
@@ -27,8 +38,8 @@ async def test_a_frame_is_matched_whether_its_receipt_comes_before_or_after_it(c
     assert shown == [["before", 30], ["after", 20], ["left out by the browser", 30]]
 
 
-async def test_rtp_timestamps_wrap_at_32_bits(console: Any) -> None:
-    order = await console.page.evaluate(
+async def test_rtp_timestamps_wrap_at_32_bits(page: Any) -> None:
+    order = await page.evaluate(
         """async () => {
           const { isAtOrAfter } = await import("/client/glass.js");
           return [isAtOrAfter(10, 4294967290), isAtOrAfter(4294967290, 10), isAtOrAfter(7, 7)];
@@ -37,8 +48,8 @@ async def test_rtp_timestamps_wrap_at_32_bits(console: Any) -> None:
     assert order == [True, False, True]
 
 
-async def test_a_receipt_from_before_the_memory_gives_no_time(console: Any) -> None:
-    shown = await console.page.evaluate(
+async def test_a_receipt_from_before_the_memory_gives_no_time(page: Any) -> None:
+    shown = await page.evaluate(
         """async () => {
           const { Glass } = await import("/client/glass.js");
           const glass = new Glass(), shown = [];
@@ -50,8 +61,8 @@ async def test_a_receipt_from_before_the_memory_gives_no_time(console: Any) -> N
     assert shown == []
 
 
-async def test_a_prompt_that_has_ended_stays_ended(console: Any) -> None:
-    outcome = await console.page.evaluate(
+async def test_a_prompt_that_has_ended_stays_ended(page: Any) -> None:
+    outcome = await page.evaluate(
         """async () => {
           const { PromptLog } = await import("/client/prompts.js");
           const log = new PromptLog(() => {});
@@ -67,9 +78,9 @@ async def test_a_prompt_that_has_ended_stays_ended(console: Any) -> None:
     assert outcome == ["cancelled", "prompt: cancelled → superseded is not a move"]
 
 
-async def test_the_waits_between_attempts_grow_and_are_random(console: Any) -> None:
+async def test_the_waits_between_attempts_grow_and_are_random(page: Any) -> None:
     """Full jitter: with the largest random number the waits double up to the longest one."""
-    delays = await console.page.evaluate(
+    delays = await page.evaluate(
         """async () => {
           const { Connection } = await import("/client/connection.js");
           const timers = [], RealSocket = window.WebSocket, realTimeout = window.setTimeout;
