@@ -180,6 +180,7 @@ def _result(facts: dict[str, Any], options: argparse.Namespace, seen: dict[str, 
         "ends": dict(Counter(end for one in each for end in one.ends)),
         "prompts_with_exactly_one_end": sum(len(one.ends) == 1 for one in each),
         "sender": {name: stats[name] for name in ("frames_due", "frames_sent", "continuous_play_ratio", "max_gap_ms")},
+        "sender_misses": _misses(seen["seconds"], seen["sent"]),
         "viewer": _viewer(frames) | {"webrtc": seen["receiver"]},
         "errors": seen["errors"] + [e["message"]["error"] for e in seen["events"] if e["message"]["type"] == "error"],
         "each": [{name: getattr(one, name) for name in Measured.__slots__ if name != "timings"} for one in each],
@@ -217,6 +218,19 @@ def _on_glass(frames: list[Frame], frame_index: int, sent_at_ms: float) -> float
         if frame.index is not None and frame.index >= frame_index:
             return round(frame.shown_at_ms - sent_at_ms, 1)
     return None
+
+
+def _misses(seconds: list[tuple[float, int, int, float]], sent: list[dict[str, Any]]) -> dict[str, Any]:
+    """When due frames were not sent in time: before the first prompt (the browser starts, too), or while prompts ran."""
+    first_prompt_at = sent[0]["at"] if sent else float("inf")
+    before = [(due, in_time, gap) for at, due, in_time, gap in seconds if at < first_prompt_at]
+    num_before = before[-1][0] - before[-1][1] if before else 0
+    num_all = seconds[-1][1] - seconds[-1][2] if seconds else 0
+    return {
+        "before_first_prompt": num_before,
+        "after_first_prompt": num_all - num_before,
+        "max_gap_before_first_prompt_ms": before[-1][2] if before else 0.0,
+    }
 
 
 def _viewer(frames: list[Frame]) -> dict[str, Any]:
@@ -289,7 +303,8 @@ def _table(result: dict[str, Any]) -> str:
         "",
         f"ends: {result['ends']}; exactly one: {result['prompts_with_exactly_one_end']} of {result['prompts']} prompts",
         f"sender: continuous play ratio {sender['continuous_play_ratio']:.6f} "
-        f"({sender['frames_sent']} of {sender['frames_due']}), longest gap {sender['max_gap_ms']:.0f} ms",
+        f"({sender['frames_sent']} of {sender['frames_due']}), longest gap {sender['max_gap_ms']:.0f} ms; "
+        f"late or left out before the first prompt: {result['sender_misses']['before_first_prompt']}",
         f"glass: {viewer['frames_seen']} frames seen, {viewer['numbers_left_out']} numbers left out, "
         f"{viewer['stalls_over_150_ms']} stalls, longest gap {viewer['max_gap_ms']:.0f} ms",
         "",

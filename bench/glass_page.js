@@ -34,6 +34,8 @@ class Bench {
   /** Every event that is not statistics: {at, message}. */
   #events = [];
   #stats = null;
+  /** Every second: [since the page began, frames due, of these in time, longest gap so far]. */
+  #seconds = [];
   #created = null;
   #errors = [];
   /** Who waits for what: {matches, resolve}, asked at each event and each frame. */
@@ -72,7 +74,7 @@ class Bench {
   /** Resolves when frames flow whose numbers can be read and the engine is ready. */
   async open() {
     this.#connection.open();
-    await this.#until(() => this.#created !== null && this.#frames.filter(([index]) => index !== null).length >= FIRST_FRAMES);
+    await this.#until(() => this.#frames.filter(([index]) => index !== null).length >= FIRST_FRAMES);
     await this.#until(() => this.#stats?.engine === "ready");
     this.#frames = [];
   }
@@ -92,8 +94,16 @@ class Bench {
     }
     // A second end, or a late frame, would come now.
     await new Promise((resolve) => setTimeout(resolve, LINGER_MS));
-    const receiver = await this.#receiver();
-    return { sent, receiver, events: this.#events, frames: this.#frames, stats: this.#stats, created: this.#created, errors: this.#errors };
+    return {
+      sent,
+      receiver: await this.#receiver(),
+      events: this.#events,
+      frames: this.#frames,
+      seconds: this.#seconds,
+      stats: this.#stats,
+      created: this.#created,
+      errors: this.#errors,
+    };
   }
 
   close() {
@@ -102,8 +112,11 @@ class Bench {
   }
 
   #receive(message) {
-    if (message.type === ServerType.STATS_UPDATED) this.#stats = message;
-    else {
+    if (message.type === ServerType.STATS_UPDATED) {
+      this.#stats = message;
+      const inTime = Math.round(message.frames_due * message.continuous_play_ratio);
+      this.#seconds.push([performance.now(), message.frames_due, inTime, message.max_gap_ms]);
+    } else {
       // The pictures are not looked at here, and would make the result large.
       const { picture, ...rest } = message;
       this.#events.push({ at: performance.now(), message: rest });
@@ -143,7 +156,8 @@ class Bench {
   async #receiver() {
     const report = await this.#player.statistics();
     const inbound = [...report.values()].find((each) => each.type === "inbound-rtp" && each.kind === "video");
-    const names = ["framesDecoded", "framesDropped", "freezeCount", "totalFreezesDuration", "packetsLost", "pliCount", "nackCount", "keyFramesDecoded"];
+    const counts = ["framesDecoded", "framesDropped", "freezeCount", "totalFreezesDuration"];
+    const names = [...counts, "packetsLost", "pliCount", "nackCount", "keyFramesDecoded"];
     return Object.fromEntries(names.map((name) => [name, inbound?.[name] ?? null]));
   }
 
