@@ -6,6 +6,7 @@ middleware in front of every route, the WebSocket's too. Runs on the event loop;
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from server.auth import Access
 from server.messages import MAX_MESSAGE_BYTES, ErrorDetail, Refused, error_detail
 from server.metrics import Metrics
 from server.registry import Registry
+
+_log = logging.getLogger(__name__)
 
 CLIENT_FOLDER = Path(__file__).parent.parent / "client_web"
 
@@ -37,6 +40,7 @@ STATUS = {
     "message_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "too_many_viewers": HTTPStatus.SERVICE_UNAVAILABLE,
     "draining": HTTPStatus.SERVICE_UNAVAILABLE,
+    "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
 
@@ -76,6 +80,12 @@ class HttpApi:
         except web.HTTPRequestEntityTooLarge:
             reason = f"a body has at most {MAX_MESSAGE_BYTES} bytes"
             return _error(error_detail("message_too_large", reason))
+        except web.HTTPException:
+            raise
+        except Exception:
+            # The boundary of a request: its sender is told, the others go on.
+            _log.exception("- ! %s %s met an internal error", request.method, request.path)
+            return _error(error_detail("internal_error", "an error of the server's"))
 
     def _check_origin(self, request: web.Request) -> None:
         host, origin = request.headers.get("Host"), request.headers.get("Origin")

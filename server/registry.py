@@ -81,10 +81,10 @@ class Registry:
 
     def find(self, session_id: str) -> Session:
         """Raises `Refused` (`unknown_session`)."""
-        try:
-            return self._sessions[session_id]
-        except KeyError:
-            raise Refused("unknown_session", "there is no such session; it may have ended") from None
+        session = self._sessions.get(session_id)
+        if session is None or session.state is SessionState.CLOSED:
+            raise Refused("unknown_session", "there is no such session; it may have ended")
+        return session
 
     async def create(self, message: SessionStart, controller: Controller) -> Session:
         """A session for `controller`. Raises `Refused` (`server_full`, `draining`)."""

@@ -140,7 +140,8 @@ class Connection:
         except Exception:
             # The boundary of a message: a bug that it met must not cost the session.
             _log.exception("%s ! a message met an internal error", self._session_id)
-            await self._refuse(error_detail("internal_error", "an error of the server's"))
+            event_id = message.event_id if message is not None else None
+            await self._refuse(error_detail("internal_error", "an error of the server's", event_id=event_id))
 
     def _decode(self, frame: WSMessage) -> AnyClientMessage | None:
         """Raises `Refused`. None for frames that carry no message."""

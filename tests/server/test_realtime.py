@@ -539,6 +539,19 @@ async def test_bad_whep_offers(
         assert (await response.json())["error"]["code"] == code
 
 
+async def test_a_bug_of_ours_is_told_and_costs_no_session(server: Server, client: Client) -> None:
+    (session,) = server.registry._sessions.values()
+    session.program.add_viewer = session.program.stage.blank = lambda *_: 1 / 0
+    async with (await server.http()).post(
+        f"/whep/{session.session_id}", data="v=0", headers={"Content-Type": "application/sdp"}
+    ) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (500, "internal_error")
+    await client.say("program.blank", event_id="e1")
+    error = (await client.hear("error"))["error"]
+    assert (error["code"], error["event_id"]) == ("internal_error", "e1")
+    await client.apply("scene 1")
+
+
 async def test_an_allowed_page_of_another_origin_may_watch_by_whep(start_server: StartServer) -> None:
     server = await start_server(allowed_origins=("https://stage.example",))
     http = await server.http()

@@ -83,6 +83,14 @@ async def test_a_closed_session_makes_room(hall: Hall) -> None:
     await hall.start()
 
 
+async def test_a_session_that_is_closing_cannot_be_found(hall: Hall) -> None:
+    session = await hall.start()
+    await session.close("client")
+    with pytest.raises(Refused) as caught:
+        hall.registry.find(session.session_id)
+    assert caught.value.detail.code == "unknown_session"
+
+
 async def test_the_longest_abandoned_session_makes_room(hall: Hall) -> None:
     first, second = await hall.start(), await hall.start()
     for session in (second, first):
