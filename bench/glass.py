@@ -221,7 +221,7 @@ def _on_glass(frames: list[Frame], frame_index: int, sent_at_ms: float) -> float
 
 
 def _misses(seconds: list[tuple[float, int, int, float]], sent: list[dict[str, Any]]) -> dict[str, Any]:
-    """When due frames were not sent in time: before the first prompt (the browser starts, too), or while prompts ran."""
+    """When due frames were not sent in time: before the first prompt, while the browser starts, or after it."""
     first_prompt_at = sent[0]["at"] if sent else float("inf")
     before = [(due, in_time, gap) for at, due, in_time, gap in seconds if at < first_prompt_at]
     num_before = before[-1][0] - before[-1][1] if before else 0
