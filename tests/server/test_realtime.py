@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -571,6 +573,38 @@ async def test_with_a_token_the_page_is_open_and_the_rest_is_not(start_server: S
             assert response.status == status, path
     async with http.post("/whep/s1", data="v=0", headers={"Content-Type": "application/sdp"}) as response:
         assert response.status == 401
+
+
+# --- what is left behind ------------------------------------------------------------------------------------------
+
+
+async def test_a_server_that_ends_leaves_no_task_thread_or_file() -> None:
+    async def live_and_end(server: Server) -> None:
+        client, viewer = await server.connect(), Viewer()
+        await client.start()
+        await client.say("webrtc.offer", sdp=await viewer.offer())
+        await viewer.answer((await client.hear("webrtc.answer"))["sdp"])
+        await client.apply("scene 6")
+        await viewer.until_number(6)
+        await client.say("session.close")
+        await client.hear("session.closed")
+        await viewer.peer.close()
+
+    async def serve(num_sessions: int) -> None:
+        app = server_app.build(Settings(), SyntheticEngine(SCRIPT))
+        async with AsyncExitStack() as stack:
+            port = await stack.enter_async_context(server_app.running(app, server_app.listen("127.0.0.1", 0)))
+            for _ in range(num_sessions):
+                await live_and_end(Server(port, app[server_app.REGISTRY], stack))
+
+    def held() -> tuple[set[str], int, int]:
+        tasks = {task.get_name() for task in asyncio.all_tasks()}
+        return tasks, threading.active_count(), len(list(Path("/dev/fd").iterdir()))
+
+    await serve(num_sessions=1)  # what stays for ever is made now
+    before = held()
+    await serve(num_sessions=3)
+    assert held() == before
 
 
 # --- the end ------------------------------------------------------------------------------------------------------
