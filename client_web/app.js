@@ -95,6 +95,8 @@ class App {
   #program = { onAir: "idle", promptId: null };
   /** @type {string | null} the prompt that the next monitor shows */
   #inFocus = null;
+  /** @type {string | null} null until somebody has asked */
+  #modelName = null;
   #frameCount = { frames: 0, at: 0 };
   #presentedFrames = 0;
 
@@ -209,11 +211,12 @@ class App {
    */
   #sessionBegan(isResumed, created) {
     this.#options.confirm(created.options);
-    this.#engineChanged(created.engine);
     if (created.model) {
+      this.#modelName = String(created.model.name);
       this.#status.setModel(created.model.name);
       this.#strip.expect(created.model.num_steps[created.options.quality]);
     }
+    this.#engineChanged(created.engine);
     if (!isResumed) {
       this.#prompts.loseAllInFlight();
       this.#programChanged("idle", null);
@@ -259,7 +262,7 @@ class App {
         break;
       case ServerType.STATS_UPDATED:
         this.#status.setStats(/** @type {any} */ (message), this.#shownFrameRate());
-        this.#monitor.setEngine(message.engine);
+        this.#engineChanged(message.engine);
         break;
       case ServerType.ERROR:
         this.#fail(new RequestError(message.error));
@@ -331,6 +334,20 @@ class App {
   #engineChanged(state) {
     this.#status.setEngine(state);
     this.#monitor.setEngine(state);
+    if (state === "ready" && this.#modelName === null) void this.#learnModel();
+  }
+
+  /** A session that began before the model was loaded was not told its name. */
+  async #learnModel() {
+    this.#modelName = "";
+    try {
+      const answer = await fetch("/readyz");
+      const { model } = await answer.json();
+      this.#modelName = model;
+      this.#status.setModel(model ?? "");
+    } catch (error) {
+      this.#fail(/** @type {Error} */ (error));
+    }
   }
 
   /** @param {string} state */
