@@ -166,13 +166,13 @@ def _h264_encoder() -> str | None:
     return next((name for name in ("libx264", "libopenh264") if name in av.codecs_available), None)
 
 
-def _port_state(port: int) -> str | None:
+def _port_state(port: int) -> str:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            return None
+            return "in use; give another with --port"
     return "free"
 
 
