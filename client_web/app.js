@@ -88,6 +88,7 @@ class App {
     {
       onState: (state) => this.#playerChanged(state),
       onFrame: (frame) => this.#frameShown(frame),
+      onStalled: () => this.#monitor.setVideo(false),
       onError: (error) => this.#videoFailed(error),
     },
   );
@@ -326,6 +327,7 @@ class App {
   /** @param {string} state */
   #connectionChanged(state) {
     this.#status.setConnection(state);
+    this.#monitor.setConnected(state === ConnectionState.LIVE);
     this.#retryButton.hidden = state !== ConnectionState.REFUSED && state !== ConnectionState.WAITING;
     this.#renderTransport();
   }

@@ -14,6 +14,7 @@ const TEXTS = {
   "language.other": ["中文", "English"],
   "language.label": ["Switch the language to Chinese", "切换为英文"],
 
+  "tally.lost": ["No signal", "无信号"],
   "tally.idle": ["Standing by", "待机"],
   "tally.preview": ["Preview on air", "预览播出中"],
   "tally.clip": ["On air", "播出中"],
@@ -38,6 +39,7 @@ const TEXTS = {
   "program.title": ["Program", "节目"],
   "program.hint": ["Describe a scene. It goes live in seconds.", "描述一个场景，几秒后即可播出。"],
   "program.loading": ["The engine is warming up. You can send a prompt already.", "引擎预热中，您可以先发送提示词。"],
+  "program.lost": ["No connection to the server", "尚未连接到服务器"],
   "program.no_video": ["Waiting for the video", "正在等待视频"],
   "program.blanked": ["Blanked. Your viewers see black.", "已黑屏，观众看到的是黑色画面。"],
   "program.ai_label": ["AI-generated", "AI 生成"],

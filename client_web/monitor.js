@@ -24,6 +24,7 @@ export class Monitor {
   #caption = "";
   #hasVideo = false;
   #engineState = "unknown";
+  #isConnected = false;
 
   /**
    * @param {MonitorElements} elements
@@ -52,6 +53,13 @@ export class Monitor {
     this.render();
   }
 
+  /** @param {boolean} isConnected */
+  setConnected(isConnected) {
+    if (isConnected === this.#isConnected) return;
+    this.#isConnected = isConnected;
+    this.render();
+  }
+
   /** @param {string} engineState */
   setEngine(engineState) {
     if (engineState === this.#engineState) return;
@@ -61,21 +69,30 @@ export class Monitor {
 
   render() {
     const { root, tally, caption, hint, fullscreen } = this.#elements;
-    root.dataset.onAir = this.#onAir;
+    const onAir = this.#known();
+    root.dataset.onAir = onAir;
     root.dataset.video = this.#hasVideo ? "playing" : "none";
-    document.body.dataset.onAir = this.#onAir;
-    tally.textContent = t(`tally.${this.#onAir}`);
+    document.body.dataset.onAir = onAir;
+    tally.textContent = t(`tally.${onAir}`);
     caption.textContent = this.#caption;
-    caption.hidden = this.#caption === "" || this.#onAir === "blank" || this.#onAir === "idle";
-    hint.textContent = this.#hint();
+    caption.hidden = this.#caption === "" || !["preview", "clip"].includes(onAir);
+    hint.textContent = this.#hint(onAir);
     hint.hidden = hint.textContent === "";
     const label = t(document.fullscreenElement === null ? "program.fullscreen" : "program.fullscreen_exit");
     fullscreen.ariaLabel = label;
     fullscreen.title = label;
   }
 
-  #hint() {
-    switch (this.#onAir) {
+  /** Without word from the server, and without its video, nobody here knows what is on air. */
+  #known() {
+    return this.#isConnected || this.#hasVideo ? this.#onAir : "lost";
+  }
+
+  /** @param {OnAir | "lost"} onAir */
+  #hint(onAir) {
+    switch (onAir) {
+      case "lost":
+        return t("program.lost");
       case "idle":
         return t(this.#engineState === "starting" ? "program.loading" : "program.hint");
       case "blank":
@@ -84,7 +101,7 @@ export class Monitor {
       case "clip":
         return this.#hasVideo ? "" : t("program.no_video");
       default:
-        throw new Error(`unknown on-air state ${this.#onAir}`);
+        throw new Error(`unknown on-air state ${onAir}`);
     }
   }
 

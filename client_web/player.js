@@ -23,6 +23,8 @@ const NEXT = Object.freeze({
 const REOPEN_MS = 1500;
 // ICE calls a path "disconnected" after some lost checks and often finds it again by itself.
 const DISCONNECTED_MS = 4000;
+// ICE needs longer to notice that nobody is there; the eye does not.
+const STALLED_MS = 2000;
 
 /**
  * @typedef {object} Signalling
@@ -41,6 +43,7 @@ const DISCONNECTED_MS = 4000;
  * @typedef {object} PlayerHandlers
  * @property {(state: string) => void} onState
  * @property {(frame: ShownFrame) => void} onFrame
+ * @property {() => void} [onStalled] no frame has come for two seconds
  * @property {(error: Error) => void} onError
  */
 
@@ -53,6 +56,8 @@ export class Player {
   #peer = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #stallTimer;
   /** @type {(RTCIceCandidate | null)[]} as many as the machine has interfaces */
   #candidates = [];
   #isWatching = false;
@@ -191,6 +196,8 @@ export class Player {
   /** @param {VideoFrameCallbackMetadata} metadata */
   #frame(metadata) {
     this.#video.requestVideoFrameCallback((now, next) => this.#frame(next));
+    clearTimeout(this.#stallTimer);
+    this.#stallTimer = setTimeout(() => this.#handlers.onStalled?.(), STALLED_MS);
     this.#handlers.onFrame({
       rtpTimestamp: metadata.rtpTimestamp,
       shownAt: metadata.expectedDisplayTime,
@@ -208,6 +215,7 @@ export class Player {
 
   #drop() {
     clearTimeout(this.#timer);
+    clearTimeout(this.#stallTimer);
     const peer = this.#peer;
     this.#peer = null;
     this.#candidates = [];

@@ -1,4 +1,4 @@
-"""The console of a server that wants an access token."""
+"""The console of a server that wants an access token, and of one that is gone."""
 
 from __future__ import annotations
 
@@ -37,3 +37,15 @@ async def test_without_the_token_the_page_says_what_is_missing(browser: Any, gua
     await page.wait_for_function("() => document.querySelector('#connection').dataset.state === 'refused'")
     assert "access token" in await page.inner_text("#toasts")
     await context.close()
+
+
+async def test_when_the_server_is_gone_nothing_is_claimed_to_be_on_air(open_console: Any) -> None:
+    async with served(["--engine", "synthetic"]) as server:
+        console = await open_console(server.url)
+        await console.send("scene 5")
+        await console.newest_is("on_air")
+    await console.until("() => document.querySelector('#connection').dataset.state === 'waiting'")
+    await console.send("scene 9")
+    await console.until("() => document.querySelector('#toasts').innerText.includes('nothing was sent')")
+    assert await console.page.input_value("#prompt-text") == "scene 9", "what could not be sent is not lost"
+    await console.until("() => document.querySelector('#tally').innerText === 'No signal'")

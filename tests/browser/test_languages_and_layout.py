@@ -66,7 +66,7 @@ async def test_every_control_has_a_name_and_can_be_reached_with_the_keyboard(ope
 
 async def test_reduced_motion_is_respected(open_console: Any) -> None:
     console = await open_console(reduced_motion="reduce")
-    moving = await console.page.eval_on_selector_all(
-        "*", "(all) => all.filter((one) => getComputedStyle(one).animationName !== 'none').length"
+    moving = await console.page.evaluate(
+        "() => [...document.querySelectorAll('*')].filter((one) => getComputedStyle(one).animationName !== 'none').length"
     )
     assert moving == 0
