@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
-from server.media.program import ProgramFormat, ProgramStatistics, Shown
 
 from engine.api import (
     Cancel,
@@ -30,6 +29,7 @@ from engine.api import (
     Timings,
 )
 from server.clock import FakeClock
+from server.media.program import ProgramFormat, ProgramStatistics, Shown
 from server.media.signalling import OfferError
 from server.messages import SessionOptions, decode
 from server.metrics import Metrics
