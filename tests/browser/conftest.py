@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser, Page, WebSocketRoute
 
 TIMEOUT_MS = 15_000
-DESKTOP = {"width": 1440, "height": 900}
+# Small, because every pixel is painted by the CPU here.
+DESKTOP = {"width": 1024, "height": 640}
 
 # In the page, before its own scripts: what tests look at besides the DOM.
 _PROBE = """
