@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from engine.embedded.captions import draw_token_ids
 from engine.embedded.dataset import draw_specs, load_specs, rendered_clips, save_specs, stored_latents
@@ -25,6 +26,7 @@ from engine.embedded.export import export_folder, fit_preview
 from engine.embedded.lexicon import MAX_TOKENS, VOCABULARY_SIZE
 from engine.embedded.modules import (
     LATENT_CHANNELS,
+    PIXELS_PER_LATENT,
     Autoencoder,
     AutoencoderConfig,
     TextEncoder,
@@ -65,11 +67,13 @@ class Recipe:
     transformer_lr: float = 0.02
     transformer_adamw_lr: float = 2e-3
     images_batch: int = 64
-    images_minutes: float = 18.0
+    images_minutes: float = 22.0
     images_shift: float = 1.3
     clips_batch: int = 16
-    clips_minutes: float = 45.0
+    clips_minutes: float = 34.0
     clips_shift: float = 2.5
+    # Clips start from what the images taught, and should not unlearn it.
+    clips_lr_share: float = 0.6
     average_decay: float = 0.998
 
 
@@ -305,8 +309,12 @@ def train_generator(recipe: Recipe, stage: str, minutes: float | None, *, resume
     specs = load_specs(recipe.folder / "specs.json")
     model = Generator(recipe)
     outer = ("tokens", "positions", "patch_embedding", "proj_out", "condition_embedder.time", "scale_shift_table")
+    lr_share = recipe.clips_lr_share if is_clips else 1.0
     optimiser = Muon(
-        model.named_parameters(), lr=recipe.transformer_lr, adamw_lr=recipe.transformer_adamw_lr, outer=outer
+        model.named_parameters(),
+        lr=recipe.transformer_lr * lr_share,
+        adamw_lr=recipe.transformer_adamw_lr * lr_share,
+        outer=outer,
     )
     average = Average(model, recipe.average_decay)
     clock, step = Clock((minutes or (recipe.clips_minutes if is_clips else recipe.images_minutes)) * 60), 0
@@ -327,8 +335,8 @@ def train_generator(recipe: Recipe, stage: str, minutes: float | None, *, resume
     recent: list[float] = []
     saved_s = time.monotonic()
     while clock.progress < 1:
-        x0, token_ids = _sample_latents(latents, specs, batch, rng, caption_rng, is_clips=is_clips)
-        loss = flow_matching_loss(model, x0, token_ids, shift)
+        x0, token_ids, weight = _sample_latents(latents, specs, batch, rng, caption_rng, is_clips=is_clips)
+        loss = flow_matching_loss(model, x0, token_ids, weight, shift=shift)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step(lr_factor(clock.progress, decay_share=0.6 if is_clips else 0.3))
         model.zero_grad(set_to_none=True)
@@ -360,8 +368,8 @@ def _sample_latents(
     caption_rng: random.Random,
     *,
     is_clips: bool,
-) -> tuple[Tensor, Tensor]:
-    """Latents [B, C, 7 or 1, H, W] and freshly captioned token ids [B, max_tokens]."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents [B, C, 7 or 1, H, W], freshly captioned token ids [B, max_tokens], loss weights [B, 1, 1, H, W]."""
     chosen = rng.integers(len(specs), size=count)
     if is_clips:
         x0 = latents[chosen]
@@ -370,17 +378,17 @@ def _sample_latents(
         frame = np.maximum(rng.integers(-1, latents.shape[2], size=count), 0)
         x0 = latents[chosen, :, frame][:, :, None]
     token_ids = [draw_token_ids(specs[index], caption_rng) for index in chosen]
-    return torch.from_numpy(x0).float(), pad_token_ids(token_ids, MAX_TOKENS)
+    weight = torch.stack([avg_pool2d(subject_weight(specs[index]), PIXELS_PER_LATENT) for index in chosen])
+    return torch.from_numpy(x0).float(), pad_token_ids(token_ids, MAX_TOKENS), weight
 
 
-def flow_matching_loss(model: Generator, x0: Tensor, token_ids: Tensor, shift: float) -> Tensor:
-    """Square error of the velocity at logit-normal sigmas, shifted towards noise as long clips need."""
+def flow_matching_loss(model: Generator, x0: Tensor, token_ids: Tensor, weight: Tensor, *, shift: float) -> Tensor:
+    """Weighted square error of the velocity at logit-normal sigmas, shifted towards noise as long clips need."""
     sigmas = torch.sigmoid(torch.randn(len(x0)))
     sigmas = shift * sigmas / (1 + (shift - 1) * sigmas)
     noise = torch.randn_like(x0)
-    weight = sigmas.view(-1, 1, 1, 1, 1)
-    velocity = model(torch.lerp(x0, noise, weight), sigmas, token_ids)
-    loss: Tensor = (velocity - (noise - x0)).square().mean()
+    velocity = model(torch.lerp(x0, noise, sigmas.view(-1, 1, 1, 1, 1)), sigmas, token_ids)
+    loss: Tensor = ((velocity - (noise - x0)).square() * weight).mean()
     return loss
 
 
