@@ -90,7 +90,7 @@ def train_classifier(
         optimiser.step()
     model.eval()
     with torch.no_grad():
-        logits = model(torch.from_numpy(pictures[:held_back]).float().div_(255))
+        logits = model(torch.from_numpy(np.array(pictures[:held_back])).float().div_(255))
     accuracy = {name: float((logits[name].argmax(1) == truth[name][:held_back]).float().mean()) for name in HEADS}
     return model, min(accuracy.values())
 

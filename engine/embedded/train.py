@@ -77,8 +77,8 @@ class Recipe:
     average_decay: float = 0.998
 
 
-FAST = SamplingSettings(num_steps=6, guidance_scale=2.0, shift=3.0)
-FINE = SamplingSettings(num_steps=12, guidance_scale=2.0, shift=3.0)
+FAST = SamplingSettings(num_steps=6, guidance_scale=3.0, shift=3.0)
+FINE = SamplingSettings(num_steps=12, guidance_scale=3.0, shift=3.0)
 
 RECIPES = {"small": Recipe(folder=Path("runs/embedded-small"))}
 
