@@ -16,7 +16,7 @@ def named_by(spec: SceneSpec) -> set[str]:
 @pytest.mark.parametrize("chinese", [False, True])
 def test_captions_with_all_slots_are_understood_exactly_as_their_spec(chinese: bool) -> None:
     rng = random.Random(1)
-    for _ in range(1500):
+    for _ in range(500):
         spec = draw_spec(rng)
         caption = full_caption(spec, rng, chinese=chinese)
         heard = understand(caption)
@@ -26,7 +26,7 @@ def test_captions_with_all_slots_are_understood_exactly_as_their_spec(chinese: b
 
 def test_captions_with_dropped_slots_name_nothing_else() -> None:
     rng = random.Random(2)
-    for _ in range(1500):
+    for _ in range(500):
         spec = draw_spec(rng)
         caption = draw_caption(spec, rng)
         heard = understand(caption)
@@ -37,7 +37,7 @@ def test_captions_with_dropped_slots_name_nothing_else() -> None:
 
 def test_training_text_is_sometimes_empty_and_sometimes_unknown() -> None:
     rng = random.Random(3)
-    texts = [draw_token_ids(draw_spec(rng), rng) for _ in range(2000)]
+    texts = [draw_token_ids(draw_spec(rng), rng) for _ in range(1000)]
     assert 0.07 < sum(not text for text in texts) / len(texts) < 0.13
     tokens = [token for text in texts for token in text]
     assert 0.03 < tokens.count(UNK_ID) / len(tokens) < 0.07
@@ -45,4 +45,4 @@ def test_training_text_is_sometimes_empty_and_sometimes_unknown() -> None:
 
 def test_held_out_pairs_are_never_drawn() -> None:
     rng = random.Random(4)
-    assert not any(draw_spec(rng).is_held_out for _ in range(2000))
+    assert not any(draw_spec(rng).is_held_out for _ in range(1000))
