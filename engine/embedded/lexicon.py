@@ -2,7 +2,7 @@
 
 The same code reads captions in training and prompts on stage. Matching is longest phrase first: English by whole words
 (case and plurals ignored), Chinese by substring, in one pass from left to right. Filler words ("show me", 给我) vanish;
-any other word becomes one UNK token and is reported, so that the interface can say honestly what it did not understand.
+all other words together become one UNK token and are reported, so that the interface can say what was not understood.
 Pure Python without torch; any text is accepted and costs time linear in its length.
 """
 
@@ -19,6 +19,10 @@ from engine.embedded.spec import COLOURS, DIRECTIONS, SCENES, SUBJECTS, TIMES
 MAX_CHARACTERS = 2000
 MAX_TOKENS = 32
 PAD, UNK = "<pad>", "<unk>"
+# Words that every scene honours by itself, and words that the model was never taught to honour: neither has a token in
+# training, so neither may have one on stage. The latter are reported.
+_SCENERY = frozenset({"water", "sky", "stars", "clouds", "trees"})
+_NOT_LEARNED = frozenset({"big", "small", "fast", "snow"})
 MODIFIERS = ("big", "small", "calm", "fast", "beautiful", "water", "sky", "stars", "clouds", "trees", "snow", "dance")
 # The order is the model's embedding table: append only.
 VOCABULARY: tuple[str, ...] = (PAD, UNK, *SCENES, *TIMES, *SUBJECTS, *COLOURS, *DIRECTIONS, *MODIFIERS)
@@ -49,10 +53,15 @@ def understand(text: str) -> Understanding:
     for is_han, run in _runs(text):
         read = _read_chinese(run) if is_han else _read_english(run)
         for concept, surface in read:
-            if concept == UNK:
+            if concept in _SCENERY:
+                continue
+            if concept == UNK or concept in _NOT_LEARNED:
                 unknown.append(surface)
-            # "A girl dancing in a red dress" names the dancer twice and means one.
-            is_new = concept not in tokens or (concept in (UNK, *COLOURS) and tokens[-1] != concept)
+            if concept in _NOT_LEARNED:
+                continue
+            # "A girl dancing in a red dress" names the dancer twice and means one. One UNK says that something was not
+            # understood; training never showed several.
+            is_new = concept not in tokens or (concept in COLOURS and tokens[-1] != concept)
             if concept and is_new:
                 tokens.append(concept)
     kept = tokens[:MAX_TOKENS]

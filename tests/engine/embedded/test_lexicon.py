@@ -38,6 +38,13 @@ def test_unknown_words_become_unk_and_are_reported_once() -> None:
     assert heard.token_ids[0] == UNK_ID
 
 
+def test_words_that_the_model_never_learned_are_reported_and_get_no_token() -> None:
+    heard = understand("a big red car under clouds in the city, snow")
+    assert heard.understood == ("red", "car", "city")
+    assert heard.not_understood == ("big", "snow")
+    assert heard.token_ids == tuple(TOKEN_IDS[concept] for concept in heard.understood)
+
+
 def test_words_are_matched_whole() -> None:
     assert understand("carpet").not_understood == ("carpet",)
 

@@ -72,5 +72,5 @@ def test_colours_and_directions_show() -> None:
     ],
 )
 def test_a_spec_that_cannot_be_drawn_does_not_exist(fields: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="must be one of|describe a subject"):
+    with pytest.raises(ValueError, match=r"must be one of|describe a subject"):
         SceneSpec(**fields)
