@@ -136,7 +136,7 @@ def evaluate(
         "time_accuracy": _share(of_scenes + of_subjects, "time"),
         "scene_and_time_english": _share(english, "scene", "time"),
         "scene_and_time_chinese": _share(chinese, "scene", "time"),
-        "scene_and_time_held_out": _share(held_out, "scene", "time"),
+        "scene_and_time_held_out": _share(held_out, "scene", "time") if held_out else None,
         "subject_accuracy": _share(of_subjects, "subject"),
         "colour_accuracy": _share(of_subjects, "colour"),
         "round_trip_subject_accuracy": _share(ceiling, "subject"),

@@ -37,9 +37,9 @@ class FolderModule(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         config = {"_class_name": type(self).__name__, **asdict(self.config)}
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        tensors = {
-            name: value.half() if value.is_floating_point() else value for name, value in self.state_dict().items()
-        }
+        # Buffers stay in fp32: the latents' variances before standardisation may exceed what fp16 can hold.
+        halved = {name: parameter.detach().half() for name, parameter in self.named_parameters()}
+        tensors = {**self.state_dict(), **halved}
         save_file({name: value.contiguous() for name, value in tensors.items()}, folder / _WEIGHTS_NAME)
 
     @classmethod

@@ -41,8 +41,3 @@ def test_training_text_is_sometimes_empty_and_sometimes_unknown() -> None:
     assert 0.07 < sum(not text for text in texts) / len(texts) < 0.13
     tokens = [token for text in texts for token in text]
     assert 0.03 < tokens.count(UNK_ID) / len(tokens) < 0.07
-
-
-def test_held_out_pairs_are_never_drawn() -> None:
-    rng = random.Random(4)
-    assert not any(draw_spec(rng).is_held_out for _ in range(1000))

@@ -49,6 +49,15 @@ def test_folders_round_trip_in_half_precision(kind: type[Encoder] | type[Decoder
         torch.testing.assert_close(kept, saved, rtol=1e-3, atol=1e-3)
 
 
+def test_latent_statistics_beyond_half_precision_survive_the_folder(tmp_path: Path) -> None:
+    encoder = Encoder(TINY)
+    encoder.standardise.running_var = torch.full((24,), 1e6)
+    encoder.save_pretrained(tmp_path)
+    kept = Encoder.from_pretrained(tmp_path).standardise.running_var
+    assert kept is not None
+    torch.testing.assert_close(kept, torch.full((24,), 1e6))
+
+
 def test_a_folder_of_another_class_is_refused(tmp_path: Path) -> None:
     Encoder(TINY).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="holds a Encoder, not a Decoder"):
