@@ -80,7 +80,7 @@ class ModelDescription:
     num_frames: int
     frame_rate: int
     num_steps: dict[Quality, int]
-    # True: the clip's last frame equals its first, so a loop plays frames [0, num_frames - 1) for ever without a seam.
+    # True: the last frame shows the same moment as the first, so a loop goes on with frame 1 without a seam.
     closes_on_itself: bool
 
     @property

@@ -136,7 +136,7 @@ def write(path: Path, frames: Frames, model: ModelDescription, size: tuple[int, 
         _image(pictures[-1]).save(path)
         return
     if model.closes_on_itself and len(pictures) > 1:
-        pictures.pop()  # equal to the first: a player that loops the file would show it twice
+        pictures.pop(0)  # the same moment as the last: a player that loops the file would show it twice
     if ending == ".gif":
         _write_gif(path, [_image(picture) for picture in pictures], model.frame_rate)
         return

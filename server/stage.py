@@ -325,15 +325,13 @@ class _ClipShot(_Shot):
         num_seam = min(round(SEAM_S * clip.frame_rate), num_frames // 3) if loops_openly else 0
         self._seam = Footage(_seam(clip.frames, num_seam)) if num_seam else None
         self._num_once = num_frames - num_seam
-        if clip.after == "loop" and clip.closes_on_itself and num_frames > 1:
-            self._num_once = num_frames - 1  # the last frame equals the first
 
     def at(self, frame_index: int) -> tuple[Source, int]:
         position = self._age(frame_index) * self._clip_frame_rate // self._frame_rate
         if self._after == "hold":
             return self._footage, min(position, len(self._footage.frames) - 1)
         if self._seam is None:
-            return self._footage, position % self._num_once
+            return self._footage, _closed_loop(position, self._num_once)
         return self._at_open_loop(position, self._seam)
 
     def _at_open_loop(self, position: int, seam: Footage) -> tuple[Source, int]:
@@ -362,6 +360,15 @@ class _Fade:
 
     def outgoing_at(self, frame_index: int) -> tuple[Source, int]:
         return (self.outgoing, 0) if isinstance(self.outgoing, Still) else self.outgoing.at(frame_index)
+
+
+def _closed_loop(position: int, num_frames: int) -> int:
+    """0 .. n-1, then 1 .. n-1 for ever: the last frame and the first show the same moment.
+
+    The first is the one left out, because a decoder makes it from a latent frame alone, and it differs the most.
+    """
+    num_rounds = max(1, num_frames - 1)
+    return position if position < num_frames else min(1, num_frames - 1) + (position - 1) % num_rounds
 
 
 # --- frames made here (small ones: a clip in the model's size, a preview) -----------------------------------------

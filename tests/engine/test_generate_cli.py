@@ -15,7 +15,7 @@ def test_a_video_has_the_clips_frames_once(tmp_path: Path, ending: str) -> None:
     assert main(["a red sailboat at sunset", "-o", str(path), "--seed", "1", "--size", "416x240"]) == 0
     with av.open(str(path)) as container:
         frames = list(container.decode(video=0))
-    # The 25th equals the first, so a file that a player loops leaves it out.
+    # The first shows the moment of the 25th, so a file that a player loops leaves it out.
     assert (len(frames), frames[0].width, frames[0].height) == (24, 416, 240)
 
 

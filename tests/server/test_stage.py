@@ -133,22 +133,22 @@ def test_a_cut_shows_the_clip_whole_from_its_first_frame() -> None:
     assert picture.is_cut
 
 
-def test_a_closed_loop_leaves_out_the_frame_that_repeats_the_first() -> None:
+def test_a_closed_loop_leaves_out_the_first_frame_which_the_last_repeats() -> None:
     player = Player()
     player.stage.take(clip(num_frames=4), CUT)
-    assert player.shown_values(8) == [100, 101, 102, 100, 101, 102, 100, 101]
+    assert player.shown_values(8) == [100, 101, 102, 103, 101, 102, 103, 101]
 
 
 def test_a_clip_plays_at_its_own_frame_rate() -> None:
     player = Player()
     player.stage.take(clip(num_frames=4, frame_rate=12), CUT)
-    assert player.shown_values(8) == [100, 100, 101, 101, 102, 102, 100, 100]
+    assert player.shown_values(8) == [100, 100, 101, 101, 102, 102, 103, 103]
 
 
 def test_a_faster_clip_skips_frames() -> None:
     player = Player()
     player.stage.take(clip(num_frames=9, frame_rate=48), CUT)
-    assert player.shown_values(5) == [100, 102, 104, 106, 100]
+    assert player.shown_values(5) == [100, 102, 104, 106, 108]
 
 
 def test_an_open_loop_dissolves_its_tail_into_its_head() -> None:
