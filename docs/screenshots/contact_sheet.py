@@ -1,0 +1,83 @@
+"""Makes the README's contact sheet: twelve prompts in both languages and the middle of what each became, seeds 0 to 11.
+
+`python docs/screenshots/contact_sheet.py`. The real engine process; no picture is chosen among several.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import html
+import io
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
+
+from bench.browser import chromium
+from engine.api import Frames, FramesReady, Generate, GenerationFinished, Quality
+from engine.config import EngineSettings
+from engine.supervisor import EngineProcess
+
+FOLDER = Path(__file__).parent
+PROMPTS = (
+    "a red sailboat on the sea at sunset",
+    "夜晚的雪山",
+    "how does a volcano erupt?",
+    "海底的黄色小鱼",
+    "a girl in a red dress dancing on the beach at sunset",
+    "夜晚城市里的蓝色汽车",
+    "a green rocket in space",
+    "黎明的森林",
+    "a purple hot-air balloon over the mountains by day",
+    "现在给大家看看海边日落",
+    "a golden dog on the beach at noon",
+    "火山是怎么喷发的?",
+)
+_PAGE = """<meta charset="utf-8"><style>
+body {{ margin: 0; padding: 16px; background: #0b0d11; color: #e8eaf0; font: 17px "Noto Sans CJK SC", sans-serif; }}
+main {{ display: grid; grid-template-columns: repeat(3, 400px); gap: 14px; }}
+figure {{ margin: 0; }} img {{ width: 400px; display: block; border-radius: 8px; }} figcaption {{ padding: 6px 2px; }}
+</style><main>{figures}</main>"""
+
+
+async def main() -> None:
+    engine = EngineProcess(EngineSettings(keep_spare=False))
+    await engine.open()
+    for index, prompt in enumerate(PROMPTS):
+        engine.send(Generate(str(index), prompt, Quality.FAST, seed=index, wants_previews=False))
+    middles: dict[str, Frames] = {}
+    num_finished = 0
+    async for event in engine.events():
+        if isinstance(event, FramesReady) and event.first_index <= 12:
+            middles[event.generation_id] = event.frames
+        num_finished += isinstance(event, GenerationFinished)
+        if num_finished == len(PROMPTS):
+            break
+    await engine.close()
+    figures = "".join(
+        f'<figure><img src="{_data_uri(middles[str(index)])}"><figcaption>{html.escape(prompt)}</figcaption></figure>'
+        for index, prompt in enumerate(PROMPTS)
+    )
+    async with chromium() as browser:
+        page = await browser.new_page(viewport={"width": 1260, "height": 600})
+        await page.set_content(_PAGE.format(figures=figures))
+        await page.screenshot(path=FOLDER / "contact-sheet.png", full_page=True)
+    print(FOLDER / "contact-sheet.png")
+
+
+def _data_uri(frames: Frames) -> str:
+    """The last frame, scaled as the program scales it."""
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frames.planes[-1]), format="yuv420p")
+    picture = frame.reformat(width=800, height=456, interpolation="LANCZOS").to_ndarray(format="rgb24")
+    stored = io.BytesIO()
+    Image.fromarray(picture).save(stored, "PNG")
+    return "data:image/png;base64," + base64.b64encode(stored.getvalue()).decode()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
