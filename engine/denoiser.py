@@ -38,11 +38,11 @@ class Denoiser:
         rows = [row for generation in generations for row in _rows(generation)]
         velocities = iter(self._forward(rows))
         for generation in generations:
-            velocity = next(velocities)
+            conditional = guided = next(velocities)
             if generation.negative_embeds is not None:
                 unconditional = next(velocities)
-                velocity = unconditional + generation.guidance_scale * (velocity - unconditional)
-            _advance(generation, velocity)
+                guided = unconditional + generation.guidance_scale * (conditional - unconditional)
+            _advance(generation, conditional, guided)
 
     def _forward(self, rows: Sequence[_Row]) -> list[torch.Tensor]:
         """Velocities, float32 ``[1, C, T, H, W]`` each, in the order of `rows`."""
@@ -68,10 +68,12 @@ def _rows(generation: Generation) -> list[_Row]:
     return rows
 
 
-def _advance(generation: Generation, velocity: torch.Tensor) -> None:
+def _advance(generation: Generation, conditional: torch.Tensor, guided: torch.Tensor) -> None:
     assert generation.solver is not None and generation.latents is not None
     step_index = generation.step_index
-    # Flow matching: x_t = (1 - sigma) x0 + sigma noise and v = noise - x0, hence x0 = x_t - sigma v.
-    generation.x0 = generation.latents - generation.solver.sigma(step_index) * velocity
-    generation.latents = generation.solver.step(velocity, step_index, generation.latents, generation.generator)
+    # Flow matching: x_t = (1 - sigma) x0 + sigma noise and v = noise - x0, hence x0 = x_t - sigma v. For previews the
+    # conditional velocity: guidance at high sigma points far beyond the clip (twice its standard deviation, measured),
+    # which a decoder turns into glare.
+    generation.x0 = generation.latents - generation.solver.sigma(step_index) * conditional
+    generation.latents = generation.solver.step(guided, step_index, generation.latents, generation.generator)
     generation.step_index += 1

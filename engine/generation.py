@@ -14,8 +14,8 @@ from engine.noise_schedule import Solver
 class Generation:
     """From queued to finished or cancelled. Tensors are on the model's device.
 
-    `latents`: ``[1, C, T, H, W]`` float32, noise at first; `x0`: the clean latents that the last step implied, same
-    shape; `prompt_embeds`, `negative_embeds`: ``[1, L, D]``, the latter None when guidance is off.
+    `latents`: ``[1, C, T, H, W]`` float32, noise at first; `x0`: the clean latents that the last step
+    implied, without guidance, same shape; `prompt_embeds`, `negative_embeds`: ``[1, L, D]``, the latter None when guidance is off.
     """
 
     command: Generate

@@ -15,7 +15,7 @@ from engine.denoiser import Denoiser
 from engine.embedded.modules import Decoder as EmbeddedDecoderModule
 from engine.embedded.modules import TextEncoder as EmbeddedTextModule
 from engine.noise_schedule import NoiseSchedule
-from engine.preview import LinearPreview, PreviewLadder
+from engine.preview import Previewer
 from engine.text_encoder import CachedTextEncoder, EmbeddedTextEncoder, TextEncoder
 
 _PARTS = ("transformer", "text_encoder", "decoder", "scheduler")
@@ -32,7 +32,7 @@ class Model:
     noise_schedule: NoiseSchedule
     denoiser: Denoiser
     decoder: Decoder
-    previews: PreviewLadder
+    previewer: Previewer
 
     @property
     def description(self) -> ModelDescription:
@@ -52,7 +52,8 @@ def load(profile: ModelProfile) -> Model:
     """Loads a diffusers-style folder. Raises `ModelError` that says which part is missing or broken."""
     folder = profile.folder
     missing = [part for part in _PARTS if not (folder / part).is_dir()]
-    missing += [name for name in ("model_index.json", "preview.json") if not (folder / name).is_file()]
+    if not (folder / "model_index.json").is_file():
+        missing.append("model_index.json")
     if missing:
         raise ModelError(
             f"the model folder {folder} lacks {', '.join(missing)}; expected a folder like the embedded one"
@@ -65,7 +66,6 @@ def load(profile: ModelProfile) -> Model:
         ).eval()
         text_encoder = EmbeddedTextEncoder(EmbeddedTextModule.from_pretrained(folder / "text_encoder"))
         decoder = EmbeddedDecoder(EmbeddedDecoderModule.from_pretrained(folder / "decoder"))
-        linear = LinearPreview.from_file(folder / "preview.json")
         noise_schedule = NoiseSchedule(folder)
     except (OSError, ValueError, KeyError, RuntimeError, json.JSONDecodeError) as error:
         raise ModelError(f"the model in {folder} cannot be loaded: {error}") from error
@@ -82,5 +82,5 @@ def load(profile: ModelProfile) -> Model:
         noise_schedule=noise_schedule,
         denoiser=Denoiser(transformer, rows_per_forward=profile.rows_per_forward),
         decoder=decoder,
-        previews=PreviewLadder(linear, decoder),
+        previewer=Previewer(decoder),
     )

@@ -193,7 +193,7 @@ class Worker:
         began_at = time.monotonic()
         step_index, num_steps = generation.step_index - 1, generation.num_steps
         assert generation.x0 is not None
-        rgb = self._model.previews.preview(generation.x0, step_index, num_steps)
+        rgb = self._model.previewer.preview(generation.x0, step_index, num_steps)
         if rgb is None:
             return
         planes = to_frames(rgb).planes

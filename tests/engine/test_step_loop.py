@@ -125,3 +125,14 @@ def test_sigmas_fall_from_one_and_are_shifted_once(schedule: NoiseSchedule) -> N
     shifted = [3 * sigma / (1 + 2 * sigma) for sigma in (1.0, 0.75, 0.5, 0.25, 0.0)]
     assert sigmas == pytest.approx(shifted, abs=1e-6)
     assert float(solver.timestep(1)) == pytest.approx(1000 * shifted[1], abs=1e-3)
+
+
+def test_previews_are_made_without_guidance(transformer: WanTransformer3DModel, schedule: NoiseSchedule) -> None:
+    # A guided x0 at high sigma lies far outside of what the decoder knows: the first preview was glare.
+    guided = started("a", 1, schedule, guidance_scale=7.0, num_steps=3)
+    plain = started("a", 1, schedule, guidance_scale=1.0, num_steps=3)
+    denoiser = Denoiser(transformer, rows_per_forward=1)
+    denoiser.step([guided])
+    denoiser.step([plain])
+    assert guided.x0 is not None and plain.x0 is not None
+    assert torch.equal(guided.x0, plain.x0)
