@@ -27,8 +27,12 @@ evaluate: set-up
 bench: set-up
 	@$(BIN)/sceneshift bench glass --browser chromium --prompts 20 --json
 	@$(BIN)/sceneshift bench faults --rounds 20 --json
+	@$(BIN)/sceneshift bench burst --json
+	@$(BIN)/sceneshift bench engine --json
 
+# The page's pictures need a server: `make serve` in another terminal.
 screenshots: set-up
+	@$(BIN)/python docs/screenshots/contact_sheet.py
 	@$(BIN)/python docs/screenshots/make.py
 
 set-up:

@@ -15,7 +15,8 @@ class Generation:
     """From queued to finished or cancelled. Tensors are on the model's device.
 
     `latents`: ``[1, C, T, H, W]`` float32, noise at first; `x0`: the clean latents that the last step
-    implied, without guidance, same shape; `prompt_embeds`, `negative_embeds`: ``[1, L, D]``, the latter None when guidance is off.
+    implied, without guidance, same shape; `prompt_embeds`, `negative_embeds`: ``[1, L, D]``, the latter None when
+    guidance is off.
     """
 
     command: Generate
