@@ -79,7 +79,7 @@ class EngineSettings:
     # How often one generation may be running when the engine is lost before it is blamed and fails.
     max_attempts: int = 3
     max_in_flight: int = 64
-    # Keep a second process ready with everything imported: imports are 4-10 s of a recovery, loading is under one.
+    # Keep a second process ready with everything imported: the imports took 4 to 6 s, which a recovery need not wait.
     keep_spare: bool = True
     frames_bytes: int = 64 * 2**20
     worker_command: tuple[str, ...] = (sys.executable, "-m", "engine.worker")
