@@ -14,14 +14,14 @@ from typing import Any
 
 from bench.machine import machine_facts
 from engine.api import EngineReady, Generate, GenerationFinished, PreviewReady, Quality
-from engine.config import EngineSettings
+from engine.config import EngineSettings, LoadSettings
 from engine.supervisor import EngineProcess
 
 PROMPTS = ("the sea at sunset", "夜晚的雪山", "a red fish under water", "城市的黎明", "a volcano erupting at night")
 
 
 async def run(rounds: int, model: str) -> dict[str, Any]:
-    engine = EngineProcess(EngineSettings(model=model, keep_spare=False))
+    engine = EngineProcess(EngineSettings(load=LoadSettings(model=model), keep_spare=False))
     await engine.open()
     events = engine.events()
     figures: dict[str, Any] = {}

@@ -33,6 +33,14 @@ class Quality(StrEnum):
     FINE = "fine"
 
 
+class Reuse(StrEnum):
+    """Whether a clip that was made before may be given instead of a new one; the prompt must be the very same."""
+
+    NEVER = "never"  # fresh work is asked for
+    SAME_SEED = "same_seed"  # the seed was chosen by somebody: only the very same clip
+    ANY_SEED = "any_seed"  # the seed was left open: any clip of this prompt
+
+
 class EngineState(StrEnum):
     """What the engine as a whole can do now."""
 
@@ -82,6 +90,9 @@ class ModelDescription:
     num_steps: dict[Quality, int]
     # True: the last frame shows the same moment as the first, so a loop goes on with frame 1 without a seam.
     closes_on_itself: bool
+    # Whether `Generate.first_frame` is understood (morph, continued scenes); the names that `Generate.lora` may have.
+    can_start_from_frame: bool = False
+    loras: tuple[str, ...] = ()
 
     @property
     def duration_s(self) -> float:
@@ -100,6 +111,34 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class CostEntry:
+    """One measured cost: `what` (``step fast 7x8x14 batch 2``), its mean, and how far predictions were off.
+
+    `error` is the 90th percentile of |predicted - measured| / measured, 0 until there were two measurements.
+    """
+
+    what: str
+    seconds: float
+    error: float
+    num_measured: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """How the model is run here: what was chosen at load, and what became ready since. For `/readyz` and people."""
+
+    dtype: str = ""
+    attention: str = ""  # the back end in use, and which ones were tried before it
+    decoder: str = ""
+    preview: str = ""
+    compiled: tuple[str, ...] = ()  # shapes that run compiled now
+    compiling: tuple[str, ...] = ()
+    memory_plan: tuple[str, ...] = ()  # one line a part: where it lives, in which dtype, bytes
+    peak_memory_bytes: int = 0
+    notes: tuple[str, ...] = ()  # whatever fell back, and why
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """Expected seconds until a prompt sent now shows its first preview and its finished clip."""
 
@@ -112,13 +151,25 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Make a clip. The same prompt, quality and seed give the same clip on the same machine."""
+    """Make a clip. The same prompt, quality, seed, first frame and LoRA give the same clip on the same machine.
+
+    `first_frame` is one frame in the model's size that the clip starts from; only where the model's description says
+    so. The rest says whose it is and how soon: the arbiter's matter, never the picture's.
+    """
 
     generation_id: str
     prompt: str
     quality: Quality = Quality.FAST
     seed: int = 0
     wants_previews: bool = True
+    first_frame: Frames | None = None
+    lora: str | None = None
+    reuse: Reuse = Reuse.NEVER
+    stage_id: str = ""
+    tenant: str = ""  # who shares fairly with whom: the token's holder
+    is_operator: bool = True  # prompted by who runs the show, not by its audience
+    is_stage_empty: bool = False  # the stage shows nothing yet: more urgent than one that loops
+    due_in_s: float = 10.0  # from `send` until the finished frames are needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +214,18 @@ class EngineStopped:
 
 @dataclass(frozen=True, slots=True)
 class GenerationStarted:
-    """Work begins. `understood` and `not_understood` are words of the prompt, where the model can tell them apart."""
+    """Work begins. `understood` and `not_understood` are words of the prompt, where the model can tell them apart.
+
+    `degraded` says what was given up so that a promise holds (``fewer_steps``, ``tiny_decoder``, ``smaller_size``);
+    `is_reused`: the clip was made before.
+    """
 
     generation_id: str
     num_steps: int
     understood: tuple[str, ...] = ()
     not_understood: tuple[str, ...] = ()
+    degraded: tuple[str, ...] = ()
+    is_reused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,8 +363,23 @@ class Engine(Protocol):
         """The events, in order, for one consumer. Bounded: unread previews are dropped first, oldest first."""
         ...
 
-    def estimate(self, quality: Quality) -> Estimate | None:
-        """From measured times and the work in flight; None before the first measurement."""
+    def estimate(self, command: Generate) -> Estimate | None:
+        """What this command would take if it were sent now, by measured costs and the model of what is running.
+
+        Work of the same stage does not count: the new prompt supersedes it. None before the first measurement.
+        """
+        ...
+
+    def cost_s(self, quality: Quality) -> float | None:
+        """Engine seconds of one clip made alone; None before the first measurement."""
+        ...
+
+    def costs(self) -> tuple[CostEntry, ...]:
+        """What was measured, with the error of the predictions made from it."""
+        ...
+
+    def report(self) -> EngineReport | None:
+        """How the model is run; None until it is loaded."""
         ...
 
     def statistics(self) -> EngineStatistics: ...

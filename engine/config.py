@@ -14,6 +14,21 @@ EMBEDDED_FOLDER = Path(__file__).parent / "embedded" / "weights"
 
 
 @dataclass(frozen=True, slots=True)
+class Rung:
+    """One rung of a profile's fidelity ladder: how a generation is made there. The topmost is what was asked for.
+
+    `degraded` names what is given up against the topmost, for the user: ``fewer_steps``, ``tiny_decoder``,
+    ``smaller_size``. Sizes are in pixels; `decoder` is ``full``, ``pruned`` or ``tiny``.
+    """
+
+    num_steps: Mapping[Quality, int]
+    width: int
+    height: int
+    decoder: str = "full"
+    degraded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ModelProfile:
     """What a checkpoint needs and makes.
 
@@ -33,6 +48,14 @@ class ModelProfile:
     # once. 1 gives the very numbers of diffusers' pipeline; more is faster where a row does not fill the device.
     rows_per_forward: int
     closes_on_itself: bool
+    # Rungs below the topmost, in the order in which they are taken when the engine is short of time. The last is the
+    # floor: nothing is ever made worse than that.
+    lower_rungs: tuple[Rung, ...] = ()
+
+    @property
+    def ladder(self) -> tuple[Rung, ...]:
+        """All rungs, the topmost (index 0) first."""
+        return (Rung(self.num_steps, self.width, self.height), *self.lower_rungs)
 
     @property
     def num_latent_frames(self) -> int:
@@ -64,10 +87,23 @@ def profile(name: str) -> ModelProfile:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadSettings:
+    """Which model is loaded, and how. Crosses to the engine process."""
+
+    model: str = "embedded"  # a profile's name, a folder on disk, or a hub id
+    device: str | None = None  # None: the first accelerator, else the CPU
+    gpu_memory_bytes: int | None = None  # None: what the device has free
+    decoder: str | None = None  # None: the profile's; or full, tiny, or a file of a tiny decoder
+    lora_folder: str | None = None
+    compiles: bool = True  # on a GPU, behind an engine that already serves
+    allows_pickles: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class EngineSettings:
     """How the engine process is run and watched. Times in seconds."""
 
-    model: str = "embedded"
+    load: LoadSettings = LoadSettings()
     num_threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     # The program's clock must win against the model on a busy machine: measured on two cores, a neighbour of equal
     # niceness takes the clock's p50 lateness from 0.9 to 5.8 ms.

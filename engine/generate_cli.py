@@ -30,7 +30,7 @@ from engine.api import (
     Quality,
     StepFinished,
 )
-from engine.config import PROFILES, EngineSettings
+from engine.config import PROFILES, EngineSettings, LoadSettings
 from engine.supervisor import EngineProcess
 
 _VIDEO_CODECS = {
@@ -80,7 +80,7 @@ class Progress:
 
 async def _generate(arguments: argparse.Namespace, progress: Progress) -> tuple[Frames, ModelDescription] | str:
     """The clip's frames (for a .png the last preview's) and their model, or what went wrong."""
-    engine = EngineProcess(EngineSettings(model=arguments.model, keep_spare=False, niceness=0))
+    engine = EngineProcess(EngineSettings(load=LoadSettings(model=arguments.model), keep_spare=False, niceness=0))
     progress.show("loading the model", 0.0)
     await engine.open()
     try:

@@ -27,6 +27,7 @@ class Generation:
     prompt_embeds: torch.Tensor | None = None
     negative_embeds: torch.Tensor | None = None
     guidance_scale: float = 1.0
+    rung_index: int = 0  # of the profile's ladder; decided before the generation begins
     solver: Solver | None = None
     generator: torch.Generator = field(default_factory=torch.Generator)
     step_index: int = 0

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
-from engine.api import ModelDescription, ModelError
+from engine.api import EngineReport, ModelDescription, ModelError
 from engine.config import ModelProfile
 from engine.decoder import Decoder, EmbeddedDecoder
 from engine.denoiser import Denoiser
 from engine.embedded.modules import Decoder as EmbeddedDecoderModule
 from engine.embedded.modules import TextEncoder as EmbeddedTextModule
+from engine.generation import Generation
 from engine.noise_schedule import NoiseSchedule
 from engine.preview import Previewer
 from engine.text_encoder import CachedTextEncoder, EmbeddedTextEncoder, TextEncoder
@@ -33,6 +35,37 @@ class Model:
     denoiser: Denoiser
     decoder: Decoder
     previewer: Previewer
+    _report: EngineReport = EngineReport(dtype="float32", attention="native", decoder="embedded", preview="decoder")
+
+    def begin(self, generation: Generation) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Text, noise and solver. Returns the words of the prompt that are understood, and those that are not."""
+        command = generation.command
+        encoding = self.text_encoder.encode(command.prompt)
+        generation.prompt_embeds = encoding.embeds
+        generation.guidance_scale = self.profile.guidance_scale
+        if generation.guidance_scale != 1.0:
+            generation.negative_embeds = self.text_encoder.encode("").embeds
+        generation.generator.manual_seed(command.seed)
+        generation.latents = torch.randn(1, *self.latent_shape, generator=generation.generator).to(self.device)
+        generation.solver = self.noise_schedule.solver(self.profile.num_steps[command.quality], self.device)
+        return encoding.understood, encoding.not_understood
+
+    def decode(self, generation: Generation) -> Iterator[torch.Tensor]:
+        """The finished clip, ``[N, 3, H, W]`` in [0, 1], as the decoder of the generation's rung gives it."""
+        assert generation.latents is not None
+        return self.decoder.decode(generation.latents)
+
+    def preview(self, generation: Generation) -> torch.Tensor | None:
+        """Frames ``[N, 3, H, W]`` in [0, 1] to show after the last step done, None after the last of all."""
+        assert generation.x0 is not None
+        return self.previewer.preview(generation.x0, generation.step_index - 1, generation.num_steps)
+
+    def report(self) -> EngineReport:
+        """How it runs now; the same object while nothing has changed."""
+        return self._report
+
+    def free_memory(self) -> None:
+        """After an out-of-memory error: lets go of whatever can be made again."""
 
     @property
     def description(self) -> ModelDescription:

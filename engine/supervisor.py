@@ -26,9 +26,11 @@ from engine import wire
 from engine.api import (
     Cancel,
     Command,
+    CostEntry,
     EngineBusy,
     EngineLost,
     EngineReady,
+    EngineReport,
     EngineState,
     EngineStatistics,
     EngineStopped,
@@ -202,6 +204,7 @@ class EngineProcess:
         self._monotonic = monotonic
         self._state = EngineState.STARTING
         self._model: ModelDescription | None = None
+        self._report: EngineReport | None = None
         self._process: _Process | None = None
         self._spare: asyncio.Task[_Process] | None = None
         self._in_flight: dict[str, _InFlight] = {}
@@ -229,7 +232,7 @@ class EngineProcess:
             await asyncio.wait([self._spare])
 
     async def open(self) -> None:
-        profile(self._settings.model)  # a wrong name is the caller's error, now, not the process's later
+        profile(self._settings.load.model)  # a wrong name is the caller's error, now, not the process's later
         self._task = asyncio.create_task(self._supervise(), name="engine-supervisor")
 
     async def close(self) -> None:
@@ -259,8 +262,17 @@ class EngineProcess:
     def events(self) -> AsyncIterator[Event]:
         return self._events.read()
 
-    def estimate(self, quality: Quality) -> Estimate | None:
-        return self._cost.estimate(quality, self._ahead_s())
+    def estimate(self, command: Generate) -> Estimate | None:
+        return self._cost.estimate(command.quality, self._ahead_s())
+
+    def cost_s(self, quality: Quality) -> float | None:
+        return self._cost.picture_s(quality)
+
+    def costs(self) -> tuple[CostEntry, ...]:
+        return ()
+
+    def report(self) -> EngineReport | None:
+        return self._report
 
     def statistics(self) -> EngineStatistics:
         self._statistics.in_flight = len(self._in_flight)
@@ -326,9 +338,11 @@ class EngineProcess:
 
     async def _start(self, process: _Process) -> wire.WarmedUp:
         """Imports, weights, warm-up. Raises `_Lost`."""
-        process.send(wire.Load(self._settings.model, self._settings.num_threads))
+        process.send(wire.Load(self._settings.load, self._settings.num_threads))
         while True:
             message = await process.receive(self._settings.startup_timeout_s)
+            if isinstance(message, EngineReport):
+                self._report = message
             if isinstance(message, wire.WarmedUp):
                 return message
             if isinstance(message, wire.Raised):
@@ -388,6 +402,8 @@ class EngineProcess:
                 pass
             case wire.Raised(detail=detail):
                 raise _Lost("raised", detail)
+            case EngineReport():
+                self._report = message
             case wire.FramesAt():
                 self._relay_frames(process, message)
             case GenerationStarted(generation_id=generation_id):

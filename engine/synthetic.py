@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from engine.api import (
     Cancel,
     Command,
+    CostEntry,
     EngineBusy,
     EngineLost,
     EngineReady,
+    EngineReport,
     EngineState,
     EngineStatistics,
     EngineUnavailable,
@@ -129,11 +131,20 @@ class SyntheticEngine:
         while (event := await self._events.get()) is not None:
             yield event
 
-    def estimate(self, quality: Quality) -> Estimate | None:
-        one_s = self.script.text_s + self.script.num_steps[quality] * self.script.step_s + self.script.decode_s
+    def estimate(self, command: Generate) -> Estimate | None:
+        one_s = self.cost_s(command.quality)
         ahead_s = one_s * (len(self._waiting) + (self._running is not None))
         first_s = self.script.text_s + self.script.step_s
         return Estimate(preview_s=ahead_s + first_s, picture_s=ahead_s + one_s)
+
+    def cost_s(self, quality: Quality) -> float:
+        return self.script.text_s + self.script.num_steps[quality] * self.script.step_s + self.script.decode_s
+
+    def costs(self) -> tuple[CostEntry, ...]:
+        return ()
+
+    def report(self) -> EngineReport | None:
+        return None
 
     def statistics(self) -> EngineStatistics:
         self._statistics.in_flight = len(self._waiting) + (self._running is not None)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from engine.api import (
     Cancel,
+    EngineReport,
     Estimate,
     Frames,
     Generate,
@@ -31,16 +32,18 @@ from engine.api import (
     Quality,
     StepFinished,
 )
+from engine.config import LoadSettings
 
 HEADER_BYTES = 4
-MAX_MESSAGE_BYTES = 1 << 20
+# The largest is a `Generate` with its first frame: 1280x704 pixels are 1.3 MiB.
+MAX_MESSAGE_BYTES = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """To the engine: load this model and warm up. Until it comes, a process has only its imports done."""
 
-    model: str
+    settings: LoadSettings
     num_threads: int
 
 
@@ -94,6 +97,7 @@ class FramesAt:
 ToEngine = Load | Consumed | Generate | Cancel
 FromEngine = (
     Imported
+    | EngineReport
     | WarmedUp
     | Heartbeat
     | Raised
@@ -109,14 +113,14 @@ Message = ToEngine | FromEngine
 _TYPES: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        *(Load, Consumed, Generate, Cancel, Imported, WarmedUp, Heartbeat, Raised, FramesAt),
+        *(Load, Consumed, Generate, Cancel, Imported, EngineReport, WarmedUp, Heartbeat, Raised, FramesAt),
         *(GenerationStarted, StepFinished, GenerationFinished, GenerationCancelled, GenerationFailed),
     )
 }
 
 
 def encode(message: Message) -> bytes:
-    body = msgspec.msgpack.encode((type(message).__name__, message))
+    body = _encoder.encode((type(message).__name__, message))
     return len(body).to_bytes(HEADER_BYTES, "big") + body
 
 
@@ -129,8 +133,23 @@ def body_length(header: bytes) -> int:
 
 def decode(body: bytes) -> Message:
     name, fields = msgspec.msgpack.decode(body, type=tuple[str, msgspec.Raw])
-    message: Message = msgspec.msgpack.decode(fields, type=_TYPES[name])
+    message: Message = msgspec.msgpack.decode(fields, type=_TYPES[name], dec_hook=_from_wire)
     return message
+
+
+def _to_wire(value: object) -> object:
+    """The one thing in a message that msgpack has no form for: the planes of a first frame."""
+    if isinstance(value, np.ndarray):
+        return value.shape, value.tobytes()
+    raise NotImplementedError(f"{type(value).__name__} does not cross the wire")
+
+
+def _from_wire(kind: type, value: tuple[list[int], bytes]) -> object:
+    shape, pixels = value
+    return np.frombuffer(pixels, np.uint8).reshape(shape)
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_to_wire)
 
 
 def open_shared_file(num_bytes: int) -> int:

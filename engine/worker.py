@@ -112,9 +112,8 @@ class Worker:
         while not generation.is_denoised:
             self._step(generation)
             self._preview(generation)
-        assert generation.latents is not None
         began_at = time.monotonic()
-        for rgb in self._model.decoder.decode(generation.latents):
+        for rgb in self._model.decode(generation):
             to_frames(rgb)
         decoded_s = time.monotonic() - began_at
         step_s = (generation.denoised_s + generation.previewed_s) / generation.num_steps
@@ -163,19 +162,10 @@ class Worker:
             self._decode(generation)
 
     def _start(self, generation: Generation) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Text, noise and solver. Returns the words understood and not understood."""
-        model, command = self._model, generation.command
         generation.started_at = time.monotonic()
-        encoding = model.text_encoder.encode(command.prompt)
-        generation.prompt_embeds = encoding.embeds
-        generation.guidance_scale = model.profile.guidance_scale
-        if generation.guidance_scale != 1.0:
-            generation.negative_embeds = model.text_encoder.encode("").embeds
+        words = self._model.begin(generation)
         generation.text_s = time.monotonic() - generation.started_at
-        generation.generator.manual_seed(command.seed)
-        generation.latents = torch.randn(1, *model.latent_shape, generator=generation.generator).to(model.device)
-        generation.solver = model.noise_schedule.solver(model.profile.num_steps[command.quality], model.device)
-        return encoding.understood, encoding.not_understood
+        return words
 
     def _denoise(self, generation: Generation) -> None:
         self._step(generation)
@@ -192,8 +182,7 @@ class Worker:
     def _preview(self, generation: Generation, *, send: bool = False) -> None:
         began_at = time.monotonic()
         step_index, num_steps = generation.step_index - 1, generation.num_steps
-        assert generation.x0 is not None
-        rgb = self._model.previewer.preview(generation.x0, step_index, num_steps)
+        rgb = self._model.preview(generation)
         if rgb is None:
             return
         planes = to_frames(rgb).planes
@@ -215,9 +204,10 @@ class Worker:
     def _decode(self, generation: Generation) -> None:
         """The frames of the next latent frame; after the last one the generation is finished."""
         name = generation.generation_id
-        assert generation.latents is not None
         began_at = time.monotonic()
-        stream = self._decoding.setdefault(name, self._model.decoder.decode(generation.latents))
+        if name not in self._decoding:
+            self._decoding[name] = self._model.decode(generation)
+        stream = self._decoding[name]
         rgb = next(stream, None)
         if rgb is not None:
             self._send_clip_frames(generation, rgb)
@@ -257,7 +247,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         began_at = time.monotonic()
         torch.set_num_threads(command.num_threads)
-        model = load(profile(command.model))
+        model = load(profile(command.settings.model))
         worker = Worker(connection, ring, model)
         estimates = worker.warm_up()
         connection.send(wire.WarmedUp(model.description, time.monotonic() - began_at, estimates))

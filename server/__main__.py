@@ -95,10 +95,10 @@ def _engine(settings: Settings) -> Engine:
         from engine.synthetic import SyntheticEngine  # noqa: PLC0415
 
         return SyntheticEngine()
-    from engine.config import EngineSettings  # noqa: PLC0415
+    from engine.config import EngineSettings, LoadSettings  # noqa: PLC0415
     from engine.supervisor import EngineProcess  # noqa: PLC0415
 
-    return EngineProcess(EngineSettings(model=settings.model))
+    return EngineProcess(EngineSettings(load=LoadSettings(model=settings.model)))
 
 
 def _quieten() -> None:

@@ -349,7 +349,7 @@ class Session:
             self._supersede(self._current, prompt)
         prompt.move(PromptEvent.ACCEPT)
         self._current = prompt
-        estimate = self._engine.estimate(prompt.quality)
+        estimate = self._engine.estimate(Generate("", prompt.text, prompt.quality, prompt.seed))
         accepted = PromptAccepted(
             event_id=message.event_id,
             prompt_id=prompt.prompt_id,

@@ -31,7 +31,7 @@ from engine.api import (
     Quality,
     StepFinished,
 )
-from engine.config import EngineSettings
+from engine.config import EngineSettings, LoadSettings
 from engine.supervisor import EngineProcess
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -79,7 +79,7 @@ async def driver() -> AsyncIterator[Driver]:
 
 
 async def test_the_very_first_prompt_has_an_estimate(driver: Driver) -> None:
-    fast, fine = (driver.engine.estimate(quality) for quality in Quality)
+    fast, fine = (driver.engine.estimate(Generate("e", "x", quality)) for quality in Quality)
     assert fast is not None and fine is not None
     assert 0 < fast.preview_s < fast.picture_s < fine.picture_s
 
@@ -203,7 +203,7 @@ async def test_more_than_the_bound_in_flight_is_refused() -> None:
 
 async def test_an_unknown_model_is_refused_at_once() -> None:
     with pytest.raises(ModelError, match="unknown model 'dall-e'; known: embedded"):
-        await EngineProcess(EngineSettings(model="dall-e")).open()
+        await EngineProcess(EngineSettings(load=LoadSettings(model="dall-e"))).open()
 
 
 async def test_opening_and_closing_leaves_nothing_behind() -> None:

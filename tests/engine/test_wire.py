@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from engine import wire
-from engine.api import Cancel, Estimate, Generate, GenerationFinished, ModelDescription, Quality, Timings
+from engine.api import Cancel, Estimate, Frames, Generate, GenerationFinished, ModelDescription, Quality, Timings
+from engine.config import LoadSettings
 
 MODEL = ModelDescription("m", "cpu", 224, 128, 25, 12, {Quality.FAST: 4, Quality.FINE: 8}, True)
 
@@ -15,7 +16,7 @@ MODEL = ModelDescription("m", "cpu", 224, 128, 25, 12, {Quality.FAST: 4, Quality
 @pytest.mark.parametrize(
     "message",
     [
-        wire.Load("embedded", 2),
+        wire.Load(LoadSettings(), 2),
         Generate("g", "日落 🌅", Quality.FINE, 2**62, False),
         Cancel("g"),
         wire.WarmedUp(MODEL, 1.5, {Quality.FAST: Estimate(0.1, 0.5)}),
@@ -82,3 +83,11 @@ def test_a_place_outside_the_ring_is_refused(ring: wire.FrameRing) -> None:
 def test_frames_larger_than_half_the_ring_are_an_error(ring: wire.FrameRing) -> None:
     with pytest.raises(ValueError, match="do not fit"):
         ring.put(np.zeros((1, 600, 1), np.uint8), wait_s=0)
+
+
+def test_a_first_frame_crosses_with_its_command() -> None:
+    planes = np.arange(192 * 224, dtype=np.uint8).reshape(1, 192, 224)
+    body = wire.encode(Generate("g", "a", first_frame=Frames(planes)))[wire.HEADER_BYTES :]
+    decoded = wire.decode(body)
+    assert isinstance(decoded, Generate) and decoded.first_frame is not None
+    assert np.array_equal(decoded.first_frame.planes, planes)

@@ -12,6 +12,8 @@ import numpy as np
 from engine.api import (
     Cancel,
     Command,
+    CostEntry,
+    EngineReport,
     EngineState,
     EngineStatistics,
     Estimate,
@@ -75,8 +77,17 @@ class FakeEngine:
         for event in ():
             yield event
 
-    def estimate(self, quality: Quality) -> Estimate | None:
+    def estimate(self, command: Generate) -> Estimate | None:
         return Estimate(preview_s=0.2, picture_s=1.5)
+
+    def cost_s(self, quality: Quality) -> float | None:
+        return 1.3
+
+    def costs(self) -> tuple[CostEntry, ...]:
+        return ()
+
+    def report(self) -> EngineReport | None:
+        return None
 
     def statistics(self) -> EngineStatistics:
         return EngineStatistics()
