@@ -73,6 +73,10 @@ class _Lost(Exception):
         self.detail = detail
 
 
+class _Refused(Exception):
+    """The model cannot be loaded, by the next process as little as by this one."""
+
+
 @dataclass(eq=False, slots=True)
 class _InFlight:
     """A generation between `Generate` and its end, as the supervisor sees it."""
@@ -322,6 +326,9 @@ class EngineProcess:
                     self._process = None
                     await process.close()
             self._give_up(f"the engine did not start in {failed_starts} attempts; see its messages above")
+        except _Refused as refused:
+            logger.error("! the model cannot be loaded: %s", refused)
+            self._give_up(str(refused))
         except Exception:
             # The task boundary: without this line the engine would be gone and nobody would hear of it.
             logger.exception("! engine supervisor")
@@ -337,7 +344,7 @@ class EngineProcess:
         return await spare
 
     async def _start(self, process: _Process) -> wire.WarmedUp:
-        """Imports, weights, warm-up. Raises `_Lost`."""
+        """Imports, weights, warm-up. Raises `_Lost` or `_Refused`."""
         process.send(wire.Load(self._settings.load, self._settings.num_threads))
         while True:
             message = await process.receive(self._settings.startup_timeout_s)
@@ -347,6 +354,8 @@ class EngineProcess:
                 return message
             if isinstance(message, wire.Raised):
                 raise _Lost("raised", message.detail)
+            if isinstance(message, wire.Refused):
+                raise _Refused(message.detail)
 
     def _become_ready(self, process: _Process, ready: wire.WarmedUp, began_at: float) -> None:
         self._process = process

@@ -81,6 +81,13 @@ class Raised:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """The model cannot be loaded, and another attempt would meet the same; the process exits after this."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class FramesAt:
     """Frames lie in the ring at `offset`, shape ``[N, H*3//2, W]``; they end at ring position `position`."""
 
@@ -101,6 +108,7 @@ FromEngine = (
     | WarmedUp
     | Heartbeat
     | Raised
+    | Refused
     | FramesAt
     | GenerationStarted
     | StepFinished
@@ -113,8 +121,8 @@ Message = ToEngine | FromEngine
 _TYPES: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        *(Load, Consumed, Generate, Cancel, Imported, EngineReport, WarmedUp, Heartbeat, Raised, FramesAt),
-        *(GenerationStarted, StepFinished, GenerationFinished, GenerationCancelled, GenerationFailed),
+        *(Load, Consumed, Generate, Cancel, Imported, EngineReport, WarmedUp, Heartbeat, Raised, Refused),
+        *(FramesAt, GenerationStarted, StepFinished, GenerationFinished, GenerationCancelled, GenerationFailed),
     )
 }
 

@@ -254,6 +254,9 @@ def main(argv: list[str] | None = None) -> None:
         worker.run()
     except BrokenPipeError:
         return  # the supervisor is gone
+    except ModelError as error:
+        connection.send(wire.Refused(str(error)))
+        raise SystemExit(1) from None
     except Exception as error:
         # The process boundary: whatever it was, the supervisor must hear of it before we die of it.
         traceback.print_exc()

@@ -191,6 +191,19 @@ async def test_an_engine_that_cannot_start_says_so_and_fails_its_work() -> None:
     await engine.close()
 
 
+async def test_a_model_that_cannot_be_loaded_ends_the_engine_at_once_and_says_why(tmp_path: Path) -> None:
+    # It was tried four times, two minutes each: the same folder, the same error.
+    worker = (sys.executable, str(Path(__file__).with_name("refusing_worker.py")), str(tmp_path / "starts"))
+    engine = EngineProcess(EngineSettings(worker_command=worker, keep_spare=False))
+    await engine.open()
+    engine.send(Generate("never", "the sea"))
+    failed, stopped = await Driver(engine).until(lambda event: isinstance(event, EngineStopped))
+    assert isinstance(failed, GenerationFailed) and not failed.retryable
+    assert isinstance(stopped, EngineStopped) and "the folder lacks vae" in stopped.detail
+    assert (tmp_path / "starts").read_text() == "one\n"
+    await engine.close()
+
+
 async def test_more_than_the_bound_in_flight_is_refused() -> None:
     engine = EngineProcess(EngineSettings(max_in_flight=2))
     engine.send(Generate("a", "the sea"))
