@@ -71,6 +71,10 @@ class Script:
     decode_s: float = 0.02
     num_steps: Mapping[Quality, int] = field(default_factory=lambda: {Quality.FAST: 4, Quality.FINE: 8})
     faults: Mapping[int, Fault] = field(default_factory=dict)
+    # What `GenerationStarted` says was given up, by prompt number.
+    degraded: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    can_start_from_frame: bool = False
+    loras: tuple[str, ...] = ()
     width: int = 224
     height: int = 128
     num_frames: int = 25
@@ -131,9 +135,11 @@ class SyntheticEngine:
         while (event := await self._events.get()) is not None:
             yield event
 
-    def estimate(self, command: Generate) -> Estimate | None:
+    def estimate(self, command: Generate) -> Estimate:
         one_s = self.cost_s(command.quality)
-        ahead_s = one_s * (len(self._waiting) + (self._running is not None))
+        running = () if self._running is None else (self._running,)
+        ahead = [other for other in (*self._waiting, *running) if not _is_superseded(other, command)]
+        ahead_s = one_s * len(ahead)
         first_s = self.script.text_s + self.script.step_s
         return Estimate(preview_s=ahead_s + first_s, picture_s=ahead_s + one_s)
 
@@ -172,7 +178,12 @@ class SyntheticEngine:
         num_steps = script.num_steps[command.quality]
         number = prompt_number(command.prompt)
         words = tuple(re.findall(r"\w+", command.prompt))
-        self._put(GenerationStarted(name, num_steps, understood=words))
+        if not self._can_make(command):
+            self._statistics.num_failed += 1
+            self._put(GenerationFailed(name, "model_error", "no such LoRA, or no first frames here", retryable=False))
+            return False
+        degraded = script.degraded.get(number, ())
+        self._put(GenerationStarted(name, num_steps, understood=words, degraded=degraded))
         await self._sleep(script.text_s)
         for step_index in range(num_steps):
             if name in self._cancelled:
@@ -205,6 +216,11 @@ class SyntheticEngine:
         self._put(GenerationFinished(name, script.num_frames, timings))
         return False
 
+    def _can_make(self, command: Generate) -> bool:
+        """What was not offered fails, as with a real model: nobody should have asked."""
+        can_start = command.first_frame is None or self.script.can_start_from_frame
+        return can_start and (command.lora is None or command.lora in self.script.loras)
+
     async def _lose(self, command: Generate) -> None:
         in_flight = (command.generation_id, *(waiting.generation_id for waiting in self._waiting))
         self._state = EngineState.RECOVERING
@@ -224,6 +240,8 @@ class SyntheticEngine:
             frame_rate=script.frame_rate,
             num_steps=dict(script.num_steps),
             closes_on_itself=True,
+            can_start_from_frame=script.can_start_from_frame,
+            loras=script.loras,
         )
         self._state = EngineState.READY
         self._put(EngineReady(self._model, startup_s))
@@ -240,6 +258,10 @@ class SyntheticEngine:
 
     def _put(self, event: Event) -> None:
         self._events.put_nowait(event)
+
+
+def _is_superseded(other: Generate, command: Generate) -> bool:
+    return bool(command.stage_id) and other.stage_id == command.stage_id
 
 
 def prompt_number(prompt: str) -> int:

@@ -81,3 +81,30 @@ async def test_a_scripted_failure_ends_only_its_own_generation() -> None:
     events = await run(SyntheticEngine(script, sleep=no_time), [Generate("a", "7"), Generate("b", "8")])
     ends = [(type(event).__name__, event.generation_id) for event in events if isinstance(event, ENDS)]
     assert ends == [("GenerationFailed", "a"), ("GenerationFinished", "b")]
+
+
+async def test_what_is_scripted_as_given_up_is_said_at_the_start() -> None:
+    script = Script(degraded={7: ("fewer_steps",)})
+    events = await run(SyntheticEngine(script, sleep=no_time), [Generate("a", "7"), Generate("b", "8")])
+    degraded = {event.generation_id: event.degraded for event in events if isinstance(event, GenerationStarted)}
+    assert degraded == {"a": ("fewer_steps",), "b": ()}
+
+
+async def test_first_frames_and_loras_are_taken_only_where_the_model_offers_them() -> None:
+    commands = [Generate("a", "7", first_frame=paint(3, [0], 224, 128)), Generate("b", "8", lora="ink")]
+    refused = await run(SyntheticEngine(sleep=no_time), list(commands))
+    assert [type(event) for event in refused if isinstance(event, ENDS)] == [GenerationFailed] * 2
+    engine = SyntheticEngine(Script(can_start_from_frame=True, loras=("ink",)), sleep=no_time)
+    made = await run(engine, list(commands))
+    assert [type(event) for event in made if isinstance(event, ENDS)] == [GenerationFinished] * 2
+    assert engine.model is not None
+    assert (engine.model.can_start_from_frame, engine.model.loras) == (True, ("ink",))
+
+
+async def test_an_estimate_counts_the_work_of_other_stages_only() -> None:
+    engine = SyntheticEngine(sleep=no_time)
+    alone = engine.estimate(Generate("c", "3", stage_id="mine"))
+    engine.send(Generate("a", "1", stage_id="mine"))
+    assert engine.estimate(Generate("c", "3", stage_id="mine")) == alone
+    engine.send(Generate("b", "2", stage_id="other"))
+    assert engine.estimate(Generate("c", "3", stage_id="mine")).picture_s > alone.picture_s
