@@ -23,6 +23,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 TEXT_DIM = 32
+_WORDS = "the sea at sunset city night rain robot walking forest snow dance red blue light calm wind"
 
 
 class Size(TypedDict):
@@ -170,26 +171,7 @@ def _text_encoder() -> UMT5EncoderModel:
 def _write_tokenizer(folder: Path) -> None:
     """A Unigram tokenizer over bytes-like pieces: every text has tokens, and it needs no hub."""
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -10.0), ("▁", -2.0)]
-    words = [
-        "the",
-        "sea",
-        "at",
-        "sunset",
-        "city",
-        "night",
-        "rain",
-        "robot",
-        "walking",
-        "forest",
-        "snow",
-        "dance",
-        "red",
-        "blue",
-        "light",
-        "calm",
-        "wind",
-    ]
-    pieces += [(f"▁{word}", -4.0) for word in words]
+    pieces += [(f"▁{word}", -4.0) for word in _WORDS.split()]
     pieces += [(chr(code), -6.0) for code in range(33, 127)]
     pieces += [(character, -6.0) for character in "日落时的海边城市夜晚雨机器人走森林雪"]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2))
