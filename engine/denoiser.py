@@ -1,12 +1,13 @@
 """One denoising step of a batch of generations: transformer, guidance, update; leaves x0 behind. Loop thread.
 
 The loop around it belongs to the worker, so that previews, cancels and other generations fit between any two steps.
-The arithmetic is `WanPipeline.__call__`'s (diffusers), for one step.
+The arithmetic is `WanPipeline.__call__`'s (diffusers), for one step; of a clip that starts from a frame, it is
+`WanImageToVideoPipeline.__call__`'s with expanded timesteps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,10 @@ from engine.generation import Generation
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One batch row of a transformer forward: a generation's conditional or unconditional half."""
+    """One batch row of a transformer forward: a generation's conditional or unconditional half.
+
+    `latents`: ``[1, C, T, H, W]``; `timestep`: a scalar, or one of each token, ``[T * H/2 * W/2]``.
+    """
 
     latents: torch.Tensor
     timestep: torch.Tensor
@@ -25,31 +29,50 @@ class _Row:
 
 
 class Denoiser:
-    """Runs the transformer. `rows_per_forward` bounds a forward's batch; see `ModelProfile`."""
+    """Runs the transformer, or the expert of two that the noise level asks for.
 
-    def __init__(self, transformer: nn.Module, *, rows_per_forward: int) -> None:
-        self._transformer = transformer
+    `rows_per_forward` bounds a forward's batch; see `ModelProfile`. `select_lora` is called before a forward with the
+    name of the LoRA that it runs with, or None.
+    """
+
+    def __init__(
+        self,
+        transformer: nn.Module,
+        low_noise_transformer: nn.Module | None = None,
+        *,
+        rows_per_forward: int,
+        select_lora: Callable[[str | None], None] | None = None,
+    ) -> None:
+        self.experts = [transformer] if low_noise_transformer is None else [transformer, low_noise_transformer]
         self._rows_per_forward = rows_per_forward
-        self._dtype = next(transformer.parameters()).dtype
+        self._select_lora = select_lora
+        # Not that of the first parameter: Wan keeps some modules in float32.
+        self._dtype: torch.dtype = getattr(transformer, "dtype", torch.float32)
 
     @torch.inference_mode()
     def step(self, generations: Sequence[Generation]) -> None:
-        """Advances each by one step. All must be started, not denoised, and of one latent shape."""
+        """Advances each by one step. All must be started, not denoised, and of one `shape_key`, else ValueError."""
+        first = generations[0]
+        if any(generation.shape_key != first.shape_key for generation in generations[1:]):
+            keys = {generation.shape_key for generation in generations}
+            raise ValueError(f"generations of different shapes cannot share a step: {keys}")
+        if self._select_lora is not None:
+            self._select_lora(first.command.lora)
         rows = [row for generation in generations for row in _rows(generation)]
-        velocities = iter(self._forward(rows))
+        velocities = iter(self._forward(self.experts[first.expert_index], rows))
         for generation in generations:
             conditional = guided = next(velocities)
             if generation.negative_embeds is not None:
                 unconditional = next(velocities)
-                guided = unconditional + generation.guidance_scale * (conditional - unconditional)
+                guided = unconditional + generation.guidance_scale_now * (conditional - unconditional)
             _advance(generation, conditional, guided)
 
-    def _forward(self, rows: Sequence[_Row]) -> list[torch.Tensor]:
+    def _forward(self, transformer: nn.Module, rows: Sequence[_Row]) -> list[torch.Tensor]:
         """Velocities, float32 ``[1, C, T, H, W]`` each, in the order of `rows`."""
         velocities: list[torch.Tensor] = []
         for first in range(0, len(rows), self._rows_per_forward):
             batch = rows[first : first + self._rows_per_forward]
-            velocity = self._transformer(
+            velocity = transformer(
                 hidden_states=torch.cat([row.latents for row in batch]).to(self._dtype),
                 timestep=torch.stack([row.timestep for row in batch]),
                 encoder_hidden_states=torch.cat([row.embeds for row in batch]).to(self._dtype),
@@ -62,10 +85,26 @@ class Denoiser:
 def _rows(generation: Generation) -> list[_Row]:
     assert generation.solver is not None and generation.latents is not None and generation.prompt_embeds is not None
     timestep = generation.solver.timestep(generation.step_index)
-    rows = [_Row(generation.latents, timestep, generation.prompt_embeds)]
+    latents = generation.latents
+    if generation.condition is not None:
+        latents = _with_first_frame(latents, generation.condition)
+        timestep = _expanded(timestep, latents)
+    rows = [_Row(latents, timestep, generation.prompt_embeds)]
     if generation.negative_embeds is not None:
-        rows.append(_Row(generation.latents, timestep, generation.negative_embeds))
+        rows.append(_Row(latents, timestep, generation.negative_embeds))
     return rows
+
+
+def _with_first_frame(latents: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    return torch.cat([condition, latents[:, :, 1:]], dim=2)
+
+
+def _expanded(timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+    """``[T * H/2 * W/2]``, a timestep of each token: the clean first latent frame's is 0. Patches are 2x2."""
+    _, _, num_latent_frames, height, width = latents.shape
+    tokens = timestep.float().repeat(num_latent_frames, height // 2, width // 2)
+    tokens[0] = 0.0
+    return tokens.flatten()
 
 
 def _advance(generation: Generation, conditional: torch.Tensor, guided: torch.Tensor) -> None:
@@ -77,3 +116,7 @@ def _advance(generation: Generation, conditional: torch.Tensor, guided: torch.Te
     generation.x0 = generation.latents - generation.solver.sigma(step_index) * conditional
     generation.latents = generation.solver.step(guided, step_index, generation.latents, generation.generator)
     generation.step_index += 1
+    if generation.condition is not None:
+        generation.x0 = _with_first_frame(generation.x0, generation.condition)
+        if generation.is_denoised:
+            generation.latents = _with_first_frame(generation.latents, generation.condition)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 import torch
@@ -27,6 +28,11 @@ class Generation:
     prompt_embeds: torch.Tensor | None = None
     negative_embeds: torch.Tensor | None = None
     guidance_scale: float = 1.0
+    # Below this timestep the second expert of a model with two works, with a guidance scale of its own.
+    boundary_timestep: float | None = None
+    low_noise_guidance_scale: float = 1.0
+    # The clean latent frame that the clip starts from, ``[1, C, 1, H, W]``; None: it starts from noise alone.
+    condition: torch.Tensor | None = None
     rung_index: int = 0  # of the profile's ladder; decided before the generation begins
     solver: Solver | None = None
     generator: torch.Generator = field(default_factory=torch.Generator)
@@ -39,6 +45,33 @@ class Generation:
     @property
     def generation_id(self) -> str:
         return self.command.generation_id
+
+    @property
+    def shape_key(self) -> tuple[Hashable, ...]:
+        """What two generations must have in common to share a forward at their next steps. Once begun.
+
+        Guidance is not in it: an unguided one has one row where a guided one has two.
+        """
+        assert self.latents is not None and self.prompt_embeds is not None
+        return (
+            tuple(self.latents.shape),
+            self.latents.dtype,
+            tuple(self.prompt_embeds.shape),
+            self.command.lora,
+            self.condition is not None,
+            self.expert_index,
+        )
+
+    @property
+    def expert_index(self) -> int:
+        """Which transformer makes the next step: 0, or 1 below the boundary of a model with two experts."""
+        if self.solver is None or self.boundary_timestep is None or self.is_denoised:
+            return 0
+        return int(self.solver.timestep_number(self.step_index) < self.boundary_timestep)
+
+    @property
+    def guidance_scale_now(self) -> float:
+        return self.low_noise_guidance_scale if self.expert_index else self.guidance_scale
 
     @property
     def is_started(self) -> bool:

@@ -6,57 +6,96 @@ because multistep solvers keep history.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import inspect
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from diffusers.schedulers.scheduling_flow_match_lcm import FlowMatchLCMScheduler
+from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
+
+from engine.api import ModelError
+
+_SOLVERS = {
+    solver.__name__: solver
+    for solver in (FlowMatchEulerDiscreteScheduler, FlowMatchLCMScheduler, UniPCMultistepScheduler)
+}
 
 
-@dataclass(slots=True)
 class Solver:
     """One generation's walk from noise (sigma 1) to a clip (sigma 0)."""
 
-    _solver: Any
+    def __init__(self, solver: Any) -> None:
+        """`solver`: a diffusers scheduler, its timesteps set."""
+        self._solver = solver
+        # On the host: reading them from the device at each step would wait for all that is queued there.
+        self._sigmas: list[float] = solver.sigmas.tolist()
+        self._timestep_numbers: list[float] = solver.timesteps.tolist()
+        self._takes_generator = "generator" in inspect.signature(solver.step).parameters
+        solver.set_begin_index(0)
 
     @property
     def num_steps(self) -> int:
-        return len(self._solver.timesteps)
+        return len(self._timestep_numbers)
 
     def sigma(self, step_index: int) -> float:
-        return float(self._solver.sigmas[step_index])
+        return self._sigmas[step_index]
 
     def timestep(self, step_index: int) -> torch.Tensor:
         """What the transformer is told: sigma * 1000, a scalar tensor."""
         timestep: torch.Tensor = self._solver.timesteps[step_index]
         return timestep
 
+    def timestep_number(self, step_index: int) -> float:
+        """The same on the host."""
+        return self._timestep_numbers[step_index]
+
     def step(
         self, velocity: torch.Tensor, step_index: int, latents: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
         """Latents after this step; `velocity` and `latents` are ``[1, C, T, H, W]`` float32."""
+        options = {"generator": generator} if self._takes_generator else {}
         timestep = self._solver.timesteps[step_index]
-        updated: torch.Tensor = self._solver.step(velocity, timestep, latents, generator=generator, return_dict=False)[
-            0
-        ]
+        updated: torch.Tensor = self._solver.step(velocity, timestep, latents, return_dict=False, **options)[0]
         return updated
 
 
 class NoiseSchedule:
-    """Makes solvers from a model folder's ``scheduler/scheduler_config.json``."""
+    """Makes solvers from a model folder's ``scheduler/scheduler_config.json``.
 
-    def __init__(self, folder: Path) -> None:
+    A few-step model was distilled at timesteps of its own: `distilled_timesteps` replace what the folder says, with the
+    sampler of such models (predict x0, add fresh noise down to the next sigma).
+    """
+
+    def __init__(self, folder: Path, *, distilled_timesteps: tuple[float, ...] = ()) -> None:
+        """Raises `ModelError` for a scheduler class that this engine does not know."""
+        self._distilled_timesteps = distilled_timesteps
+        # Reads the file, whichever class it names.
         self._config = FlowMatchEulerDiscreteScheduler.load_config(folder / "scheduler")
+        name = self._config.get("_class_name")
+        if name not in _SOLVERS:
+            raise ModelError(f"{folder}/scheduler is a {name}; expected one of {', '.join(sorted(_SOLVERS))}")
+        self._solver_class = _SOLVERS[name]
 
     def solver(self, num_steps: int, device: torch.device) -> Solver:
-        """Evenly spaced sigmas from 1 to 1/num_steps, shifted by the configuration's `shift`, then 0.
+        """A walk of `num_steps` from sigma 1 to 0, shifted as the configuration says. Raises `ModelError`.
 
-        The sigmas are given explicitly: `set_timesteps(n)` alone spaces them between bounds that are shifted
-        already, which shifts twice and ends above 1/n.
+        Flow-matching sigmas are given explicitly, evenly spaced from 1 to 1/num_steps before the shift: there,
+        `set_timesteps(n)` alone spaces them between bounds that are shifted already, which shifts twice and ends above
+        1/n. UniPC does it right by itself.
         """
-        solver = FlowMatchEulerDiscreteScheduler.from_config(self._config)
-        solver.set_timesteps(sigmas=np.linspace(1.0, 1.0 / num_steps, num_steps).tolist(), device=device)
-        solver.set_begin_index(0)
+        if self._distilled_timesteps:
+            if num_steps != len(self._distilled_timesteps):
+                raise ModelError(f"this model makes {len(self._distilled_timesteps)} steps, not {num_steps}")
+            # shift 1: the timesteps are meant as they are written.
+            solver = FlowMatchLCMScheduler(shift=1.0)
+            solver.set_timesteps(timesteps=list(self._distilled_timesteps), device=device)
+            return Solver(solver)
+        solver = self._solver_class.from_config(self._config)
+        if self._solver_class is UniPCMultistepScheduler:
+            solver.set_timesteps(num_steps, device=device)
+        else:
+            solver.set_timesteps(sigmas=np.linspace(1.0, 1.0 / num_steps, num_steps).tolist(), device=device)
         return Solver(solver)
