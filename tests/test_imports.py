@@ -24,10 +24,12 @@ SERVER_LAYERS = [
 ]
 # Layers of the engine, top down: the command line and the two engines, then what runs in the engine process.
 ENGINE_LAYERS = [
-    {"engine.generate_cli"},
+    {"engine.generate_cli", "engine.doctor", "engine.fit_preview"},
     {"engine.supervisor", "engine.worker", "engine.synthetic"},
     {"engine.arbiter", "engine.models"},
     {"engine.denoiser", "engine.decoder", "engine.preview", "engine.text_encoder"},
+    {"engine.vae_decoder", "engine.tiny_decoder", "engine.linear_preview", "engine.compiling"},
+    {"engine.memory", "engine.attention"},
     {"engine.generation"},
     {"engine.noise_schedule", "engine.cost", "engine.pixels", "engine.wire", "engine.embedded"},
     {"engine.config"},
