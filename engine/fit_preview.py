@@ -37,11 +37,12 @@ def _load(folder: Path, device: str) -> AutoencoderKLWan:
     """A model folder, or its VAE's alone."""
     vae_folder = folder / "vae" if (folder / "vae").is_dir() else folder
     try:
-        vae = AutoencoderKLWan.from_pretrained(vae_folder, torch_dtype=torch.float32, use_safetensors=True)
+        vae: AutoencoderKLWan = AutoencoderKLWan.from_pretrained(
+            vae_folder, torch_dtype=torch.float32, use_safetensors=True
+        )
     except (OSError, ValueError) as error:
         raise ModelError(f"no Wan VAE can be loaded from {vae_folder}: {error}") from error
-    assert isinstance(vae, AutoencoderKLWan)
-    vae.to(device).eval()
+    vae.to(device).eval()  # type: ignore[arg-type]
     return vae
 
 

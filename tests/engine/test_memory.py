@@ -1,0 +1,247 @@
+"""What lives where: planned from sizes alone, the quickest that fits, and done so that the results stay the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from safetensors.torch import save_file
+from torch import nn
+from transformers import UMT5Config, UMT5EncoderModel
+from wan_folders import cached, ti2v_5b
+
+from engine import memory
+from engine.api import ModelError
+from engine.memory import MemoryPlan, PartPlan, PartSize, Placement, Storage, Workload
+
+GB = 10**9
+
+# The configurations that are published with Wan-AI/Wan2.2-TI2V-5B-Diffusers.
+TRANSFORMER = {
+    "attention_head_dim": 128,
+    "ffn_dim": 14336,
+    "in_channels": 48,
+    "num_attention_heads": 24,
+    "num_layers": 30,
+    "out_channels": 48,
+    "text_dim": 4096,
+}
+VAE = {
+    "base_dim": 160,
+    "decoder_base_dim": 256,
+    "in_channels": 12,
+    "is_residual": True,
+    "latents_mean": [0.0] * 48,
+    "latents_std": [1.0] * 48,
+    "out_channels": 12,
+    "patch_size": 2,
+    "scale_factor_spatial": 16,
+    "z_dim": 48,
+}
+UMT5 = {
+    "vocab_size": 256384,
+    "d_model": 4096,
+    "d_kv": 64,
+    "d_ff": 10240,
+    "num_layers": 24,
+    "num_heads": 64,
+    "feed_forward_proj": "gated-gelu",
+}
+
+
+def shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(weight.shape) for name, weight in module.named_parameters()}
+
+
+@pytest.fixture(scope="module")
+def sizes() -> dict[str, PartSize]:
+    """Of the published 5B model, exactly."""
+    with torch.device("meta"):
+        modules = {
+            "transformer": WanTransformer3DModel(**TRANSFORMER),
+            "text_encoder": UMT5EncoderModel(UMT5Config(**UMT5)),
+            "vae": AutoencoderKLWan(**VAE),
+        }
+    return {name: memory.part_size(name, shapes(module)) for name, module in modules.items()}
+
+
+@pytest.fixture(scope="module")
+def workload(tmp_path_factory: pytest.TempPathFactory) -> Workload:
+    """49 frames at 832x480 with three steps and the full decoder."""
+    folder = tmp_path_factory.mktemp("published")
+    for name, config in (("transformer", TRANSFORMER), ("vae", VAE)):
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(json.dumps(config))
+    return memory.read_workload(folder, width=832, height=480, num_frames=49)
+
+
+def test_the_published_sizes(sizes: dict[str, PartSize], workload: Workload) -> None:
+    assert round(sizes["transformer"].num_weights / 1e9, 2) == 5.0
+    assert round(sizes["text_encoder"].num_weights / 1e9, 2) == 5.68
+    assert round(sizes["vae"].num_weights / 1e6) == 705
+    assert round(workload.feature_cache / 2**30, 2) == 1.33
+    # fp8 leaves embeddings, norms and the conditioning alone.
+    assert 4.8e9 < sizes["transformer"].num_castable < 4.95e9
+    assert 4.5e9 < sizes["text_encoder"].num_castable < 4.7e9
+
+
+def where(plan: MemoryPlan) -> dict[str, tuple[Placement, Storage]]:
+    return {name: (part.placement, part.storage) for name, part in plan.parts.items()}
+
+
+def test_a_large_gpu_holds_everything(sizes: dict[str, PartSize], workload: Workload) -> None:
+    plan = memory.plan(sizes, workload, 80 * GB)
+    assert set(where(plan).values()) == {(Placement.RESIDENT, Storage.BF16)}
+    assert plan.overlaps
+
+
+def test_the_5b_model_fits_16_gb(sizes: dict[str, PartSize], workload: Workload) -> None:
+    plan = memory.plan(sizes, workload, 16 * GB)
+    assert plan.peak_bytes <= 16 * GB
+    # The steps, which come again and again, are spared copies; the text encoder, used once a prompt, is not.
+    assert plan.parts["transformer"].placement is Placement.RESIDENT
+    assert plan.parts["text_encoder"].placement is not Placement.RESIDENT
+    assert not plan.overlaps
+
+
+def test_the_plan_is_told_line_by_line(sizes: dict[str, PartSize], workload: Workload) -> None:
+    lines = memory.plan(sizes, workload, 80 * GB).lines
+    assert lines[0] == "transformer: bf16, 9.3 GiB, stays on the GPU"
+    assert lines[1] == "text_encoder: bf16, 10.6 GiB, stays on the GPU"
+    assert lines[-1].startswith("peak: ") and lines[-1].endswith(" of 74.5 GiB")
+
+
+def test_less_memory_never_makes_a_quicker_plan_and_what_fits_is_kept_to(
+    sizes: dict[str, PartSize], workload: Workload
+) -> None:
+    lost = []
+    for budget in range(10, 40, 2):
+        plan = memory.plan(sizes, workload, budget * GB)
+        assert plan.peak_bytes <= budget * GB
+        lost.append(plan.seconds_lost())
+    assert lost == sorted(lost, reverse=True)
+
+
+def test_too_little_is_refused_with_the_smallest_that_would_do(sizes: dict[str, PartSize], workload: Workload) -> None:
+    with pytest.raises(
+        ModelError, match=r"4\.0 GB of GPU memory are too few.* it needs (\d+\.\d) GB at least"
+    ) as refused:
+        memory.plan(sizes, workload, 4 * GB)
+    least = float(str(refused.value).split("it needs ")[1].split(" GB")[0])
+    assert memory.plan(sizes, workload, int(least * GB)).peak_bytes <= least * GB
+
+
+def test_two_experts_share_a_card_in_turn() -> None:
+    expert = {f"blocks.{index}.ffn.weight": (1_000_000, 350) for index in range(40)}
+    sizes = {name: memory.part_size(name, expert) for name in ("transformer", "transformer_2")}
+    plan = memory.plan(sizes, Workload(10**9, 10**9, 0, num_forwards=40), 48 * GB)
+    assert plan.peak_bytes <= 48 * GB
+    assert {part.placement for part in plan.parts.values()} <= {Placement.RESIDENT, Placement.AWAY}
+
+
+def test_sizes_are_read_from_the_headers_alone(tmp_path: Path) -> None:
+    sizes = memory.read_sizes(cached(ti2v_5b))
+    assert list(sizes) == ["transformer", "text_encoder", "vae"]
+    transformer = WanTransformer3DModel.from_pretrained(cached(ti2v_5b) / "transformer")
+    assert sizes["transformer"].num_weights == sum(weight.numel() for weight in transformer.parameters())
+    (tmp_path / "vae").mkdir()
+    with pytest.raises(ModelError, match="holds no safetensors file"):
+        memory.read_sizes(tmp_path)
+    (tmp_path / "vae" / "model.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00cut")
+    with pytest.raises(ModelError, match="cut off"):
+        memory.read_sizes(tmp_path)
+
+
+def test_a_tiny_decoder_alone_needs_no_cache() -> None:
+    folder, size = cached(ti2v_5b), {"width": 64, "height": 32, "num_frames": 9}
+    assert memory.read_workload(folder, **size).feature_cache > 0
+    assert memory.read_workload(folder, **size, decodes_full=False).feature_cache == 0
+
+
+# --- doing it -----------------------------------------------------------------------------------------------------
+
+
+def small() -> WanTransformer3DModel:
+    return WanTransformer3DModel.from_pretrained(cached(ti2v_5b) / "transformer", torch_dtype=torch.float32).eval()
+
+
+@torch.inference_mode()
+def forward(transformer: Any) -> torch.Tensor:
+    random = torch.Generator().manual_seed(0)
+    velocity: torch.Tensor = transformer(
+        hidden_states=torch.randn(1, 48, 3, 2, 4, generator=random),
+        timestep=torch.tensor([500.0]),
+        encoder_hidden_states=torch.randn(1, 5, 32, generator=random),
+        return_dict=False,
+    )[0]
+    return velocity
+
+
+def placed(placement: Placement, storage: Storage = Storage.BF16) -> memory.Placed:
+    size = memory.read_sizes(cached(ti2v_5b))["transformer"]
+    part = PartPlan(size, placement, storage)
+    return memory.place(part, small(), torch.device("cpu"), dtype=torch.float32)
+
+
+def test_a_part_that_is_away_comes_for_its_use_and_goes_after_the_last() -> None:
+    part = placed(Placement.AWAY)
+    weight = next(part.module.parameters())
+    home = weight.data_ptr()
+    with part.in_use(), part.in_use():
+        assert weight.data_ptr() != home
+        there = forward(part.module)
+    assert weight.data_ptr() == home
+    assert torch.equal(there, forward(small()))
+
+
+def test_a_streamed_part_computes_the_same() -> None:
+    part = placed(Placement.STREAMED)
+    with part.in_use():
+        assert torch.equal(forward(part.module), forward(small()))
+
+
+def test_fp8_holds_what_it_may_in_one_byte_and_stays_close() -> None:
+    part = placed(Placement.RESIDENT, Storage.FP8)
+    stored = {name for name, weight in part.module.named_parameters() if weight.dtype is torch.float8_e4m3fn}
+    assert "blocks.0.attn1.to_q.weight" in stored and "blocks.0.ffn.net.2.weight" in stored
+    assert not any("condition_embedder" in name or "norm" in name for name in stored)
+    exact = forward(small())
+    assert (forward(part.module) - exact).norm() / exact.norm() < 0.1
+    assert not torch.equal(forward(part.module), exact)
+
+
+def test_the_sizes_know_what_fp8_may_hold() -> None:
+    part = placed(Placement.RESIDENT, Storage.FP8)
+    in_fp8 = sum(
+        weight.numel()
+        for name, weight in part.module.named_parameters()
+        if weight.dtype is torch.float8_e4m3fn and name.endswith("weight")
+    )
+    assert memory.read_sizes(cached(ti2v_5b))["transformer"].num_castable == in_fp8
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory lane"), False),
+    ],
+)
+def test_out_of_memory_is_known_by_its_words_too(error: Exception, is_one: bool) -> None:
+    assert memory.is_out_of_memory(error) is is_one
+
+
+def test_a_header_is_all_that_is_read(tmp_path: Path) -> None:
+    """A file whose weights are gone still tells its sizes: 20 GB are not read to plan."""
+    (tmp_path / "vae").mkdir()
+    file = tmp_path / "vae" / "model.safetensors"
+    save_file({"decoder.conv.weight": torch.zeros(8, 4)}, file)
+    file.write_bytes(file.read_bytes()[:-64])
+    assert memory.read_sizes(tmp_path)["vae"].num_weights == 32
