@@ -27,6 +27,7 @@ export const ClientType = Object.freeze({
 /** What the server says. A client ignores types that it does not know. */
 export const ServerType = Object.freeze({
   SESSION_CREATED: "session.created",
+  SESSION_QUEUED: "session.queued",
   SESSION_UPDATED: "session.updated",
   SESSION_WARNING: "session.warning",
   SESSION_CLOSED: "session.closed",
@@ -35,6 +36,7 @@ export const ServerType = Object.freeze({
   PROMPT_STARTED: "prompt.started",
   PROMPT_PREVIEW: "prompt.preview",
   PROMPT_APPLIED: "prompt.applied",
+  PROMPT_CONTINUED: "prompt.continued",
   PROMPT_READY: "prompt.ready",
   PROMPT_SUPERSEDED: "prompt.superseded",
   PROMPT_CANCELLED: "prompt.cancelled",
@@ -54,10 +56,12 @@ export const ServerType = Object.freeze({
  * @property {"fast" | "fine"} [quality]
  * @property {"on_air" | "controller" | "off"} [on_preview]
  * @property {"auto" | "manual"} [take]
- * @property {"cut" | "crossfade"} [transition]
+ * @property {"cut" | "crossfade" | "morph"} [transition]
  * @property {number} [transition_s]
- * @property {"loop" | "hold"} [after]
+ * @property {"loop" | "continue" | "hold"} [after]
  * @property {number | null} [seed]
+ * @property {string | null} [lora]
+ * @property {boolean} [fresh]
  * @property {boolean} [marker]
  */
 

@@ -20,12 +20,15 @@ PROTOCOL_VERSION = 1
 MAX_MESSAGE_BYTES = 256 * 1024
 MAX_PROMPT_CHARACTERS = 2000
 MAX_ID_CHARACTERS = 64
+MAX_NAME_CHARACTERS = 128
 
 QualityName = Literal["fast", "fine"]
 OnPreview = Literal["on_air", "controller", "off"]
 TakeMode = Literal["auto", "manual"]
-Transition = Literal["cut", "crossfade"]
-After = Literal["loop", "hold"]
+Transition = Literal["cut", "crossfade", "morph"]
+# A clip that waits was made already, so a take can no longer have it start from the frame on air.
+TakeTransition = Literal["cut", "crossfade"]
+After = Literal["loop", "continue", "hold"]
 Seed = int | None
 
 
@@ -42,6 +45,8 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     transition_s: float = 0.5
     after: After = "loop"
     seed: Seed = None
+    lora: str | None = None
+    fresh: bool = False  # never a clip that was made before
     # Paint the frame's number as black and white bars into the picture, for measuring at the viewer's glass.
     marker: bool = False
 
@@ -64,6 +69,8 @@ class SessionStart(ClientMessage, frozen=True, kw_only=True, tag="session.start"
     transition_s: float = 0.5
     after: After = "loop"
     seed: Seed = None
+    lora: str | None = None
+    fresh: bool = False
     marker: bool = False
 
 
@@ -77,6 +84,8 @@ class SessionUpdate(ClientMessage, frozen=True, kw_only=True, tag="session.updat
     transition_s: float | UnsetType = UNSET
     after: After | UnsetType = UNSET
     seed: Seed | UnsetType = UNSET
+    lora: str | UnsetType | None = UNSET
+    fresh: bool | UnsetType = UNSET
 
 
 class SessionResume(ClientMessage, frozen=True, kw_only=True, tag="session.resume"):
@@ -99,7 +108,10 @@ class SessionPing(ClientMessage, frozen=True, kw_only=True, tag="session.ping"):
 
 
 class PromptSet(ClientMessage, frozen=True, kw_only=True, tag="prompt.set"):
-    """A prompt for the stage. Options left out are the session's. `prompt_id` is the server's unless given."""
+    """A prompt for the stage. Options left out are the session's. `prompt_id` is the server's unless given.
+
+    `audience`: a viewer's wish that a bot hands on. Under load the engine serves the operator's own prompts first.
+    """
 
     text: str
     prompt_id: str | None = None
@@ -108,6 +120,9 @@ class PromptSet(ClientMessage, frozen=True, kw_only=True, tag="prompt.set"):
     transition: Transition | UnsetType = UNSET
     transition_s: float | UnsetType = UNSET
     after: After | UnsetType = UNSET
+    lora: str | UnsetType | None = UNSET
+    fresh: bool | UnsetType = UNSET
+    audience: bool = False
 
 
 class PromptCancel(ClientMessage, frozen=True, kw_only=True, tag="prompt.cancel"):
@@ -117,7 +132,7 @@ class PromptCancel(ClientMessage, frozen=True, kw_only=True, tag="prompt.cancel"
 class ProgramTake(ClientMessage, frozen=True, kw_only=True, tag="program.take"):
     """Puts the clip that waits (``take: manual``) on air."""
 
-    transition: Transition | UnsetType = UNSET
+    transition: TakeTransition | UnsetType = UNSET
     transition_s: float | UnsetType = UNSET
 
 
@@ -170,6 +185,7 @@ RequestErrorCode = Literal[
     "wrong_type",
     "invalid_value",
     "invalid_text",
+    "not_supported",
     "prompt_empty",
     "prompt_too_long",
     "prompt_id_taken",
@@ -254,9 +270,18 @@ class SessionCreated(ServerMessage, frozen=True, kw_only=True, tag="session.crea
     event_id: str | None = None
     resume_token: str
     options: SessionOptions
-    model: dict[str, Any] | None  # name, width, height, num_frames, frame_rate, num_steps; None while it loads
+    model: dict[str, Any] | None  # as in `receipts.model`; None while it loads
     engine: str  # engine.api.EngineState
+    estimated_picture_ms: float | None = None  # of a prompt set now; None before the first measurement
     protocol: int = PROTOCOL_VERSION
+
+
+class SessionQueued(ServerMessage, frozen=True, kw_only=True, tag="session.queued"):
+    """There is no room yet; `session.created` follows on this connection. Outside of a session: `seq` is -1."""
+
+    event_id: str | None = None
+    position: int  # 1 is next
+    estimated_wait_ms: float | None  # None before a session has ended here
 
 
 class SessionUpdated(ServerMessage, frozen=True, kw_only=True, tag="session.updated"):
@@ -265,10 +290,11 @@ class SessionUpdated(ServerMessage, frozen=True, kw_only=True, tag="session.upda
 
 
 class SessionWarning(ServerMessage, frozen=True, kw_only=True, tag="session.warning"):
-    """`engine_ready`, `engine_lost`, `engine_recovered`, `engine_failed`, `draining`, `viewer_lost`."""
+    """The codes are in docs/protocol.md. `degraded` says what clips are made without, with the code of that name."""
 
     code: str
     message: str
+    degraded: tuple[str, ...] = ()
 
 
 class SessionClosed(ServerMessage, frozen=True, kw_only=True, tag="session.closed"):
@@ -291,13 +317,18 @@ class PromptAccepted(ServerMessage, frozen=True, kw_only=True, tag="prompt.accep
 
 
 class PromptStarted(ServerMessage, frozen=True, kw_only=True, tag="prompt.started"):
-    """Sent again, with a higher `attempt`, when the engine was lost and the prompt is generated anew."""
+    """Sent again, with a higher `attempt`, when the engine was lost and the prompt is generated anew.
+
+    `degraded`: what the engine gave up to be in time. `is_reused`: the clip was made before, and comes at once.
+    """
 
     prompt_id: str
     num_steps: int
     attempt: int
     understood: tuple[str, ...]
     not_understood: tuple[str, ...]
+    degraded: tuple[str, ...] = ()
+    is_reused: bool = False
 
 
 class PromptPreview(ServerMessage, frozen=True, kw_only=True, tag="prompt.preview"):
@@ -318,6 +349,19 @@ class PromptApplied(ServerMessage, frozen=True, kw_only=True, tag="prompt.applie
     prompt_id: str
     frame: FrameStamp
     timings: PromptTimings
+
+
+class PromptContinued(ServerMessage, frozen=True, kw_only=True, tag="prompt.continued"):
+    """With ``after: continue``: the scene of an applied prompt goes on with its next clip. Not an end.
+
+    `is_late`: the clip before was shown again until this one was there.
+    """
+
+    prompt_id: str
+    index: int  # from 1
+    seed: int
+    is_late: bool
+    frame: FrameStamp
 
 
 class PromptReady(ServerMessage, frozen=True, kw_only=True, tag="prompt.ready"):
@@ -557,6 +601,10 @@ def _check_length(name: str, value: str, event_id: str | None) -> None:
         if len(value) > MAX_PROMPT_CHARACTERS:
             reason = f"`text` has {len(value)} characters, at most {MAX_PROMPT_CHARACTERS} are taken"
             raise MessageError("prompt_too_long", reason, param=name, event_id=event_id)
+    elif name == "lora":
+        if not value or len(value) > MAX_NAME_CHARACTERS:
+            reason = f"`lora` must have 1 to {MAX_NAME_CHARACTERS} characters, or be null"
+            raise MessageError("invalid_value", reason, param=name, event_id=event_id)
     elif name not in ("sdp", "candidate") and not _ID.fullmatch(value):
         reason = f"`{name}` must have 1 to {MAX_ID_CHARACTERS} visible ASCII characters"
         raise MessageError("invalid_value", reason, param=name, event_id=event_id)

@@ -64,6 +64,8 @@ class Metrics:
         self._picture_s = self._histogram(
             "sceneshift_prompt_to_picture_seconds", "Prompt received to the first sent frame of its finished clip"
         )
+        self._continued = self._counter("sceneshift_continuations", "Clips that a scene went on with", ["timing"])
+        self._degraded = self._counter("sceneshift_generations_degraded", "Generations made with less than asked for")
         self._refusals = self._counter("sceneshift_refusals", "Requests refused, by error code", ["code"])
         self._frames_due = self._counter("sceneshift_frames_due", "Program frames that were due")
         self._frames_sent = self._counter("sceneshift_frames_sent", "Program frames sent")
@@ -85,6 +87,12 @@ class Metrics:
 
     def picture_shown(self, seconds: float) -> None:
         self._picture_s.observe(seconds)
+
+    def scene_continued(self, *, is_late: bool) -> None:
+        self._continued.labels(timing="late" if is_late else "in_time").inc()
+
+    def generation_degraded(self) -> None:
+        self._degraded.inc()
 
     def refused(self, code: str) -> None:
         """`code` is one of ours, so the number of labels is bounded."""

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from engine.api import Frames, FramesReady, Quality, Timings
+from engine.api import Frames, FramesReady, Generate, Quality, Reuse, Timings
 from server.stage import Clip, Transition
 
 
@@ -85,8 +85,11 @@ class Prompt:
     quality: Quality
     seed: int
     transition: Transition
-    after: Literal["loop", "hold"]
+    after: Literal["loop", "continue", "hold"]
     received_at: float
+    lora: str | None = None
+    reuse: Reuse = Reuse.NEVER
+    is_operator: bool = True
     state: PromptState = PromptState.RECEIVED
     generated_at: float = 0.0
     generation_id: str | None = None
@@ -99,6 +102,7 @@ class Prompt:
     timings: Timings | None = None
     chunks: list[FramesReady] = field(default_factory=list)
     clip: Clip | None = None  # finished and not yet taken
+    last_frame: Frames | None = None  # of the finished clip, where its scene goes on from
 
     def move(self, event: PromptEvent) -> None:
         """Raises `IllegalMove` for what is not in the table."""
@@ -106,6 +110,30 @@ class Prompt:
             self.state = NEXT_STATE[self.state, event]
         except KeyError:
             raise IllegalMove(f"{self.prompt_id}: `{event}` while {self.state}") from None
+
+    @property
+    def asks_much(self) -> bool:
+        """Whether it asks for what not every model can, so that it must wait until the model is known."""
+        return self.transition.kind == "morph" or self.after == "continue" or self.lora is not None
+
+    def command(
+        self, generation_id: str, *, stage_id: str, tenant: str, is_stage_empty: bool, due_in_s: float
+    ) -> Generate:
+        """What the engine is told; a first frame is put in by whoever has one."""
+        return Generate(
+            generation_id,
+            self.text,
+            self.quality,
+            self.seed,
+            self.wants_previews,
+            lora=self.lora,
+            reuse=self.reuse,
+            stage_id=stage_id,
+            tenant=tenant,
+            is_operator=self.is_operator,
+            is_stage_empty=is_stage_empty,
+            due_in_s=due_in_s,
+        )
 
     def begin_attempt(self, num_steps: int) -> None:
         """The engine starts, or starts again: what came before is void."""
@@ -115,15 +143,16 @@ class Prompt:
         self.num_steps_reported = 0
         self.chunks.clear()
 
-    def frames(self, num_frames: int) -> Frames:
-        """The finished clip. Raises `ValueError` when the chunks are not the `num_frames` frames, in order."""
-        expected_index = 0
-        for chunk in self.chunks:
-            if chunk.first_index != expected_index:
-                raise ValueError(f"expected frame {expected_index} next, got {chunk.first_index}")
-            expected_index += len(chunk.frames)
-        if expected_index != num_frames or num_frames < 1:
-            raise ValueError(f"expected {num_frames} frames, got {expected_index}")
-        if len(self.chunks) == 1:
-            return self.chunks[0].frames
-        return Frames(np.concatenate([chunk.frames.planes for chunk in self.chunks]))
+
+def assembled(chunks: list[FramesReady], num_frames: int) -> Frames:
+    """The finished clip. Raises `ValueError` when the chunks are not the `num_frames` frames, in order."""
+    expected_index = 0
+    for chunk in chunks:
+        if chunk.first_index != expected_index:
+            raise ValueError(f"expected frame {expected_index} next, got {chunk.first_index}")
+        expected_index += len(chunk.frames)
+    if expected_index != num_frames or num_frames < 1:
+        raise ValueError(f"expected {num_frames} frames, got {expected_index}")
+    if len(chunks) == 1:
+        return chunks[0].frames
+    return Frames(np.concatenate([chunk.frames.planes for chunk in chunks]))

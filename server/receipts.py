@@ -45,6 +45,11 @@ def busy(refusal: EngineBusy) -> ErrorDetail:
     return error_detail("engine_busy", str(refusal), retry_after_ms=round(refusal.retry_after_s * 1000))
 
 
+def degradation(degraded: tuple[str, ...]) -> str:
+    """What a user reads of `degraded`."""
+    return ", ".join(part.replace("_", " ") for part in degraded)
+
+
 def preview(
     prompt: Prompt, step_index: int, *, picture: str | None = None, frame: FrameStamp | None = None
 ) -> PromptPreview:
@@ -91,6 +96,8 @@ def model(description: ModelDescription | None) -> dict[str, Any] | None:
         "num_frames": description.num_frames,
         "frame_rate": description.frame_rate,
         "num_steps": {quality.value: num_steps for quality, num_steps in description.num_steps.items()},
+        "can_start_from_frame": description.can_start_from_frame,
+        "loras": list(description.loras),
     }
 
 

@@ -12,6 +12,7 @@ starts then), and at most one clip is taken and not yet seen (`_taken`).
 from __future__ import annotations
 
 import base64
+import dataclasses
 import logging
 import secrets
 import time
@@ -42,14 +43,17 @@ from engine.api import (
     GenerationStarted,
     PreviewReady,
     Quality,
+    Reuse,
     StepFinished,
 )
-from server import receipts
+from server import abilities, receipts
 from server.answered import Answered
 from server.clock import Clock
+from server.continuation import Continuation
 from server.limits import Outbox, Outgoing, ReplayGap
 from server.media.program import OfferError, ProgramFormat, Shown
 from server.messages import (
+    After,
     AnyClientMessage,
     Error,
     ErrorDetail,
@@ -62,6 +66,7 @@ from server.messages import (
     PromptApplied,
     PromptCancel,
     PromptCancelled,
+    PromptContinued,
     PromptFailed,
     PromptReady,
     PromptRejected,
@@ -89,7 +94,7 @@ from server.messages import (
 )
 from server.metrics import Metrics, ProgramCounts
 from server.neighbours import Controller, ProgramFactory
-from server.prompt import Prompt, PromptEvent, PromptState
+from server.prompt import Prompt, PromptEvent, PromptState, assembled
 from server.stage import Clip, OnAir, Transition
 
 _log = logging.getLogger(__name__)
@@ -99,6 +104,11 @@ _T = TypeVar("_T")
 MAX_ENDED = 256
 # Seeds stay exact in every client's number type.
 _NUM_RANDOM_SEEDS = 2**32
+# What the engine is told of a prompt's haste. Three seconds are the promise that this project began with (prompt to
+# picture on two cores), and twice the cost of the clip alone is the least that a shared engine can promise: somebody
+# else's clip may be in front. A promise below that would be broken from the start, and everything made worse for it.
+PROMISE_S = 3.0
+PROMISE_COSTS = 2.0
 
 
 class SessionState(StrEnum):
@@ -140,6 +150,7 @@ class Session:
         metrics: Metrics,
         clock: Clock,
         max_viewers: int,
+        tenant: str = "",
         wall_time: Callable[[], float] = time.time,
     ) -> None:
         self.session_id = session_id
@@ -161,6 +172,7 @@ class Session:
         self._metrics = metrics
         self._clock = clock
         self._max_viewers = max_viewers
+        self._tenant = tenant
         self._controller: Controller | None = None
         self._opened_at = clock.now()
         # Prompts.
@@ -173,6 +185,8 @@ class Session:
         self._num_applied = 0
         self._num_steps = 0
         self._answered = Answered()
+        self._continuation: Continuation | None = None
+        self._degraded: tuple[str, ...] = ()
         # The program.
         self._previewed_prompt_id: str | None = None
         self._reported_on_air: tuple[OnAir, str | None] = (OnAir.IDLE, None)
@@ -235,6 +249,7 @@ class Session:
             for prompt in (self._taken, self._current):
                 if prompt is not None:
                     self._cancel(prompt, None)
+            self._end_continuation()
             self.tick()
             self._emit(SessionClosed(event_id=event_id, reason=reason, usage=self._usage()))
             self._move(SessionMove.CLOSE)
@@ -250,6 +265,7 @@ class Session:
         span, span_s = counts.since(self._ticked_counts), now - self._ticked_at
         self._ticked_counts, self._ticked_at = counts, now
         self._metrics.program_ran(span)
+        self._continue()
         if self.state is not SessionState.OPEN or span_s <= 0:
             return
         self._emit(
@@ -265,8 +281,8 @@ class Session:
             )
         )
 
-    def warn(self, code: str, message: str) -> None:
-        self._emit(SessionWarning(code=code, message=message))
+    def warn(self, code: str, message: str, degraded: tuple[str, ...] = ()) -> None:
+        self._emit(SessionWarning(code=code, message=message, degraded=degraded))
 
     # --- from the controller --------------------------------------------------------------------------------------
 
@@ -294,6 +310,7 @@ class Session:
             case ProgramTake():
                 self._take_waiting(message)
             case ProgramBlank():
+                self._end_continuation()
                 self.program.stage.blank()
                 self._report_program(message)
             case ProgramResume():
@@ -330,14 +347,27 @@ class Session:
             for name in message.__struct_fields__
             if name != "event_id" and getattr(message, name) is not UNSET
         }
-        self.options = msgspec.structs.replace(self.options, **changed)
+        options = msgspec.structs.replace(self.options, **changed)
+        self._check_abilities(options)
+        self.options = options
         if not self._previews_go_on_air:
             self._drop_preview()
         self._answer(message, SessionUpdated(event_id=message.event_id, options=self.options))
 
+    def _check_abilities(self, options: SessionOptions) -> None:
+        """Raises `Refused`, before anything has changed."""
+        abilities.check(self._engine.model, transition=options.transition, after=options.after, lora=options.lora)
+
     # --- prompts --------------------------------------------------------------------------------------------------
 
     def _set_prompt(self, message: PromptSet) -> None:
+        options = self.options
+        abilities.check(
+            self._engine.model,
+            transition=_or(message.transition, options.transition),
+            after=_or(message.after, options.after),
+            lora=_or(message.lora, options.lora),
+        )
         prompt = self._receive(message)
         if self._engine.state in (EngineState.FAILED, EngineState.CLOSED):
             rejected = PromptRejected(
@@ -347,9 +377,10 @@ class Session:
             return
         if self._current is not None:
             self._supersede(self._current, prompt)
+        self._end_continuation()
         prompt.move(PromptEvent.ACCEPT)
         self._current = prompt
-        estimate = self._engine.estimate(Generate("", prompt.text, prompt.quality, prompt.seed))
+        estimate = self._engine.estimate(self._command(prompt, ""))
         accepted = PromptAccepted(
             event_id=message.event_id,
             prompt_id=prompt.prompt_id,
@@ -375,6 +406,10 @@ class Session:
             ),
             after=_or(message.after, options.after),
             received_at=self._clock.now(),
+            lora=_or(message.lora, options.lora),
+            reuse=_reuse(message, options),
+            is_operator=not message.audience,
+            wants_previews=options.on_preview != "off",
         )
 
     def _new_prompt_id(self, wanted: str | None) -> str:
@@ -397,10 +432,16 @@ class Session:
         prompt = self._current
         if self._in_engine is not None or prompt is None or prompt.state is not PromptState.ACCEPTED:
             return
-        self._num_generations += 1
-        generation_id = f"{self.session_id}.{self._num_generations}"
+        model = self._engine.model
+        if model is None and prompt.asks_much:
+            return  # `on_engine_ready` decides
+        generation_id = self._new_generation_id()
         prompt.wants_previews = self.options.on_preview != "off"
-        command = Generate(generation_id, prompt.text, prompt.quality, prompt.seed, prompt.wants_previews)
+        command = self._command(prompt, generation_id)
+        # From the idle scene a morph is a crossfade: there is no scene of the show's to start from.
+        if model is not None and prompt.transition.kind == "morph" and self.program.stage.has_clip:
+            on_air = self.program.picture_on_air(model.width, model.height)
+            command = dataclasses.replace(command, first_frame=on_air)
         try:
             self._engine.send(command)
         except EngineBusy as busy:
@@ -412,8 +453,26 @@ class Session:
             prompt.generation_id = self._in_engine = generation_id
             prompt.generated_at = self._clock.now()
 
+    def _new_generation_id(self) -> str:
+        self._num_generations += 1
+        return f"{self.session_id}.{self._num_generations}"
+
+    def _command(self, prompt: Prompt, generation_id: str) -> Generate:
+        return prompt.command(
+            generation_id,
+            stage_id=self.session_id,
+            tenant=self._tenant,
+            is_stage_empty=not self.program.stage.has_clip,
+            due_in_s=max(PROMISE_S, PROMISE_COSTS * (self._engine.cost_s(prompt.quality) or 0.0)),
+        )
+
     def _cancel_prompt(self, message: PromptCancel) -> None:
         prompt_id = message.prompt_id
+        if self._continuation is not None and self._continuation.prompt_id == prompt_id:
+            # The prompt has had its end; what is cancelled is that its scene goes on.
+            self._end_continuation()
+            self._report_program(message)
+            return
         if self._current is not None and self._current.prompt_id == prompt_id:
             self._cancel(self._current, message)
             self._drop_preview()
@@ -470,12 +529,15 @@ class Session:
         prompt = self._current
         if prompt is not None and prompt.generation_id == event.generation_id:
             self._on_current(prompt, event)
+        elif self._continuation is not None and self._continuation.generation_id == event.generation_id:
+            self._on_continuation(self._continuation, event)
         elif isinstance(event, StepFinished):
             self._num_steps += 1
         is_end = isinstance(event, GenerationFinished | GenerationCancelled | GenerationFailed)
         if is_end and event.generation_id == self._in_engine:
             self._in_engine = None
             self._generate_if_free()
+            self._continue()
 
     def _on_current(self, prompt: Prompt, event: GenerationEvent) -> None:
         match event:
@@ -498,6 +560,7 @@ class Session:
 
     def _on_started(self, prompt: Prompt, event: GenerationStarted) -> None:
         prompt.begin_attempt(event.num_steps)
+        self._note_degraded(event)
         self._emit(
             PromptStarted(
                 prompt_id=prompt.prompt_id,
@@ -505,8 +568,25 @@ class Session:
                 attempt=prompt.attempt,
                 understood=event.understood,
                 not_understood=event.not_understood,
+                degraded=event.degraded,
+                is_reused=event.is_reused,
             )
         )
+
+    def _note_degraded(self, event: GenerationStarted) -> None:
+        """Tells once when clips begin to be made with less, and once when they are whole again."""
+        if event.is_reused:
+            return  # made before, and whole: it says nothing about now
+        if event.degraded:
+            self._metrics.generation_degraded()
+        if event.degraded == self._degraded:
+            return
+        self._degraded = event.degraded
+        if event.degraded:
+            reason = f"the engine is short of time; clips are made with {receipts.degradation(event.degraded)}"
+            self.warn("degraded", reason, event.degraded)
+        else:
+            self.warn("recovered", "clips are made as they were asked for again")
 
     def _on_step(self, prompt: Prompt, event: StepFinished) -> None:
         self._num_steps += 1
@@ -530,7 +610,8 @@ class Session:
         if self.options.on_preview != "off":
             picture = "data:image/jpeg;base64," + base64.b64encode(self.program.jpeg(event.frames)).decode()
         self._report_step(prompt, event.step_index, picture)
-        if self._previews_go_on_air:
+        # A morph goes from picture to picture; previews in between would be what it is there to avoid.
+        if self._previews_go_on_air and prompt.transition.kind != "morph":
             self.program.stage.show_preview(prompt.prompt_id, event.frames, event.step_index)
             self._previewed_prompt_id = prompt.prompt_id
             self._report_program()
@@ -543,13 +624,15 @@ class Session:
     def _on_finished(self, prompt: Prompt, event: GenerationFinished) -> None:
         prompt.timings = event.timings
         try:
-            prompt.clip = self._clip(prompt, prompt.frames(event.num_frames))
+            frames = assembled(prompt.chunks, event.num_frames)
+            prompt.clip = self._clip(prompt.prompt_id, frames, prompt.after)
         except ValueError as error:
             self._fail(
                 prompt, error_detail("model_error", f"the engine sent an incomplete clip: {error}", retryable=True)
             )
             return
         prompt.chunks.clear()
+        prompt.last_frame = Frames(frames.planes[-1:])
         if self.options.take == "auto":
             self._take(prompt, prompt.transition)
             return
@@ -557,16 +640,18 @@ class Session:
         self._drop_preview()
         self._emit(PromptReady(prompt_id=prompt.prompt_id))
 
-    def _clip(self, prompt: Prompt, frames: Frames) -> Clip:
+    def _clip(self, prompt_id: str, frames: Frames, after: After, continuation: int = 0) -> Clip:
         model = self._engine.model
         if model is None:
             raise ValueError("no model is known")
-        return Clip(prompt.prompt_id, frames, model.frame_rate, model.closes_on_itself, prompt.after)
+        return Clip(prompt_id, frames, model.frame_rate, model.closes_on_itself, after, continuation)
 
     def on_engine_lost(self, event: EngineLost) -> None:
         prompt = self._current
         if prompt is not None and prompt.generation_id in event.generation_ids:
             prompt.chunks.clear()
+        if self._continuation is not None and self._continuation.generation_id in event.generation_ids:
+            self._continuation.chunks.clear()
         self.warn("engine_lost", f"the engine was lost ({event.reason}) and is being replaced; the program goes on")
 
     def on_engine_ready(self, event: EngineReady, *, is_recovery: bool) -> None:
@@ -574,14 +659,136 @@ class Session:
             self.warn("engine_recovered", "the engine is back; what was lost is generated again")
         else:
             self.warn("engine_ready", f"the model {event.model.name} is loaded and warm")
+            self._check_what_waited()
+
+    def _check_what_waited(self) -> None:
+        """The model is known now: what was taken on trust, and it cannot do, ends here."""
+        try:
+            self._check_abilities(self.options)
+        except Refused as refusal:
+            self.options = msgspec.structs.replace(
+                self.options,
+                transition="crossfade",
+                after="loop" if self.options.after == "continue" else self.options.after,
+                lora=None,
+            )
+            self.warn("not_supported", f"{refusal.detail.message}; the session goes on without")
+            self._emit(SessionUpdated(options=self.options))
+        prompt = self._current
+        if prompt is None or prompt.state is not PromptState.ACCEPTED:
+            return
+        try:
+            abilities.check(self._engine.model, transition=prompt.transition.kind, after=prompt.after, lora=prompt.lora)
+        except Refused as refusal:
+            self._fail(prompt, refusal.detail)
+        else:
+            self._generate_if_free()
 
     def on_engine_stopped(self, event: EngineStopped) -> None:
         """The engine is gone for good; what it had in work, and what waited for it, has failed."""
         self.warn("engine_failed", "the engine could not be brought back; the program goes on without new scenes")
         self._in_engine = None
+        self._continuation = None
         prompt = self._current
         if prompt is not None and prompt.state in (PromptState.ACCEPTED, PromptState.GENERATING):
             self._fail(prompt, receipts.unavailable())
+
+    # --- a scene that goes on -------------------------------------------------------------------------------------
+
+    def _continue(self) -> None:
+        """Asks for the scene's next clip, if one is needed, the engine is free for us and somebody watches."""
+        continuation = self._continuation
+        if continuation is None:
+            return
+        if self.program.num_viewers == 0:
+            self._stop_continuation_in_engine(continuation)
+            return
+        if not continuation.needs_clip or self._in_engine is not None or self._current is not None:
+            return
+        generation_id = self._new_generation_id()
+        command = continuation.command(
+            generation_id,
+            stage_id=self.session_id,
+            tenant=self._tenant,
+            due_in_s=self.program.stage.seconds_to_join,
+        )
+        try:
+            self._engine.send(command)
+        except EngineBusy:
+            return  # the scene is shown for another round; the next tick asks again
+        except EngineUnavailable:
+            self._continuation = None
+            return
+        continuation.generation_id = self._in_engine = generation_id
+
+    def _end_continuation(self) -> None:
+        """No further clips. One that the stage has already is still played: it costs nothing and looks better."""
+        if self._continuation is not None:
+            self._stop_continuation_in_engine(self._continuation)
+            self._continuation = None
+
+    def _stop_continuation_in_engine(self, continuation: Continuation) -> None:
+        if continuation.generation_id is not None:
+            self._engine.send(Cancel(continuation.generation_id))
+            continuation.generation_id = None
+            continuation.chunks.clear()
+
+    def _on_continuation(self, continuation: Continuation, event: GenerationEvent) -> None:
+        match event:
+            case GenerationStarted():
+                continuation.chunks.clear()
+                self._note_degraded(event)
+            case StepFinished():
+                self._num_steps += 1
+            case PreviewReady():
+                pass
+            case FramesReady():
+                continuation.chunks.append(event)
+            case GenerationFinished():
+                self._follow(continuation, event)
+            case GenerationFailed() | GenerationCancelled():
+                reason = (
+                    event.message if isinstance(event, GenerationFailed) else "the engine stopped without being asked"
+                )
+                self._give_up_continuation(reason)
+
+    def _follow(self, continuation: Continuation, event: GenerationFinished) -> None:
+        """The next clip is finished: the stage plays it when the one on air has ended."""
+        try:
+            frames = assembled(continuation.chunks, event.num_frames)
+            clip = self._clip(continuation.prompt_id, frames, "continue", continuation.index + 1)
+        except ValueError as error:
+            self._give_up_continuation(f"the engine sent an incomplete clip: {error}")
+            return
+        continuation.generation_id = None
+        continuation.chunks.clear()
+        if self.program.stage.follow(clip):
+            continuation.next_last_frame = Frames(frames.planes[-1:])
+        else:
+            self._continuation = None
+
+    def _give_up_continuation(self, reason: str) -> None:
+        self._continuation = None
+        self.warn("continuation_failed", f"the scene is looped from here on: {reason}")
+
+    def _on_continued(self, shown: Shown) -> None:
+        """A frame went out that is the first of a clip that its scene goes on with."""
+        continuation, first = self._continuation, shown.first
+        is_late = first.num_rounds > 1
+        self._metrics.scene_continued(is_late=is_late)
+        if continuation is None or continuation.prompt_id != first.prompt_id:
+            return  # ended meanwhile; this one was the last
+        continuation.be_shown()
+        self._emit(
+            PromptContinued(
+                prompt_id=first.prompt_id,
+                index=continuation.index,
+                seed=continuation.seed,
+                is_late=is_late,
+                frame=self._stamp(continuation.received_at, shown),
+            )
+        )
+        self._continue()
 
     # --- the program ----------------------------------------------------------------------------------------------
 
@@ -611,7 +818,7 @@ class Session:
             self._previewed_prompt_id = None
             self._report_program()
 
-    def _report_program(self, message: ProgramTake | ProgramBlank | ProgramResume | None = None) -> None:
+    def _report_program(self, message: ProgramTake | ProgramBlank | ProgramResume | PromptCancel | None = None) -> None:
         """`program.changed`, when it has, and always as the answer to `message`."""
         on_air = self.program.stage.on_air
         if message is None and on_air == self._reported_on_air:
@@ -629,6 +836,9 @@ class Session:
 
     def _on_shown(self, shown: Shown) -> None:
         """A frame went out that is the first to show a preview or a clip."""
+        if shown.first.continuation:
+            self._on_continued(shown)
+            return
         for prompt in (self._current, self._taken):
             if prompt is None or prompt.prompt_id != shown.first.prompt_id:
                 continue
@@ -642,24 +852,29 @@ class Session:
             return
         prompt.is_preview_reported = True
         self._metrics.preview_shown(shown.sent_at - prompt.received_at)
-        self._emit(receipts.preview(prompt, shown.first.step_index or 0, frame=self._stamp(prompt, shown)))
+        self._emit(receipts.preview(prompt, shown.first.step_index or 0, frame=self._stamp(prompt.received_at, shown)))
 
     def _on_clip_shown(self, prompt: Prompt, shown: Shown) -> None:
         self._num_applied += 1
         self._metrics.picture_shown(shown.sent_at - prompt.received_at)
         applied = PromptApplied(
-            prompt_id=prompt.prompt_id, frame=self._stamp(prompt, shown), timings=receipts.timings(prompt, shown)
+            prompt_id=prompt.prompt_id,
+            frame=self._stamp(prompt.received_at, shown),
+            timings=receipts.timings(prompt, shown),
         )
         self._end(prompt, PromptEvent.SHOW, applied)
+        if prompt.after == "continue" and self._current is None:
+            self._continuation = Continuation.of(prompt)
+            self._continue()
 
-    def _stamp(self, prompt: Prompt, shown: Shown) -> FrameStamp:
+    def _stamp(self, received_at: float, shown: Shown) -> FrameStamp:
         rtp_timestamp = None
         if self._viewer_id is not None:
             rtp_timestamp = self.program.rtp_timestamp(self._viewer_id, shown.frame_index)
         return FrameStamp(
             frame_index=shown.frame_index,
             rtp_timestamp=rtp_timestamp,
-            sent_at_ms=receipts.ms(shown.sent_at - prompt.received_at),
+            sent_at_ms=receipts.ms(shown.sent_at - received_at),
         )
 
     # --- viewers --------------------------------------------------------------------------------------------------
@@ -675,6 +890,7 @@ class Session:
             raise Refused(error.code, error.message, param="sdp") from None
         self._viewer_ids.add(viewer_id)
         self._log("=", f"viewer {viewer_id} joined, {self.program.num_viewers} now")
+        self._continue()
         return viewer_id, answer_sdp
 
     async def remove_viewer(self, viewer_id: str) -> None:
@@ -726,7 +942,14 @@ class Session:
             options=self.options,
             model=receipts.model(self._engine.model),
             engine=self._engine.state,
+            estimated_picture_ms=self._estimated_picture_ms(),
         )
+
+    def _estimated_picture_ms(self) -> float | None:
+        """Of a prompt set now."""
+        command = Generate("", "", Quality(self.options.quality), stage_id=self.session_id, tenant=self._tenant)
+        estimate = self._engine.estimate(command)
+        return receipts.ms(estimate.picture_s) if estimate else None
 
     def _usage(self) -> dict[str, float]:
         return {
@@ -753,3 +976,10 @@ class Session:
 
 def _or(value: _T | msgspec.UnsetType, otherwise: _T) -> _T:
     return otherwise if isinstance(value, msgspec.UnsetType) else value
+
+
+def _reuse(message: PromptSet, options: SessionOptions) -> Reuse:
+    if _or(message.fresh, options.fresh) or _or(message.transition, options.transition) == "morph":
+        return Reuse.NEVER  # no two morphs begin with the same frame
+    seed = options.seed if message.seed is UNSET else message.seed
+    return Reuse.ANY_SEED if seed is None else Reuse.SAME_SEED

@@ -12,12 +12,23 @@ the last clip taken; it goes on in time below a preview and below the blank.
     preview   preview        idle | clip    clip   blank   -
     clip      preview        -              clip   blank   -
     blank     (below)        (below)        (below) -      what ran below
+
+A morph is a crossfade whose clip was generated from the picture that was on air when its generation was handed to the
+engine. Meanwhile the stage moved on, so that a cut would jump; holding that picture until the clip is there would
+freeze the program for as long as the engine takes. The dissolve starts from the picture that runs and leads into one
+that was on air moments ago: the two share their scene, and differ by what moved since. Measured on a scene that drifts
+by 2 levels of luma a frame and a clip that took a second: the cut steps by 48 levels, the dissolve of half a second by
+at most 2 between two frames, which is the drift itself.
+
+A scene that continues is joined where a round of the running clip ends (`follow`): the next clip was generated from
+that last frame, so it plays on from there without a seam. If the next clip is late, the running one is shown for
+another round, as a loop, and is joined at the end of that one: nothing freezes, and no join is ever anywhere else.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -42,9 +53,9 @@ MAX_STILL_DEPTH = 3
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """How a clip replaces what is on air. A crossfade shorter than a frame is a cut."""
+    """How a clip replaces what is on air. A crossfade or morph shorter than a frame is a cut."""
 
-    kind: Literal["cut", "crossfade"]
+    kind: Literal["cut", "crossfade", "morph"]
     duration_s: float
 
 
@@ -56,7 +67,8 @@ class Clip:
     frames: Frames
     frame_rate: int
     closes_on_itself: bool
-    after: Literal["loop", "hold"]
+    after: Literal["loop", "continue", "hold"]
+    continuation: int = 0  # 0 for the clip of a prompt, 1, 2, ... for those that its scene goes on with
 
 
 class OnAir(StrEnum):
@@ -68,11 +80,13 @@ class OnAir(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FirstShown:
-    """This picture is the first that shows a preview, or the finished clip (`picture`) of a prompt."""
+    """This picture is the first that shows a preview, or a finished clip (`picture`), of a prompt."""
 
     prompt_id: str
     kind: Literal["preview", "picture"]
     step_index: int | None
+    continuation: int = 0  # which of the scene's clips, as in `Clip`
+    num_rounds: int = 1  # rounds that the clip before it was shown; 1 in time, more if this one was late
 
 
 class Scene(StrEnum):
@@ -160,7 +174,18 @@ class Stage:
             raise ValueError(f"expected frames and a frame rate, got {len(clip.frames)} frames at {clip.frame_rate}")
         self._running = _ClipShot(clip, self._frame_rate)
         self._preview = None
-        self._next_fade_frames = self._num_frames(transition.duration_s) if transition.kind == "crossfade" else 0
+        self._next_fade_frames = 0 if transition.kind == "cut" else self._num_frames(transition.duration_s)
+
+    def follow(self, clip: Clip) -> bool:
+        """Go on with `clip` where the running clip's round ends; its first frame, which equals the last, is left out.
+
+        False, and nothing happens, if no clip of this prompt runs or has been seen: it was replaced meanwhile.
+        """
+        running = self._running
+        if not isinstance(running, _ClipShot) or running.prompt_id != clip.prompt_id or running.started_at is None:
+            return False
+        running.be_followed_by(_ClipShot(clip, self._frame_rate, first_position=1), self._frame_index)
+        return True
 
     def blank(self) -> None:
         """Black at once; what is on air goes on below it."""
@@ -173,6 +198,23 @@ class Stage:
     # --- what is on air -------------------------------------------------------------------------------------------
 
     @property
+    def layers(self) -> tuple[Layer, ...]:
+        """What the last picture showed, or would have but for a blank."""
+        return self._layers or (Layer(Scene.IDLE, 0, FULL_WEIGHT),)
+
+    @property
+    def has_clip(self) -> bool:
+        """Whether a clip was taken, be it on air or below a preview or the blank."""
+        return isinstance(self._running, _ClipShot)
+
+    @property
+    def seconds_to_join(self) -> float:
+        """Until the next moment by which `follow` must have been called for its clip to be in time; 0 without one."""
+        if not isinstance(self._running, _ClipShot) or self._running.started_at is None:
+            return 0.0
+        return (self._running.next_join(self._frame_index).decided_at - self._frame_index) / self._frame_rate
+
+    @property
     def on_air(self) -> tuple[OnAir, str | None]:
         """What the next picture shows, and of which prompt."""
         if self._is_blank:
@@ -183,6 +225,7 @@ class Stage:
         """What is due at a frame of the program. Indices only grow; gaps are frames that were never shown."""
         if frame_index <= self._frame_index:
             raise ValueError(f"expected a frame index above {self._frame_index}, got {frame_index}")
+        self._join(frame_index)
         is_cut = self._begin_target(frame_index)
         self._frame_index = frame_index
         if self._fade is not None and self._fade.weight_at(frame_index) >= FULL_WEIGHT:
@@ -201,6 +244,20 @@ class Stage:
 
     def _num_frames(self, duration_s: float) -> int:
         return max(0, round(duration_s * self._frame_rate))
+
+    def _join(self, frame_index: int) -> None:
+        """The clip that follows takes the running one's place everywhere, even within a fade: they share a picture."""
+        running = self._running
+        if not isinstance(running, _ClipShot) or running.join is None or frame_index < running.join.joined_at:
+            return
+        following = running.join.following
+        assert following is not None
+        following.started_at = running.join.joined_at
+        self._running = following
+        if self._current is running:
+            self._current = following
+        if self._fade is not None and self._fade.outgoing is running:
+            self._fade.outgoing = following
 
     def _begin_target(self, frame_index: int) -> bool:
         """Start what was commanded since the last picture. True if the picture changes at once."""
@@ -310,29 +367,91 @@ class _PreviewShot(_Shot):
         return FirstShown(prompt_id, "preview", self._step_index)
 
 
-class _ClipShot(_Shot):
-    __slots__ = ("_after", "_clip_frame_rate", "_footage", "_frame_rate", "_num_once", "_seam")
+@dataclass(frozen=True, slots=True)
+class _Join:
+    """Where a clip ends: from `decided_at` on its tail is shown, and at `joined_at` the following clip's second frame.
 
-    def __init__(self, clip: Clip, frame_rate: int) -> None:
+    In frames of the program. The two differ only if the clip does not close on itself, where the seam would begin.
+    """
+
+    decided_at: int
+    joined_at: int
+    tail_position: int  # what position `decided_at` is in the clip's own time, counted over its rounds
+    num_rounds: int
+    following: _ClipShot | None = None
+
+
+class _ClipShot(_Shot):
+    """A clip in its rounds. A position counts the clip's frames over all rounds, in the clip's own frame rate."""
+
+    __slots__ = (
+        "_after",
+        "_clip_frame_rate",
+        "_continuation",
+        "_first_position",
+        "_footage",
+        "_frame_rate",
+        "_num_once",
+        "_num_rounds_before",
+        "_seam",
+        "join",
+    )
+
+    def __init__(self, clip: Clip, frame_rate: int, *, first_position: int = 0) -> None:
         super().__init__(OnAir.CLIP, clip.prompt_id)
+        self.join: _Join | None = None
         self._after = clip.after
         self._clip_frame_rate = clip.frame_rate
+        self._continuation = clip.continuation
+        self._first_position = first_position
         self._frame_rate = frame_rate
         self._footage = Footage(clip.frames)
+        self._num_rounds_before = 1
         num_frames = len(clip.frames)
-        loops_openly = clip.after == "loop" and not clip.closes_on_itself
+        loops_openly = clip.after != "hold" and not clip.closes_on_itself
         # At most a third of the clip, so that most of a round is the clip itself.
         num_seam = min(round(SEAM_S * clip.frame_rate), num_frames // 3) if loops_openly else 0
         self._seam = Footage(_seam(clip.frames, num_seam)) if num_seam else None
         self._num_once = num_frames - num_seam
 
     def at(self, frame_index: int) -> tuple[Source, int]:
-        position = self._age(frame_index) * self._clip_frame_rate // self._frame_rate
+        position = self._position(frame_index)
+        last = len(self._footage.frames) - 1
         if self._after == "hold":
-            return self._footage, min(position, len(self._footage.frames) - 1)
+            return self._footage, min(position, last)
+        if self.join is not None and frame_index >= self.join.decided_at:
+            return self._footage, min(self._num_once + position - self.join.tail_position, last)
         if self._seam is None:
             return self._footage, _closed_loop(position, self._num_once)
         return self._at_open_loop(position, self._seam)
+
+    def be_followed_by(self, following: _ClipShot, frame_index: int) -> None:
+        """From the end of the round that is shown at `frame_index` on."""
+        join = self.next_join(frame_index)
+        following._num_rounds_before = join.num_rounds
+        self.join = replace(join, following=following)
+
+    def next_join(self, frame_index: int) -> _Join:
+        """The first join that is decided after `frame_index`."""
+        # A closed loop goes on at its second frame: all rounds but the first are a frame shorter. An open one leaves
+        # out what its seam has shown, and is decided where the seam would begin.
+        num_seam = len(self._seam.frames) if self._seam is not None else 0
+        first = self._num_once
+        period = self._num_once if self._seam is not None else max(1, self._num_once - 1)
+        num_rounds = max(0, (self._position(frame_index) - first) // period + 1)
+        decided = first + num_rounds * period
+        while self._frame_of(decided) <= frame_index:  # a position may last for several frames of the program
+            num_rounds += 1
+            decided += period
+        return _Join(self._frame_of(decided), self._frame_of(decided + num_seam), decided, num_rounds + 1)
+
+    def _position(self, frame_index: int) -> int:
+        return self._age(frame_index) * self._clip_frame_rate // self._frame_rate + self._first_position
+
+    def _frame_of(self, position: int) -> int:
+        """The program's frame index at which the position is shown first."""
+        assert self.started_at is not None
+        return self.started_at - (self._first_position - position) * self._frame_rate // self._clip_frame_rate
 
     def _at_open_loop(self, position: int, seam: Footage) -> tuple[Source, int]:
         # First round 0 .. once-1, seam; every later one starts behind the frames that the seam has shown already.
@@ -344,7 +463,7 @@ class _ClipShot(_Shot):
         return self._footage, position
 
     def _first_shown(self, prompt_id: str) -> FirstShown:
-        return FirstShown(prompt_id, "picture", None)
+        return FirstShown(prompt_id, "picture", None, self._continuation, self._num_rounds_before)
 
 
 @dataclass(eq=False, slots=True)

@@ -18,7 +18,7 @@ SERVER_LAYERS = [
     {"server.websocket", "server.http_api"},
     {"server.registry"},
     {"server.session"},
-    {"server.receipts", "server.answered", "server.neighbours"},
+    {"server.receipts", "server.answered", "server.neighbours", "server.abilities", "server.continuation"},
     {"server.stage", "server.media", "server.limits", "server.prompt", "server.auth", "server.metrics"},
     {"server.messages", "server.config", "server.clock"},
 ]
@@ -26,12 +26,14 @@ SERVER_LAYERS = [
 ENGINE_LAYERS = [
     {"engine.generate_cli", "engine.doctor", "engine.fit_preview"},
     {"engine.supervisor", "engine.worker", "engine.synthetic"},
+    {"engine.foresight"},
     {"engine.arbiter", "engine.models"},
+    {"engine.umt5", "engine.first_frame", "engine.lora"},
     {"engine.denoiser", "engine.decoder", "engine.preview", "engine.text_encoder"},
     {"engine.vae_decoder", "engine.tiny_decoder", "engine.linear_preview", "engine.compiling"},
     {"engine.memory", "engine.attention"},
     {"engine.generation"},
-    {"engine.noise_schedule", "engine.cost", "engine.pixels", "engine.wire", "engine.embedded"},
+    {"engine.noise_schedule", "engine.cost", "engine.pixels", "engine.wire", "engine.embedded", "engine.checkpoint"},
     {"engine.config"},
     {"engine.api"},
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,7 @@ MODEL = ModelDescription(
     num_steps={Quality.FAST: 4, Quality.FINE: 8},
     closes_on_itself=True,
 )
+ABLE_MODEL = replace(MODEL, can_start_from_frame=True, loras=("ink", "水墨"))
 
 
 def frames(num_frames: int) -> Frames:
@@ -158,6 +159,9 @@ class FakeProgram:
         nothing = {field.name: 0 for field in fields(ProgramStatistics)}
         return ProgramStatistics(**nothing | {"continuous_play_ratio": 1.0})
 
+    def picture_on_air(self, width: int, height: int) -> Frames:
+        return Frames(np.full((1, height * 3 // 2, width), 77, np.uint8))
+
     def jpeg(self, frames: Frames) -> bytes:
         return b"jpeg"
 
@@ -236,8 +240,9 @@ class House:
     def generation_id(self) -> str:
         return self.engine.generated[-1].generation_id
 
-    def start(self) -> None:
-        self.session.on_generation_event(GenerationStarted(self.generation_id, 4, ("sea",), ("blorp",)))
+    def start(self, *, degraded: tuple[str, ...] = (), is_reused: bool = False) -> None:
+        started = GenerationStarted(self.generation_id, 4, ("sea",), ("blorp",), degraded, is_reused)
+        self.session.on_generation_event(started)
 
     def step(self, step_index: int, *, with_preview: bool = True) -> None:
         self.session.on_generation_event(StepFinished(self.generation_id, step_index, 4))
@@ -257,8 +262,8 @@ class House:
     def confirm_cancel(self, generation_id: str | None = None, num_steps_done: int = 1) -> None:
         self.session.on_generation_event(GenerationCancelled(generation_id or self.generation_id, num_steps_done))
 
-    def make_clip(self) -> None:
-        self.start()
+    def make_clip(self, *, degraded: tuple[str, ...] = ()) -> None:
+        self.start(degraded=degraded)
         for step_index in range(4):
             self.step(step_index)
         self.deliver()

@@ -8,7 +8,7 @@ import pytest
 from fakes import frames
 
 from engine.api import FramesReady, Quality
-from server.prompt import ENDS, NEXT_STATE, IllegalMove, Prompt, PromptEvent, PromptState
+from server.prompt import ENDS, NEXT_STATE, IllegalMove, Prompt, PromptEvent, PromptState, assembled
 from server.session import NEXT_SESSION_STATE, IllegalSessionMove, SessionMove, SessionState
 from server.stage import Transition
 
@@ -38,9 +38,7 @@ def test_nothing_leaves_an_end_and_every_other_state_can_end() -> None:
 
 
 def test_a_clip_is_its_chunks_in_order() -> None:
-    whole = prompt()
-    whole.chunks = [FramesReady("g", 0, frames(1)), FramesReady("g", 1, frames(3))]
-    assert len(whole.frames(4)) == 4
+    assert len(assembled([FramesReady("g", 0, frames(1)), FramesReady("g", 1, frames(3))], 4)) == 4
 
 
 @pytest.mark.parametrize(
@@ -49,10 +47,9 @@ def test_a_clip_is_its_chunks_in_order() -> None:
     ids=["none", "cut short", "out of order", "one missing", "one too many"],
 )
 def test_a_clip_with_the_wrong_frames_is_refused(chunks: list[tuple[int, int]]) -> None:
-    broken = prompt()
-    broken.chunks = [FramesReady("g", first_index, frames(num_frames)) for first_index, num_frames in chunks]
+    broken = [FramesReady("g", first_index, frames(num_frames)) for first_index, num_frames in chunks]
     with pytest.raises(ValueError, match="expected"):
-        broken.frames(4)
+        assembled(broken, 4)
 
 
 @pytest.mark.parametrize(("state", "move"), list(itertools.product(SessionState, SessionMove)))

@@ -171,6 +171,23 @@ async def test_a_prompt_becomes_a_picture_at_the_viewer(client: Client, viewer: 
     assert len(ends) == 2
 
 
+async def test_a_scene_goes_on_and_a_morph_changes_it_before_a_viewers_eyes(
+    start_server: StartServer, viewer: Viewer
+) -> None:
+    script = Script(step_s=0.01, decode_s=0.01, num_frames=7, can_start_from_frame=True)
+    client = await (await start_server(script)).connect()
+    await client.start(on_preview="off", after="continue")
+    await client.say("webrtc.offer", sdp=await viewer.offer())
+    await viewer.answer((await client.hear("webrtc.answer"))["sdp"])
+    await client.apply("scene 5")
+    indices = [(await client.hear("prompt.continued"))["index"] for _ in range(3)]
+    assert indices == [1, 2, 3]
+    assert not any(event["is_late"] for event in client.of("prompt.continued"))
+    await client.apply("scene 9", transition="morph", after="loop")
+    await viewer.until(lambda frame: (read(frame.to_ndarray(format="yuv420p")) or (0, 0))[0] == 9)
+    assert not client.of("error", "prompt.failed")
+
+
 async def test_events_are_numbered_without_gaps(client: Client) -> None:
     await client.apply("scene 1")
     await client.apply("scene 2")

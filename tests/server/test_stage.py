@@ -437,3 +437,115 @@ def test_whatever_is_commanded_each_picture_is_whole_and_each_receipt_comes_once
             assert picture.first_shown == ()
     assert shown
     assert set(shown.values()) == {1}
+
+
+# --- scenes that go on --------------------------------------------------------------------------------------------
+
+
+def continued(index: int, **options: object) -> Clip:
+    """Its first frame is the last of the clip before it, as with a model that starts from a frame."""
+    made = clip(num_frames=5, after="continue", continuation=index, **options)
+    made.frames.planes[:] = frames(5, 100 + 4 * index).planes
+    return made
+
+
+def test_a_clip_that_follows_in_time_goes_on_where_the_one_before_ends() -> None:
+    player = Player()
+    player.stage.take(continued(0), CUT)
+    assert player.shown_values(2) == [100, 101]
+    assert player.stage.follow(continued(1))
+    assert player.shown_values(4) == [102, 103, 104, 105]
+    assert player.stage.follow(continued(2))
+    assert player.shown_values(6) == [106, 107, 108, 109, 110, 111]
+
+
+def test_a_late_clip_follows_after_another_round_and_nothing_freezes() -> None:
+    player = Player()
+    player.stage.take(continued(0), CUT)
+    assert player.shown_values(6) == [100, 101, 102, 103, 104, 101]
+    assert player.stage.follow(continued(1))
+    pictures = [player.next() for _ in range(5)]
+    assert [pixel(only(picture)) for picture in pictures] == [102, 103, 104, 105, 106]
+    assert pictures[3].first_shown == (FirstShown("p1", "picture", None, continuation=1, num_rounds=2),)
+    assert not any(picture.is_cut for picture in pictures)
+
+
+@pytest.mark.parametrize("num_before", range(1, 40))
+def test_an_open_loop_is_left_at_its_very_last_frame_whenever_the_next_clip_comes(num_before: int) -> None:
+    player = Player()
+    first = clip(num_frames=24, closes_on_itself=False, after="continue")
+    player.stage.take(first, CUT)
+    shown = [player.next() for _ in range(num_before)]
+    following = clip(num_frames=24, closes_on_itself=False, after="continue", continuation=1)
+    following.frames.planes[:] = frames(24, 123).planes
+    assert player.stage.follow(following)
+    shown += [player.next() for _ in range(40)]
+    values = [pixel(only(picture)) for picture in shown]
+    join = next(i for i, picture in enumerate(shown) if any(first.continuation for first in picture.first_shown))
+    assert (values[join - 1], values[join]) == (123, 124)
+    assert not any(picture.is_cut for picture in shown[1:])
+    # The seam is mixed pictures between tail and head: no step is longer than the seam's own.
+    assert max(abs(b - a) for a, b in itertools.pairwise(values)) <= 4
+
+
+@pytest.mark.parametrize(("program_rate", "clip_rate"), [(24, 12), (24, 24), (30, 24), (25, 16), (12, 24)])
+def test_the_time_to_the_join_is_when_the_last_moment_to_follow_is(program_rate: int, clip_rate: int) -> None:
+    for late in (False, True):
+        player = Player()
+        player.stage = Stage(program_rate)
+        player.stage.take(continued(0, frame_rate=clip_rate), CUT)
+        player.next(2)
+        due = player.index + round(player.stage.seconds_to_join * program_rate)
+        player.next(due - 1 - player.index + late)
+        player.stage.follow(continued(1, frame_rate=clip_rate))
+        is_joined = any(first.continuation for first in player.next(1 - late).first_shown) if not late else False
+        assert is_joined is not late
+
+
+def test_a_clip_follows_below_a_preview_and_while_it_fades_out() -> None:
+    player = Player()
+    player.stage.take(continued(0), CUT)
+    player.next(3)
+    player.stage.follow(continued(1))
+    player.stage.show_preview("p2", frames(1, 7), 0)
+    mixed = [player.next() for _ in range(4)]
+    assert [pixel(picture.layers[0]) for picture in mixed] == [103, 104, 105, 106]
+    assert mixed[2].first_shown == (FirstShown("p1", "picture", None, continuation=1),)
+
+
+def test_a_clip_follows_its_own_scene_only() -> None:
+    player = Player()
+    assert not player.stage.follow(continued(1))
+    player.stage.take(clip("other"), CUT)
+    player.next()
+    assert not player.stage.follow(continued(1))
+    player.stage.take(continued(0), CUT)
+    assert not player.stage.follow(continued(1))  # no frame of it was seen yet
+
+
+def test_what_is_on_air_can_be_asked_for_also_below_a_blank() -> None:
+    player = Player()
+    assert player.stage.layers[0].source is Scene.IDLE
+    player.stage.take(clip(), CUT)
+    player.next(3)
+    player.stage.blank()
+    player.next()
+    assert pixel(player.stage.layers[0]) == 103
+
+
+def test_a_morph_never_steps_further_than_the_loop_itself_does() -> None:
+    """A scene that drifts by 2 levels a frame; the clip starts from what was on air 24 frames before its take."""
+    steps = {}
+    for kind in ("cut", "morph"):
+        player = Player()
+        running, morphed = clip(num_frames=49, after="hold"), clip("p2", num_frames=49)
+        running.frames.planes[:] = 60 + 2 * np.arange(49, dtype=np.uint8)[:, None, None]
+        player.stage.take(running, CUT)
+        on_air = pixel(player.next(10).layers[0])
+        morphed.frames.planes[:] = on_air + 2 * np.arange(49, dtype=np.uint8)[:, None, None]
+        player.next(24)
+        player.stage.take(morphed, Transition(kind, 0.5))
+        shown = [sum(pixel(layer) * layer.weight for layer in player.next().layers) / FULL_WEIGHT for _ in range(25)]
+        steps[kind] = max(abs(b - a) for a, b in itertools.pairwise([on_air + 48, *shown]))
+    assert steps["cut"] > 40
+    assert steps["morph"] < 6

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from server.clock import FakeClock
@@ -304,3 +305,28 @@ def test_a_preview_becomes_a_small_jpeg(flat_clip: Callable[..., Clip]) -> None:
     assert picture[:3] == b"\xff\xd8\xff"
     assert picture[-2:] == b"\xff\xd9"
     assert len(picture) < 8000
+
+
+def test_the_picture_on_air_is_the_clips_own_frame_without_marker_or_blank(flat_clip: Callable[..., Clip]) -> None:
+    program = Program(
+        ProgramFormat(width=512, height=288, marker=True), on_shown=print, on_changed=print, on_viewer_lost=print
+    )
+    clip = flat_clip("p1", luma=128)
+    program.stage.take(clip, Transition("cut", 0.0))
+    program.stage.picture(0)
+    program.stage.blank()
+    program.stage.picture(1)
+    on_air = program.picture_on_air(clip.frames.width, clip.frames.height)
+    assert np.array_equal(on_air.planes, clip.frames.planes[:1])
+    assert not np.shares_memory(on_air.planes, clip.frames.planes)
+
+
+def test_the_picture_on_air_in_mid_fade_is_the_mixture(flat_clip: Callable[..., Clip]) -> None:
+    program = Program(ProgramFormat(), on_shown=print, on_changed=print, on_viewer_lost=print)
+    program.stage.take(flat_clip("p1", luma=50), Transition("cut", 0.0))
+    program.stage.picture(0)
+    program.stage.take(flat_clip("p2", luma=150), Transition("crossfade", 1.0))
+    for frame_index in range(1, 13):
+        program.stage.picture(frame_index)
+    on_air = program.picture_on_air(224, 128)
+    assert 90 < on_air.planes[0, :128].mean() < 110

@@ -1,0 +1,27 @@
+"""What the loaded model can do of what a client may ask for. Pure; on the event loop.
+
+Asked by `registry.py` for a new session and by `session.py` for updates and prompts. Before the model is known nothing
+is refused: the session asks again when it is.
+"""
+
+from __future__ import annotations
+
+from engine.api import ModelDescription
+from server.messages import Refused
+
+
+def check(model: ModelDescription | None, *, transition: str, after: str, lora: str | None) -> None:
+    """Raises `Refused` (`not_supported`, `invalid_value`) that names the field and what there is instead."""
+    if model is None:
+        return
+    if transition == "morph" and not model.can_start_from_frame:
+        reason = f"the model {model.name} cannot start a clip from a given frame, so it can `cut` and `crossfade` only"
+        raise Refused("not_supported", reason, param="transition")
+    if after == "continue" and not model.can_start_from_frame:
+        reason = (
+            f"the model {model.name} cannot start a clip from a given frame, so its clips can `loop` and `hold` only"
+        )
+        raise Refused("not_supported", reason, param="after")
+    if lora is not None and lora not in model.loras:
+        known = ", ".join(model.loras) or "none"
+        raise Refused("invalid_value", f"the model {model.name} has no LoRA `{lora}`; there are: {known}", param="lora")

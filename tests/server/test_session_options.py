@@ -1,0 +1,362 @@
+"""What only some models can: morph, scenes that go on, LoRA; what was made with less; whose a generation is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from fakes import ABLE_MODEL, MODEL, House, error_code, frames, only, types
+
+from engine.api import (
+    EngineBusy,
+    EngineLost,
+    EngineReady,
+    EngineState,
+    EngineStopped,
+    FramesReady,
+    GenerationFailed,
+    GenerationFinished,
+    GenerationStarted,
+    Quality,
+    Reuse,
+    Timings,
+)
+from server.session import PROMISE_COSTS, PROMISE_S
+
+MakeHouse = Callable[..., House]
+NO_TIMINGS = Timings(0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+@pytest.fixture
+def able(make_house: MakeHouse) -> House:
+    house = make_house()
+    house.engine.model = ABLE_MODEL
+    return house
+
+
+# --- what the model cannot ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["session.update", "prompt.set"])
+@pytest.mark.parametrize(("field", "value"), [("transition", "morph"), ("after", "continue")])
+async def test_what_the_model_cannot_is_refused_by_name(house: House, kind: str, field: str, value: str) -> None:
+    text = {"text": "sea"} if kind == "prompt.set" else {}
+    said = await house.say(kind, event_id="e1", **text, **{field: value})
+    error = only(said, "error")["error"]
+    assert (error["code"], error["param"], error["event_id"]) == ("not_supported", field, "e1")
+    assert "fake" in error["message"] and "`cut`" in error["message"] + "`cut`" * (field == "after")
+    assert house.engine.sent == []
+    assert getattr(house.session.options, field) != value
+
+
+@pytest.mark.parametrize("kind", ["session.update", "prompt.set"])
+async def test_an_unknown_lora_is_refused_with_those_that_exist(able: House, kind: str) -> None:
+    text = {"text": "sea"} if kind == "prompt.set" else {}
+    error = only(await able.say(kind, lora="oil", **text), "error")["error"]
+    assert (error["code"], error["param"]) == ("invalid_value", "lora")
+    assert "ink, 水墨" in error["message"]
+
+
+async def test_a_lora_is_the_prompts_or_the_sessions_or_none(able: House) -> None:
+    await able.say("session.update", lora="ink")
+    for given, expected in [({}, "ink"), ({"lora": "水墨"}, "水墨"), ({"lora": None}, None)]:
+        await able.say("prompt.set", text="sea", **given)
+        if len(able.engine.generated) > 1:
+            able.confirm_cancel()
+        assert able.engine.generated[-1].lora == expected
+        able.make_clip()
+        able.program.send_frame()
+
+
+async def test_while_the_model_loads_a_morph_is_taken_on_trust_and_fails_if_it_cannot(house: House) -> None:
+    house.engine.model = None
+    said = await house.say("prompt.set", text="sea", prompt_id="p", transition="morph")
+    assert "prompt.accepted" in types(said)
+    assert house.engine.generated == []
+    house.engine.model = MODEL
+    house.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=False)
+    failed = only(await house.hear(), "prompt.failed")
+    assert failed["error"]["code"] == "not_supported"
+    assert house.ends() == {"p": ["failed"]}
+
+
+async def test_while_the_model_loads_a_morph_waits_and_is_generated_if_it_can(house: House) -> None:
+    house.engine.model = None
+    await house.say("prompt.set", text="sea", transition="morph")
+    house.engine.model = ABLE_MODEL
+    house.session.on_engine_ready(EngineReady(ABLE_MODEL, 1.0), is_recovery=False)
+    assert [command.prompt for command in house.engine.generated] == ["sea"]
+
+
+async def test_a_session_that_was_started_on_trust_is_told_what_does_not_hold(make_house: MakeHouse) -> None:
+    house = make_house(transition="morph", after="continue", lora="ink", quality="fine")
+    house.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=False)
+    said = await house.hear()
+    assert [message["code"] for message in said if message["type"] == "session.warning"] == [
+        "engine_ready",
+        "not_supported",
+    ]
+    options = only(said, "session.updated")["options"]
+    assert (options["transition"], options["after"], options["lora"]) == ("crossfade", "loop", None)
+    assert options["quality"] == "fine"
+
+
+# --- whose, and how soon ------------------------------------------------------------------------------------------
+
+
+async def test_the_engine_learns_whose_a_prompt_is_and_how_soon_it_is_needed(house: House) -> None:
+    await house.say("prompt.set", text="one")
+    house.make_clip()
+    house.program.send_frame()
+    await house.say("prompt.set", text="two", audience=True)
+    first, second = house.engine.generated
+    assert (first.stage_id, first.is_operator, first.is_stage_empty) == ("s1", True, True)
+    assert (second.stage_id, second.is_operator, second.is_stage_empty) == ("s1", False, False)
+    assert first.due_in_s == max(PROMISE_S, PROMISE_COSTS * 1.3)
+
+
+async def test_a_slow_model_is_not_promised_to_be_fast(house: House) -> None:
+    house.engine.cost_s = lambda quality: 40.0  # type: ignore[method-assign]
+    await house.say("prompt.set", text="sea")
+    assert house.engine.generated[0].due_in_s == PROMISE_COSTS * 40.0
+
+
+async def test_the_estimate_is_of_the_very_command(able: House) -> None:
+    asked = []
+    able.engine.estimate = asked.append  # type: ignore[method-assign]
+    await able.say("prompt.set", text="sea", quality="fine", lora="ink", seed=5, audience=True)
+    (command,) = asked
+    assert (command.prompt, command.quality, command.seed, command.lora) == ("sea", Quality.FINE, 5, "ink")
+    assert (command.stage_id, command.is_operator, command.is_stage_empty) == ("s1", False, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, Reuse.ANY_SEED),
+        ({"seed": 5}, Reuse.SAME_SEED),
+        ({"fresh": True}, Reuse.NEVER),
+        ({"fresh": True, "seed": 5}, Reuse.NEVER),
+        ({"transition": "morph"}, Reuse.NEVER),
+    ],
+)
+async def test_what_may_be_reused(able: House, given: dict, expected: Reuse) -> None:
+    await able.say("prompt.set", text="sea", **given)
+    assert able.engine.generated[0].reuse is expected
+
+
+async def test_a_session_may_ask_for_fresh_work_always(make_house: MakeHouse) -> None:
+    house = make_house(fresh=True, seed=7)
+    await house.say("prompt.set", text="sea")
+    assert house.engine.generated[0].reuse is Reuse.NEVER
+    house.make_clip()
+    house.program.send_frame()
+    await house.say("prompt.set", text="sea", fresh=False)
+    assert house.engine.generated[1].reuse is Reuse.SAME_SEED
+
+
+# --- made with less -----------------------------------------------------------------------------------------------
+
+
+async def test_what_is_given_up_is_said_once_and_that_it_is_over_once(house: House) -> None:
+    told = []
+    for degraded in [(), ("fewer_steps",), ("fewer_steps",), ("fewer_steps", "tiny_decoder"), (), ()]:
+        await house.say("prompt.set", text="sea")
+        house.make_clip(degraded=degraded)
+        house.program.send_frame()
+        said = await house.hear()
+        assert only(said, "prompt.started")["degraded"] == list(degraded)
+        told.append([(m["code"], m["degraded"]) for m in said if m["type"] == "session.warning"])
+    assert told == [
+        [],
+        [("degraded", ["fewer_steps"])],
+        [],
+        [("degraded", ["fewer_steps", "tiny_decoder"])],
+        [("recovered", [])],
+        [],
+    ]
+
+
+async def test_a_reused_clip_is_reported_and_says_nothing_about_the_load(house: House) -> None:
+    await house.say("prompt.set", text="sea")
+    house.make_clip(degraded=("fewer_steps",))
+    house.program.send_frame()
+    await house.say("prompt.set", text="sky")
+    house.start(is_reused=True)
+    await house.hear()
+    said = house.all_received
+    assert [m["is_reused"] for m in said if m["type"] == "prompt.started"] == [False, True]
+    assert [m["code"] for m in said if m["type"] == "session.warning"] == ["degraded"]
+
+
+# --- morph --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_morph_starts_from_the_frame_on_air_in_the_models_size(able: House) -> None:
+    await able.say("prompt.set", text="one", transition="morph")
+    assert able.engine.generated[0].first_frame is None  # nothing is on air but the idle scene
+    able.make_clip()
+    able.program.send_frame()
+    await able.say("prompt.set", text="two", transition="morph")
+    first_frame = able.engine.generated[1].first_frame
+    assert first_frame is not None
+    assert (len(first_frame), first_frame.width, first_frame.height) == (1, ABLE_MODEL.width, ABLE_MODEL.height)
+    await able.say("prompt.set", text="three")
+    able.confirm_cancel()
+    assert able.engine.generated[2].first_frame is None
+
+
+async def test_previews_of_a_morph_go_to_the_controller_only(able: House) -> None:
+    await able.say("prompt.set", text="one", transition="morph")
+    able.start()
+    able.step(0)
+    assert only(await able.hear(), "prompt.preview")["picture"] is not None
+    assert able.program.stage.on_air[0] == "idle"
+
+
+# --- scenes that go on --------------------------------------------------------------------------------------------
+
+
+async def going_on(house: House, **fields: object) -> None:
+    """A scene with `after: continue` on air, watched, and its next clip asked for."""
+    await house.session.add_viewer("v=0")
+    await house.say("prompt.set", text="sea", prompt_id="sea", after="continue", **fields)
+    house.make_clip()
+    house.program.send_frame()
+
+
+def play_out(house: House, num_frames: int = 12) -> None:
+    for _ in range(num_frames):
+        house.program.send_frame()
+
+
+async def test_a_scene_goes_on_from_its_last_frame_with_the_next_seed(able: House) -> None:
+    await going_on(able, seed=7, lora="ink", quality="fine", audience=True)
+    following = able.engine.generated[1]
+    assert (following.prompt, following.seed, following.quality) == ("sea", 8, Quality.FINE)
+    assert (following.lora, following.is_operator, following.reuse) == ("ink", False, Reuse.NEVER)
+    assert following.first_frame is not None and len(following.first_frame) == 1
+    assert (following.is_stage_empty, following.wants_previews) == (False, False)
+    # Four frames at 12 a second, one of which is out.
+    assert following.due_in_s == pytest.approx(8 / 24)
+    able.start()
+    able.deliver()
+    play_out(able)
+    event = only(await able.hear(), "prompt.continued")
+    assert (event["prompt_id"], event["index"], event["seed"], event["is_late"]) == ("sea", 1, 8, False)
+    assert [command.seed for command in able.engine.generated] == [7, 8, 9]
+    assert able.ends() == {"sea": ["applied"]}
+
+
+async def test_each_clip_starts_from_the_last_frame_of_the_one_before(able: House) -> None:
+    await going_on(able)
+    for value in (10, 20):
+        clip = frames(4)
+        clip.planes[-1] = value
+        able.session.on_generation_event(GenerationStarted(able.generation_id, 4))
+        able.session.on_generation_event(FramesReady(able.generation_id, 0, clip))
+        able.session.on_generation_event(GenerationFinished(able.generation_id, 4, NO_TIMINGS))
+        play_out(able)
+        first_frame = able.engine.generated[-1].first_frame
+        assert first_frame is not None and np.all(first_frame.planes == value)
+
+
+async def test_a_late_clip_is_counted_and_said(able: House) -> None:
+    await going_on(able)
+    play_out(able, 12)
+    able.start()
+    able.deliver()
+    play_out(able, 12)
+    assert only(await able.hear(), "prompt.continued")["is_late"] is True
+    assert 'sceneshift_continuations_total{timing="late"} 1.0' in able.metrics.render().decode()
+
+
+async def test_a_newer_prompt_ends_the_scene_that_goes_on(able: House) -> None:
+    await going_on(able)
+    following = able.generation_id
+    await able.say("prompt.set", text="sky", after="loop")
+    assert able.engine.cancelled_ids == [following]
+    able.confirm_cancel(following)
+    able.make_clip()
+    play_out(able, 30)
+    assert [command.prompt for command in able.engine.generated] == ["sea", "sea", "sky"]
+    assert "prompt.continued" not in types(await able.hear())
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"), [("program.blank", {}), ("prompt.cancel", {"prompt_id": "sea"})], ids=["blank", "cancel"]
+)
+async def test_a_blank_and_a_cancel_end_it_too(able: House, kind: str, fields: dict) -> None:
+    await going_on(able)
+    following = able.generation_id
+    await able.hear()
+    assert only(await able.say(kind, event_id="e9", **fields), "program.changed")["event_id"] == "e9"
+    able.confirm_cancel(following)
+    await able.clock.advance(5.0)
+    able.session.tick()
+    assert len(able.engine.generated) == 2
+    assert able.ends() == {"sea": ["applied"]}
+
+
+async def test_nothing_is_generated_for_nobody(able: House) -> None:
+    await going_on(able)
+    following = able.generation_id
+    able.program.lose("v1")
+    able.session.tick()
+    assert able.engine.cancelled_ids == [following]
+    able.confirm_cancel(following)
+    await able.clock.advance(1.0)
+    able.session.tick()
+    assert len(able.engine.generated) == 2
+    await able.session.add_viewer("v=0")  # somebody is back
+    assert [command.seed for command in able.engine.generated[1:]] == [able.engine.generated[1].seed] * 2
+
+
+async def test_a_busy_engine_is_asked_again(able: House) -> None:
+    await able.session.add_viewer("v=0")
+    await able.say("prompt.set", text="sea", after="continue")
+    able.make_clip()
+    able.engine.refusal = EngineBusy("full", retry_after_s=1.0)
+    able.program.send_frame()
+    assert len(able.engine.generated) == 1
+    able.engine.refusal = None
+    await able.clock.advance(1.0)
+    able.session.tick()
+    assert len(able.engine.generated) == 2
+
+
+async def test_a_clip_that_fails_leaves_the_scene_looping_and_is_said(able: House) -> None:
+    await going_on(able)
+    able.session.on_generation_event(GenerationFailed(able.generation_id, "model_error", "it broke", retryable=True))
+    assert only(await able.hear(), "session.warning")["code"] == "continuation_failed"
+    able.session.tick()
+    assert len(able.engine.generated) == 2
+    assert able.program.stage.on_air == ("clip", "sea")
+
+
+async def test_a_lost_engine_makes_the_next_clip_anew(able: House) -> None:
+    await going_on(able)
+    able.start()
+    able.deliver_first_chunk()
+    able.session.on_engine_lost(EngineLost("exited", "killed", (able.generation_id,)))
+    able.start()
+    able.deliver()
+    play_out(able)
+    assert only(await able.hear(), "prompt.continued")["index"] == 1
+
+
+async def test_without_an_engine_the_scene_loops(able: House) -> None:
+    await going_on(able)
+    able.engine.state = EngineState.FAILED
+    able.session.on_engine_stopped(EngineStopped("again and again"))
+    able.session.tick()
+    assert len(able.engine.generated) == 2
+    assert error_code(await able.say("prompt.cancel", prompt_id="sea")) == "too_late"
+
+
+async def test_a_closing_session_stops_its_next_clip(able: House) -> None:
+    await going_on(able)
+    following = able.generation_id
+    await able.session.close("client")
+    assert able.engine.cancelled_ids == [following]
