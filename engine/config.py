@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from importlib import metadata
 from pathlib import Path
 
 from engine.api import ModelError, Quality
@@ -28,54 +31,191 @@ class Rung:
     degraded: tuple[str, ...] = ()
 
 
+class Family(StrEnum):
+    """Which parts a model folder holds."""
+
+    EMBEDDED = "embedded"  # our own small model
+    WAN = "wan"  # a diffusers folder of Wan 2.1 or 2.2
+
+
+# What the published Wan models were tuned against (diffusers' documentation of `WanPipeline`).
+_WAN_NEGATIVE_PROMPT = (
+    "Bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, static, overall "
+    "gray, worst quality, low quality, JPEG compression residue, ugly, incomplete, extra fingers, poorly drawn hands, "
+    "poorly drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, messy background, three "
+    "legs, many people in the background, walking backwards"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ModelProfile:
     """What a checkpoint needs and makes.
 
-    `folder` is a diffusers-style folder. Sizes are in pixels; `num_frames` is 4n + 1. `num_steps` says what the two
-    qualities mean for this model. `guidance_scale` 1 means off: one model call a step instead of two.
+    `folder` is a diffusers-style folder; None until `engine.checkpoint` has found it (`hub_id` says where it is
+    published). Sizes are in pixels; `num_frames` is 4n + 1. `num_steps` says what the two qualities mean for this
+    model. `guidance_scale` 1 means off: one model call a step instead of two.
     """
 
     name: str
-    folder: Path
     width: int
     height: int
     num_frames: int
     frame_rate: int
     num_steps: Mapping[Quality, int]
     guidance_scale: float
+    folder: Path | None = None
+    family: Family = Family.WAN
+    hub_id: str = ""
     # Rows (a generation's conditional and unconditional half are one row each) that go through the transformer at
     # once. 1 gives the very numbers of diffusers' pipeline; more is faster where a row does not fill the device.
-    rows_per_forward: int
-    closes_on_itself: bool
+    rows_per_forward: int = 1
+    closes_on_itself: bool = False
     # Rungs below the topmost, in the order in which they are taken when the engine is short of time. The last is the
     # floor: nothing is ever made worse than that.
     lower_rungs: tuple[Rung, ...] = ()
+    decoder: str = "full"  # of the topmost rung
+    # Two experts: the second works below this share of the noise levels, with its own guidance scale.
+    boundary_ratio: float | None = None
+    low_noise_guidance_scale: float | None = None
+    # A few-step model makes exactly these steps, whatever the folder's scheduler says.
+    distilled_timesteps: tuple[float, ...] = ()
+    # What guidance leads away from.
+    negative_prompt: str = ""
+    can_start_from_frame: bool = False
 
     @property
     def ladder(self) -> tuple[Rung, ...]:
         """All rungs, the topmost (index 0) first."""
-        return (Rung(self.num_steps, self.width, self.height), *self.lower_rungs)
+        return (Rung(self.num_steps, self.width, self.height, self.decoder), *self.lower_rungs)
 
     @property
     def num_latent_frames(self) -> int:
         return (self.num_frames - 1) // 4 + 1
 
+    def resized(self, width: int, height: int, num_frames: int) -> ModelProfile:
+        """The same at another size; rungs keep their share of it, in multiples of 32 pixels."""
 
-PROFILES: Mapping[str, ModelProfile] = {
-    "embedded": ModelProfile(
+        def share(of: int, part: int, whole: int) -> int:
+            return of if part == whole else max(32, round(of * part / whole / 32) * 32)
+
+        rungs = tuple(
+            replace(rung, width=share(width, rung.width, self.width), height=share(height, rung.height, self.height))
+            for rung in self.lower_rungs
+        )
+        return replace(self, width=width, height=height, num_frames=num_frames, lower_rungs=rungs)
+
+    def with_decoders(self, available: Collection[str], *, topmost: str | None = None) -> ModelProfile:
+        """The same with the rungs that can be made: one whose decoder is missing keeps the topmost rung's.
+
+        What no longer differs from the rung above it is left out.
+        """
+        topmost = topmost or self.decoder
+        rungs = [Rung(self.num_steps, self.width, self.height, topmost)]
+        for lower in self.lower_rungs:
+            rung = lower
+            if rung.decoder not in available or rung.decoder == topmost:
+                degraded = tuple(what for what in rung.degraded if what != "tiny_decoder")
+                rung = replace(rung, decoder=topmost, degraded=degraded)
+            if replace(rung, degraded=()) != replace(rungs[-1], degraded=()):
+                rungs.append(rung)
+        return replace(self, decoder=topmost, lower_rungs=tuple(rungs[1:]))
+
+
+def _steps(fast: int, fine: int) -> Mapping[Quality, int]:
+    return {Quality.FAST: fast, Quality.FINE: fine}
+
+
+_PROFILES = (
+    ModelProfile(
         name="embedded",
         folder=EMBEDDED_FOLDER,
+        family=Family.EMBEDDED,
         width=224,
         height=128,
         num_frames=25,
         frame_rate=12,
-        num_steps={Quality.FAST: 6, Quality.FINE: 12},
+        num_steps=_steps(6, 12),
         guidance_scale=3.0,
         rows_per_forward=2,
         closes_on_itself=True,
+        lower_rungs=(
+            Rung(_steps(4, 8), 224, 128, degraded=("fewer_steps",)),
+            Rung(_steps(3, 6), 224, 128, degraded=("fewer_steps",)),
+        ),
     ),
-}
+    # Guidance, sampler and frame rate as published with the model; 49 frames at 832x480 for a stage's sake.
+    ModelProfile(
+        name="wan2.2-ti2v-5b",
+        hub_id="Wan-AI/Wan2.2-TI2V-5B-Diffusers",
+        width=832,
+        height=480,
+        num_frames=49,
+        frame_rate=24,
+        num_steps=_steps(30, 50),
+        guidance_scale=5.0,
+        negative_prompt=_WAN_NEGATIVE_PROMPT,
+        can_start_from_frame=True,
+        lower_rungs=(
+            Rung(_steps(20, 30), 832, 480, degraded=("fewer_steps",)),
+            Rung(_steps(20, 30), 832, 480, "tiny", ("fewer_steps", "tiny_decoder")),
+            Rung(_steps(15, 20), 640, 384, "tiny", ("fewer_steps", "tiny_decoder", "smaller_size")),
+        ),
+    ),
+    # Distilled at exactly these three timesteps: fewer or more are steps that it was never trained for, so both
+    # qualities are the same clip, and the ladder goes by decoder and size alone.
+    ModelProfile(
+        name="fastwan2.2-5b",
+        hub_id="FastVideo/FastWan2.2-TI2V-5B-FullAttn-Diffusers",
+        width=832,
+        height=480,
+        num_frames=49,
+        frame_rate=24,
+        num_steps=_steps(3, 3),
+        guidance_scale=1.0,
+        distilled_timesteps=(1000.0, 757.0, 522.0),
+        rows_per_forward=4,  # without guidance a generation is one row: alone still the pipeline's very numbers
+        can_start_from_frame=True,
+        lower_rungs=(
+            Rung(_steps(3, 3), 832, 480, "tiny", ("tiny_decoder",)),
+            Rung(_steps(3, 3), 640, 384, "tiny", ("tiny_decoder", "smaller_size")),
+        ),
+    ),
+    ModelProfile(
+        name="wan2.1-t2v-1.3b",
+        hub_id="Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+        width=832,
+        height=480,
+        num_frames=49,
+        frame_rate=16,
+        num_steps=_steps(30, 50),
+        guidance_scale=5.0,
+        negative_prompt=_WAN_NEGATIVE_PROMPT,
+        lower_rungs=(
+            Rung(_steps(20, 30), 832, 480, degraded=("fewer_steps",)),
+            Rung(_steps(20, 30), 832, 480, "tiny", ("fewer_steps", "tiny_decoder")),
+            Rung(_steps(15, 20), 640, 384, "tiny", ("fewer_steps", "tiny_decoder", "smaller_size")),
+        ),
+    ),
+    ModelProfile(
+        name="wan2.2-t2v-a14b",
+        hub_id="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
+        width=832,
+        height=480,
+        num_frames=49,
+        frame_rate=16,
+        num_steps=_steps(20, 40),
+        guidance_scale=4.0,
+        boundary_ratio=0.875,
+        low_noise_guidance_scale=3.0,
+        negative_prompt=_WAN_NEGATIVE_PROMPT,
+        lower_rungs=(
+            Rung(_steps(14, 28), 832, 480, degraded=("fewer_steps",)),
+            Rung(_steps(14, 28), 832, 480, "tiny", ("fewer_steps", "tiny_decoder")),
+            Rung(_steps(12, 20), 640, 384, "tiny", ("fewer_steps", "tiny_decoder", "smaller_size")),
+        ),
+    ),
+)
+PROFILES: Mapping[str, ModelProfile] = {made.name: made for made in _PROFILES}
 
 
 def profile(name: str) -> ModelProfile:
@@ -86,11 +226,32 @@ def profile(name: str) -> ModelProfile:
         raise ModelError(f"unknown model {name!r}; known: {', '.join(sorted(PROFILES))}") from None
 
 
+def default_model() -> str:
+    """The profile for this machine when nobody chose one: the few-step 5B with a GPU, else the embedded model."""
+    return "fastwan2.2-5b" if _has_cuda_device() else "embedded"
+
+
+def _has_cuda_device() -> bool:
+    """Asks the driver, because the entry point must not import torch; False too where torch was built without CUDA."""
+    if metadata.version("torch").endswith("+cpu"):
+        return False
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+
+
 @dataclass(frozen=True, slots=True)
 class LoadSettings:
     """Which model is loaded, and how. Crosses to the engine process."""
 
-    model: str = "embedded"  # a profile's name, a folder on disk, or a hub id
+    # A profile's name, a folder on disk, a hub id, or PROFILE=FOLDER: that folder with this profile's numbers.
+    model: str = "embedded"
+    width: int | None = None  # None: the profile's
+    height: int | None = None
+    num_frames: int | None = None
     device: str | None = None  # None: the first accelerator, else the CPU
     gpu_memory_bytes: int | None = None  # None: what the device has free
     decoder: str | None = None  # None: the profile's; or full, tiny, or a file of a tiny decoder

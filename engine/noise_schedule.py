@@ -79,6 +79,11 @@ class NoiseSchedule:
             raise ModelError(f"{folder}/scheduler is a {name}; expected one of {', '.join(sorted(_SOLVERS))}")
         self._solver_class = _SOLVERS[name]
 
+    @property
+    def num_train_timesteps(self) -> int:
+        """The timestep of pure noise."""
+        return int(self._config.get("num_train_timesteps", 1000))
+
     def solver(self, num_steps: int, device: torch.device) -> Solver:
         """A walk of `num_steps` from sigma 1 to 0, shifted as the configuration says. Raises `ModelError`.
 

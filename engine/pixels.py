@@ -1,4 +1,4 @@
-"""From the decoder's RGB tensors to the yuv420p frames that encoders eat. Engine process."""
+"""From the decoder's RGB tensors to the yuv420p frames that encoders eat, and back. Engine process."""
 
 from __future__ import annotations
 
@@ -27,3 +27,15 @@ def to_frames(rgb: torch.Tensor) -> Frames:
     flat = torch.cat([luma, chroma], dim=1).round().to(torch.uint8)
     planes: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = flat.cpu().numpy()
     return Frames(planes.reshape(num_frames, height * 3 // 2, width))
+
+
+def to_rgb(frames: Frames) -> torch.Tensor:
+    """``[N, 3, H, W]`` float32 in [0, 1] of frames, on the CPU; chroma is repeated over its four pixels."""
+    width, height = frames.width, frames.height
+    flat = torch.from_numpy(frames.planes.reshape(len(frames), -1).astype(np.float32))
+    luma = flat[:, : width * height].view(-1, 1, height, width)
+    chroma = flat[:, width * height :].view(-1, 2, height // 2, width // 2)
+    offset = torch.tensor([16.0, 128.0, 128.0]).view(1, 3, 1, 1)
+    yuv = torch.cat([luma, functional.interpolate(chroma, scale_factor=2, mode="nearest")], dim=1) - offset
+    matrix = torch.linalg.inv(torch.tensor([_LUMA, _BLUE, _RED], dtype=torch.float64)).float()
+    return torch.einsum("rc,nchw->nrhw", matrix, yuv).clamp(0, 1)

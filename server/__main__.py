@@ -177,10 +177,9 @@ def _port_state(port: int) -> str:
 
 
 def _weights() -> str | None:
-    from engine.config import PROFILES  # noqa: PLC0415
+    from engine.config import EMBEDDED_FOLDER  # noqa: PLC0415
 
-    folder = PROFILES["embedded"].folder
-    files = [path for path in folder.rglob("*.safetensors")] if folder.is_dir() else []
+    files = list(EMBEDDED_FOLDER.rglob("*.safetensors"))
     if not files:
         return None
     return f"embedded, {sum(path.stat().st_size for path in files) / 2**20:.1f} MiB"

@@ -1,18 +1,16 @@
 """What the engine's decoder adds to the module's: a calm picture at the borders of latent frames, while it streams."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from engine.config import PROFILES
+from engine.config import EMBEDDED_FOLDER
 from engine.decoder import EmbeddedDecoder
 from engine.embedded.modules import Decoder
 
 
 @pytest.fixture(scope="module")
 def decoder() -> EmbeddedDecoder:
-    return EmbeddedDecoder(Decoder.from_pretrained(Path(PROFILES["embedded"].folder) / "decoder"))
+    return EmbeddedDecoder(Decoder.from_pretrained(EMBEDDED_FOLDER / "decoder"))
 
 
 def noisy_still(num_latent_frames: int = 7) -> torch.Tensor:

@@ -3,12 +3,12 @@
 import json
 
 from engine.api import Quality
-from engine.config import PROFILES
+from engine.config import EMBEDDED_FOLDER, PROFILES
 
 
 def test_the_embedded_profile_is_the_one_its_weights_were_evaluated_with() -> None:
     profile = PROFILES["embedded"]
-    index = json.loads((profile.folder / "model_index.json").read_text())
+    index = json.loads((EMBEDDED_FOLDER / "model_index.json").read_text())
     assert (index["width"], index["height"]) == (profile.width, profile.height)
     assert (index["num_frames"], index["fps"]) == (profile.num_frames, profile.frame_rate)
     for quality in Quality:

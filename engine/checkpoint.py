@@ -1,0 +1,305 @@
+"""Finds a model's folder and says whether it can be loaded, from configs and file headers alone: no torch, no weights.
+
+`fetch` runs in the entry point, before an engine process exists, because a download may take an hour and the
+supervisor's patience does not; `resolve` runs on both sides, and offline.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from engine.api import ModelError
+from engine.config import PROFILES, Family, LoadSettings, ModelProfile, profile
+
+Download = Callable[[str, tuple[str, ...]], str]
+
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_WEIGHTS_STEM = {"transformers": "model", "diffusers": "diffusion_pytorch_model"}
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchLCMScheduler", "UniPCMultistepScheduler")
+# Sub-folder: the class that must stand in the index, and the config's key that must say the same.
+_WAN_PARTS = {
+    "transformer": "WanTransformer3DModel",
+    "vae": "AutoencoderKLWan",
+    "text_encoder": "UMT5EncoderModel",
+}
+_EMBEDDED_PARTS = ("transformer", "text_encoder", "decoder", "scheduler")
+_PARTS_TO_DOWNLOAD = ("transformer", "transformer_2", "vae", "text_encoder")
+
+
+# --- finding ------------------------------------------------------------------------------------------------------
+
+
+def fetch(settings: LoadSettings, *, download: Download | None = None) -> LoadSettings:
+    """Settings whose model is on this machine, downloaded if need be with a progress bar on stderr. Blocks.
+
+    Raises `ModelError` for a model that is nowhere to be had. `download` takes a hub id and the file patterns that are
+    wanted, and returns the folder.
+    """
+    name, hub_id = _published(settings.model)
+    if not hub_id:
+        resolve(settings)
+        return settings
+    folder = _cached_folder(hub_id)
+    if folder is None:
+        folder = Path((download or _download)(hub_id, _wanted_files(settings.allows_pickles)))
+    settings = replace(settings, model=f"{name}={folder}" if name else str(folder))
+    resolve(settings)
+    return settings
+
+
+def resolve(settings: LoadSettings) -> ModelProfile:
+    """The profile that `settings` ask for, with its folder, checked file by file.
+
+    Raises `ModelError` that names the part that is missing or wrong, what was expected, and what to do.
+    """
+    folder, chosen = _locate(settings.model)
+    index = _read_json(folder / "model_index.json")
+    recognised = _recognise(folder, index)
+    made = chosen or recognised
+    if made.family is not recognised.family:
+        raise ModelError(f"{folder} is a model like {recognised.name}, which cannot be run as {made.name}")
+    made = replace(made, folder=folder)
+    if made.family is Family.EMBEDDED:
+        _check_embedded(folder)
+        return _sized(made, settings, multiple_of=32)
+    return _resolve_wan(made, index, settings)
+
+
+def _locate(model: str) -> tuple[Path, ModelProfile | None]:
+    """The folder, and the profile if one was named."""
+    name, separator, path = model.partition("=")
+    if separator and name in PROFILES:
+        return _existing(Path(path)), profile(name)
+    if model in PROFILES and PROFILES[model].folder is not None:
+        return PROFILES[model].folder or Path(), PROFILES[model]
+    name, hub_id = _published(model)
+    if not hub_id:
+        return _existing(Path(model)), None
+    folder = _cached_folder(hub_id)
+    if folder is None:
+        raise ModelError(f"{hub_id} is not on this machine yet; `sceneshift serve --model {model}` downloads it")
+    return folder, profile(name) if name else None
+
+
+def _published(model: str) -> tuple[str, str]:
+    """(profile's name or "", hub id or "") of what `--model` says; ("", "") for a folder."""
+    if model in PROFILES:
+        return model, PROFILES[model].hub_id
+    by_hub_id = {made.hub_id: made.name for made in PROFILES.values() if made.hub_id}
+    if model in by_hub_id:
+        return by_hub_id[model], model
+    looks_like_folder = "=" in model or Path(model).exists() or model.startswith((".", "/", "~"))
+    if looks_like_folder:
+        return "", ""
+    if _HUB_ID.fullmatch(model):
+        return "", model
+    raise ModelError(
+        f"unknown model {model!r}; expected one of {', '.join(sorted(PROFILES))}, a folder with a model_index.json, a "
+        "hub id like Wan-AI/Wan2.2-TI2V-5B-Diffusers, or PROFILE=FOLDER"
+    )
+
+
+def _existing(folder: Path) -> Path:
+    folder = folder.expanduser()
+    if not (folder / "model_index.json").is_file():
+        what = "has no model_index.json" if folder.is_dir() else "does not exist"
+        raise ModelError(f"the model folder {folder} {what}; expected a diffusers folder as it is published")
+    return folder
+
+
+# --- downloading --------------------------------------------------------------------------------------------------
+
+
+def _wanted_files(allows_pickles: bool) -> tuple[str, ...]:
+    endings = ("json", "safetensors", *(("bin",) if allows_pickles else ()))
+    weights = tuple(f"{part}/*.{ending}" for part in _PARTS_TO_DOWNLOAD for ending in endings)
+    return ("model_index.json", "scheduler/*.json", "tokenizer/*", *weights)
+
+
+def _download(hub_id: str, wanted: tuple[str, ...]) -> str:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415  half a second that `embedded` need not wait
+
+    try:
+        return str(snapshot_download(hub_id, allow_patterns=list(wanted)))
+    except Exception as error:
+        # The library's errors come from several HTTP stacks and have no base of their own. Ctrl-C passes.
+        raise ModelError(f"{hub_id} could not be downloaded: {error}; what has arrived is kept: try again") from error
+
+
+def _cached_folder(hub_id: str) -> Path | None:
+    """Where the hub's cache holds it whole (its index and each part's folder), else None."""
+    from huggingface_hub import snapshot_download  # noqa: PLC0415
+    from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
+
+    try:
+        folder = Path(snapshot_download(hub_id, local_files_only=True))
+    except (LocalEntryNotFoundError, ValueError):
+        return None
+    try:
+        resolve(LoadSettings(model=str(folder), allows_pickles=True))
+    except ModelError:
+        return None  # an interrupted download: `snapshot_download` goes on with it
+    return folder
+
+
+# --- recognising --------------------------------------------------------------------------------------------------
+
+
+def _recognise(folder: Path, index: Mapping[str, Any]) -> ModelProfile:
+    """Which profile a folder is like. Raises `ModelError` for what this engine cannot run."""
+    if "settings" in index and (folder / "decoder").is_dir():
+        return PROFILES["embedded"]
+    name = str(index.get("_class_name"))
+    if not name.startswith("Wan"):
+        raise ModelError(f"{folder} holds a {name}; expected a Wan text-to-video model or the embedded one")
+    config = _read_json(folder / "transformer" / "config.json")
+    channels = config.get("in_channels"), config.get("out_channels")
+    if channels == (48, 48):
+        is_few_step = "DMD" in name or "fastwan" in str(folder).lower()
+        return PROFILES["fastwan2.2-5b" if is_few_step else "wan2.2-ti2v-5b"]
+    if channels == (16, 16) and config.get("image_dim") is None:
+        has_two_experts = _declared(index, "transformer_2") is not None
+        return PROFILES["wan2.2-t2v-a14b" if has_two_experts else "wan2.1-t2v-1.3b"]
+    raise ModelError(
+        f"{folder}/transformer takes {channels[0]} channels and gives {channels[1]}; expected 48 (Wan 2.2 5B) or 16 "
+        "(Wan 2.1 and 2.2 text-to-video); image-to-video checkpoints with extra channels are not supported"
+    )
+
+
+def _resolve_wan(made: ModelProfile, index: Mapping[str, Any], settings: LoadSettings) -> ModelProfile:
+    folder = made.folder
+    assert folder is not None
+    parts = dict(_WAN_PARTS)
+    boundary_ratio = index.get("boundary_ratio")
+    if boundary_ratio is not None:
+        parts["transformer_2"] = parts["transformer"]
+    for part, expected in parts.items():
+        _check_part(folder, index, part, expected, allows_pickles=settings.allows_pickles)
+    _check_scheduler_and_tokenizer(folder)
+    transformer, vae = (_read_json(folder / part / "config.json") for part in ("transformer", "vae"))
+    if transformer["in_channels"] != vae.get("z_dim"):
+        raise ModelError(
+            f"{folder}: the transformer makes {transformer['in_channels']} latent channels, the VAE takes "
+            f"{vae.get('z_dim')}; these parts are of different models"
+        )
+    patch_size = max(transformer.get("patch_size", (1, 2, 2))[1:])
+    expands_timesteps = bool(index.get("expand_timesteps"))
+    made = replace(made, boundary_ratio=boundary_ratio, can_start_from_frame=expands_timesteps)
+    return _sized(made, settings, multiple_of=int(vae.get("scale_factor_spatial", 8)) * patch_size)
+
+
+def _sized(made: ModelProfile, settings: LoadSettings, *, multiple_of: int) -> ModelProfile:
+    width, height = settings.width or made.width, settings.height or made.height
+    num_frames = settings.num_frames or made.num_frames
+    if width % multiple_of or height % multiple_of:
+        raise ModelError(f"{made.name} makes sides that are multiples of {multiple_of}, not {width}x{height}")
+    if num_frames % 4 != 1:
+        raise ModelError(f"{made.name} makes 4n + 1 frames, not {num_frames}; try {num_frames // 4 * 4 + 1}")
+    if made.family is Family.EMBEDDED and (width, height, num_frames) != (made.width, made.height, made.num_frames):
+        raise ModelError(f"the embedded model makes {made.num_frames} frames of {made.width}x{made.height} only")
+    return made.resized(width, height, num_frames)
+
+
+# --- checking -----------------------------------------------------------------------------------------------------
+
+
+def _check_embedded(folder: Path) -> None:
+    for part in _EMBEDDED_PARTS:
+        if not (folder / part).is_dir():
+            raise ModelError(f"the model folder {folder} lacks {part}; expected a folder like the embedded one")
+    for part in _EMBEDDED_PARTS[:-1]:
+        for file in (folder / part).glob("*.safetensors"):
+            _check_safetensors(file)
+
+
+def _check_part(folder: Path, index: Mapping[str, Any], part: str, expected: str, *, allows_pickles: bool) -> None:
+    declared = _declared(index, part)
+    if declared is None:
+        raise ModelError(f"{folder}/model_index.json names no {part}; expected a {expected}")
+    if declared[1] != expected:
+        raise ModelError(f"{folder}/model_index.json names {declared[1]} as {part}; expected {expected}")
+    if not (folder / part).is_dir():
+        raise ModelError(f"the model folder {folder} lacks {part}/, which its model_index.json names")
+    config = _read_json(folder / part / "config.json")
+    said = config.get("_class_name") or (config.get("architectures") or [None])[0]
+    if said not in (expected, None):
+        raise ModelError(f"{folder}/{part}/config.json is of a {said}; expected {expected}")
+    weights = list(_weight_files(folder / part, _WEIGHTS_STEM[declared[0]], allows_pickles=allows_pickles))
+    for file in weights:
+        _check_safetensors(file)
+
+
+def _check_scheduler_and_tokenizer(folder: Path) -> None:
+    scheduler = _read_json(folder / "scheduler" / "scheduler_config.json").get("_class_name")
+    if scheduler not in _SCHEDULERS:
+        raise ModelError(f"{folder}/scheduler is a {scheduler}; expected one of {', '.join(_SCHEDULERS)}")
+    if not any((folder / "tokenizer" / name).is_file() for name in ("tokenizer.json", "spiece.model")):
+        raise ModelError(f"{folder}/tokenizer lacks tokenizer.json; expected the UMT5 tokenizer as it is published")
+
+
+def _weight_files(folder: Path, stem: str, *, allows_pickles: bool) -> Iterator[Path]:
+    """The safetensors files of one part. Raises `ModelError` for a missing one, or when there are pickles only."""
+    whole, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
+    if whole.is_file():
+        yield whole
+        return
+    if index.is_file():
+        shards = sorted(set(_read_json(index).get("weight_map", {}).values()))
+        missing = [shard for shard in shards if not (folder / shard).is_file()]
+        if missing or not shards:
+            raise ModelError(f"{folder} lacks {', '.join(missing) or 'all shards'}; {index.name} names {len(shards)}")
+        yield from (folder / shard for shard in shards)
+        return
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
+    if pickles and allows_pickles:
+        return
+    if pickles:
+        raise ModelError(
+            f"{folder} holds pickles only ({pickles[0]}), which can run code of their author's choice when they are "
+            "loaded; get the safetensors, or pass --allow-pickles if you trust them"
+        )
+    raise ModelError(f"{folder} lacks {whole.name} (or {index.name} with its shards)")
+
+
+def _check_safetensors(file: Path) -> None:
+    """Header and length agree. Format: 8 bytes of header length, JSON, then the tensors (huggingface/safetensors)."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        header_size = int.from_bytes(stream.read(8), "little")
+        if size < 8 or header_size > min(size, 100 * 2**20):
+            raise ModelError(f"{file} is no safetensors file, or its beginning is damaged; download it again")
+        try:
+            header = json.loads(stream.read(header_size))
+        except ValueError:
+            raise ModelError(f"{file} has a damaged header; download it again") from None
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    expected = 8 + header_size + max(ends, default=0)
+    if size != expected:
+        raise ModelError(f"{file} is {size} bytes long, its header says {expected}; download it again")
+
+
+def _declared(index: Mapping[str, Any], part: str) -> tuple[str, str] | None:
+    """(library, class) that the index names for a part; None where there is none."""
+    match index.get(part):
+        case [str(library), str(name)]:
+            return library, name
+        case _:
+            return None
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{file} is missing; expected a diffusers folder as it is published") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{file} holds no JSON object")
+    return value

@@ -1,0 +1,36 @@
+"""The latent frame that a clip starts from, out of the frame that is on air. Engine process, loop thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from torch.nn import functional
+
+from engine.api import Frames
+from engine.pixels import to_rgb
+from engine.vae_decoder import normalised
+
+
+class FirstFrameEncoder:
+    """Encodes with `vae`, which is on its device already, or is brought there by what `in_use` gives."""
+
+    def __init__(
+        self, vae: AutoencoderKLWan, *, in_use: Callable[[], AbstractContextManager[Any]] = nullcontext
+    ) -> None:
+        self._vae = vae
+        self._in_use = in_use
+
+    @torch.inference_mode()
+    def encode(self, frame: Frames, *, width: int, height: int) -> torch.Tensor:
+        """``[1, C, 1, h, w]`` float32, normalised as the transformer knows latents, of one frame of any size."""
+        rgb = to_rgb(frame)[:1]
+        if rgb.shape[2:] != (height, width):
+            rgb = functional.interpolate(rgb, (height, width), mode="bilinear", antialias=True)
+        with self._in_use():
+            pixels = (rgb * 2 - 1).unsqueeze(2).to(self._vae.device, self._vae.dtype)
+            latents: torch.Tensor = self._vae.encode(pixels).latent_dist.mode()
+        return normalised(self._vae, latents.float())
