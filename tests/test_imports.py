@@ -25,7 +25,7 @@ SERVER_LAYERS = [
 # Layers of the engine, top down: the command line and the two engines, then what runs in the engine process.
 ENGINE_LAYERS = [
     {"engine.generate_cli", "engine.doctor", "engine.fit_preview"},
-    {"engine.supervisor", "engine.worker", "engine.synthetic"},
+    {"engine.supervisor", "engine.worker", "engine.synthetic", "engine.clip_cache"},
     {"engine.foresight"},
     {"engine.arbiter", "engine.models"},
     {"engine.umt5", "engine.first_frame", "engine.lora"},

@@ -1,0 +1,380 @@
+"""The clip cache: what is given again, what never is, what is kept, and what a disk may do to it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.api import (
+    Cancel,
+    EngineReady,
+    EngineUnavailable,
+    Event,
+    Frames,
+    FramesReady,
+    Generate,
+    GenerationCancelled,
+    GenerationFinished,
+    GenerationStarted,
+    Quality,
+    Reuse,
+)
+from engine.clip_cache import CacheSettings, CachingEngine, Ranking, default_folder, fingerprint
+from engine.config import LoadSettings
+from engine.synthetic import Fault, Script, SyntheticEngine, read
+
+CLIP_BYTES = 25 * 128 * 3 // 2 * 224
+
+
+class Kitchen:
+    """A caching engine in front of a synthetic one, its events in the order in which they came."""
+
+    def __init__(self, engine: CachingEngine) -> None:
+        self.engine = engine
+        self._events = engine.events()
+        self._num_sent = 0
+
+    async def until(self, kind: type[Event], generation_id: str | None = None) -> list[Event]:
+        seen: list[Event] = []
+        async for event in self._events:
+            seen.append(event)
+            if isinstance(event, kind) and generation_id in (None, getattr(event, "generation_id", None)):
+                return seen
+        raise AssertionError(f"no {kind.__name__}")
+
+    async def make(self, prompt: str, reuse: Reuse = Reuse.ANY_SEED, **fields: Any) -> list[Event]:
+        """All events of one generation, to its end."""
+        command = self.command(prompt, reuse, **fields)
+        self.engine.send(command)
+        return await self.until(GenerationFinished, command.generation_id)
+
+    def command(self, prompt: str, reuse: Reuse = Reuse.ANY_SEED, **fields: Any) -> Generate:
+        self._num_sent += 1
+        return Generate(f"s.{self._num_sent}", prompt, reuse=reuse, **fields)
+
+    def count(self, name: str) -> float:
+        return self.engine.statistics().extra[f"cache_{name}"]
+
+
+OpenKitchen = Callable[..., Awaitable[Kitchen]]
+
+
+@pytest.fixture
+async def open_kitchen() -> AsyncIterator[OpenKitchen]:
+    async with AsyncExitStack() as stack:
+
+        async def open_kitchen(script: Script | None = None, marks: str = "", **settings: Any) -> Kitchen:
+            inner = SyntheticEngine(script or Script(), sleep=lambda seconds: asyncio.sleep(0))
+            engine = CachingEngine(inner, CacheSettings(**settings), fingerprint=marks)
+            await engine.open()
+            stack.push_async_callback(engine.close)
+            kitchen = Kitchen(engine)
+            await kitchen.until(EngineReady)
+            return kitchen
+
+        yield open_kitchen
+
+
+def started(events: list[Event]) -> GenerationStarted:
+    return next(event for event in events if isinstance(event, GenerationStarted))
+
+
+def is_reused(events: list[Event]) -> bool:
+    return started(events).is_reused
+
+
+def clip_of(events: list[Event]) -> np.ndarray:
+    return np.concatenate([event.frames.planes for event in events if isinstance(event, FramesReady)])
+
+
+# --- what is given again ------------------------------------------------------------------------------------------
+
+
+async def test_an_exact_repeat_comes_at_once_with_all_that_the_first_said(open_kitchen: OpenKitchen) -> None:
+    kitchen = await open_kitchen()
+    first = await kitchen.make("scene 5 by night", seed=1)
+    again = await kitchen.make("scene 5 by night", seed=2)
+    assert [type(event) for event in again] == [GenerationStarted, FramesReady, GenerationFinished]
+    assert (is_reused(first), is_reused(again)) == (False, True)
+    assert started(again).understood == started(first).understood == ("scene", "5", "by", "night")
+    assert started(again).num_steps == 4
+    assert np.array_equal(clip_of(first), clip_of(again))
+    assert (kitchen.count("hits"), kitchen.count("misses")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"prompt": "scene 6"},
+        {"quality": Quality.FINE},
+        {"lora": "ink"},
+        {"first_frame": Frames(np.zeros((1, 192, 224), np.uint8))},
+    ],
+    ids=["prompt", "quality", "LoRA", "first frame"],
+)
+async def test_what_differs_in_anything_is_made_anew(open_kitchen: OpenKitchen, other: dict) -> None:
+    kitchen = await open_kitchen(Script(can_start_from_frame=True, loras=("ink",)))
+    await kitchen.make("scene 5")
+    assert not is_reused(await kitchen.make(**{"prompt": "scene 5"} | other))
+    assert is_reused(await kitchen.make(**{"prompt": "scene 5"} | other))
+
+
+async def test_two_first_frames_of_one_shape_are_two_scenes(open_kitchen: OpenKitchen) -> None:
+    kitchen = await open_kitchen(Script(can_start_from_frame=True))
+    for value in (10, 11):
+        frame = Frames(np.full((1, 192, 224), value, np.uint8))
+        assert not is_reused(await kitchen.make("scene 5", first_frame=frame))
+
+
+async def test_a_given_seed_gets_the_clip_of_that_seed_only(open_kitchen: OpenKitchen) -> None:
+    kitchen = await open_kitchen()
+    await kitchen.make("scene 5", seed=1)
+    assert not is_reused(await kitchen.make("scene 5", Reuse.SAME_SEED, seed=2))
+    assert is_reused(await kitchen.make("scene 5", Reuse.SAME_SEED, seed=1))
+
+
+async def test_fresh_work_is_never_reused_but_may_be_reused_by_others(open_kitchen: OpenKitchen) -> None:
+    kitchen = await open_kitchen()
+    await kitchen.make("scene 5")
+    assert not is_reused(await kitchen.make("scene 5", Reuse.NEVER))
+    assert not is_reused(await kitchen.make("scene 6", Reuse.NEVER))
+    assert is_reused(await kitchen.make("scene 6"))
+    assert kitchen.count("misses") == 1  # what asked for fresh work missed nothing
+
+
+async def test_degraded_clips_are_never_kept(open_kitchen: OpenKitchen) -> None:
+    kitchen = await open_kitchen(Script(degraded={5: ("fewer_steps",)}))
+    for _ in range(2):
+        assert not is_reused(await kitchen.make("scene 5"))
+
+
+async def test_a_clip_that_the_engine_was_lost_over_is_kept_once_and_whole(open_kitchen: OpenKitchen) -> None:
+    kitchen = await open_kitchen(Script(faults={5: Fault.LOSE}))
+    first = await kitchen.make("scene 5")
+    again = await kitchen.make("scene 5")
+    assert is_reused(again)
+    assert len(clip_of(again)) == 25
+    assert read(clip_of(first)[3]) == read(clip_of(again)[3]) == (5, 3)
+
+
+async def test_estimates_know_what_is_there(open_kitchen: OpenKitchen) -> None:
+    kitchen = await open_kitchen()
+    before = kitchen.engine.estimate(kitchen.command("scene 5"))
+    await kitchen.make("scene 5")
+    after = kitchen.engine.estimate(kitchen.command("scene 5"))
+    fresh = kitchen.engine.estimate(kitchen.command("scene 5", Reuse.NEVER))
+    assert before is not None and after is not None and fresh is not None
+    assert before.picture_s == fresh.picture_s > 0.05
+    assert after.picture_s == 0.0
+
+
+async def test_a_closed_engine_refuses_what_it_has_too(open_kitchen: OpenKitchen) -> None:
+    kitchen = await open_kitchen()
+    await kitchen.make("scene 5")
+    await kitchen.engine.close()
+    with pytest.raises(EngineUnavailable):
+        kitchen.engine.send(kitchen.command("scene 5"))
+
+
+async def test_every_generation_ends_once_whatever_is_cancelled(open_kitchen: OpenKitchen, tmp_path: Path) -> None:
+    """Hits from memory and disk, misses and cancels in random order."""
+    kitchen = await open_kitchen(memory_bytes=2 * CLIP_BYTES, disk_bytes=50 * CLIP_BYTES, folder=tmp_path)
+    chance = random.Random(7)
+    ends: list[str] = []
+    for _ in range(60):
+        command = kitchen.command(f"scene {chance.randrange(5)}", chance.choice(list(Reuse)))
+        kitchen.engine.send(command)
+        if chance.random() < 0.3:
+            kitchen.engine.send(Cancel(command.generation_id))
+        async for event in kitchen._events:
+            if isinstance(event, GenerationFinished | GenerationCancelled):
+                ends.append(event.generation_id)
+                if event.generation_id == command.generation_id:
+                    break
+    assert ends == [f"s.{number}" for number in range(1, 61)]
+    assert kitchen.count("disk_hits") > 0
+
+
+# --- what is kept -------------------------------------------------------------------------------------------------
+
+
+def test_the_cheapest_a_byte_goes_first_and_use_keeps_a_clip() -> None:
+    ranking = Ranking(100)
+    assert ranking.add("dear", 50, cost_s=10.0) == []
+    assert ranking.add("cheap", 50, cost_s=1.0) == []
+    assert ranking.add("new", 50, cost_s=2.0) == ["cheap"]
+    for _ in range(9):
+        ranking.use("new")
+    assert ranking.add("newer", 50, cost_s=3.0) == ["dear"]
+
+
+def test_what_was_used_much_long_ago_goes_at_last() -> None:
+    ranking = Ranking(100)
+    ranking.add("old star", 50, cost_s=1.0)
+    for _ in range(20):
+        ranking.use("old star")
+    gone: list[str] = []
+    for number in range(60):
+        gone += ranking.add(f"passing {number}", 50, cost_s=1.0) or []
+    assert "old star" in gone
+    assert gone.index("old star") > 10
+
+
+def test_a_store_never_holds_more_than_its_bound() -> None:
+    chance = random.Random(3)
+    ranking = Ranking(1000)
+    sizes: dict[str, int] = {}
+    for number in range(500):
+        name, size = f"c{chance.randrange(80)}", chance.randrange(1, 1100)
+        gone = ranking.add(name, size, chance.random())
+        if gone is None:
+            assert size > 1000
+            continue
+        sizes[name] = size
+        for other in gone:
+            del sizes[other]
+        assert ranking.num_bytes == sum(sizes.values()) <= 1000
+        if number % 3 == 0:
+            ranking.use(name)
+
+
+async def test_memory_is_bounded_and_can_be_off(open_kitchen: OpenKitchen) -> None:
+    small = await open_kitchen(memory_bytes=2 * CLIP_BYTES)
+    for number in range(5):
+        await small.make(f"scene {number}")
+    assert small.count("memory_bytes") == 2 * CLIP_BYTES
+    assert small.count("evicted") == 3
+    off = await open_kitchen(memory_bytes=0)
+    for _ in range(2):
+        assert not is_reused(await off.make("scene 5"))
+
+
+# --- the disk -----------------------------------------------------------------------------------------------------
+
+
+async def test_clips_on_disk_outlive_the_server(open_kitchen: OpenKitchen, tmp_path: Path) -> None:
+    disk = {"disk_bytes": 10 * CLIP_BYTES, "folder": tmp_path}
+    kitchen = await open_kitchen(**disk)
+    first = await kitchen.make("scene 5 by night", seed=3)
+    await kitchen.engine.close()
+    later = await open_kitchen(**disk)
+    again = await later.make("scene 5 by night", Reuse.SAME_SEED, seed=3)
+    assert is_reused(again)
+    assert np.array_equal(clip_of(first), clip_of(again))
+    assert started(again).understood == ("scene", "5", "by", "night")
+    assert is_reused(await later.make("scene 5 by night"))  # from memory now
+    assert later.count("disk_hits") == 1
+
+
+async def test_another_model_or_way_of_loading_has_clips_of_its_own(open_kitchen: OpenKitchen, tmp_path: Path) -> None:
+    disk = {"disk_bytes": 10 * CLIP_BYTES, "folder": tmp_path}
+    kitchen = await open_kitchen(marks="tiny decoder", **disk)
+    await kitchen.make("scene 5")
+    await kitchen.engine.close()
+    assert not is_reused(await (await open_kitchen(marks="full decoder", **disk)).make("scene 5"))
+    assert not is_reused(
+        await (await open_kitchen(Script(frame_rate=24), marks="tiny decoder", **disk)).make("scene 5")
+    )
+
+
+async def test_nothing_that_a_client_wrote_is_on_disk(open_kitchen: OpenKitchen, tmp_path: Path) -> None:
+    kitchen = await open_kitchen(disk_bytes=10 * CLIP_BYTES, folder=tmp_path)
+    await kitchen.make("../../etc/passwd scene 5 私密的提示词")
+    await kitchen.engine.settled()
+    (file,) = tmp_path.iterdir()
+    assert file.stem.isalnum() and file.suffix == ".clip"
+    content = file.read_bytes()
+    assert not any(word.encode() in content for word in ("passwd", "私密的提示词", "scene 5"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(file.read_bytes()[:-100]),
+        lambda file: file.write_bytes(file.read_bytes()[:-100] + bytes(100)[:-1] + b"x"),
+        lambda file: file.write_bytes(b"something else"),
+        lambda file: file.write_bytes(b""),
+        lambda file: file.unlink(),
+    ],
+    ids=["cut short", "a byte flipped", "of another kind", "empty", "gone"],
+)
+async def test_a_damaged_file_is_dropped_and_the_clip_made_anew(
+    open_kitchen: OpenKitchen, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    kitchen = await open_kitchen(memory_bytes=0, disk_bytes=10 * CLIP_BYTES, folder=tmp_path)
+    await kitchen.make("scene 5")
+    await kitchen.engine.settled()
+    (file,) = tmp_path.iterdir()
+    damage(file)
+    again = await kitchen.make("scene 5")
+    assert not is_reused(again)
+    assert len(clip_of(again)) == 25
+    assert kitchen.count("corrupted") == 1
+    await kitchen.engine.settled()
+    assert is_reused(await kitchen.make("scene 5"))  # it was written again
+
+
+async def test_broken_files_are_removed_at_the_start_and_others_are_left_alone(
+    open_kitchen: OpenKitchen, tmp_path: Path
+) -> None:
+    (tmp_path / "0123.clip").write_bytes(b"junk")
+    (tmp_path / "writing-1.tmp").write_bytes(b"half")
+    (tmp_path / "notes.txt").write_bytes(b"mine")
+    await open_kitchen(disk_bytes=10 * CLIP_BYTES, folder=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+async def test_the_disk_is_bounded_also_when_the_bound_has_shrunk(open_kitchen: OpenKitchen, tmp_path: Path) -> None:
+    kitchen = await open_kitchen(disk_bytes=4 * CLIP_BYTES, folder=tmp_path)
+    for number in range(6):
+        await kitchen.make(f"scene {number}")
+        await kitchen.engine.settled()
+    await kitchen.engine.close()
+    assert len(list(tmp_path.iterdir())) == 3  # four and their headers are more than the bound
+    shrunk = await open_kitchen(disk_bytes=2 * CLIP_BYTES, folder=tmp_path)
+    await shrunk.engine.close()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+async def test_a_disk_that_cannot_be_written_costs_nothing(
+    open_kitchen: OpenKitchen, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    kitchen = await open_kitchen(disk_bytes=4 * CLIP_BYTES, folder=tmp_path / "file")
+    await kitchen.make("scene 5")
+    await kitchen.engine.settled()
+    assert is_reused(await kitchen.make("scene 5"))
+    assert "could not be written" in caplog.text
+
+
+async def test_closing_leaves_no_task(tmp_path: Path) -> None:
+    before = asyncio.all_tasks()
+    engine = CachingEngine(SyntheticEngine(), CacheSettings(disk_bytes=CLIP_BYTES, folder=tmp_path))
+    await engine.open()
+    reader = asyncio.create_task(anext(engine.events()))
+    await asyncio.sleep(0)
+    await engine.close()
+    await asyncio.wait([reader])
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+
+
+def test_a_changed_file_of_the_model_changes_the_fingerprint(tmp_path: Path) -> None:
+    load = LoadSettings(model=str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"1")
+    before = fingerprint(load)
+    (tmp_path / "model.safetensors").write_bytes(b"12")
+    assert fingerprint(load) != before
+    assert fingerprint(LoadSettings(model=str(tmp_path), decoder="tiny")) != fingerprint(load)
+
+
+def test_clips_go_where_the_user_keeps_what_can_be_made_again() -> None:
+    assert default_folder({"XDG_CACHE_HOME": "/var/cache/me"}) == Path("/var/cache/me/sceneshift/clips")
+    assert default_folder({}) == Path.home() / ".cache" / "sceneshift" / "clips"
