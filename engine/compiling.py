@@ -75,7 +75,9 @@ class CompiledBehind:
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self._eager.parameters()).dtype
+        # Not that of the first parameter: Wan keeps some modules in float32.
+        dtype: torch.dtype = self._eager.dtype  # type: ignore[assignment]
+        return dtype
 
     @property
     def compiled(self) -> tuple[str, ...]:

@@ -3,8 +3,8 @@
 Read from the published sources (github.com/madebyollin/taehv, MIT; `taew2_1` for 8x8x4 latents of 16 channels,
 `taew2_2` for 16x16x4 ones of 48): the order of the layers below, hence the names ``decoder.N...`` of the weights; that
 it takes latents as the transformer makes them; that its first three frames are dropped; pixels in [0, 1]. Here the
-weights come from a safetensors file; the encoder's, if the file has them, are left alone. No published file was at hand
-when this was written: the shapes are checked at load, the pictures could not be.
+weights come from a safetensors file; the encoder's, if the file has them, are left alone. The layout was checked
+against the published source; no published file was at hand, so the shapes are checked at load, the pictures were not.
 
 A latent frame passes all layers at once. Between two latent frames a memory block keeps one feature map, and nothing
 else is kept, so streaming is exact: the same convolutions over the same numbers.
@@ -142,6 +142,7 @@ def load_tiny_decoder(
             " (taew2_2 is for 48 channels, taew2_1 for 16): give the other file"
         )
     module = TinyDecoderModule(latent_channels, spatial_factor // 8, _widths(weights))
+    weights |= _newest_frames(module, weights)
     _check(file, module.state_dict(), weights)
     module.load_state_dict({name: weights[name] for name in module.state_dict()})
     module = module.to(device, dtype).eval().requires_grad_(False)
@@ -172,6 +173,17 @@ def _widths(weights: dict[str, torch.Tensor]) -> tuple[int, int, int, int]:
         WIDTHS[index] if weight is None else int(weight.shape[0]) for index, weight in enumerate(found)
     )
     return first, second, third, fourth
+
+
+def _newest_frames(module: TinyDecoderModule, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A published file may grow more frames than its layer has room for; the source keeps the last ones, and so do we."""
+    newest = {}
+    for name, weight in module.state_dict().items():
+        index = name.split(".")[1]
+        found = weights.get(name)
+        if isinstance(module.decoder[int(index)], _Grow) and found is not None and len(found) > len(weight):
+            newest[name] = found[-len(weight) :]
+    return newest
 
 
 def _check(file: Path, expected: dict[str, Any], found: dict[str, torch.Tensor]) -> None:

@@ -86,6 +86,15 @@ def test_a_file_with_its_encoder_is_read(tmp_path: Path) -> None:
     assert torch.equal(torch.cat(list(decoder.decode(latents()))), torch.cat(list(TinyDecoder(made).decode(latents()))))
 
 
+def test_a_layer_that_grows_more_frames_than_asked_gives_its_last_ones(tmp_path: Path) -> None:
+    made = module()
+    weights = made.state_dict()
+    own = weights["decoder.7.conv.weight"]
+    more = {**weights, "decoder.7.conv.weight": torch.cat([torch.ones_like(own), own])}
+    decoder = load_tiny_decoder(saved(tmp_path, more), latent_channels=48, spatial_factor=16)
+    assert torch.equal(torch.cat(list(decoder.decode(latents()))), torch.cat(list(TinyDecoder(made).decode(latents()))))
+
+
 def test_a_file_that_does_not_fit_is_refused_with_what_was_expected(tmp_path: Path) -> None:
     weights = module().state_dict()
     with pytest.raises(ModelError, match=r"latents of 48 channels, this model's have 16"):
