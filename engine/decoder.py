@@ -52,6 +52,41 @@ class EmbeddedDecoder:
         return self._module.decode_latent_frame(latents[:, :, latent_index], previous)[0]
 
 
+class SideStreamDecoder:
+    """Decodes with another one, a latent frame ahead of what is asked for, on a CUDA stream of its own.
+
+    While the loop thread hands on one group of frames and lets another generation take a step, the next group is being
+    made. The frames are the same. Only where the memory plan has room for both at once (`MemoryPlan.overlaps`).
+    """
+
+    def __init__(self, decoder: Decoder, device: torch.device) -> None:
+        self._decoder = decoder
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def decode(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
+        # The latents may still be in the making on the loop's stream, and must outlive their use on ours.
+        self._stream.wait_stream(torch.cuda.current_stream(latents.device))
+        latents.record_stream(self._stream)
+        stream = self._decoder.decode(latents)
+        ahead = self._next(stream)
+        while ahead is not None:
+            frames, is_made = ahead
+            ahead = self._next(stream)
+            loop_stream = torch.cuda.current_stream(latents.device)
+            loop_stream.wait_event(is_made)
+            frames.record_stream(loop_stream)
+            yield frames
+
+    def decode_around(self, latents: torch.Tensor, latent_index: int) -> torch.Tensor:
+        return self._decoder.decode_around(latents, latent_index)
+
+    def _next(self, stream: Iterator[torch.Tensor]) -> tuple[torch.Tensor, torch.cuda.Event] | None:
+        """Queues the next group; returns at once. None after the last."""
+        with torch.cuda.stream(self._stream):
+            frames = next(stream, None)
+            return None if frames is None else (frames, self._stream.record_event())
+
+
 def _ramp(step: torch.Tensor, shares: tuple[float, ...]) -> torch.Tensor:
     """``[3, H, W]`` to ``[4, 3, H, W]``: this share of `step` for each frame of a group."""
     return torch.tensor(shares, device=step.device).view(-1, 1, 1, 1) * step

@@ -176,7 +176,7 @@ def _widths(weights: dict[str, torch.Tensor]) -> tuple[int, int, int, int]:
 
 
 def _newest_frames(module: TinyDecoderModule, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A published file may grow more frames than its layer has room for; the source keeps the last ones, and so do we."""
+    """A published file may grow more frames than its layer has room for: the source keeps the last ones, as we do."""
     newest = {}
     for name, weight in module.state_dict().items():
         index = name.split(".")[1]
