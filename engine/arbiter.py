@@ -1,33 +1,528 @@
-"""Whose denoising step runs next. Pure: no clock, no model, no I/O.
+"""Whose piece of work runs next, and which run together. Pure: no clock, no model, no I/O; times come as arguments.
 
-Today in order of arrival, one generation at a time: on two cores two that interleave would both come twice as late.
-The decision is made anew at each step boundary, so cancelled work stops there.
+Three callers run this very code: the worker with real pieces, the supervisor on a virtual clock to estimate what a new
+prompt would take, the simulator (`bench.arbiter_sim`) with thousands of sessions. Each tells the arbiter what came
+(`add`, `remove`), asks for the next `Turn` at every boundary, runs it, and reports what it took (`ended`).
+
+The policy, in the order in which `Arbiter.next` applies it:
+
+1. **Nobody starves.** Whoever waited for `AGED_AFTER_S` gets a tenth of the engine's time, the eldest first. So a
+   prompt ends at the latest `AGED_AFTER_S + (what it and its elders need) / AGED_SHARE` and one piece after it came,
+   whatever else comes (`latest_end_s`). A share and not all of the time: in lasting overload everybody gets old, and
+   an arbiter that serves only the old is first come first served again.
+2. **First previews, out of slack.** A prompt that shows nothing yet gets its first step and preview at once as long as
+   no promised clip becomes late by that, and else with up to half of the engine's time: a preview costs a tenth of a
+   clip and is most of what the person in front of it waits for.
+3. **Promised clips by slack.** Which deadlines are kept is decided for all together (`_choose_promised`): work is
+   taken into the promise in order of rank as long as everything taken stays on time. What is taken runs earliest
+   deadline first, which is optimal for a set that fits (Liu and Layland 1973); what does not fit would only take
+   others down with it (Moore 1968 drops work for that reason).
+4. **Late work** gets what is left: what is under way first, so that it ends rather than many being half done.
+
+Rank: an empty stage before one that loops, then an operator before the audience, then tenants by the engine time that
+they have had (start-time fair queueing, Goyal et al. 1996: an idle tenant saves up nothing).
 """
 
 from __future__ import annotations
 
+import bisect
+import copy
+import heapq
+import itertools
 from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from engine.generation import Generation
+from engine.api import Generate, Quality
+from engine.cost import Cost, Piece
+
+# A prompt older than this is owed a share of the engine. Twice the default deadline: before that the promise rules.
+AGED_AFTER_S = 20.0
+AGED_SHARE = 0.1
+PREVIEW_SHARE = 0.5
+# Predictions are off by some 10 % (p90 on a quiet machine), and later arrivals want previews, too.
+_HEADROOM = 1.1
+# The ladder is climbed again when all of this would still fit with so much more work, and not sooner than so long
+# after it was last descended: a viewer shall not see quality flicker.
+_LEVEL_ROOM = 1.4
+_CLIMB_ROOM = 2.0
+CLIMB_AFTER_S = 5.0
+# A joint step must beat single ones by this much to be worth everybody's waiting for it.
+_BATCH_GAIN = 0.95
+# How many stages are remembered whose prompts were superseded before they showed a clip.
+_MAX_REMEMBERED = 512
 
 
-class Arbiter:
-    def __init__(self) -> None:
-        self._generations: OrderedDict[str, Generation] = OrderedDict()
+@dataclass(eq=False, slots=True)
+class Work:
+    """One generation as the arbiter sees it: whose it is, when it is due and how far it is. Times in seconds."""
+
+    work_id: str
+    arrived_at: float
+    due_at: float
+    quality: Quality = Quality.FAST
+    stage_id: str = ""
+    tenant: str = ""
+    is_operator: bool = True
+    is_stage_empty: bool = False
+    wants_previews: bool = True
+    # How far it is; `ended` advances these.
+    rung_index: int = 0
+    num_steps: int = 0  # known when it begins
+    is_begun: bool = False
+    step_index: int = 0
+    owes_preview: bool = False
+    has_preview: bool = False
+    num_decoded: int = 0
+    min_rung: int = 0  # higher is out of memory
+    # Equal keys may share a step; None may not. Set by who begins it.
+    shape_key: Hashable = None
+    # When the stage began to wait: its prompts that were superseded unserved count for the newest one.
+    waits_since: float = 0.0
+    was_aged_turn: bool = False
+    # The last plan does not promise it; the deadline could have been kept when it came.
+    is_late: bool = False
+    could_be_met: bool = True
+
+    @classmethod
+    def of(cls, command: Generate, now: float) -> Work:
+        return cls(
+            work_id=command.generation_id,
+            arrived_at=now,
+            due_at=now + command.due_in_s,
+            quality=command.quality,
+            stage_id=command.stage_id,
+            tenant=command.tenant,
+            is_operator=command.is_operator,
+            is_stage_empty=command.is_stage_empty,
+            wants_previews=command.wants_previews,
+            waits_since=now,
+        )
+
+    def anew(self, *, min_rung: int) -> Work:
+        """The same work from its beginning, no higher than on `min_rung`."""
+        return replace(self, is_begun=False, step_index=0, owes_preview=False, num_decoded=0, min_rung=min_rung)
+
+    @property
+    def is_denoised(self) -> bool:
+        return self.is_begun and self.step_index >= self.num_steps
+
+    @property
+    def is_under_way(self) -> bool:
+        """More than its preview was spent on it: to drop it now would be a waste."""
+        return self.step_index > 1
+
+    @property
+    def is_unseen(self) -> bool:
+        return self.wants_previews and not self.has_preview and not self.is_denoised
+
+    def is_decoded(self, num_pieces: int) -> bool:
+        return self.is_denoised and self.num_decoded >= num_pieces
+
+    @property
+    def rank(self) -> int:
+        """Lower is more urgent."""
+        return 2 * (not self.is_stage_empty) + (not self.is_operator)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The next piece of work; several works share one denoising step, everything else is one's own."""
+
+    piece: Piece
+    works: tuple[Work, ...]
+
+
+class Policy:
+    """What all policies share: the works, how they advance, what they still need. Subclasses choose (`_choose`)."""
+
+    uses_ladder = False
+
+    def __init__(self, cost: Cost, *, max_batch: int = 1) -> None:
+        self.cost = cost
+        self._max_batch = max_batch
+        self._works: dict[str, Work] = {}
+        self.level = 0  # of the fidelity ladder, at which work begins now
 
     def __len__(self) -> int:
-        return len(self._generations)
+        return len(self._works)
 
-    def add(self, generation: Generation) -> None:
+    def __iter__(self) -> Iterator[Work]:
+        return iter(self._works.values())
+
+    def get(self, work_id: str) -> Work | None:
+        return self._works.get(work_id)
+
+    def add(self, work: Work) -> None:
         """Raises ValueError if that id is here already."""
-        if generation.generation_id in self._generations:
-            raise ValueError(f"generation {generation.generation_id} is here already")
-        self._generations[generation.generation_id] = generation
+        if work.work_id in self._works:
+            raise ValueError(f"{work.work_id} is here already")
+        self._works[work.work_id] = work
 
-    def remove(self, generation_id: str) -> Generation | None:
-        """Takes a generation out, ended or cancelled; None if it is not here."""
-        return self._generations.pop(generation_id, None)
+    def remove(self, work_id: str) -> Work | None:
+        """Takes work out, ended or cancelled; None if it is not here."""
+        return self._works.pop(work_id, None)
 
-    def next(self) -> Generation | None:
-        """The generation whose next piece of work is due, or None when there is nothing to do."""
-        return next(iter(self._generations.values()), None)
+    def limit_batches(self) -> None:
+        """Joint steps did not fit into memory: from now on each has its own."""
+        self._max_batch = 1
+
+    def next(self, now: float) -> Turn | None:
+        """The next piece of work, None when there is nothing to do."""
+        if not self._works:
+            return None
+        work = self._choose(now)
+        if not work.is_begun:
+            work.num_steps = self.cost.ladder[work.rung_index].num_steps[work.quality]
+            return Turn(Piece.BEGIN, (work,))
+        if work.owes_preview:
+            if not work.has_preview or self._has_time_to_refine(work):
+                return Turn(Piece.PREVIEW, (work,))
+            work.owes_preview = False
+        if work.is_denoised:
+            return Turn(Piece.DECODE, (work,))
+        return Turn(Piece.STEP, self._companions(work))
+
+    def ended(self, turn: Turn, seconds: float) -> None:
+        """The turn was run and took so long. A work whose last frames were decoded stays until `remove`."""
+        for work in turn.works:
+            match turn.piece:
+                case Piece.BEGIN:
+                    work.is_begun = True
+                case Piece.STEP:
+                    work.step_index += 1
+                    work.owes_preview = work.wants_previews and work.step_index < work.num_steps
+                case Piece.PREVIEW:
+                    work.owes_preview, work.has_preview = False, True
+                case Piece.DECODE:
+                    work.num_decoded += 1
+
+    def remaining_s(self, work: Work, level: int | None = None) -> float:
+        """Predicted engine time until its clip is whole; `level` is where it would begin if it has not."""
+        unseen_s, rest_s = self._needs(work, work.rung_index if work.is_begun or level is None else level)
+        return unseen_s + rest_s
+
+    def _needs(self, work: Work, rung_index: int) -> tuple[float, float]:
+        """Seconds until its first preview, and from there until its clip is whole."""
+        cost = self.cost
+        if not work.is_begun:
+            whole_s = cost.clip_s(rung_index, work.quality)
+            preview_s = cost.preview_s(rung_index)
+            if work.wants_previews:
+                return preview_s, whole_s - preview_s
+            return 0.0, whole_s - cost.seconds(Piece.PREVIEW, rung_index)
+        steps_left = work.num_steps - work.step_index
+        pieces_left = max(0, cost.num_pieces - work.num_decoded)
+        rest_s = pieces_left * cost.seconds(Piece.DECODE, rung_index)
+        step_s = cost.seconds(Piece.STEP, rung_index)
+        if not work.is_unseen:
+            return 0.0, rest_s + steps_left * step_s
+        first = work.step_index == 0
+        return first * step_s + cost.seconds(Piece.PREVIEW, rung_index), rest_s + (steps_left - first) * step_s
+
+    def _choose(self, now: float) -> Work:
+        raise NotImplementedError
+
+    def _has_time_to_refine(self, work: Work) -> bool:
+        """Whether it may have another preview than its first: only when that delays nobody."""
+        return len(self._works) == 1
+
+    def _companions(self, work: Work) -> tuple[Work, ...]:
+        return (work,)
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What is promised and what is not, each in the order in which it runs. Stands until something comes or goes."""
+
+    made_at: float
+    promised: list[Work]
+    late: list[Work]
+    unseen: list[Work]  # of both
+    spare_s: float  # what may be given to anything else before the first promise breaks, all first previews included
+
+
+class Arbiter(Policy):
+    """Ours; the policy is described at the top of this module."""
+
+    uses_ladder = True
+
+    def __init__(self, cost: Cost, *, max_batch: int = 1, replan_after_s: float = 1.0) -> None:
+        super().__init__(cost, max_batch=max_batch)
+        # Measured times drift away from predicted ones, so a plan does not stand longer than this.
+        self._replan_after_s = replan_after_s
+        self._standing: _Plan | None = None
+        self._served_s: dict[str, float] = {}  # tenant: engine time had, SFQ's virtual time
+        self._unserved: OrderedDict[str, float] = OrderedDict()  # stage: since when it waits
+        self._preview_credit_s = self._aged_credit_s = 0.0
+        self._is_aged_turn = False
+        self._pressed_at = float("-inf")  # when a higher level last did not do
+
+    def copy(self) -> Arbiter:
+        """One that can be run ahead without touching this one; it plans only when something comes or goes."""
+        ahead = Arbiter(self.cost, max_batch=self._max_batch, replan_after_s=float("inf"))
+        ahead._works = {work_id: copy.copy(work) for work_id, work in self._works.items()}
+        ahead._served_s, ahead._unserved = dict(self._served_s), self._unserved.copy()
+        ahead._preview_credit_s = self._preview_credit_s
+        ahead.level, ahead._pressed_at = self.level, self._pressed_at
+        return ahead
+
+    # --- what comes and goes --------------------------------------------------------------------------------------
+
+    def add(self, work: Work) -> None:
+        super().add(work)
+        work.waits_since = min(work.waits_since, self._unserved.pop(work.stage_id, work.waits_since))
+        floor = len(self.cost.ladder) - 1
+        work.could_be_met = work.arrived_at + self.remaining_s(work, floor) <= work.due_at
+        self._lift(work.tenant)
+        self._standing = None
+
+    def remove(self, work_id: str) -> Work | None:
+        work = super().remove(work_id)
+        if work is None or work.is_decoded(self.cost.num_pieces):
+            return work
+        self._standing = None
+        # Whoever prompts again before they were served keeps their place among those who wait. Work that was served
+        # and then thrown away by its own stage earns none, or one restless stage could take all that the old are owed.
+        if work.stage_id and not work.is_under_way and not work.was_aged_turn:
+            self._unserved[work.stage_id] = work.waits_since
+            if len(self._unserved) > _MAX_REMEMBERED:
+                self._unserved.popitem(last=False)
+        return work
+
+    def ended(self, turn: Turn, seconds: float) -> None:
+        super().ended(turn, seconds)
+        for work in turn.works:
+            self._served_s[work.tenant] = self._served_s.get(work.tenant, 0.0) + seconds / len(turn.works)
+        first = turn.works[0]
+        is_first_preview = first.wants_previews and first.step_index <= 1
+        self._aged_credit_s += seconds * (AGED_SHARE - self._is_aged_turn)
+        gained_s = -seconds if is_first_preview else seconds * PREVIEW_SHARE / (1 - PREVIEW_SHARE)
+        cap_s = 2 * self.cost.preview_s(0)
+        self._preview_credit_s = max(-cap_s, min(cap_s, self._preview_credit_s + gained_s))
+        if self._standing is not None and (first.is_late or turn.piece is Piece.PREVIEW) and not is_first_preview:
+            self._standing.spare_s -= seconds
+
+    def latest_end_s(self, work: Work) -> float:
+        """The bound on its waiting, in seconds from its arrival (rule 1), with the needs of the topmost rung."""
+        elders = [other for other in self if other.waits_since <= work.waits_since]
+        needed_s = sum(self.remaining_s(other, 0) for other in elders)
+        pieces = (self.cost.seconds(piece, 0, batch=self._max_batch) for piece in Piece)
+        return AGED_AFTER_S + needed_s / AGED_SHARE + max(pieces)
+
+    def _lift(self, tenant: str) -> None:
+        """A tenant that comes back starts level with those who are here, and who is gone is forgotten in time."""
+        here = {work.tenant for work in self}
+        others = [self._served_s.get(other, 0.0) for other in here - {tenant}]
+        level_s = min(others, default=0.0)
+        was_here = sum(work.tenant == tenant for work in self) > 1
+        own_s = self._served_s.get(tenant, 0.0)
+        self._served_s = {name: had_s for name, had_s in self._served_s.items() if name in here or had_s > level_s}
+        self._served_s[tenant] = own_s if was_here else max(own_s, level_s) if others else 0.0
+
+    # --- the policy: what runs next -------------------------------------------------------------------------------
+
+    def _choose(self, now: float) -> Work:
+        plan = self._plan(now)
+        aged = self._aged(now)
+        self._is_aged_turn = aged is not None
+        chosen = aged or self._preview_first(plan) or self._head(plan.promised) or self._head(plan.late)
+        assert chosen is not None, "every work is promised or late"
+        return chosen
+
+    def _aged(self, now: float) -> Work | None:
+        """Rule 1: the eldest, when it is old enough and its share is due."""
+        eldest = min(self, key=_age)
+        if now - eldest.waits_since < AGED_AFTER_S:
+            self._aged_credit_s = 0.0
+            return None
+        if self._aged_credit_s < 0:
+            return None
+        eldest.was_aged_turn = True
+        return eldest
+
+    def _preview_first(self, plan: _Plan) -> Work | None:
+        """Rule 2: whoever sees nothing yet, when there is slack for it or the previews' share is due."""
+        while plan.unseen and not (self._is_here(plan.unseen[0]) and plan.unseen[0].is_unseen):
+            plan.unseen.pop(0)
+        if not plan.unseen or (plan.spare_s < 0 and self._preview_credit_s < 0 and self._head(plan.promised)):
+            return None
+        return plan.unseen[0]
+
+    def _head(self, works: list[Work]) -> Work | None:
+        while works and not self._is_here(works[0]):
+            works.pop(0)
+        return works[0] if works else None
+
+    def _is_here(self, work: Work) -> bool:
+        return self._works.get(work.work_id) is work
+
+    def _has_time_to_refine(self, work: Work) -> bool:
+        plan = self._standing
+        assert plan is not None
+        cost_s = self.cost.seconds(Piece.PREVIEW, work.rung_index)
+        return plan.spare_s >= cost_s and not self._head(plan.late) and self._preview_first(plan) in (None, work)
+
+    def _companions(self, work: Work) -> tuple[Work, ...]:
+        """Those that share its step, when the measured cost says that the whole gains and no promise breaks by it."""
+        plan = self._standing
+        assert plan is not None
+        if self._max_batch == 1 or work.shape_key is None:
+            return (work,)
+        ready = [other for other in (*plan.promised, *plan.late) if other is not work and self._may_join(other, work)]
+        alone_s = self.cost.seconds(Piece.STEP, work.rung_index)
+        for size in range(min(self._max_batch, len(ready) + 1), 1, -1):
+            together_s = self.cost.seconds(Piece.STEP, work.rung_index, batch=size)
+            if together_s < _BATCH_GAIN * size * alone_s and together_s - alone_s <= plan.spare_s:
+                for other in ready[: size - 1]:
+                    other.owes_preview = False
+                return (work, *ready[: size - 1])
+        return (work,)
+
+    def _may_join(self, other: Work, work: Work) -> bool:
+        is_free = not other.owes_preview or other.has_preview
+        can_step = other.is_begun and not other.is_denoised
+        return is_free and can_step and other.shape_key == work.shape_key and self._is_here(other)
+
+    # --- the policy: what is promised -----------------------------------------------------------------------------
+
+    def _plan(self, now: float) -> _Plan:
+        plan = self._standing
+        if plan is None or now - plan.made_at > self._replan_after_s:
+            plan = self._standing = self._make_plan(now)
+        return plan
+
+    def _make_plan(self, now: float) -> _Plan:
+        self.level = self._choose_level(now)
+        for work in self:
+            if not work.is_begun:
+                work.rung_index = max(self.level, work.min_rung)
+        fit = _Fit(self, now, self.level)
+        promised, late = self._choose_promised(fit)
+        for work in self:
+            work.is_late = False
+        for work in late:
+            work.is_late = True
+        late.sort(key=lambda work: (work.rank, not work.is_under_way, self._served_s[work.tenant], work.arrived_at))
+        unseen = [work for work in self if work.is_unseen]
+        unseen.sort(key=lambda work: (work.rank, not work.is_begun, self._served_s[work.tenant], work.arrived_at))
+        return _Plan(now, promised, late, unseen, fit.spare_s(promised))
+
+    def _choose_level(self, now: float) -> int:
+        """The highest level of the ladder on which every promise can be kept; the lowest while one is broken.
+
+        Down at once, up again only with room to spare and after a while, or quality would flicker.
+        """
+        floor = len(self.cost.ladder) - 1
+        keepable = sorted((work for work in self if work.could_be_met), key=_due)
+        if any(work.is_late for work in keepable):
+            self._pressed_at = now
+            return floor
+        for level in range(floor + 1):
+            is_climb = level < self.level
+            if is_climb and now - self._pressed_at < CLIMB_AFTER_S:
+                continue
+            if _Fit(self, now, level, room=_CLIMB_ROOM if is_climb else _LEVEL_ROOM).fits(keepable):
+                break
+            self._pressed_at = now
+        return level
+
+    def _choose_promised(self, fit: _Fit) -> tuple[list[Work], list[Work]]:
+        """Rule 3: in order of rank, whatever lets everything taken before it stay on time; by deadline. The rest."""
+        everything = sorted(self, key=_due)
+        if fit.fits(everything):
+            return everything, []
+        promised: list[Work] = []
+        late: list[Work] = []
+        served_s = dict(self._served_s)
+        # What is under way stays promised before anything new of its rank: thrown away it would be a waste.
+        for _, rivals in itertools.groupby(sorted(self, key=_group), key=_group):
+            queues: dict[str, list[Work]] = {}
+            for work in sorted(rivals, key=_due, reverse=True):
+                queues.setdefault(work.tenant, []).append(work)
+            turns = [(served_s[tenant], tenant) for tenant in queues]
+            heapq.heapify(turns)
+            while turns:
+                had_s, tenant = heapq.heappop(turns)
+                work = queues[tenant].pop()
+                if fit.add(promised, work):
+                    had_s += sum(fit.needs[work.work_id])
+                else:
+                    late.append(work)
+                served_s[tenant] = had_s
+                if queues[tenant]:
+                    heapq.heappush(turns, (had_s, tenant))
+        return promised, late
+
+
+class _Fit:
+    """Whether works, one after the other by deadline, all end in time; first previews of all others come between.
+
+    Those take what they need before the work's own end, but not more than their share of that time.
+    """
+
+    def __init__(self, arbiter: Arbiter, now: float, level: int, *, room: float = 1.0) -> None:
+        self._now = now
+        self.needs = {
+            work.work_id: arbiter._needs(work, work.rung_index if work.is_begun else max(level, work.min_rung))
+            for work in arbiter
+        }
+        self._all_unseen_s = sum(unseen_s for unseen_s, _ in self.needs.values())
+        has_aged = any(now - work.waits_since >= AGED_AFTER_S for work in arbiter)
+        self._slowness = room * _HEADROOM / (1 - AGED_SHARE * has_aged)
+
+    def fits(self, works: Sequence[Work]) -> bool:
+        return all(end <= work.due_at for work, end in self._ends(works, PREVIEW_SHARE / (1 - PREVIEW_SHARE)))
+
+    def add(self, works: list[Work], work: Work) -> bool:
+        """Puts `work` where its deadline belongs, if they all fit then."""
+        if self._now + sum(self.needs[work.work_id]) * self._slowness > work.due_at:
+            return False
+        place = bisect.bisect_right(works, work.due_at, key=_due)
+        works.insert(place, work)
+        if self.fits(works):
+            return True
+        del works[place]
+        return False
+
+    def spare_s(self, works: Sequence[Work]) -> float:
+        """The least slack of all when all first previews go first."""
+        return min((work.due_at - end for work, end in self._ends(works, float("inf"))), default=float("inf"))
+
+    def _ends(self, works: Sequence[Work], preview_ratio: float) -> Iterator[tuple[Work, float]]:
+        own_s, others_unseen_s = 0.0, self._all_unseen_s
+        for work in works:
+            unseen_s, rest_s = self.needs[work.work_id]
+            own_s += unseen_s + rest_s
+            others_unseen_s -= unseen_s
+            between_s = max(0.0, min(others_unseen_s, own_s * preview_ratio))
+            yield work, self._now + (own_s + between_s) * self._slowness
+
+
+def run_ahead(policy: Policy, now: float, work_id: str) -> tuple[float, float]:
+    """(first preview, clip) of that work in seconds from now, if nothing else came: the policy on a virtual clock."""
+    began_at, preview_at = now, None
+    while (turn := policy.next(now)) is not None:
+        first = turn.works[0]
+        seconds = policy.cost.seconds(turn.piece, first.rung_index, batch=len(turn.works))
+        now += seconds
+        policy.ended(turn, seconds)
+        if turn.piece is Piece.PREVIEW and first.work_id == work_id and preview_at is None:
+            preview_at = now
+        if first.is_decoded(policy.cost.num_pieces):
+            policy.remove(first.work_id)
+            if first.work_id == work_id:
+                break
+    return (preview_at or now) - began_at, now - began_at
+
+
+def _age(work: Work) -> float:
+    return work.waits_since
+
+
+def _due(work: Work) -> float:
+    return work.due_at
+
+
+def _group(work: Work) -> tuple[int, bool]:
+    return work.rank, not work.is_under_way

@@ -1,38 +1,171 @@
-"""What a generation costs, measured: times per quality, and estimates made from them. Pure; server process."""
+"""What each piece of work costs, measured: one row a piece, size, decoder and batch. Pure; both processes.
+
+The engine process owns the measurements and corrects them with everything it runs; the supervisor keeps a copy for its
+estimates (`wire.Costs`). A mean follows the last few measurements, and each row keeps how far it was off, so that a
+prediction can be shown together with its error.
+"""
 
 from __future__ import annotations
 
-from engine.api import Estimate, Quality
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 
-# The weight of the newest measurement: after five, the old ones weigh less than a tenth.
-_NEWEST = 0.4
+from engine.api import CostEntry, Quality
+from engine.config import Rung
+
+# The weight of the newest measurement: a machine that slows down is believed within some ten pieces, and one piece that
+# was held up by a neighbour moves the mean by a fifth of its own excess.
+_NEWEST = 0.2
+_NUM_ERRORS = 64
+
+
+class Piece(StrEnum):
+    """What the engine does between two decisions of the arbiter."""
+
+    BEGIN = "begin"  # text, noise, first frame
+    STEP = "step"  # one denoising step, of one generation or of several
+    PREVIEW = "preview"
+    DECODE = "decode"  # the frames of one latent frame
+
+
+@dataclass(frozen=True, slots=True)
+class CostRow:
+    """One measured mean, as it crosses the wire. `place` is the first rung that has the same size (and decoder)."""
+
+    piece: Piece
+    place: int
+    batch: int
+    seconds: float
+    error: float
+    num_measured: int
+
+
+@dataclass(slots=True)
+class _Mean:
+    seconds: float
+    num_measured: int = 1
+    errors: deque[float] = field(default_factory=lambda: deque(maxlen=_NUM_ERRORS))
+
+    def measure(self, seconds: float) -> None:
+        if seconds > 0:
+            self.errors.append(abs(self.seconds - seconds) / seconds)
+        self.seconds += _NEWEST * (seconds - self.seconds)
+        self.num_measured += 1
 
 
 class Cost:
-    """Moving means of seconds from the start of a generation to its first preview and to its clip."""
+    """Predicted seconds of a piece on a rung of `ladder`.
 
-    def __init__(self) -> None:
-        self._preview_s: dict[Quality, float] = {}
-        self._picture_s: dict[Quality, float] = {}
+    What was never measured is predicted from what was: more pixels in proportion, batches between two measured ones on
+    the line between them, else in proportion. A batch is thus never believed to gain before a larger one was seen to.
+    """
 
-    def measure_preview(self, quality: Quality, seconds: float) -> None:
-        _blend(self._preview_s, quality, seconds)
+    def __init__(self, ladder: Sequence[Rung], num_pieces: int) -> None:
+        self.ladder = tuple(ladder)
+        self.num_pieces = num_pieces  # decoded in so many (one a latent frame)
+        sizes = [(rung.width, rung.height) for rung in self.ladder]
+        decoded = [(rung.width, rung.height, rung.decoder) for rung in self.ladder]
+        self._places = {
+            Piece.BEGIN: [0 for _ in sizes],
+            Piece.STEP: [sizes.index(size) for size in sizes],
+            Piece.PREVIEW: [sizes.index(size) for size in sizes],
+            Piece.DECODE: [decoded.index(shape) for shape in decoded],
+        }
+        self._means: dict[tuple[Piece, int, int], _Mean] = {}
+        self._known: dict[tuple[Piece, int, int], float] = {}
 
-    def measure_picture(self, quality: Quality, seconds: float) -> None:
-        _blend(self._picture_s, quality, seconds)
+    @property
+    def is_measured(self) -> bool:
+        return any(piece is Piece.STEP for piece, _, _ in self._means)
 
-    def picture_s(self, quality: Quality) -> float | None:
-        return self._picture_s.get(quality)
+    def measure(self, piece: Piece, rung_index: int, seconds: float, *, batch: int = 1) -> None:
+        key = (piece, self._places[piece][rung_index], batch)
+        mean = self._means.get(key)
+        if mean is None:
+            self._means[key] = _Mean(seconds)
+        else:
+            mean.measure(seconds)
+        self._known.clear()
 
-    def estimate(self, quality: Quality, ahead_s: float) -> Estimate | None:
-        """With `ahead_s` of other work before it; None until this quality was measured once."""
-        picture_s = self._picture_s.get(quality)
-        if picture_s is None:
-            return None
-        preview_s = self._preview_s.get(quality, picture_s)
-        return Estimate(preview_s=ahead_s + preview_s, picture_s=ahead_s + picture_s)
+    def seconds(self, piece: Piece, rung_index: int = 0, *, batch: int = 1) -> float:
+        """Predicted time of one piece; 0 while nothing like it was measured."""
+        key = (piece, rung_index, batch)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._predict(piece, self._places[piece][rung_index], batch)
+        return known
+
+    def preview_s(self, rung_index: int) -> float:
+        """From nothing to the first preview."""
+        return (
+            self.seconds(Piece.BEGIN) + self.seconds(Piece.STEP, rung_index) + self.seconds(Piece.PREVIEW, rung_index)
+        )
+
+    def clip_s(self, rung_index: int, quality: Quality) -> float:
+        """A whole clip with its first preview, made alone."""
+        num_steps = self.ladder[rung_index].num_steps[quality]
+        rest_s = (num_steps - 1) * self.seconds(Piece.STEP, rung_index)
+        return self.preview_s(rung_index) + rest_s + self.num_pieces * self.seconds(Piece.DECODE, rung_index)
+
+    def rows(self) -> tuple[CostRow, ...]:
+        return tuple(
+            CostRow(piece, place, batch, mean.seconds, _percentile_90(mean.errors), mean.num_measured)
+            for (piece, place, batch), mean in self._means.items()
+        )
+
+    def take(self, rows: Iterable[CostRow]) -> None:
+        """Replaces the measurements by those of the engine process."""
+        self._means = {
+            (row.piece, row.place, row.batch): _Mean(row.seconds, row.num_measured, deque([row.error])) for row in rows
+        }
+        self._known.clear()
+
+    def entries(self) -> tuple[CostEntry, ...]:
+        """For people: ``step 224x128 batch 1``."""
+        return tuple(
+            CostEntry(self._name(row), row.seconds, row.error, row.num_measured)
+            for row in sorted(self.rows(), key=_key)
+        )
+
+    def _predict(self, piece: Piece, place: int, batch: int) -> float:
+        mean = self._means.get((piece, place, batch))
+        if mean is not None:
+            return mean.seconds
+        alike = sorted(
+            (size, row.seconds) for (kind, at, size), row in self._means.items() if (kind, at) == (piece, place)
+        )
+        if alike:
+            return _between(alike, batch)
+        if place == 0:
+            return 0.0
+        top, rung = self.ladder[0], self.ladder[place]
+        return self._predict(piece, 0, batch) * (rung.width * rung.height) / (top.width * top.height)
+
+    def _name(self, row: CostRow) -> str:
+        rung = self.ladder[row.place]
+        size = "" if row.piece is Piece.BEGIN else f" {rung.width}x{rung.height}"
+        decoder = f" {rung.decoder}" if row.piece is Piece.DECODE else ""
+        batch = f" batch {row.batch}" if row.piece is Piece.STEP else ""
+        return f"{row.piece}{size}{decoder}{batch}"
 
 
-def _blend(means: dict[Quality, float], quality: Quality, seconds: float) -> None:
-    old = means.get(quality, seconds)
-    means[quality] = old + _NEWEST * (seconds - old)
+def _between(measured: Sequence[tuple[int, float]], batch: int) -> float:
+    """Seconds of an unmeasured batch: on the line between its measured neighbours, outside of them in proportion."""
+    below = [row for row in measured if row[0] < batch]
+    above = [row for row in measured if row[0] > batch]
+    if not below or not above:
+        size, seconds = (below or above)[-1 if below else 0]
+        return seconds * batch / size
+    (low, low_s), (high, high_s) = below[-1], above[0]
+    return low_s + (high_s - low_s) * (batch - low) / (high - low)
+
+
+def _percentile_90(errors: Iterable[float]) -> float:
+    ordered = sorted(errors)
+    return ordered[min(len(ordered) - 1, int(0.9 * len(ordered)))] if ordered else 0.0
+
+
+def _key(row: CostRow) -> tuple[int, int, int]:
+    return list(Piece).index(row.piece), row.place, row.batch

@@ -19,8 +19,8 @@ import shutil
 import socket
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
 
 from engine import wire
 from engine.api import (
@@ -49,7 +49,8 @@ from engine.api import (
     StepFinished,
 )
 from engine.config import EngineSettings, profile
-from engine.cost import Cost
+from engine.cost import CostRow, Piece
+from engine.foresight import Foresight
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,10 @@ _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "PYTHONUNBUFFERED": "1",
 }
+
+
+# The engine must have been idle for so long before the spare process starts.
+SPARE_AFTER_IDLE_S = 3.0
 
 
 class _Lost(Exception):
@@ -82,10 +87,15 @@ class _InFlight:
     """A generation between `Generate` and its end, as the supervisor sees it."""
 
     command: Generate
+    sent_at: float
     started_at: float | None = None  # in this process; None while it waits there
-    has_preview: bool = False
     is_cancelled: bool = False
     num_losses: int = 0
+    estimated_s: float | None = None  # what was foretold when it was sent
+
+    def command_now(self, now: float) -> Generate:
+        """The command as it must be given again: its deadline has not moved."""
+        return replace(self.command, due_in_s=self.command.due_in_s - (now - self.sent_at))
 
 
 class _Process:
@@ -202,20 +212,31 @@ class EngineProcess:
     """An engine in a process of its own. See `engine.api.Engine` for the contract of each method."""
 
     def __init__(
-        self, settings: EngineSettings | None = None, *, monotonic: Callable[[], float] = time.monotonic
+        self,
+        settings: EngineSettings | None = None,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._settings = settings or EngineSettings()
         self._monotonic = monotonic
+        self._sleep = sleep
         self._state = EngineState.STARTING
         self._model: ModelDescription | None = None
         self._report: EngineReport | None = None
         self._process: _Process | None = None
         self._spare: asyncio.Task[_Process] | None = None
+        self._is_spare_waiting = False
         self._in_flight: dict[str, _InFlight] = {}
-        self._cost = Cost()
+        self._idle = asyncio.Event()  # nothing is in flight
+        self._idle.set()
+        self._num_sent = 0
+        self._foresight: Foresight | None = None
+        self._ready_again_at = 0.0  # expected, while the engine starts or recovers
         self._events = _EventQueue(max_previews=self._settings.max_in_flight)
         self._statistics = EngineStatistics()
         self._task: asyncio.Task[None] | None = None
+        self._startup_s = 0.0
 
     @property
     def state(self) -> EngineState:
@@ -231,7 +252,7 @@ class EngineProcess:
         return self._process.pid if self._process else None
 
     async def settled(self) -> None:
-        """Returns when the spare process runs, if one is being started."""
+        """Returns when the spare process runs, if there is to be one: it waits for an idle engine."""
         if self._spare is not None:
             await asyncio.wait([self._spare])
 
@@ -255,11 +276,18 @@ class EngineProcess:
         if self._state in (EngineState.CLOSED, EngineState.FAILED):
             raise EngineUnavailable(f"the engine is {self._state}")
         if len(self._in_flight) >= self._settings.max_in_flight:
-            wait_s = self._cost.picture_s(command.quality) or 1.0
+            wait_s = self.cost_s(command.quality) or 1.0
             raise EngineBusy(f"{len(self._in_flight)} generations are in flight already", retry_after_s=wait_s)
         if command.generation_id in self._in_flight:
             raise ValueError(f"generation {command.generation_id} is in flight already")
-        self._in_flight[command.generation_id] = _InFlight(command)
+        now = self._monotonic()
+        foretold = self.estimate(command)
+        generation = _InFlight(command, sent_at=now, estimated_s=foretold.picture_s if foretold else None)
+        self._in_flight[command.generation_id] = generation
+        self._num_sent += 1
+        self._idle.clear()
+        if self._foresight is not None:
+            self._foresight.add(command, now)
         if self._process is not None:
             self._process.send(command)
 
@@ -267,13 +295,17 @@ class EngineProcess:
         return self._events.read()
 
     def estimate(self, command: Generate) -> Estimate | None:
-        return self._cost.estimate(command.quality, self._ahead_s())
+        if self._foresight is None:
+            return None
+        now = self._monotonic()
+        until_ready_s = 0.0 if self._process is not None else max(0.0, self._ready_again_at - now)
+        return self._foresight.estimate(command, now, until_ready_s)
 
     def cost_s(self, quality: Quality) -> float | None:
-        return self._cost.picture_s(quality)
+        return self._foresight.cost.clip_s(0, quality) if self._foresight is not None else None
 
     def costs(self) -> tuple[CostEntry, ...]:
-        return ()
+        return self._foresight.cost.entries() if self._foresight is not None else ()
 
     def report(self) -> EngineReport | None:
         return self._report
@@ -281,25 +313,17 @@ class EngineProcess:
     def statistics(self) -> EngineStatistics:
         self._statistics.in_flight = len(self._in_flight)
         self._statistics.num_previews_dropped = self._events.num_dropped
+        if self._foresight is not None and (error := self._foresight.error_p90) is not None:
+            self._statistics.extra["estimate_error_p90"] = error
         return self._statistics
-
-    def _ahead_s(self) -> float:
-        """Seconds of work that is in flight already and not cancelled."""
-        now = self._monotonic()
-        ahead_s = 0.0
-        for generation in self._in_flight.values():
-            if generation.is_cancelled:
-                continue
-            whole_s = self._cost.picture_s(generation.command.quality) or 0.0
-            done_s = now - generation.started_at if generation.started_at is not None else 0.0
-            ahead_s += max(0.0, whole_s - done_s)
-        return ahead_s
 
     def _cancel(self, command: Cancel) -> None:
         generation = self._in_flight.get(command.generation_id)
         if generation is None or generation.is_cancelled:
             return
         generation.is_cancelled = True
+        if self._foresight is not None:
+            self._foresight.remove(command.generation_id)
         if self._process is not None:
             self._process.send(command)
         else:
@@ -341,48 +365,77 @@ class EngineProcess:
         if self._spare is None:
             return await _Process.spawn(self._settings)
         spare, self._spare = self._spare, None
+        if self._is_spare_waiting:
+            await _cancelled(spare)
+            return await _Process.spawn(self._settings)
         return await spare
+
+    async def _spawn_when_idle(self) -> _Process:
+        """The spare. Its imports take a core for seconds, so they wait until nobody prompts: started right beside the
+        first prompts of a fresh server they took the play ratio down to 0.989."""
+        self._is_spare_waiting = True
+        while True:
+            await self._idle.wait()
+            num_sent = self._num_sent
+            await self._sleep(SPARE_AFTER_IDLE_S)
+            if self._idle.is_set() and self._num_sent == num_sent:
+                break
+        self._is_spare_waiting = False
+        return await _Process.spawn(self._settings)
 
     async def _start(self, process: _Process) -> wire.WarmedUp:
         """Imports, weights, warm-up. Raises `_Lost` or `_Refused`."""
         process.send(wire.Load(self._settings.load, self._settings.num_threads))
+        rows: tuple[CostRow, ...] = ()
         while True:
             message = await process.receive(self._settings.startup_timeout_s)
             if isinstance(message, EngineReport):
                 self._report = message
+            if isinstance(message, wire.Costs):
+                rows = message.rows
             if isinstance(message, wire.WarmedUp):
+                self._foresee(message, rows)
                 return message
             if isinstance(message, wire.Raised):
                 raise _Lost("raised", message.detail)
             if isinstance(message, wire.Refused):
                 raise _Refused(message.detail)
 
+    def _foresee(self, ready: wire.WarmedUp, rows: tuple[CostRow, ...]) -> None:
+        foresight = Foresight(ready.ladder, ready.num_pieces, rows, max_batch=ready.max_batch)
+        if self._foresight is not None:
+            foresight.succeed(self._foresight)
+        self._foresight = foresight
+
     def _become_ready(self, process: _Process, ready: wire.WarmedUp, began_at: float) -> None:
         self._process = process
         self._model = ready.model
         self._state = EngineState.READY
-        for quality, measured in ready.estimates.items():
-            self._cost.measure_preview(quality, measured.preview_s)
-            self._cost.measure_picture(quality, measured.picture_s)
-        startup_s = self._monotonic() - began_at
+        now = self._monotonic()
+        startup_s = self._startup_s = now - began_at
         logger.info("= engine ready after %.1f s, pid %d, model %s", startup_s, process.pid, ready.model.name)
         self._events.put(EngineReady(ready.model, startup_s))
         for generation in self._in_flight.values():
-            process.send(generation.command)
+            command = generation.command_now(now)
+            process.send(command)
+            if self._foresight is not None:
+                self._foresight.add(command, now)
         if self._settings.keep_spare and self._spare is None:
-            self._spare = asyncio.create_task(_Process.spawn(self._settings), name="engine-spare")
+            self._spare = asyncio.create_task(self._spawn_when_idle(), name="engine-spare")
 
     def _lose(self, lost: _Lost) -> None:
         """Decides what each generation in flight comes to, and tells."""
         logger.error("! engine lost (%s): %s", lost.reason, lost.detail)
         was_ready = self._process is not None
         self._process = None
+        self._ready_again_at = self._monotonic() + self._startup_s
         self._statistics.num_restarts += was_ready
         self._state = EngineState.RECOVERING if self._model else EngineState.STARTING
         for generation_id, generation in list(self._in_flight.items()):
             generation.num_losses += generation.started_at is not None
             generation.started_at = None
-            generation.has_preview = False
+            if self._foresight is not None:
+                self._foresight.start_again(generation_id)
             if generation.is_cancelled:
                 self._end(GenerationCancelled(generation_id, 0))
             elif generation.num_losses >= self._settings.max_attempts:
@@ -399,13 +452,17 @@ class EngineProcess:
 
     async def _close_spare(self) -> None:
         if self._spare is not None:
-            process = await self._spare
-            self._spare = None
-            await process.close()
+            spare, self._spare = self._spare, None
+            if self._is_spare_waiting:
+                await _cancelled(spare)
+            else:
+                await (await spare).close()
 
     # --- what the process says ------------------------------------------------------------------------------------
 
     def _relay(self, process: _Process, message: wire.Message) -> None:
+        assert self._foresight is not None, "ready"
+        now = self._monotonic()
         match message:
             case wire.Heartbeat():
                 pass
@@ -413,13 +470,19 @@ class EngineProcess:
                 raise _Lost("raised", detail)
             case EngineReport():
                 self._report = message
-            case wire.FramesAt():
+            case wire.Costs(rows=rows):
+                self._foresight.cost.take(rows)
+            case wire.FramesAt(generation_id=generation_id):
+                piece = Piece.DECODE if message.step_index < 0 else Piece.PREVIEW
+                self._foresight.advanced(generation_id, piece, now)
                 self._relay_frames(process, message)
-            case GenerationStarted(generation_id=generation_id):
-                self._in_flight[generation_id].started_at = self._monotonic()
+            case GenerationStarted(generation_id=generation_id, num_steps=num_steps, degraded=degraded):
+                self._in_flight[generation_id].started_at = now
+                self._foresight.begun(generation_id, num_steps, degraded, now)
                 self._events.put(message)
-            case StepFinished():
+            case StepFinished(generation_id=generation_id):
                 self._statistics.num_steps += 1
+                self._foresight.advanced(generation_id, Piece.STEP, now)
                 self._events.put(message)
             case GenerationFinished() | GenerationCancelled() | GenerationFailed():
                 self._end(message)
@@ -429,22 +492,22 @@ class EngineProcess:
     def _relay_frames(self, process: _Process, at: wire.FramesAt) -> None:
         frames = process.ring.get(at.offset, at.shape)
         process.send(wire.Consumed(at.position))
-        generation = self._in_flight[at.generation_id]
         if at.step_index < 0:
             self._events.put(FramesReady(at.generation_id, at.first_index, frames))
-            return
-        if not generation.has_preview and generation.started_at is not None:
-            generation.has_preview = True
-            self._cost.measure_preview(generation.command.quality, self._monotonic() - generation.started_at)
-        self._events.put(PreviewReady(at.generation_id, at.step_index, at.num_steps, frames))
+        else:
+            self._events.put(PreviewReady(at.generation_id, at.step_index, at.num_steps, frames))
 
     def _end(self, event: GenerationFinished | GenerationCancelled | GenerationFailed) -> None:
         generation = self._in_flight.pop(event.generation_id)
+        if not self._in_flight:
+            self._idle.set()
+        now = self._monotonic()
         if generation.started_at is not None:
-            spent_s = self._monotonic() - generation.started_at
-            self._statistics.busy_s += spent_s
-            if isinstance(event, GenerationFinished):
-                self._cost.measure_picture(generation.command.quality, spent_s)
+            self._statistics.busy_s += now - generation.started_at
+        if self._foresight is not None:
+            self._foresight.remove(event.generation_id)
+            if isinstance(event, GenerationFinished) and generation.estimated_s is not None:
+                self._foresight.came_true(generation.estimated_s, now - generation.sent_at)
         match event:
             case GenerationFinished():
                 self._statistics.num_finished += 1
@@ -453,3 +516,8 @@ class EngineProcess:
             case GenerationFailed():
                 self._statistics.num_failed += 1
         self._events.put(event)
+
+
+async def _cancelled(task: asyncio.Task[_Process]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from engine.api import (
     Cancel,
     EngineReport,
-    Estimate,
     Frames,
     Generate,
     GenerationCancelled,
@@ -29,10 +28,10 @@ from engine.api import (
     GenerationFinished,
     GenerationStarted,
     ModelDescription,
-    Quality,
     StepFinished,
 )
-from engine.config import LoadSettings
+from engine.config import LoadSettings, Rung
+from engine.cost import CostRow
 
 HEADER_BYTES = 4
 # The largest is a `Generate` with its first frame: 1280x704 pixels are 1.3 MiB.
@@ -61,11 +60,20 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class WarmedUp:
-    """From the engine: one real generation has been made, and this is what one of each quality takes by its times."""
+    """From the engine: one real generation has been made; and what one must know to foresee what the arbiter does."""
 
     model: ModelDescription
     startup_s: float
-    estimates: dict[Quality, Estimate]
+    ladder: tuple[Rung, ...]
+    num_pieces: int  # that a clip is decoded in
+    max_batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """From the engine: what its pieces of work take, all rows. After the warm-up and with each generation's end."""
+
+    rows: tuple[CostRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +114,7 @@ FromEngine = (
     Imported
     | EngineReport
     | WarmedUp
+    | Costs
     | Heartbeat
     | Raised
     | Refused
@@ -121,7 +130,7 @@ Message = ToEngine | FromEngine
 _TYPES: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        *(Load, Consumed, Generate, Cancel, Imported, EngineReport, WarmedUp, Heartbeat, Raised, Refused),
+        *(Load, Consumed, Generate, Cancel, Imported, EngineReport, WarmedUp, Costs, Heartbeat, Raised, Refused),
         *(FramesAt, GenerationStarted, StepFinished, GenerationFinished, GenerationCancelled, GenerationFailed),
     )
 }

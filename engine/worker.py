@@ -18,12 +18,12 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from engine import wire
 from engine.api import (
     Cancel,
-    Estimate,
+    EngineReport,
     Generate,
     GenerationCancelled,
     GenerationFailed,
@@ -37,8 +37,9 @@ from engine.api import (
 # Heavy: seconds of imports, which is why a spare process does them ahead of time.
 import torch  # isort: skip
 
-from engine.arbiter import Arbiter  # isort: skip
-from engine.config import profile  # isort: skip
+from engine.arbiter import Arbiter, Turn, Work  # isort: skip
+from engine.config import Rung  # isort: skip
+from engine.cost import Cost, Piece  # isort: skip
 from engine.generation import Generation  # isort: skip
 from engine.models import Model, load  # isort: skip
 from engine.pixels import to_frames  # isort: skip
@@ -78,13 +79,25 @@ class Connection:
 class Worker:
     """Runs generations with one model until the process ends."""
 
-    def __init__(self, connection: Connection, ring: wire.FrameRing, model: Model) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        ring: wire.FrameRing,
+        model: Model,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._connection = connection
         self._ring = ring
         self._model = model
-        self._arbiter = Arbiter()
+        self._monotonic = monotonic
+        self.cost = Cost(model.profile.ladder, model.profile.num_latent_frames)
+        self.max_batch = _max_batch(model)
+        self._arbiter = Arbiter(self.cost)
+        self._generations: dict[str, Generation] = {}
         self._decoding: dict[str, Iterator[torch.Tensor]] = {}
         self._num_decoded: dict[str, int] = {}
+        self._reported: EngineReport | None = None
 
     def run(self) -> None:
         while True:
@@ -93,34 +106,67 @@ class Worker:
     def step(self) -> None:
         """Take what came in, do one piece of work, beat."""
         self._take_inbox()
-        generation = self._arbiter.next()
-        if generation is not None:
+        turn = self._arbiter.next(self._monotonic())
+        if turn is not None:
             try:
-                self._advance(generation)
+                self._run(turn)
             except (ModelError, torch.OutOfMemoryError) as error:
-                self._fail(generation, error)
+                self._recover(turn, error)
+        self._report()
         self._connection.send(wire.Heartbeat())
 
-    def warm_up(self) -> dict[Quality, Estimate]:
-        """One whole generation, as a user's: memory is touched, kernels are chosen, nothing is left for a viewer.
+    def warm_up(self) -> None:
+        """One whole generation as a user's on each rung that looks different: memory is touched, kernels are chosen,
+        nothing is left for a viewer. The first prompts are estimated by its times."""
+        places = {(rung.width, rung.height, rung.decoder): index for index, rung in reversed(self._rungs())}
+        for rung_index in sorted(places.values()):
+            self._warm_up_rung(rung_index)
+        if self.max_batch > 1:
+            try:
+                self._warm_up_batch()
+            except torch.OutOfMemoryError:
+                logger.warning("! no memory for %d generations in one step: each has its own", self.max_batch)
+                self._model.free_memory()
+                self.max_batch = 1
+        self._arbiter = Arbiter(self.cost, max_batch=self.max_batch)
+        self._report()
+        self._connection.send(wire.Costs(self.cost.rows()))
 
-        Returns what a generation of each quality takes by its times: the estimates of the first prompts.
-        """
-        generation = Generation(Generate("warm-up", "the sea at sunset", Quality.FAST), time.monotonic())
-        self._start(generation)
-        assert generation.solver is not None
+    def _rungs(self) -> list[tuple[int, Rung]]:
+        return list(enumerate(self._model.profile.ladder))
+
+    def _warm_up_rung(self, rung_index: int) -> None:
+        """The first piece of each kind is slower than all that follow, so it is not measured where there is another."""
+        generation = self._warm_generation("the sea at sunset", rung_index)
+        second = self._warm_generation("a forest by day", rung_index)
+        self._timed(Piece.BEGIN, rung_index, lambda: self._model.begin(second))
         while not generation.is_denoised:
-            self._step(generation)
-            self._preview(generation)
-        began_at = time.monotonic()
+            is_cold = generation.step_index == 0 and generation.num_steps > 1
+            self._timed(None if is_cold else Piece.STEP, rung_index, lambda: self._step([generation]))
+            if not generation.is_denoised:
+                is_cold = generation.step_index == 1 and generation.num_steps > 2
+                self._timed(None if is_cold else Piece.PREVIEW, rung_index, lambda: self._preview(generation))
+        began_at = self._monotonic()
         for rgb in self._model.decode(generation):
             to_frames(rgb)
-        decoded_s = time.monotonic() - began_at
-        step_s = (generation.denoised_s + generation.previewed_s) / generation.num_steps
-        return {
-            quality: Estimate(generation.text_s + step_s, generation.text_s + num_steps * step_s + decoded_s)
-            for quality, num_steps in self._model.profile.num_steps.items()
-        }
+        self.cost.measure(Piece.DECODE, rung_index, (self._monotonic() - began_at) / self.cost.num_pieces)
+
+    def _warm_up_batch(self) -> None:
+        generations = [self._warm_generation(f"scene {index}", 0) for index in range(self.max_batch)]
+        for is_warm in (False, True):
+            if not generations[0].is_denoised:
+                self._timed(Piece.STEP if is_warm else None, 0, lambda: self._step(generations), batch=self.max_batch)
+
+    def _warm_generation(self, prompt: str, rung_index: int) -> Generation:
+        generation = Generation(Generate("warm-up", prompt, Quality.FAST), self._monotonic(), rung_index=rung_index)
+        self._model.begin(generation)
+        return generation
+
+    def _timed(self, piece: Piece | None, rung_index: int, work: Callable[[], object], *, batch: int = 1) -> None:
+        began_at = self._monotonic()
+        work()
+        if piece is not None:
+            self.cost.measure(piece, rung_index, self._monotonic() - began_at, batch=batch)
 
     # --- the inbox ------------------------------------------------------------------------------------------------
 
@@ -136,8 +182,10 @@ class Worker:
 
     def _take(self, command: wire.Load | Generate | Cancel) -> None:
         match command:
-            case Generate():
-                self._arbiter.add(Generation(command, queued_at=time.monotonic()))
+            case Generate(generation_id=generation_id):
+                now = self._monotonic()
+                self._arbiter.add(Work.of(command, now))
+                self._generations[generation_id] = Generation(command, queued_at=now)
             case Cancel(generation_id=generation_id):
                 generation = self._forget(generation_id)
                 if generation is not None:
@@ -146,91 +194,155 @@ class Worker:
                 raise RuntimeError("a second Load: this process has its model")
 
     def _forget(self, generation_id: str) -> Generation | None:
+        self._arbiter.remove(generation_id)
         self._decoding.pop(generation_id, None)
         self._num_decoded.pop(generation_id, None)
-        return self._arbiter.remove(generation_id)
+        return self._generations.pop(generation_id, None)
 
     # --- one piece of work ----------------------------------------------------------------------------------------
 
-    def _advance(self, generation: Generation) -> None:
-        if not generation.is_started:
-            words = self._start(generation)
-            self._connection.send(GenerationStarted(generation.generation_id, generation.num_steps, *words))
-        elif not generation.is_denoised:
-            self._denoise(generation)
-        else:
-            self._decode(generation)
+    def _run(self, turn: Turn) -> None:
+        """Raises what the model raises; the arbiter then knows nothing of the turn."""
+        generations = [self._generations[work.work_id] for work in turn.works]
+        first = generations[0]
+        began_at = self._monotonic()
+        match turn.piece:
+            case Piece.BEGIN:
+                first.rung_index = turn.works[0].rung_index
+                first.started_at = began_at
+                words = self._model.begin(first)
+            case Piece.STEP:
+                self._step(generations)
+            case Piece.PREVIEW:
+                self._preview(first, send=True)
+            case Piece.DECODE:
+                self._decode(first)
+        seconds = self._monotonic() - began_at
+        for generation in generations:
+            _add_time(generation, turn.piece, seconds / len(generations))
+        if turn.piece is not Piece.DECODE:  # the pieces of a decode differ, so it is measured as a whole
+            self.cost.measure(turn.piece, first.rung_index, seconds, batch=len(generations))
+        self._arbiter.ended(turn, seconds)
+        for work, generation in zip(turn.works, generations, strict=True):
+            if turn.piece is Piece.BEGIN:
+                work.num_steps = generation.num_steps
+                degraded = self._model.profile.ladder[generation.rung_index].degraded
+                self._connection.send(GenerationStarted(work.work_id, generation.num_steps, *words, degraded=degraded))
+            if turn.piece is Piece.STEP:
+                self._connection.send(StepFinished(work.work_id, generation.step_index - 1, generation.num_steps))
+            if turn.piece in (Piece.BEGIN, Piece.STEP):
+                work.shape_key = generation.shape_key  # of its next step
+        if turn.piece is Piece.DECODE and first.generation_id not in self._decoding:
+            self._finish(first)
 
-    def _start(self, generation: Generation) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        generation.started_at = time.monotonic()
-        words = self._model.begin(generation)
-        generation.text_s = time.monotonic() - generation.started_at
-        return words
-
-    def _denoise(self, generation: Generation) -> None:
-        self._step(generation)
-        name, step_index, num_steps = generation.generation_id, generation.step_index - 1, generation.num_steps
-        self._connection.send(StepFinished(name, step_index, num_steps))
-        if generation.command.wants_previews:
-            self._preview(generation, send=True)
-
-    def _step(self, generation: Generation) -> None:
-        began_at = time.monotonic()
-        self._model.denoiser.step([generation])
-        generation.denoised_s += time.monotonic() - began_at
+    def _step(self, generations: Sequence[Generation]) -> None:
+        self._model.denoiser.step(generations)
+        if self._model.device.type == "cuda":
+            # A step is over when its numbers are there, or costs and heartbeats would speak of launches.
+            torch.cuda.current_stream(self._model.device).synchronize()
 
     def _preview(self, generation: Generation, *, send: bool = False) -> None:
-        began_at = time.monotonic()
         step_index, num_steps = generation.step_index - 1, generation.num_steps
         rgb = self._model.preview(generation)
         if rgb is None:
             return
         planes = to_frames(rgb).planes
-        if send:
-            # A preview without room in the ring is dropped: the next one is sharper anyway.
-            place = self._ring.put(planes, wait_s=0.0)
-            if place is not None:
-                at = wire.FramesAt(
-                    generation.generation_id,
-                    place[0],
-                    planes.shape,
-                    place[1],
-                    step_index=step_index,
-                    num_steps=num_steps,
-                )
-                self._connection.send(at)
-        generation.previewed_s += time.monotonic() - began_at
+        if not send:
+            return
+        # A preview without room in the ring is dropped: the next one is sharper anyway.
+        place = self._ring.put(planes, wait_s=0.0)
+        if place is not None:
+            name = generation.generation_id
+            at = wire.FramesAt(name, place[0], planes.shape, place[1], step_index=step_index, num_steps=num_steps)
+            self._connection.send(at)
 
     def _decode(self, generation: Generation) -> None:
-        """The frames of the next latent frame; after the last one the generation is finished."""
+        """The frames of the next latent frame; after the last one it is out of `_decoding`."""
         name = generation.generation_id
-        began_at = time.monotonic()
-        if name not in self._decoding:
-            self._decoding[name] = self._model.decode(generation)
-        stream = self._decoding[name]
+        stream = self._decoding.get(name)
+        if stream is None:
+            stream = self._decoding[name] = self._model.decode(generation)
+            self._num_decoded[name] = 0
         rgb = next(stream, None)
         if rgb is not None:
             self._send_clip_frames(generation, rgb)
-        generation.decoded_s += time.monotonic() - began_at
-        if rgb is None:
-            num_frames = self._num_decoded[name]
-            self._forget(name)
-            self._connection.send(GenerationFinished(name, num_frames, generation.timings()))
+        if rgb is None or self._num_decoded[name] >= self._model.profile.num_frames:
+            del self._decoding[name]
 
     def _send_clip_frames(self, generation: Generation, rgb: torch.Tensor) -> None:
         name = generation.generation_id
         planes = to_frames(rgb).planes
-        first_index = self._num_decoded.get(name, 0)
+        first_index = self._num_decoded[name]
         while (place := self._ring.put(planes, wait_s=IDLE_BEAT_S)) is None:
             self._connection.send(wire.Heartbeat())  # the server is slow, we are not dead
         self._connection.send(wire.FramesAt(name, place[0], planes.shape, place[1], first_index=first_index))
         self._num_decoded[name] = first_index + len(planes)
 
-    def _fail(self, generation: Generation, error: Exception) -> None:
-        is_memory = isinstance(error, torch.OutOfMemoryError)
-        self._forget(generation.generation_id)
-        code = "out_of_memory" if is_memory else "model_error"
-        self._connection.send(GenerationFailed(generation.generation_id, code, str(error)[:500], retryable=is_memory))
+    def _finish(self, generation: Generation) -> None:
+        name, num_frames = generation.generation_id, self._num_decoded[generation.generation_id]
+        self.cost.measure(Piece.DECODE, generation.rung_index, generation.decoded_s / self.cost.num_pieces)
+        self._forget(name)
+        self._connection.send(wire.Costs(self.cost.rows()))
+        self._connection.send(GenerationFinished(name, num_frames, generation.timings()))
+
+    # --- when it fails --------------------------------------------------------------------------------------------
+
+    def _recover(self, turn: Turn, error: Exception) -> None:
+        """A model's error fails its generation. Without memory, each is made again once, alone and a rung lower."""
+        if not isinstance(error, torch.OutOfMemoryError):
+            for work in turn.works:
+                self._fail(work.work_id, "model_error", error, retryable=False)
+            return
+        logger.warning("! out of memory in %s of %d generations: %s", turn.piece, len(turn.works), error)
+        self._model.free_memory()
+        if len(turn.works) > 1:
+            self._arbiter.limit_batches()
+        failed = [work for work in turn.works if work.min_rung or not self._can_go_lower(work)]
+        for work in turn.works:
+            if work in failed:
+                self._fail(work.work_id, "out_of_memory", error, retryable=True)
+            else:
+                self._again(work)
+        if failed:
+            # What is left of this process's memory is nobody's guess: the next one starts clean, and makes the rest.
+            raise error
+
+    def _can_go_lower(self, work: Work) -> bool:
+        return work.rung_index + 1 < len(self._model.profile.ladder)
+
+    def _again(self, work: Work) -> None:
+        generation = self._forget(work.work_id)
+        assert generation is not None
+        self._generations[work.work_id] = Generation(generation.command, queued_at=generation.queued_at)
+        self._arbiter.add(work.anew(min_rung=work.rung_index + 1))
+
+    def _fail(self, name: str, code: str, error: Exception, *, retryable: bool) -> None:
+        self._forget(name)
+        self._connection.send(GenerationFailed(name, code, str(error)[:500], retryable=retryable))
+
+    def _report(self) -> None:
+        report = self._model.report()
+        if report is not self._reported:
+            self._reported = report
+            self._connection.send(report)
+
+
+def _max_batch(model: Model) -> int:
+    """Generations in one step: what the transformer takes at once. Beyond that they would go one after the other."""
+    rows = 1 if model.profile.guidance_scale == 1.0 else 2
+    return max(1, model.profile.rows_per_forward // rows)
+
+
+def _add_time(generation: Generation, piece: Piece, seconds: float) -> None:
+    match piece:
+        case Piece.BEGIN:
+            generation.text_s += seconds
+        case Piece.STEP:
+            generation.denoised_s += seconds
+        case Piece.PREVIEW:
+            generation.previewed_s += seconds
+        case Piece.DECODE:
+            generation.decoded_s += seconds
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -247,10 +359,12 @@ def main(argv: list[str] | None = None) -> None:
     try:
         began_at = time.monotonic()
         torch.set_num_threads(command.num_threads)
-        model = load(profile(command.settings.model))
+        model = load(command.settings, on_part=lambda _: connection.send(wire.Heartbeat()))
         worker = Worker(connection, ring, model)
-        estimates = worker.warm_up()
-        connection.send(wire.WarmedUp(model.description, time.monotonic() - began_at, estimates))
+        worker.warm_up()
+        startup_s = time.monotonic() - began_at
+        ladder, num_pieces = model.profile.ladder, model.profile.num_latent_frames
+        connection.send(wire.WarmedUp(model.description, startup_s, ladder, num_pieces, worker.max_batch))
         worker.run()
     except BrokenPipeError:
         return  # the supervisor is gone

@@ -7,7 +7,7 @@ from engine import worker
 from engine.api import ModelError
 
 
-def refuse(*_arguments: object) -> None:
+def refuse(*_arguments: object, **_options: object) -> None:
     raise ModelError("the folder lacks vae; expected a diffusers folder")
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from engine import wire
-from engine.api import Cancel, Estimate, Frames, Generate, GenerationFinished, ModelDescription, Quality, Timings
-from engine.config import LoadSettings
+from engine.api import Cancel, Frames, Generate, GenerationFinished, ModelDescription, Quality, Timings
+from engine.config import LoadSettings, Rung
+from engine.cost import CostRow, Piece
 
 MODEL = ModelDescription("m", "cpu", 224, 128, 25, 12, {Quality.FAST: 4, Quality.FINE: 8}, True)
 
@@ -19,7 +20,8 @@ MODEL = ModelDescription("m", "cpu", 224, 128, 25, 12, {Quality.FAST: 4, Quality
         wire.Load(LoadSettings(), 2),
         Generate("g", "日落 🌅", Quality.FINE, 2**62, False),
         Cancel("g"),
-        wire.WarmedUp(MODEL, 1.5, {Quality.FAST: Estimate(0.1, 0.5)}),
+        wire.WarmedUp(MODEL, 1.5, (Rung({Quality.FAST: 3}, 224, 128, "tiny", ("fewer_steps",)),), 7, 1),
+        wire.Costs((CostRow(Piece.STEP, 0, 2, 0.1, 0.05, 12),)),
         wire.FramesAt("g", 0, (1, 192, 224), 43008, step_index=2, num_steps=4),
         GenerationFinished("g", 25, Timings(0.0, 0.1, 0.2, 0.3, 0.4)),
         wire.Heartbeat(),
