@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 
+from engine import checkpoint
 from engine.api import (
     Cancel,
     Command,
@@ -56,7 +57,7 @@ from engine.api import (
     Reuse,
     Timings,
 )
-from engine.config import EMBEDDED_FOLDER, LoadSettings
+from engine.config import LoadSettings
 
 logger = logging.getLogger(__name__)
 
@@ -527,12 +528,11 @@ def _places(prompt: str, words: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
 
 
 def fingerprint(load: LoadSettings) -> str:
-    """A digest of how and from which files the model is loaded; reads names, sizes and times of files, not files."""
+    """A digest of how the model is loaded and from which files: names, sizes, times. Raises `ModelError`."""
     digest = hashlib.blake2b(repr(load).encode(), digest_size=_DIGEST_BYTES)
-    folders = [Path(load.model), EMBEDDED_FOLDER, *([Path(load.lora_folder)] if load.lora_folder else [])]
-    for folder in folders:
-        for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-            if path.is_file():
+    for folder in (checkpoint.resolve(load).folder, load.lora_folder and Path(load.lora_folder)):
+        for path in sorted(folder.rglob("*")) if folder else ():
+            if folder and path.is_file():
                 status = path.stat()
                 digest.update(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()

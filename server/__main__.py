@@ -17,10 +17,12 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.api import Engine
+    from engine.config import LoadSettings
     from server.config import Settings
 
 _USAGE = """\
@@ -95,10 +97,35 @@ def _engine(settings: Settings) -> Engine:
         from engine.synthetic import SyntheticEngine  # noqa: PLC0415
 
         return SyntheticEngine()
-    from engine.config import EngineSettings, LoadSettings  # noqa: PLC0415
+    from engine import checkpoint, clip_cache  # noqa: PLC0415
+    from engine.config import EngineSettings  # noqa: PLC0415
     from engine.supervisor import EngineProcess  # noqa: PLC0415
 
-    return EngineProcess(EngineSettings(load=LoadSettings(model=settings.model)))
+    load = checkpoint.fetch(_load_settings(settings))
+    engine = EngineProcess(EngineSettings(load=load))
+    if not settings.cache_memory and not settings.cache_disk:
+        return engine
+    folder = Path(settings.cache_folder) if settings.cache_folder else clip_cache.default_folder(os.environ)
+    cache = clip_cache.CacheSettings(settings.cache_memory, settings.cache_disk, folder)
+    return clip_cache.CachingEngine(engine, cache, fingerprint=clip_cache.fingerprint(load))
+
+
+def _load_settings(settings: Settings) -> LoadSettings:
+    from engine.config import LoadSettings, default_model  # noqa: PLC0415
+
+    width, height = settings.size or (None, None)
+    return LoadSettings(
+        model=settings.model or default_model(),
+        width=width,
+        height=height,
+        num_frames=settings.frames,
+        device=settings.device,
+        gpu_memory_bytes=settings.gpu_memory,
+        decoder=settings.decoder,
+        lora_folder=settings.lora_folder,
+        compiles=not settings.no_compile,
+        allows_pickles=settings.allow_pickles,
+    )
 
 
 def _quieten() -> None:

@@ -58,6 +58,7 @@ def build(
         metrics=metrics,
         clock=clock,
         max_sessions=settings.max_sessions,
+        max_queued=settings.max_queued,
         max_viewers=settings.max_viewers,
         resume_grace_s=settings.resume_grace_s,
         make_program=make_program,

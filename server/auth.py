@@ -7,6 +7,7 @@ and `websocket.py` ask.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
@@ -37,10 +38,18 @@ class Access:
         """Bearer header, or `token` in the query: browsers cannot set headers on a WebSocket."""
         if self._token is None:
             return True
+        return hmac.compare_digest(self._given(headers, query), self._token.encode())
+
+    @staticmethod
+    def _given(headers: Mapping[str, str], query: Mapping[str, str]) -> bytes:
         scheme, _, given = headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             given = query.get("token", "")
-        return hmac.compare_digest(given.strip().encode("utf-8", "replace"), self._token.encode())
+        return given.strip().encode("utf-8", "replace")
+
+    def holder(self, headers: Mapping[str, str], query: Mapping[str, str]) -> str:
+        """Who comes, as far as we can tell them apart: one per token; all who need none are one."""
+        return "" if self._token is None else hashlib.blake2b(self._given(headers, query), digest_size=8).hexdigest()
 
     def is_known_host(self, host_header: str | None) -> bool:
         """On loopback only loopback names are ours: another name for 127.0.0.1 is a page's DNS rebinding."""

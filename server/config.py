@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -17,6 +18,10 @@ EngineKind = Literal["embedded", "synthetic"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 ENVIRONMENT_PREFIX = "SCENESHIFT_"
 MIN_TOKEN_CHARACTERS = 16
+# Decimal and binary units, as disks and memories are sold and measured.
+_UNITS = {"": 1, "k": 10**3, "ki": 2**10, "m": 10**6, "mi": 2**20, "g": 10**9, "gi": 2**30, "t": 10**12, "ti": 2**40}
+_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kmgt]?i?)b?", re.IGNORECASE)
+_PIXELS = re.compile(r"(?P<width>\d+)\s*[x×]\s*(?P<height>\d+)", re.IGNORECASE)
 
 
 class ConfigError(Exception):
@@ -37,8 +42,23 @@ class Settings:
     # Needed by every client if set; made up when the server is bound to an address that others can reach.
     token: str | None = field(default=None, repr=False)
     engine: EngineKind = "embedded"
-    model: str = "embedded"
+    # A profile's name, a folder, a hub id or PROFILE=FOLDER; None: what fits this machine (`engine.config`).
+    model: str | None = None
+    size: tuple[int, int] | None = None  # of the model's clips, in pixels; None: the profile's
+    frames: int | None = None  # of a clip; None: the profile's
+    device: str | None = None  # None: the first accelerator, else the CPU
+    gpu_memory: int | None = None  # bytes that the engine may use; None: what the device has free
+    decoder: str | None = None  # None: the profile's
+    lora_folder: str | None = None
+    no_compile: bool = False
+    allow_pickles: bool = False
+    # Clips that were made before, in bytes; 0 turns a store off. On disk only for who asks for it: pictures stay there.
+    cache_memory: int = 256 * 2**20
+    cache_disk: int = 0
+    cache_folder: str | None = None  # None: the user's cache folder
     max_sessions: int = 8
+    # Controllers that may wait for a stage; more are refused. Beyond some sixteen a wait is no longer worth naming.
+    max_queued: int = 16
     # One viewer costs up to 0.02 CPU seconds a second on the ready-packet path: 32 leave the engine its cores.
     max_viewers: int = 32
     resume_grace_s: float = 60.0
@@ -85,8 +105,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", help="TCP port; 0 takes a free one (default 8080)")
     parser.add_argument("--token", help="the access token; better given as SCENESHIFT_TOKEN, where `ps` cannot see it")
     parser.add_argument("--engine", help="embedded (default) or synthetic (no model: numbered pictures, for tests)")
-    parser.add_argument("--model", help="the model profile (default embedded)")
+    parser.add_argument(
+        "--model",
+        help="a profile, a folder, a hub id or PROFILE=FOLDER (default: fastwan2.2-5b with a GPU, else embedded)",
+    )
+    parser.add_argument("--size", metavar="WxH", help="of the model's clips, in pixels (default: the profile's)")
+    parser.add_argument("--frames", help="of a clip, 4n + 1 (default: the profile's)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the first accelerator, else cpu)")
+    parser.add_argument("--gpu-memory", metavar="SIZE", help="what the engine may use, as 16GB (default: what is free)")
+    parser.add_argument("--decoder", help="full, pruned, tiny, or a tiny decoder's file (default: the profile's)")
+    parser.add_argument("--lora-folder", metavar="FOLDER", help="LoRA files that prompts may name")
+    parser.add_argument("--no-compile", action="store_const", const="true", help="leave the model uncompiled on a GPU")
+    parser.add_argument("--allow-pickles", action="store_const", const="true", help="load .bin and .pt files, too")
+    parser.add_argument("--cache-memory", metavar="SIZE", help="of clips kept for repeats (default 256MiB; 0: none)")
+    parser.add_argument("--cache-disk", metavar="SIZE", help="of clips kept over restarts (default 0: none)")
+    parser.add_argument("--cache-folder", metavar="FOLDER", help="for them (default: in the user's cache folder)")
     parser.add_argument("--max-sessions", help="how many stages at once (default 8)")
+    parser.add_argument("--max-queued", help="how many controllers may wait for a stage (default 16)")
     parser.add_argument("--max-viewers", help="how many viewers a stage may have (default 32)")
     parser.add_argument("--resume-grace-s", help="how long a stage outlives its controller's connection (default 60)")
     parser.add_argument("--allowed-origins", help="origins of other pages that may connect, with commas between")
@@ -124,6 +159,18 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _integer(name, value, source, low=1, high=1000)
         case "max_viewers":
             return _integer(name, value, source, low=1, high=1000)
+        case "max_queued":
+            return _integer(name, value, source, low=0, high=1000)
+        case "frames":
+            return _integer(name, value, source, low=1, high=1001)
+        case "size":
+            return _pixels(name, value, source)
+        case "gpu_memory":
+            return _bytes(name, value, source, low=2**20)
+        case "cache_memory" | "cache_disk":
+            return _bytes(name, value, source, low=0)
+        case "no_compile" | "allow_pickles":
+            return _boolean(name, value, source)
         case "resume_grace_s":
             return _seconds(name, value, source, high=3600.0)
         case "engine":
@@ -134,7 +181,7 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _token(value, source)
         case "allowed_origins":
             return _origins(value, source)
-        case "host" | "model":
+        case "host" | "model" | "device" | "decoder" | "lora_folder" | "cache_folder":
             return _text(name, value, source)
         case _:
             known = ", ".join(setting.name for setting in fields(Settings))
@@ -152,6 +199,34 @@ def _integer(name: str, value: object, source: str, *, low: int, high: int) -> i
     if not low <= value <= high:
         raise ConfigError(name, f"expected {low} to {high}, got {value}", source)
     return value
+
+
+def _bytes(name: str, value: object, source: str, *, low: int) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    unit = _UNITS.get(found["unit"].lower()) if found else None
+    if found is None or unit is None:
+        raise ConfigError(name, f"expected a size like 16GB or 12GiB, got {value!r}", source)
+    num_bytes = int(float(found["number"]) * unit)
+    if num_bytes < low:
+        raise ConfigError(name, f"expected {low} bytes or more, got {value!r}", source)
+    return num_bytes
+
+
+def _pixels(name: str, value: object, source: str) -> tuple[int, int]:
+    found = _PIXELS.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        raise ConfigError(name, f"expected a size like 832x480, got {value!r}", source)
+    return int(found["width"]), int(found["height"])
+
+
+def _boolean(name: str, value: object, source: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value not in ("true", "false", "1", "0"):
+        raise ConfigError(name, f"expected true or false, got {value!r}", source)
+    return value in ("true", "1")
 
 
 def _seconds(name: str, value: object, source: str, *, high: float) -> float:

@@ -6,9 +6,11 @@ middleware in front of every route, the WebSocket's too. Runs on the event loop;
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -115,7 +117,7 @@ class HttpApi:
         """200 only while the engine has made a real generation in its present process, and we are not shutting down."""
         registry = self._registry
         model = registry.engine.model
-        body = {
+        body: dict[str, Any] = {
             "ready": registry.is_ready,
             "engine": registry.engine.state.value,
             "draining": registry.is_draining,
@@ -123,6 +125,11 @@ class HttpApi:
             "device": model.device if model else None,
             "startup_s": round(registry.startup_s, 3) if registry.startup_s is not None else None,
         }
+        # How it is run names files and memory of this machine: for those who may use it.
+        if self._access.has_token(request.headers, request.query):
+            report = registry.engine.report()
+            body["report"] = dataclasses.asdict(report) if report is not None else None
+            body["costs"] = [dataclasses.asdict(cost) for cost in registry.engine.costs()]
         return web.json_response(body, status=HTTPStatus.OK if registry.is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _metrics_page(self, request: web.Request) -> web.StreamResponse:

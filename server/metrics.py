@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from engine.api import EngineState, EngineStatistics
+from engine.api import CostEntry, EngineState, EngineStatistics
 
 _SECONDS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0, 30.0, 60.0)
 
@@ -52,6 +52,10 @@ class Snapshot:
     worst_play_ratio: float  # over the open sessions; 1.0 without any
     engine_state: EngineState
     engine: EngineStatistics
+    costs: tuple[CostEntry, ...]
+    peak_memory_bytes: int
+    num_queued: int  # controllers that wait for a stage
+    load: float  # expected engine seconds a second, over the sessions
 
 
 class Metrics:
@@ -132,6 +136,13 @@ class _SnapshotCollector(Collector):
         yield _gauge("sceneshift_sessions_detached", "Sessions whose controller is gone", now.num_detached)
         yield _gauge("sceneshift_viewers", "Connected viewers", now.num_viewers)
         yield _gauge("sceneshift_play_ratio_worst", "Lowest continuous play ratio", now.worst_play_ratio)
+        yield _gauge("sceneshift_sessions_queued", "Controllers that wait for a stage", now.num_queued)
+        yield _gauge(
+            "sceneshift_engine_load", "Engine seconds a second that the sessions are expected to need", now.load
+        )
+        yield _gauge("sceneshift_engine_peak_memory_bytes", "Most device memory in use so far", now.peak_memory_bytes)
+        yield from _costs(now.costs)
+        yield from _cache(engine.extra)
         yield _gauge("sceneshift_engine_in_flight", "Generations queued or running", engine.in_flight)
         state = GaugeMetricFamily("sceneshift_engine_state", "1 for the engine's state", labels=["state"])
         for candidate in EngineState:
@@ -146,6 +157,32 @@ class _SnapshotCollector(Collector):
         ends.add_metric(["cancelled"], engine.num_cancelled)
         ends.add_metric(["failed"], engine.num_failed)
         yield ends
+
+
+def _costs(costs: tuple[CostEntry, ...]) -> Iterator[Metric]:
+    seconds = GaugeMetricFamily("sceneshift_engine_cost_seconds", "What a piece of work takes", labels=["what"])
+    error = GaugeMetricFamily(
+        "sceneshift_engine_cost_error_ratio", "|predicted - measured| / measured, 90th percentile", labels=["what"]
+    )
+    for cost in costs:
+        seconds.add_metric([cost.what], cost.seconds)
+        error.add_metric([cost.what], cost.error)
+    yield seconds
+    yield error
+
+
+def _cache(extra: dict[str, float]) -> Iterator[Metric]:
+    """Nothing without a cache."""
+    if "cache_hits" not in extra:
+        return
+    yield _counter("sceneshift_cache_hits", "Clips given again", extra["cache_hits"])
+    yield _counter(
+        "sceneshift_cache_misses", "Clips that might have been given again, but were not there", extra["cache_misses"]
+    )
+    kept = GaugeMetricFamily("sceneshift_cache_bytes", "Clips kept", labels=["store"])
+    for store in ("memory", "disk"):
+        kept.add_metric([store], extra[f"cache_{store}_bytes"])
+    yield kept
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -1,4 +1,4 @@
-"""Which sessions exist, how many may, and whose engine event is whose.
+"""Which sessions exist, how many may, who waits to be one, and whose engine event is whose.
 
 Between `websocket.py` and `http_api.py` above and `session.py` below; owns the engine's open and close, the one task
 that reads its events, and the one that ticks once a second. Everything runs on the event loop.
@@ -12,7 +12,18 @@ import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from engine.api import Engine, EngineLost, EngineReady, EngineState, EngineStopped, Event
+from engine.api import (
+    Engine,
+    EngineLost,
+    EngineReady,
+    EngineState,
+    EngineStopped,
+    Event,
+    GenerationStarted,
+    Quality,
+)
+from server import abilities
+from server.admission import MIN_RETRY_S, Admission, Queue, Ticket
 from server.clock import Clock
 from server.media.program import Program
 from server.messages import Refused, SessionOptions, SessionResume, SessionStart
@@ -23,8 +34,8 @@ from server.session import Session, SessionState
 _log = logging.getLogger(__name__)
 
 TICK_S = 1.0
-# A refused controller comes back this much later: a detached session lives for a minute at most.
-RETRY_AFTER_MS = 5000
+# A controller that met a shutdown comes back so much later.
+RETRY_AFTER_MS = round(MIN_RETRY_S * 1000)
 # Peers that do not answer our goodbye must not hold up a shutdown.
 CLOSE_TIMEOUT_S = 1.5
 
@@ -39,6 +50,7 @@ class Registry:
         metrics: Metrics,
         clock: Clock,
         max_sessions: int = 8,
+        max_queued: int = 16,
         max_viewers: int = 32,
         resume_grace_s: float = 60.0,
         make_program: ProgramFactory = Program,
@@ -55,6 +67,8 @@ class Registry:
         self._make_program = make_program
         self._on_engine_ready = on_engine_ready
         self._sessions: dict[str, Session] = {}
+        self._admission = Admission(clock)
+        self._queue = Queue(max_queued)
         self._tasks: set[asyncio.Task[None]] = set()
         metrics.bind(self._take_snapshot)
 
@@ -67,6 +81,8 @@ class Registry:
     async def close(self) -> None:
         """Tells every controller, ends every session, stops the engine. Never takes longer than a few seconds."""
         self.is_draining = True
+        for ticket in self._queue:
+            ticket.refuse(_draining())
         sessions = list(self._sessions.values())
         for session in sessions:
             session.warn("draining", "the server is shutting down")
@@ -86,10 +102,38 @@ class Registry:
             raise Refused("unknown_session", "there is no such session; it may have ended")
         return session
 
-    async def create(self, message: SessionStart, controller: Controller) -> Session:
-        """A session for `controller`. Raises `Refused` (`server_full`, `draining`)."""
-        self._admit()
-        self._make_room()
+    async def start(self, message: SessionStart, controller: Controller, *, tenant: str = "") -> Session | Ticket:
+        """A session for `controller`, or a place in the queue for one: then `come_in` when called, or `leave`.
+
+        Raises `Refused` (`server_full`, `draining`, `not_supported`, `invalid_value`).
+        """
+        self._check(message)
+        if not len(self._queue) and self._has_room(self._cost_s(message.quality)):
+            return await self._create(message, controller, tenant)
+        if self._queue.is_full:
+            retry_after_ms = round(self._admission.retry_after_s(len(self._queue)) * 1000)
+            reason = f"there is no room for another stage, and {len(self._queue)} controllers wait for one"
+            raise Refused("server_full", reason, retry_after_ms=retry_after_ms)
+        ticket = Ticket(self._cost_s(message.quality))
+        self._queue.join(ticket)
+        self._queue.tell_all(self._admission, self._clock.now())
+        return ticket
+
+    async def come_in(
+        self, ticket: Ticket, message: SessionStart, controller: Controller, *, tenant: str = ""
+    ) -> Session:
+        """The session of a controller that was called. Raises `Refused`."""
+        self._queue.leave(ticket)
+        self._check(message)  # the model may have become known since
+        return await self._create(message, controller, tenant)
+
+    def leave(self, ticket: Ticket) -> None:
+        """Gives up a place in the queue, if it still is one."""
+        self._queue.leave(ticket)
+        self._call_waiting()
+
+    async def _create(self, message: SessionStart, controller: Controller, tenant: str) -> Session:
+        self._make_room(self._cost_s(message.quality))
         options = SessionOptions(
             **{name: getattr(message, name) for name in message.__struct_fields__ if name != "event_id"}
         )
@@ -101,9 +145,11 @@ class Registry:
             metrics=self._metrics,
             clock=self._clock,
             max_viewers=self._max_viewers,
+            tenant=tenant,
         )
         # From here on it counts: nothing may be awaited between the admission and this line.
         self._sessions[session.session_id] = session
+        self._admission.open(session.session_id)
         try:
             await session.open()
         except BaseException:
@@ -126,27 +172,61 @@ class Registry:
 
     def _refuse_when_draining(self) -> None:
         if self.is_draining:
-            raise Refused("draining", "the server is shutting down", retry_after_ms=RETRY_AFTER_MS)
+            raise _draining()
 
-    def _admit(self) -> None:
+    def _check(self, message: SessionStart) -> None:
         self._refuse_when_draining()
-        num_open = sum(session.state is SessionState.OPEN for session in self._sessions.values())
-        if num_open >= self._max_sessions:
-            reason = f"all {self._max_sessions} stages are taken"
-            raise Refused("server_full", reason, retry_after_ms=RETRY_AFTER_MS)
+        abilities.check(self.engine.model, transition=message.transition, after=message.after, lora=message.lora)
 
-    def _make_room(self) -> None:
+    # --- how many -------------------------------------------------------------------------------------------------
+
+    def _cost_s(self, quality: str) -> float:
+        """Of one generation; 0 before the first measurement, when nothing is known that could keep anybody out."""
+        return self.engine.cost_s(Quality(quality)) or 0.0
+
+    def _costs(self, state: SessionState | None = None) -> dict[str, float]:
+        """What a generation costs, by session; of the sessions in this state only, if one is given."""
+        return {
+            session_id: self._cost_s(session.options.quality)
+            for session_id, session in self._sessions.items()
+            if state is None or session.state is state
+        }
+
+    def _has_room(self, cost_s: float) -> bool:
+        """Beside the sessions that have a controller: the others yield."""
+        num_called = self._queue.num_called
+        costs = self._costs(SessionState.OPEN)
+        is_below_limit = len(costs) + num_called < self._max_sessions
+        return is_below_limit and self._admission.has_room(costs, cost_s, num_called)
+
+    def _make_room(self, cost_s: float) -> None:
         """A stage that somebody may come back to yields to one that somebody wants now; the longest left goes first."""
-        if len(self._sessions) < self._max_sessions:
-            return
-        detached = [session for session in self._sessions.values() if session.state is SessionState.DETACHED]
-        oldest = min(detached, key=lambda session: session.detached_at)
-        del self._sessions[oldest.session_id]
-        self._spawn(self._close_session(oldest, "abandoned"), f"close-{oldest.session_id}")
+        while True:
+            detached = [session for session in self._sessions.values() if session.state is SessionState.DETACHED]
+            is_below_limit = len(self._sessions) < self._max_sessions
+            if not detached or (is_below_limit and self._admission.has_room(self._costs(), cost_s)):
+                return
+            oldest = min(detached, key=lambda session: session.detached_at)
+            self._forget_session(oldest)
+            self._spawn(self._close_session(oldest, "abandoned"), f"close-{oldest.session_id}")
+
+    def _call_waiting(self) -> None:
+        """Calls who may come in now, first come first served, and tells the others where they stand."""
+        for ticket in self._queue:
+            if not ticket.is_called:
+                if not self._has_room(ticket.cost_s):
+                    break
+                ticket.call()
+        self._queue.tell_all(self._admission, self._clock.now())
+
+    def _forget_session(self, session: Session) -> None:
+        self._sessions.pop(session.session_id, None)
+        self._admission.close(session.session_id)
 
     async def _close_session(self, session: Session, reason: str) -> None:
         # Out of the table first: what closes takes no room and gets no more events.
-        self._sessions.pop(session.session_id, None)
+        self._forget_session(session)
+        self._call_waiting()
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await session.close(reason)
@@ -188,6 +268,8 @@ class Registry:
                 # Generations are named after their session: `s1f.3`.
                 owner = self._sessions.get(event.generation_id.rpartition(".")[0])
                 if owner is not None:
+                    if isinstance(event, GenerationStarted) and not event.is_reused:
+                        self._admission.generated(owner.session_id)
                     self._guarded(owner, lambda session: session.on_generation_event(event))
 
     def _on_ready(self, event: EngineReady) -> None:
@@ -213,6 +295,7 @@ class Registry:
             await self._clock.sleep_until(due)
             for session in list(self._sessions.values()):
                 self._guarded(session, self._tick)
+            self._call_waiting()
 
     def _tick(self, session: Session) -> None:
         session.tick()
@@ -222,7 +305,7 @@ class Registry:
             self._spawn(self._close_session(session, "abandoned"), f"close-{session.session_id}")
 
     def _take_snapshot(self) -> Snapshot:
-        sessions = self._sessions.values()
+        sessions, report = self._sessions.values(), self.engine.report()
         return Snapshot(
             num_sessions=len(sessions),
             num_detached=sum(session.state is SessionState.DETACHED for session in sessions),
@@ -232,8 +315,16 @@ class Registry:
             ),
             engine_state=self.engine.state,
             engine=self.engine.statistics(),
+            costs=self.engine.costs(),
+            peak_memory_bytes=report.peak_memory_bytes if report is not None else 0,
+            num_queued=len(self._queue),
+            load=self._admission.load(self._costs()),
         )
 
     @property
     def is_ready(self) -> bool:
         return self.engine.state is EngineState.READY and not self.is_draining
+
+
+def _draining() -> Refused:
+    return Refused("draining", "the server is shutting down", retry_after_ms=RETRY_AFTER_MS)

@@ -13,6 +13,7 @@ import math
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
+from server.admission import Ticket
 from server.auth import Access
 from server.clock import Clock
 from server.limits import ConnectionLimits, TokenBucket
@@ -26,6 +27,7 @@ from server.messages import (
     SessionClose,
     SessionPing,
     SessionPong,
+    SessionQueued,
     SessionResume,
     SessionStart,
     decode,
@@ -68,7 +70,10 @@ class RealtimeEndpoint:
             # Only after the upgrade: a browser tells its page the close code, but no HTTP status.
             await _refuse_socket(socket)
             return socket
-        connection = Connection(socket, request, self._registry, metrics=self._metrics, clock=self._clock)
+        tenant = self._access.holder(request.headers, request.query)
+        connection = Connection(
+            socket, request, self._registry, tenant=tenant, metrics=self._metrics, clock=self._clock
+        )
         self._connections.add(connection)
         try:
             await connection.run()
@@ -89,9 +94,11 @@ class Connection:
         request: web.Request,
         registry: Registry,
         *,
+        tenant: str,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
+        self._tenant = tenant
         self._socket = socket
         self._request = request
         self._registry = registry
@@ -99,6 +106,7 @@ class Connection:
         self._limits = ConnectionLimits(clock)
         self._session: Session | None = None
         self._writer: asyncio.Task[None] | None = None
+        self._waiting: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Serves until the peer leaves or the session ends. If cancelled, the session is detached."""
@@ -106,6 +114,9 @@ class Connection:
             async for frame in self._socket:
                 await self._receive(frame)
         finally:
+            if self._waiting is not None:
+                self._waiting.cancel()
+                await asyncio.wait([self._waiting])
             if self._session is not None:
                 self._session.detach(self)
             if self._writer is not None:
@@ -159,16 +170,42 @@ class Connection:
             await self._handle_in(self._session, message)
             return
         match message:
+            case SessionStart() | SessionResume() if self._waiting is not None:
+                raise Refused("session_exists", "this connection waits for its stage already")
             case SessionStart():
-                self._session = await self._registry.create(message, self)
-                self._start_writer(self._session)
+                entered = await self._registry.start(message, self, tenant=self._tenant)
+                if isinstance(entered, Ticket):
+                    self._waiting = asyncio.create_task(self._wait(entered, message), name="waiting-for-a-stage")
+                else:
+                    self._session = entered
+                    self._start_writer(entered)
             case SessionResume():
                 self._session = self._registry.take_up(message, self)
                 self._start_writer(self._session)
             case SessionPing():
                 await self._send(encode(SessionPong(event_id=message.event_id)))
             case _:
-                raise Refused("no_session", "send `session.start` first")
+                reason = "wait for `session.created`" if self._waiting is not None else "send `session.start` first"
+                raise Refused("no_session", reason)
+
+    async def _wait(self, ticket: Ticket, message: SessionStart) -> None:
+        """Tells the controller where it stands until it may come in. If cancelled, its place is given up."""
+        try:
+            while not await ticket.news():
+                wait_ms = round(ticket.wait_s * 1000) if ticket.wait_s is not None else None
+                queued = SessionQueued(event_id=message.event_id, position=ticket.position, estimated_wait_ms=wait_ms)
+                await self._send(encode(queued))
+            self._session = await self._registry.come_in(ticket, message, self, tenant=self._tenant)
+            self._start_writer(self._session)
+        except Refused as refusal:
+            await self._refuse(refusal.answer_to(message))
+        except Exception:
+            # The boundary of this task: the controller is told, and may start again.
+            _log.exception("- ! a waiting controller met an internal error")
+            await self._refuse(error_detail("internal_error", "an error of the server's", event_id=message.event_id))
+        finally:
+            self._waiting = None
+            self._registry.leave(ticket)
 
     async def _handle_in(self, session: Session, message: AnyClientMessage) -> None:
         if session.state is SessionState.CLOSED:

@@ -19,7 +19,8 @@ SERVER_LAYERS = [
     {"server.registry"},
     {"server.session"},
     {"server.receipts", "server.answered", "server.neighbours", "server.abilities", "server.continuation"},
-    {"server.stage", "server.media", "server.limits", "server.prompt", "server.auth", "server.metrics"},
+    {"server.stage", "server.media", "server.limits", "server.prompt", "server.auth", "server.metrics"}
+    | {"server.admission"},
     {"server.messages", "server.config", "server.clock"},
 ]
 # Layers of the engine, top down: the command line and the two engines, then what runs in the engine process.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from engine.api import (
     Reuse,
 )
 from engine.clip_cache import CacheSettings, CachingEngine, Ranking, default_folder, fingerprint
-from engine.config import LoadSettings
+from engine.config import EMBEDDED_FOLDER, LoadSettings
 from engine.synthetic import Fault, Script, SyntheticEngine, read
 
 CLIP_BYTES = 25 * 128 * 3 // 2 * 224
@@ -366,13 +368,15 @@ async def test_closing_leaves_no_task(tmp_path: Path) -> None:
     assert asyncio.all_tasks() == before
 
 
-def test_a_changed_file_of_the_model_changes_the_fingerprint(tmp_path: Path) -> None:
-    load = LoadSettings(model=str(tmp_path))
-    (tmp_path / "model.safetensors").write_bytes(b"1")
+def test_other_files_or_another_way_of_loading_have_another_fingerprint(tmp_path: Path) -> None:
+    shutil.copytree(EMBEDDED_FOLDER, tmp_path / "model")
+    load = LoadSettings(model=str(tmp_path / "model"))
     before = fingerprint(load)
-    (tmp_path / "model.safetensors").write_bytes(b"12")
+    assert fingerprint(load) == before
+    (tmp_path / "model" / "added.txt").write_bytes(b"1")
     assert fingerprint(load) != before
-    assert fingerprint(LoadSettings(model=str(tmp_path), decoder="tiny")) != fingerprint(load)
+    (tmp_path / "ink.safetensors").write_bytes(b"1")
+    assert fingerprint(replace(load, lora_folder=str(tmp_path))) != fingerprint(load)
 
 
 def test_clips_go_where_the_user_keeps_what_can_be_made_again() -> None:

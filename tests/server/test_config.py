@@ -43,6 +43,12 @@ def test_the_file_may_be_named_in_the_environment(tmp_path: Path) -> None:
         (["--resume-grace-s", "soon"], {}, "resume_grace_s", "--resume-grace-s"),
         (["--allowed-origins", "stage.example"], {}, "allowed_origins", "--allowed-origins"),
         (["--host", " "], {}, "host", "--host"),
+        (["--gpu-memory", "lots"], {}, "gpu_memory", "--gpu-memory"),
+        (["--gpu-memory", "16XB"], {}, "gpu_memory", "--gpu-memory"),
+        (["--gpu-memory", "0"], {}, "gpu_memory", "--gpu-memory"),
+        (["--cache-disk=-1GB"], {}, "cache_disk", "--cache-disk"),
+        (["--size", "832"], {}, "size", "--size"),
+        ([], {"SCENESHIFT_NO_COMPILE": "perhaps"}, "no_compile", "SCENESHIFT_NO_COMPILE"),
         ([], {"SCENESHIFT_LOG_LEVEL": "loud"}, "log_level", "SCENESHIFT_LOG_LEVEL"),
         ([], {"SCENESHIFT_TOKEN": "short"}, "token", "SCENESHIFT_TOKEN"),
     ],
@@ -69,6 +75,33 @@ def test_a_wrong_file_is_named(tmp_path: Path, text: str, setting: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(["--config", str(file)], {})
     assert (caught.value.setting, caught.value.source) == (setting, str(file))
+
+
+@pytest.mark.parametrize(
+    ("text", "num_bytes"),
+    [
+        ("0", 0),
+        ("1000", 1000),
+        ("16GB", 16 * 10**9),
+        ("16 gb", 16 * 10**9),
+        ("12GiB", 12 * 2**30),
+        ("1.5g", 1_500_000_000),
+        ("512MiB", 512 * 2**20),
+    ],
+)
+def test_sizes_have_the_units_that_people_write(text: str, num_bytes: int) -> None:
+    assert load(["--cache-memory", text], {}).cache_memory == num_bytes
+
+
+def test_how_the_model_is_loaded_comes_from_flags_environment_and_file(tmp_path: Path) -> None:
+    file = tmp_path / "sceneshift.toml"
+    file.write_text('gpu_memory = "16GB"\nno_compile = true\nsize = "704x416"\ncache_disk = 1000\n')
+    environment = {"SCENESHIFT_LORA_FOLDER": "/loras", "SCENESHIFT_ALLOW_PICKLES": "true"}
+    settings = load(["--config", str(file), "--decoder", "tiny", "--device", "cuda:1", "--frames", "49"], environment)
+    assert (settings.gpu_memory, settings.no_compile, settings.size) == (16 * 10**9, True, (704, 416))
+    assert (settings.lora_folder, settings.allow_pickles, settings.cache_disk) == ("/loras", True, 1000)
+    assert (settings.decoder, settings.device, settings.frames) == ("tiny", "cuda:1", 49)
+    assert load(["--allow-pickles"], {}).allow_pickles and load(["--no-compile"], {}).no_compile
 
 
 def test_a_file_that_is_not_there_is_named() -> None:

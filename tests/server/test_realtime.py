@@ -20,6 +20,8 @@ from aiortc.mediastreams import MediaStreamTrack
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from engine.api import CostEntry, Engine, EngineReport
+from engine.clip_cache import CacheSettings, CachingEngine
 from engine.synthetic import Fault, Script, SyntheticEngine, read
 from server import app as server_app
 from server.config import Settings
@@ -93,8 +95,10 @@ StartServer = Callable[..., Awaitable[Server]]
 async def start_server() -> AsyncIterator[StartServer]:
     async with AsyncExitStack() as stack:
 
-        async def start(script: Script = SCRIPT, heartbeat_s: float = 60.0, **settings: Any) -> Server:
-            app = server_app.build(Settings(**settings), SyntheticEngine(script), heartbeat_s=heartbeat_s)
+        async def start(
+            script: Script = SCRIPT, heartbeat_s: float = 60.0, engine: Engine | None = None, **settings: Any
+        ) -> Server:
+            app = server_app.build(Settings(**settings), engine or SyntheticEngine(script), heartbeat_s=heartbeat_s)
             listener = server_app.listen("127.0.0.1", 0)
             port = await stack.enter_async_context(server_app.running(app, listener))
             return Server(port, app[server_app.REGISTRY], stack)
@@ -405,7 +409,7 @@ async def test_a_closed_session_says_so_and_closes_the_socket(client: Client, se
 
 
 async def test_a_full_server_refuses_and_a_vanished_controller_makes_room(start_server: StartServer) -> None:
-    server = await start_server(max_sessions=1)
+    server = await start_server(max_sessions=1, max_queued=0)
     first = await server.connect()
     await first.start()
     second = await server.connect()
@@ -416,6 +420,42 @@ async def test_a_full_server_refuses_and_a_vanished_controller_makes_room(start_
     while (await second.start())["type"] == "error":  # until the server has read the end of the connection
         pass
     await second.apply("scene 1")
+
+
+async def test_a_controller_that_waits_is_told_where_it_stands_and_gets_its_stage(start_server: StartServer) -> None:
+    server = await start_server(max_sessions=1)
+    clients = [await server.connect() for _ in range(4)]
+    assert (await clients[0].start())["type"] == "session.created"
+    for position, client in enumerate(clients[1:], start=1):
+        await client.say("session.start", event_id="start")
+        queued = await client.hear("session.queued")
+        assert (queued["position"], queued["event_id"], queued["session_id"]) == (position, "start", None)
+    _, second, third, fourth = clients
+    await second.say("prompt.set", text="sea")
+    assert "session.created" in (await second.hear("error"))["error"]["message"]
+    await second.say("session.start")
+    assert (await second.hear("error"))["error"]["code"] == "session_exists"
+    await third.socket.close()  # leaves the queue
+    assert (await fourth.hear("session.queued"))["position"] == 2
+    await clients[0].say("session.close")
+    assert (await second.hear("session.created"))["event_id"] == "start"
+    await second.apply("scene 1")
+    assert (await fourth.hear("session.queued"))["position"] == 1
+    await second.say("session.close")
+    await fourth.hear("session.created")
+
+
+async def test_a_clip_that_was_made_before_is_on_air_at_once(start_server: StartServer) -> None:
+    engine = CachingEngine(SyntheticEngine(SCRIPT), CacheSettings())
+    server = await start_server(engine=engine)
+    for expected in (False, True):
+        client = await server.connect()
+        await client.start()
+        await client.apply("scene 5")
+        assert client.of("prompt.started")[0]["is_reused"] is expected
+        assert bool(client.of("prompt.preview")) is not expected
+    async with (await server.http()).get("/metrics") as response:
+        assert "sceneshift_cache_hits_total 1.0" in await response.text()
 
 
 async def test_a_controller_that_vanished_without_a_word_is_noticed(start_server: StartServer) -> None:
@@ -500,6 +540,24 @@ async def test_readyz_names_the_model(server: Server, client: Client) -> None:
     async with (await server.http()).get("/readyz") as response:
         body = await response.json()
         assert (response.status, body["ready"], body["model"]) == (200, True, "synthetic")
+
+
+async def test_readyz_says_how_the_model_is_run_to_those_who_may_use_it(start_server: StartServer) -> None:
+    engine = SyntheticEngine(SCRIPT)
+    engine.report = lambda: EngineReport(dtype="bf16", decoder="tiny", compiled=("2x3",))  # type: ignore[method-assign]
+    engine.costs = lambda: (CostEntry("step fast", 0.1, 0.05, 7),)  # type: ignore[method-assign]
+    server = await start_server(engine=engine, token=TOKEN)
+    http = await server.http()
+    async with http.get(f"/readyz?token={TOKEN}") as response:
+        body = await response.json()
+    assert (body["report"]["dtype"], body["report"]["compiled"]) == ("bf16", ["2x3"])
+    assert body["costs"] == [{"what": "step fast", "seconds": 0.1, "error": 0.05, "num_measured": 7}]
+    async with http.get("/readyz") as response:
+        assert "report" not in await response.json()
+    async with http.get(f"/metrics?token={TOKEN}") as response:
+        page = await response.text()
+    assert 'sceneshift_engine_cost_seconds{what="step fast"} 0.1' in page
+    assert 'sceneshift_engine_cost_error_ratio{what="step fast"} 0.05' in page
 
 
 async def test_metrics_tell_of_prompts_and_frames(server: Server, client: Client) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from fakes import MODEL, FakeController, FakeEngine, FakeProgram, heard, only, types
 
 from engine.api import EngineLost, EngineReady, EngineState, EngineStopped, Event, GenerationStarted
+from server.admission import Ticket
 from server.clock import FakeClock
 from server.messages import PromptSet, Refused, SessionResume, SessionStart
 from server.metrics import Metrics
@@ -50,13 +52,22 @@ class Hall:
             **options,
         )
 
-    async def start(self) -> Session:
-        return await self.registry.create(SessionStart(), FakeController())
+    async def start(self, **options: Any) -> Session:
+        """Of one that is let in at once."""
+        session = await self.registry.start(SessionStart(**options), FakeController())
+        assert isinstance(session, Session)
+        return session
+
+    async def ask(self, **options: Any) -> Ticket:
+        """Of one that must wait."""
+        ticket = await self.registry.start(SessionStart(**options), FakeController())
+        assert isinstance(ticket, Ticket)
+        return ticket
 
 
 @pytest.fixture
 async def hall() -> AsyncIterator[Hall]:
-    hall = Hall(max_sessions=2, resume_grace_s=60.0)
+    hall = Hall(max_sessions=2, max_queued=0, resume_grace_s=60.0)
     await hall.registry.open()
     yield hall
     await hall.registry.close()
@@ -211,3 +222,115 @@ async def test_metrics_count_what_is_there(hall: Hall) -> None:
         "sceneshift_engine_restarts_total 0.0",
     ):
         assert line in page
+
+
+# --- the queue ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def lobby() -> AsyncIterator[Hall]:
+    """Room for one stage, and two places to wait."""
+    hall = Hall(max_sessions=1, max_queued=2)
+    await hall.registry.open()
+    yield hall
+    await hall.registry.close()
+
+
+async def test_who_finds_no_room_waits_in_order_and_comes_in_when_there_is_some(lobby: Hall) -> None:
+    first = await lobby.start()
+    second, third = await lobby.ask(), await lobby.ask()
+    assert (second.position, third.position) == (1, 2)
+    with pytest.raises(Refused) as caught:
+        await lobby.ask()
+    assert (caught.value.detail.code, caught.value.detail.retry_after_ms) == ("server_full", 5000)
+    await lobby.registry.end(first)
+    assert (second.is_called, third.is_called) == (True, False)
+    session = await lobby.registry.come_in(second, SessionStart(), FakeController())
+    await lobby.clock.advance(1.0)
+    assert (third.is_called, third.position) == (False, 1)
+    await lobby.registry.end(session)
+    assert third.is_called
+
+
+async def test_nobody_is_let_past_the_queue(lobby: Hall) -> None:
+    first = await lobby.start()
+    waiting = await lobby.ask()
+    await lobby.registry.end(first)
+    assert waiting.is_called
+    assert (await lobby.ask()).position == 2
+
+
+async def test_who_leaves_the_queue_makes_room_also_when_called(lobby: Hall) -> None:
+    first = await lobby.start()
+    second, third = await lobby.ask(), await lobby.ask()
+    await lobby.registry.end(first)
+    assert second.is_called
+    lobby.registry.leave(second)
+    assert third.is_called
+
+
+async def test_a_detached_session_yields_to_who_waits(lobby: Hall) -> None:
+    first = await lobby.start()
+    waiting = await lobby.ask()
+    first.detach(first._controller)
+    await lobby.clock.advance(1.0)
+    assert waiting.is_called
+    await lobby.registry.come_in(waiting, SessionStart(), FakeController())
+    with pytest.raises(Refused):
+        lobby.registry.find(first.session_id)
+
+
+async def test_a_slow_engine_lets_in_as_many_as_it_can_keep() -> None:
+    hall = Hall(max_sessions=100, max_queued=2)
+    await hall.registry.open()
+    hall.engine.cost_s = lambda quality: 8.0 if quality == "fine" else 4.0  # type: ignore[method-assign]
+    sessions = [await hall.start() for _ in range(4)]  # 4 s every 20 s each
+    waiting = await hall.ask()
+    assert hall.metrics.render().decode().count("sceneshift_sessions_queued 1.0") == 1
+    assert "sceneshift_engine_load 0.8" in hall.metrics.render().decode()
+    await hall.clock.advance(5.0)
+    assert not waiting.is_called
+    await hall.clock.advance(5.0)
+    assert waiting.is_called  # they were quieter than expected
+    assert all(session.session_id for session in sessions)
+    await hall.registry.close()
+
+
+async def test_a_busy_session_keeps_others_out(hall: Hall) -> None:
+    session = await hall.start()
+    hall.engine.cost_s = lambda quality: 4.0  # type: ignore[method-assign]
+    for number in range(10):
+        await hall.engine.tell(GenerationStarted(f"{session.session_id}.{number}", 4, is_reused=True))
+    other = await hall.start()  # what was made before costs the engine nothing
+    await hall.registry.end(other)
+    for number in range(10, 20):
+        await hall.engine.tell(GenerationStarted(f"{session.session_id}.{number}", 4))
+    with pytest.raises(Refused) as caught:
+        await hall.start()
+    assert caught.value.detail.code == "server_full"
+
+
+async def test_before_the_first_measurement_nobody_is_kept_out(hall: Hall) -> None:
+    hall.engine.cost_s = lambda quality: None  # type: ignore[method-assign]
+    await hall.start()
+    await hall.start()
+
+
+async def test_a_shutdown_is_told_to_who_waits(lobby: Hall) -> None:
+    await lobby.start()
+    waiting = await lobby.ask()
+    await lobby.registry.close()
+    with pytest.raises(Refused) as caught:
+        await waiting.news()
+    assert caught.value.detail.code == "draining"
+
+
+async def test_a_start_that_the_model_cannot_keep_is_refused_at_the_door(hall: Hall) -> None:
+    with pytest.raises(Refused) as caught:
+        await hall.start(after="continue")
+    assert (caught.value.detail.code, caught.value.detail.param) == ("not_supported", "after")
+
+
+async def test_the_start_is_answered_with_what_a_prompt_would_take(hall: Hall) -> None:
+    session = await hall.start()
+    assert only(await heard(session), "session.created")["estimated_picture_ms"] == 1500.0
