@@ -215,7 +215,7 @@ def _check_embedded(folder: Path) -> None:
             raise ModelError(f"the model folder {folder} lacks {part}; expected a folder like the embedded one")
     for part in _EMBEDDED_PARTS[:-1]:
         for file in (folder / part).glob("*.safetensors"):
-            _check_safetensors(file)
+            check_safetensors(file)
 
 
 def _check_part(folder: Path, index: Mapping[str, Any], part: str, expected: str, *, allows_pickles: bool) -> None:
@@ -232,7 +232,7 @@ def _check_part(folder: Path, index: Mapping[str, Any], part: str, expected: str
         raise ModelError(f"{folder}/{part}/config.json is of a {said}; expected {expected}")
     weights = list(_weight_files(folder / part, _WEIGHTS_STEM[declared[0]], allows_pickles=allows_pickles))
     for file in weights:
-        _check_safetensors(file)
+        check_safetensors(file)
 
 
 def _check_scheduler_and_tokenizer(folder: Path) -> None:
@@ -267,7 +267,7 @@ def _weight_files(folder: Path, stem: str, *, allows_pickles: bool) -> Iterator[
     raise ModelError(f"{folder} lacks {whole.name} (or {index.name} with its shards)")
 
 
-def _check_safetensors(file: Path) -> None:
+def check_safetensors(file: Path) -> None:
     """Header and length agree. Format: 8 bytes of header length, JSON, then the tensors (huggingface/safetensors)."""
     size = file.stat().st_size
     with file.open("rb") as stream:

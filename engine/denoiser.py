@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
 
 from engine.generation import Generation
 
@@ -31,23 +31,22 @@ class _Row:
 class Denoiser:
     """Runs the transformer, or the expert of two that the noise level asks for.
 
-    `rows_per_forward` bounds a forward's batch; see `ModelProfile`. `select_lora` is called before a forward with the
-    name of the LoRA that it runs with, or None.
+    The experts are modules, or whatever is called like them (`engine.compiling`). `rows_per_forward` bounds a
+    forward's batch; see `ModelProfile`. `prepare` is called before a step with the index of the expert that makes it
+    and the name of the LoRA that it runs with, or None.
     """
 
     def __init__(
         self,
-        transformer: nn.Module,
-        low_noise_transformer: nn.Module | None = None,
-        *,
+        *experts: Any,
         rows_per_forward: int,
-        select_lora: Callable[[str | None], None] | None = None,
+        prepare: Callable[[int, str | None], None] | None = None,
     ) -> None:
-        self.experts = [transformer] if low_noise_transformer is None else [transformer, low_noise_transformer]
+        self.experts = experts
         self._rows_per_forward = rows_per_forward
-        self._select_lora = select_lora
-        # Not that of the first parameter: Wan keeps some modules in float32.
-        self._dtype: torch.dtype = getattr(transformer, "dtype", torch.float32)
+        self._prepare = prepare
+        # diffusers' word, not the first parameter's: Wan keeps some modules in float32.
+        self._dtype: torch.dtype = experts[0].dtype
 
     @torch.inference_mode()
     def step(self, generations: Sequence[Generation]) -> None:
@@ -56,8 +55,8 @@ class Denoiser:
         if any(generation.shape_key != first.shape_key for generation in generations[1:]):
             keys = {generation.shape_key for generation in generations}
             raise ValueError(f"generations of different shapes cannot share a step: {keys}")
-        if self._select_lora is not None:
-            self._select_lora(first.command.lora)
+        if self._prepare is not None:
+            self._prepare(first.expert_index, first.command.lora)
         rows = [row for generation in generations for row in _rows(generation)]
         velocities = iter(self._forward(self.experts[first.expert_index], rows))
         for generation in generations:
@@ -67,7 +66,7 @@ class Denoiser:
                 guided = unconditional + generation.guidance_scale_now * (conditional - unconditional)
             _advance(generation, conditional, guided)
 
-    def _forward(self, transformer: nn.Module, rows: Sequence[_Row]) -> list[torch.Tensor]:
+    def _forward(self, transformer: Any, rows: Sequence[_Row]) -> list[torch.Tensor]:
         """Velocities, float32 ``[1, C, T, H, W]`` each, in the order of `rows`."""
         velocities: list[torch.Tensor] = []
         for first in range(0, len(rows), self._rows_per_forward):

@@ -7,15 +7,19 @@ the pieces together: text encoder, noise schedule, denoiser, decoders, previewer
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from torch import nn
 
-from engine import checkpoint
-from engine.api import EngineReport, ModelDescription, ModelError
+from engine import attention, checkpoint, linear_preview, memory, preview
+from engine.api import EngineReport, ModelDescription, ModelError, Quality
+from engine.compiling import CompiledBehind
 from engine.config import Family, LoadSettings, ModelProfile
 from engine.decoder import Decoder, EmbeddedDecoder
 from engine.denoiser import Denoiser
@@ -23,11 +27,14 @@ from engine.embedded.modules import Decoder as EmbeddedDecoderModule
 from engine.embedded.modules import TextEncoder as EmbeddedTextModule
 from engine.first_frame import FirstFrameEncoder
 from engine.generation import Generation
+from engine.lora import Loras
 from engine.noise_schedule import NoiseSchedule
-from engine.preview import Previewer
 from engine.text_encoder import CachedTextEncoder, EmbeddedTextEncoder, TextEncoder
+from engine.tiny_decoder import load_tiny_decoder
 from engine.umt5 import Umt5TextEncoder, ZeroPaddedTextEncoder
 from engine.vae_decoder import VaeDecoder
+
+_NEWS_BYTES = 2**28
 
 
 @dataclass(slots=True)
@@ -42,9 +49,12 @@ class Model:
     noise_schedule: NoiseSchedule
     denoiser: Denoiser
     decoders: Mapping[str, Decoder]
-    previewer: Previewer
+    previewer: preview.Previews
     first_frames: FirstFrameEncoder | None = None
+    loras: Loras | None = None
+    load_notes: tuple[str, ...] = ()  # whatever fell back at load, and why
     _report: EngineReport = field(default_factory=EngineReport)
+    _forget: tuple[Callable[[], None], ...] = ()  # what can be let go of and made again
 
     def begin(self, generation: Generation) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Text, noise, solver, first frame. Returns the words of the prompt that are understood, and the others.
@@ -58,6 +68,8 @@ class Model:
             generation.condition = self.first_frames.encode(
                 command.first_frame, width=rung.width, height=rung.height
             ).to(self.device)
+        if command.lora is not None and command.lora not in self.lora_names:
+            raise ModelError(f"there is no LoRA {command.lora!r}; there are: {', '.join(self.lora_names) or 'none'}")
         encoding = self.text_encoder.encode(command.prompt)
         generation.prompt_embeds = encoding.embeds.to(self.device)
         self._guide(generation)
@@ -91,10 +103,28 @@ class Model:
 
     def report(self) -> EngineReport:
         """How it runs now; the same object while nothing has changed."""
+        compiled = [expert for expert in self.denoiser.experts if isinstance(expert, CompiledBehind)]
+        now = replace(
+            self._report,
+            compiled=tuple(shape for expert in compiled for shape in expert.compiled),
+            compiling=tuple(shape for expert in compiled for shape in expert.compiling),
+            # In steps, so that not every allocation is news.
+            peak_memory_bytes=memory.peak_bytes(self.device) // _NEWS_BYTES * _NEWS_BYTES,
+            notes=self.load_notes + tuple(note for expert in compiled for note in expert.notes),
+        )
+        if now != self._report:
+            self._report = now
         return self._report
 
     def free_memory(self) -> None:
         """After an out-of-memory error: lets go of whatever can be made again."""
+        for forget in self._forget:
+            forget()
+        memory.free(self.device)
+
+    @property
+    def lora_names(self) -> tuple[str, ...]:
+        return self.loras.names if self.loras is not None else ()
 
     @property
     def description(self) -> ModelDescription:
@@ -108,6 +138,7 @@ class Model:
             num_steps=dict(self.profile.num_steps),
             closes_on_itself=self.profile.closes_on_itself,
             can_start_from_frame=self.first_frames is not None,
+            loras=self.lora_names,
         )
 
 
@@ -135,6 +166,8 @@ def _load_embedded(profile: ModelProfile, settings: LoadSettings, on_part: Calla
     transformer = _load_part(WanTransformer3DModel, folder / "transformer", settings, torch_dtype=torch.float32)
     text_encoder = EmbeddedTextEncoder(EmbeddedTextModule.from_pretrained(folder / "text_encoder"))
     decoder = EmbeddedDecoder(EmbeddedDecoderModule.from_pretrained(folder / "decoder").to(device))
+    if settings.lora_folder:
+        raise ModelError("the embedded model takes no LoRA files")
     return Model(
         profile=profile.with_decoders({"full"}),
         device=device,
@@ -144,43 +177,213 @@ def _load_embedded(profile: ModelProfile, settings: LoadSettings, on_part: Calla
         noise_schedule=NoiseSchedule(folder),
         denoiser=Denoiser(transformer.to(device), rows_per_forward=profile.rows_per_forward),
         decoders={"full": decoder},
-        previewer=Previewer(decoder),
+        previewer=preview.Previewer(decoder),
         _report=EngineReport(dtype="float32", attention="native", decoder="embedded", preview="decoder"),
     )
 
 
 def _load_wan(profile: ModelProfile, settings: LoadSettings, on_part: Callable[[str], None]) -> Model:
-    # Seconds of imports that the embedded model does not need.
-    from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan  # noqa: PLC0415
+    # A second of imports that the embedded model does not need.
     from transformers import AutoTokenizer, UMT5EncoderModel  # noqa: PLC0415
 
     assert profile.folder is not None
     folder = profile.folder
     device = torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    house = _House(device, dtype, _memory_plan(profile, settings, device))
+
     on_part("text_encoder")
-    text_module = _load_part(UMT5EncoderModel, folder / "text_encoder", settings, dtype=dtype).to(device)
+    text_module = _load_part(UMT5EncoderModel, folder / "text_encoder", settings, dtype=dtype)
+    text_part = house.place("text_encoder", text_module)
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
-    on_part("vae")
-    vae = _load_part(AutoencoderKLWan, folder / "vae", settings, torch_dtype=dtype).to(device)
-    experts = []
-    for name in ("transformer", "transformer_2")[: 1 if profile.boundary_ratio is None else 2]:
-        on_part(name)
-        experts.append(_load_part(WanTransformer3DModel, folder / name, settings, torch_dtype=dtype).to(device))
-    decoders: dict[str, Decoder] = {"full": VaeDecoder(vae)}
-    return Model(
-        profile=profile.with_decoders(decoders),
-        device=device,
-        latent_channels=int(experts[0].config.in_channels),
-        latent_scale=int(vae.config.scale_factor_spatial),
-        text_encoder=ZeroPaddedTextEncoder(CachedTextEncoder(Umt5TextEncoder(text_module, tokenizer))),
-        noise_schedule=NoiseSchedule(folder, distilled_timesteps=profile.distilled_timesteps),
-        denoiser=Denoiser(*experts, rows_per_forward=profile.rows_per_forward),
-        decoders=decoders,
-        previewer=Previewer(decoders["full"]),
-        first_frames=FirstFrameEncoder(vae) if profile.can_start_from_frame else None,
-        _report=EngineReport(dtype=str(dtype).removeprefix("torch."), attention="native", decoder="full"),
+    text_cache = CachedTextEncoder(
+        Umt5TextEncoder(text_module, tokenizer, device=device, in_use=lambda: house.visit(text_part))
     )
+    on_part("vae")
+    vae = _load_part(AutoencoderKLWan, folder / "vae", settings, torch_dtype=dtype)
+    vae_part = house.place("vae", vae)
+    latent_scale = int(vae.config.scale_factor_spatial)
+    decoders: dict[str, Decoder] = {"full": VaeDecoder(vae, in_use=vae_part.in_use)}
+    topmost = _add_decoders(decoders, profile, settings, vae, house)
+    profile = profile.with_decoders(decoders, topmost=topmost)
+
+    experts = _load_experts(profile, settings, house, on_part)
+    with vae_part.in_use():
+        previewer = preview.build(decoders, _linear_factors(folder, vae), spatial_factor=latent_scale)
+    report = EngineReport(
+        dtype=str(dtype).removeprefix("torch."),
+        attention=str(experts.attention),
+        decoder=topmost,
+        preview=previewer.name,
+        memory_plan=house.plan.lines if house.plan is not None else (),
+    )
+    return Model(
+        profile=profile,
+        device=device,
+        latent_channels=int(vae.config.z_dim),
+        latent_scale=latent_scale,
+        text_encoder=ZeroPaddedTextEncoder(text_cache),
+        noise_schedule=NoiseSchedule(folder, distilled_timesteps=profile.distilled_timesteps),
+        denoiser=Denoiser(*experts.called, rows_per_forward=profile.rows_per_forward, prepare=experts.prepare),
+        decoders=decoders,
+        previewer=previewer,
+        first_frames=FirstFrameEncoder(vae, in_use=vae_part.in_use) if profile.can_start_from_frame else None,
+        loras=experts.loras,
+        load_notes=experts.notes,
+        _report=report,
+        _forget=(text_cache.clear, house.empty),
+    )
+
+
+class _House:
+    """Where the parts live, by the memory plan. The large ones that are away take turns on the device.
+
+    A visitor stays until another comes: the steps of a generation copy the transformer once, not each.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, plan: memory.MemoryPlan | None) -> None:
+        self.device = device
+        self.dtype = dtype
+        self.plan = plan
+        self._visitor: memory.Placed | None = None
+        self._stay = ExitStack()
+
+    def place(self, name: str, module: nn.Module) -> memory.Placed:
+        if self.plan is None:
+            return memory.Placed(module.to(self.device), self.device)
+        return memory.place(self.plan.parts[name], module, self.device, dtype=self.dtype)
+
+    def is_plain(self, name: str) -> bool:
+        """Whether a part simply stays on the device, without hooks."""
+        if self.plan is None:
+            return True
+        part = self.plan.parts[name]
+        return part.placement is memory.Placement.RESIDENT and part.storage is memory.Storage.BF16
+
+    def visit(self, part: memory.Placed) -> AbstractContextManager[None]:
+        if part is not self._visitor:
+            self.empty()
+            self._stay.enter_context(part.in_use())
+            self._visitor = part
+        return nullcontext()
+
+    def empty(self) -> None:
+        self._stay.close()
+        self._visitor = None
+
+
+def _memory_plan(profile: ModelProfile, settings: LoadSettings, device: torch.device) -> memory.MemoryPlan | None:
+    """None on the CPU, where nothing needs planning. Raises `ModelError` if the budget is too small."""
+    if device.type != "cuda":
+        return None
+    assert profile.folder is not None
+    parts = {name: size for name, size in memory.read_sizes(profile.folder).items() if _is_used(name, profile)}
+    workload = memory.read_workload(
+        profile.folder,
+        width=profile.width,
+        height=profile.height,
+        num_frames=profile.num_frames,
+        rows=profile.rows_per_forward,
+        num_forwards=profile.num_steps[Quality.FAST] * (1 if profile.guidance_scale == 1.0 else 2),
+        decodes_full=settings.decoder in (None, "full"),
+    )
+    budget_bytes = memory.budget(device, settings.gpu_memory_bytes)
+    if settings.gpu_memory_bytes is not None:
+        memory.hold_to(budget_bytes, device)
+    return memory.plan(parts, workload, budget_bytes)
+
+
+def _is_used(part: str, profile: ModelProfile) -> bool:
+    return part != "transformer_2" or profile.boundary_ratio is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Experts:
+    """The transformers, as the denoiser calls them, and what was chosen for them."""
+
+    called: tuple[Any, ...]
+    prepare: Callable[[int, str | None], None]
+    loras: Loras | None
+    attention: attention.AttentionChoice
+    notes: tuple[str, ...]
+
+
+def _load_experts(
+    profile: ModelProfile, settings: LoadSettings, house: _House, on_part: Callable[[str], None]
+) -> _Experts:
+    assert profile.folder is not None
+    choice = attention.choose(house.device, house.dtype)
+    names = ("transformer", "transformer_2")[: 1 if profile.boundary_ratio is None else 2]
+    modules = []
+    for name in names:
+        on_part(name)
+        modules.append(_load_part(WanTransformer3DModel, profile.folder / name, settings, torch_dtype=house.dtype))
+        attention.use(modules[-1], choice)
+    loras = Loras(Path(settings.lora_folder), modules) if settings.lora_folder else None
+    is_gpu = house.device.type == "cuda"
+    if is_gpu and loras is None:
+        for module in modules:
+            attention.fuse_projections(module)
+    placed = [house.place(name, module) for name, module in zip(names, modules, strict=True)]
+    compiles = is_gpu and settings.compiles and loras is None and all(house.is_plain(name) for name in names)
+    notes = []
+    if is_gpu and loras is not None:
+        notes.append("LoRA: the transformer runs with separate projections, and is not compiled")
+    elif is_gpu and settings.compiles and not compiles:
+        notes.append("the memory plan hooks into the transformer: it is not compiled")
+
+    def prepare(expert_index: int, lora: str | None) -> None:
+        house.visit(placed[expert_index])
+        if loras is not None:
+            loras.select(lora)
+
+    called = tuple(CompiledBehind(module) if compiles else module for module in modules)
+    return _Experts(called, prepare, loras, choice, tuple(notes))
+
+
+def _add_decoders(
+    decoders: dict[str, Decoder], profile: ModelProfile, settings: LoadSettings, vae: Any, house: _House
+) -> str:
+    """Adds what else there is beside the full VAE, and says which one the topmost rung takes. Raises `ModelError`.
+
+    `settings.decoder` may name a tiny decoder's file or a pruned VAE's folder; a tiny decoder that lies in the model's
+    folder under its published name is taken for lower rungs and previews.
+    """
+    assert profile.folder is not None
+    asked = settings.decoder or profile.decoder
+    published = profile.folder / f"taew2_{2 if vae.config.z_dim == 48 else 1}.safetensors"
+    if Path(asked).is_dir():
+        pruned = _load_part(AutoencoderKLWan, Path(asked), settings, torch_dtype=house.dtype).to(house.device)
+        if pruned.config.z_dim != vae.config.z_dim:
+            raise ModelError(
+                f"{asked} takes {pruned.config.z_dim} latent channels, this model makes {vae.config.z_dim}"
+            )
+        decoders["pruned"] = VaeDecoder(pruned)
+        asked = "pruned"
+    file = Path(asked) if Path(asked).is_file() else published
+    if file.is_file():
+        decoders["tiny"] = load_tiny_decoder(
+            file,
+            latent_channels=vae.config.z_dim,
+            spatial_factor=vae.config.scale_factor_spatial,
+            device=house.device,
+            dtype=house.dtype,
+        )
+        asked = "tiny" if Path(asked).is_file() else asked
+    if asked not in decoders:
+        raise ModelError(
+            f"there is no decoder {asked!r}: expected full, tiny (with {published.name} in {profile.folder}), a tiny "
+            "decoder's safetensors file, or the folder of a pruned VAE"
+        )
+    return asked
+
+
+def _linear_factors(folder: Path, vae: Any) -> linear_preview.LinearFactors:
+    """Read from beside the model, or else fitted now, which takes about a second."""
+    file = folder / linear_preview.FILE_NAME
+    if file.is_file():
+        return linear_preview.read(file, latent_channels=vae.config.z_dim)
+    return linear_preview.fit(linear_preview.vae_encode(vae), spatial_factor=vae.config.scale_factor_spatial)
 
 
 def _load_part(kind: Any, folder: Path, settings: LoadSettings, **options: Any) -> Any:

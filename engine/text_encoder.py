@@ -53,3 +53,7 @@ class CachedTextEncoder:
         if len(self._kept) > self._capacity:
             self._kept.popitem(last=False)
         return encoding
+
+    def clear(self) -> None:
+        """Forgets all: memory is short."""
+        self._kept.clear()

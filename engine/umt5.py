@@ -24,13 +24,19 @@ MAX_TOKENS = 512
 
 
 class Umt5TextEncoder:
-    """Runs `module`, which is on its device already, or is brought there by what `in_use` gives."""
+    """Runs `module` on `device`, where it is already, or is brought by what `in_use` gives."""
 
     def __init__(
-        self, module: nn.Module, tokenizer: Any, *, in_use: Callable[[], AbstractContextManager[Any]] = nullcontext
+        self,
+        module: nn.Module,
+        tokenizer: Any,
+        *,
+        device: torch.device,
+        in_use: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self._module = module
         self._tokenizer = tokenizer
+        self._device = device
         self._in_use = in_use
 
     @torch.inference_mode()
@@ -38,8 +44,8 @@ class Umt5TextEncoder:
         """``[1, L, D]`` for the L tokens of the prompt, at most 512; the rest of it is not seen."""
         tokens = self._tokenizer(cleaned(prompt), truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
         with self._in_use():
-            device = next(self._module.parameters()).device
-            embeds = self._module(tokens.input_ids.to(device), tokens.attention_mask.to(device)).last_hidden_state
+            mask = tokens.attention_mask.to(self._device)
+            embeds = self._module(tokens.input_ids.to(self._device), mask).last_hidden_state
         return TextEncoding(embeds)
 
 
