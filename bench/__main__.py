@@ -11,6 +11,7 @@ BENCHES = {
     "glass": "prompts in a real browser: prompt to preview and to picture at the viewer's glass",
     "faults": "the engine is killed, stopped and made to raise, round after round",
     "burst": "thirty prompts in three seconds from one controller",
+    "load": "many stages prompted at random, with real viewers: latencies, estimates, continuous play",
     "engine": "the engine alone: steps, previews, decoding",
 }
 

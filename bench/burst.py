@@ -26,7 +26,7 @@ async def run(num_prompts: int, seconds: float) -> dict[str, Any]:
         address = server.url.replace("http", "ws", 1) + "/v1/realtime"
         async with connect(address, max_size=None) as connection:
             controller = Controller(connection)
-            await controller.send(type="session.start")
+            await controller.send(type="session.start", fresh=True)
             await controller.until("session.created")
             sending = asyncio.create_task(send_burst(controller, num_prompts, seconds))
             applied, before = await controller.until("prompt.applied", prompt_id=f"p{num_prompts - 1}")

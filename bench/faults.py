@@ -45,7 +45,7 @@ async def run(rounds: int) -> dict[str, Any]:
         address = f"ws://127.0.0.1:{port}/v1/realtime"
         async with connect(address, max_size=None) as connection:
             controller = Controller(connection)
-            await controller.send(type="session.start", quality="fine")
+            await controller.send(type="session.start", quality="fine", fresh=True)
             created, _ = await controller.until("session.created")
             if created["engine"] != "ready":
                 await controller.until("session.warning", code="engine_ready")

@@ -145,7 +145,7 @@ async def _watch(browser: Browser, url: str, plan: list[dict[str, Any]], quality
     async with asyncio.timeout(OPEN_TIMEOUT_S):
         await page.evaluate(
             "async (options) => { window.bench = window.glassBench.make(options); await window.bench.open(); }",
-            {"marker": True, "quality": quality},
+            {"marker": True, "quality": quality, "fresh": True},
         )
     async with asyncio.timeout(SECONDS_PER_PROMPT * (len(plan) + 1)):
         seen: dict[str, Any] = await page.evaluate("(plan) => window.bench.run(plan)", plan)

@@ -33,6 +33,7 @@ from engine.api import (
     EngineState,
     EngineStopped,
     EngineUnavailable,
+    Estimate,
     Frames,
     FramesReady,
     Generate,
@@ -380,7 +381,7 @@ class Session:
         self._end_continuation()
         prompt.move(PromptEvent.ACCEPT)
         self._current = prompt
-        estimate = self._engine.estimate(self._command(prompt, ""))
+        estimate = self._estimate(self._command(prompt, ""))
         accepted = PromptAccepted(
             event_id=message.event_id,
             prompt_id=prompt.prompt_id,
@@ -948,8 +949,17 @@ class Session:
     def _estimated_picture_ms(self) -> float | None:
         """Of a prompt set now."""
         command = Generate("", "", Quality(self.options.quality), stage_id=self.session_id, tenant=self._tenant)
-        estimate = self._engine.estimate(command)
+        estimate = self._estimate(command)
         return receipts.ms(estimate.picture_s) if estimate else None
+
+    def _estimate(self, command: Generate) -> Estimate | None:
+        """Until the frames are sent: what is ready waits half a frame, in the mean, for the next one to be fixed, which
+        is half a frame before that is due (`media.program`)."""
+        of_engine = self._engine.estimate(command)
+        if of_engine is None:
+            return None
+        to_air_s = 1.0 / self.options.frame_rate
+        return Estimate(of_engine.preview_s + to_air_s, of_engine.picture_s + to_air_s)
 
     def _usage(self) -> dict[str, float]:
         return {
