@@ -13,6 +13,7 @@ BENCHES = {
     "burst": "thirty prompts in three seconds from one controller",
     "load": "many stages prompted at random, with real viewers: latencies, estimates, continuous play",
     "engine": "the engine alone: steps, previews, decoding",
+    "gpu_wan": "the 5B model's shapes on one large GPU, through our engine and through stock diffusers",
 }
 
 
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<8}{what}" for name, what in BENCHES.items() if find_spec(f"bench.{name}") is not None]
+    lines = [f"  {name:<13}{what}" for name, what in BENCHES.items() if find_spec(f"bench.{name}") is not None]
     return "\n".join(["usage: sceneshift bench NAME [OPTIONS]", "", *lines, "", "NAME --help explains each."])
 
 
