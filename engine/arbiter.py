@@ -20,7 +20,8 @@ The policy, in the order in which `Arbiter.next` applies it:
 4. **Late work** gets what is left: what is under way first, so that it ends rather than many being half done.
 
 Rank: an empty stage before one that loops, then an operator before the audience, then tenants by the engine time that
-they have had (start-time fair queueing, Goyal et al. 1996: an idle tenant saves up nothing).
+they have had (start-time fair queueing, Goyal et al. 1996: an idle tenant saves up nothing). Who has had clearly more
+than the mean is of the lowest rank whatever they claim, or a tenant could take the engine by opening empty stages.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import bisect
 import copy
 import heapq
 import itertools
+import math
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -41,7 +43,7 @@ AGED_AFTER_S = 20.0
 AGED_SHARE = 0.1
 PREVIEW_SHARE = 0.5
 # Predictions are off by some 10 % (p90 on a quiet machine), and later arrivals want previews, too.
-_HEADROOM = 1.1
+_HEADROOM = 1.2
 # The ladder is climbed again when all of this would still fit with so much more work, and not sooner than so long
 # after it was last descended: a viewer shall not see quality flicker.
 _LEVEL_ROOM = 1.4
@@ -49,6 +51,10 @@ _CLIMB_ROOM = 2.0
 CLIMB_AFTER_S = 5.0
 # A joint step must beat single ones by this much to be worth everybody's waiting for it.
 _BATCH_GAIN = 0.95
+_LOAD_MEMORY_S = 5.0
+LOWEST_RANK = 3
+# A tenant may be so many clips ahead of the mean before its claims to rank are void.
+_CLIPS_BEYOND = 8
 # How many stages are remembered whose prompts were superseded before they showed a clip.
 _MAX_REMEMBERED = 512
 
@@ -255,7 +261,9 @@ class Arbiter(Policy):
         self._served_s: dict[str, float] = {}  # tenant: engine time had, SFQ's virtual time
         self._unserved: OrderedDict[str, float] = OrderedDict()  # stage: since when it waits
         self._preview_credit_s = self._aged_credit_s = 0.0
+        self.preview_load = 0.0  # share of the engine's time that first previews took of late
         self._is_aged_turn = False
+        self._fair_s = 0.0  # who has had more is of the lowest rank
         self._pressed_at = float("-inf")  # when a higher level last did not do
 
     def copy(self) -> Arbiter:
@@ -264,6 +272,7 @@ class Arbiter(Policy):
         ahead._works = {work_id: copy.copy(work) for work_id, work in self._works.items()}
         ahead._served_s, ahead._unserved = dict(self._served_s), self._unserved.copy()
         ahead._preview_credit_s = self._preview_credit_s
+        ahead.preview_load = self.preview_load
         ahead.level, ahead._pressed_at = self.level, self._pressed_at
         return ahead
 
@@ -293,10 +302,12 @@ class Arbiter(Policy):
     def ended(self, turn: Turn, seconds: float) -> None:
         super().ended(turn, seconds)
         for work in turn.works:
-            self._served_s[work.tenant] = self._served_s.get(work.tenant, 0.0) + seconds / len(turn.works)
+            self._served_s[work.tenant] = self._served_s[work.tenant] + seconds / len(turn.works)
         first = turn.works[0]
         is_first_preview = first.wants_previews and first.step_index <= 1
         self._aged_credit_s += seconds * (AGED_SHARE - self._is_aged_turn)
+        weight = 1 - math.exp(-seconds / _LOAD_MEMORY_S)
+        self.preview_load += weight * (min(is_first_preview, PREVIEW_SHARE) - self.preview_load)
         gained_s = -seconds if is_first_preview else seconds * PREVIEW_SHARE / (1 - PREVIEW_SHARE)
         cap_s = 2 * self.cost.preview_s(0)
         self._preview_credit_s = max(-cap_s, min(cap_s, self._preview_credit_s + gained_s))
@@ -394,6 +405,9 @@ class Arbiter(Policy):
 
     def _make_plan(self, now: float) -> _Plan:
         self.level = self._choose_level(now)
+        here_s = [self._served_s[tenant] for tenant in {work.tenant for work in self}]
+        tolerance_s = _CLIPS_BEYOND * self.cost.clip_s(0, Quality.FAST)
+        self._fair_s = sum(here_s) / len(here_s) + tolerance_s
         for work in self:
             if not work.is_begun:
                 work.rung_index = max(self.level, work.min_rung)
@@ -403,9 +417,11 @@ class Arbiter(Policy):
             work.is_late = False
         for work in late:
             work.is_late = True
-        late.sort(key=lambda work: (work.rank, not work.is_under_way, self._served_s[work.tenant], work.arrived_at))
+        late.sort(key=lambda work: (*self._group(work), self._served_s[work.tenant], work.arrived_at))
         unseen = [work for work in self if work.is_unseen]
-        unseen.sort(key=lambda work: (work.rank, not work.is_begun, self._served_s[work.tenant], work.arrived_at))
+        unseen.sort(
+            key=lambda work: (self._rank(work), not work.is_begun, self._served_s[work.tenant], work.arrived_at)
+        )
         return _Plan(now, promised, late, unseen, fit.spare_s(promised))
 
     def _choose_level(self, now: float) -> int:
@@ -427,6 +443,16 @@ class Arbiter(Policy):
             self._pressed_at = now
         return level
 
+    def _rank(self, work: Work) -> int:
+        return LOWEST_RANK if self._has_more_than_its_share(work) else work.rank
+
+    def _has_more_than_its_share(self, work: Work) -> bool:
+        return self._served_s[work.tenant] > self._fair_s
+
+    def _group(self, work: Work) -> tuple[int, bool]:
+        """What is under way stays promised before anything new of its rank: thrown away it would be a waste."""
+        return self._rank(work), not work.is_under_way
+
     def _choose_promised(self, fit: _Fit) -> tuple[list[Work], list[Work]]:
         """Rule 3: in order of rank, whatever lets everything taken before it stay on time; by deadline. The rest."""
         everything = sorted(self, key=_due)
@@ -435,8 +461,7 @@ class Arbiter(Policy):
         promised: list[Work] = []
         late: list[Work] = []
         served_s = dict(self._served_s)
-        # What is under way stays promised before anything new of its rank: thrown away it would be a waste.
-        for _, rivals in itertools.groupby(sorted(self, key=_group), key=_group):
+        for _, rivals in itertools.groupby(sorted(self, key=self._group), key=self._group):
             queues: dict[str, list[Work]] = {}
             for work in sorted(rivals, key=_due, reverse=True):
                 queues.setdefault(work.tenant, []).append(work)
@@ -452,6 +477,9 @@ class Arbiter(Policy):
                 served_s[tenant] = had_s
                 if queues[tenant]:
                     heapq.heappush(turns, (had_s, tenant))
+        # What just does not fit with headroom is tried without, and lost first if that was too hopeful.
+        hopeful = fit.hopeful()
+        late = [work for work in late if self._has_more_than_its_share(work) or not hopeful.add(promised, work)]
         return promised, late
 
 
@@ -468,8 +496,16 @@ class _Fit:
             for work in arbiter
         }
         self._all_unseen_s = sum(unseen_s for unseen_s, _ in self.needs.values())
+        self._arriving_ratio = arbiter.preview_load / (1 - arbiter.preview_load)
         has_aged = any(now - work.waits_since >= AGED_AFTER_S for work in arbiter)
         self._slowness = room * _HEADROOM / (1 - AGED_SHARE * has_aged)
+
+    def hopeful(self) -> _Fit:
+        """The same without headroom."""
+        hopeful = copy.copy(self)
+        hopeful._slowness /= _HEADROOM
+        hopeful._arriving_ratio = 0.0
+        return hopeful
 
     def fits(self, works: Sequence[Work]) -> bool:
         return all(end <= work.due_at for work, end in self._ends(works, PREVIEW_SHARE / (1 - PREVIEW_SHARE)))
@@ -495,7 +531,7 @@ class _Fit:
             unseen_s, rest_s = self.needs[work.work_id]
             own_s += unseen_s + rest_s
             others_unseen_s -= unseen_s
-            between_s = max(0.0, min(others_unseen_s, own_s * preview_ratio))
+            between_s = max(own_s * self._arriving_ratio, min(others_unseen_s, own_s * preview_ratio))
             yield work, self._now + (own_s + between_s) * self._slowness
 
 
@@ -522,7 +558,3 @@ def _age(work: Work) -> float:
 
 def _due(work: Work) -> float:
     return work.due_at
-
-
-def _group(work: Work) -> tuple[int, bool]:
-    return work.rank, not work.is_under_way

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from engine import wire
+from engine import checkpoint, wire
 from engine.api import (
     Cancel,
     Command,
@@ -48,7 +48,7 @@ from engine.api import (
     Quality,
     StepFinished,
 )
-from engine.config import EngineSettings, profile
+from engine.config import EngineSettings
 from engine.cost import CostRow, Piece
 from engine.foresight import Foresight
 
@@ -67,6 +67,10 @@ _ENVIRONMENT = {
 
 # The engine must have been idle for so long before the spare process starts.
 SPARE_AFTER_IDLE_S = 3.0
+
+
+# Silence for so many times the slowest piece of the warm-up means that the loop hangs.
+_SLOWEST_PIECES = 5
 
 
 class _Lost(Exception):
@@ -257,7 +261,7 @@ class EngineProcess:
             await asyncio.wait([self._spare])
 
     async def open(self) -> None:
-        profile(self._settings.load.model)  # a wrong name is the caller's error, now, not the process's later
+        checkpoint.resolve(self._settings.load)  # a wrong model is the caller's error, now, not the process's later
         self._task = asyncio.create_task(self._supervise(), name="engine-supervisor")
 
     async def close(self) -> None:
@@ -342,7 +346,7 @@ class EngineProcess:
                     failed_starts = 0
                     self._become_ready(process, ready, began_at)
                     while True:
-                        self._relay(process, await process.receive(self._settings.heartbeat_timeout_s))
+                        self._relay(process, await process.receive(patience_s(self._settings, ready)))
                 except _Lost as lost:
                     failed_starts += self._process is None
                     self._lose(lost)
@@ -521,3 +525,8 @@ class EngineProcess:
 async def _cancelled(task: asyncio.Task[_Process]) -> None:
     task.cancel()
     await asyncio.wait([task])
+
+
+def patience_s(settings: EngineSettings, ready: wire.WarmedUp) -> float:
+    """How long the process may be silent: a guided step of a 5B model on a small GPU takes seconds, without a beat."""
+    return max(settings.heartbeat_timeout_s, _SLOWEST_PIECES * ready.slowest_s)

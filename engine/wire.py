@@ -67,6 +67,7 @@ class WarmedUp:
     ladder: tuple[Rung, ...]
     num_pieces: int  # that a clip is decoded in
     max_batch: int
+    slowest_s: float  # of the warm-up's pieces: how long this model may be silent
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,15 +38,17 @@ from engine.api import (
 import torch  # isort: skip
 
 from engine.arbiter import Arbiter, Turn, Work  # isort: skip
-from engine.config import Rung  # isort: skip
 from engine.cost import Cost, Piece  # isort: skip
 from engine.generation import Generation  # isort: skip
+from engine.memory import is_out_of_memory  # isort: skip
 from engine.models import Model, load  # isort: skip
 from engine.pixels import to_frames  # isort: skip
 
 logger = logging.getLogger(__name__)
 
 IDLE_BEAT_S = 0.5
+# On rungs below the topmost: one slow step, and one that is measured.
+_WARM_STEPS = 2
 
 
 class Connection:
@@ -98,6 +100,7 @@ class Worker:
         self._decoding: dict[str, Iterator[torch.Tensor]] = {}
         self._num_decoded: dict[str, int] = {}
         self._reported: EngineReport | None = None
+        self.slowest_s = 0.0  # of the warm-up's pieces
 
     def run(self) -> None:
         while True:
@@ -110,63 +113,74 @@ class Worker:
         if turn is not None:
             try:
                 self._run(turn)
-            except (ModelError, torch.OutOfMemoryError) as error:
+            except Exception as error:
+                # The boundary of one generation: what is not its own goes up and ends the process, with its traceback.
+                if not isinstance(error, ModelError) and not is_out_of_memory(error):
+                    raise
                 self._recover(turn, error)
         self._report()
         self._connection.send(wire.Heartbeat())
 
     def warm_up(self) -> None:
-        """One whole generation as a user's on each rung that looks different: memory is touched, kernels are chosen,
-        nothing is left for a viewer. The first prompts are estimated by its times."""
-        places = {(rung.width, rung.height, rung.decoder): index for index, rung in reversed(self._rungs())}
-        for rung_index in sorted(places.values()):
-            self._warm_up_rung(rung_index)
+        """A whole generation as a user's, and the first steps and the decoder of each rung that looks different: memory
+        is touched, kernels are chosen, nothing is left for a viewer. The first prompts are estimated by its times.
+        """
+        shapes: set[tuple[int, int, str]] = set()
+        for rung_index, rung in enumerate(self._model.profile.ladder):
+            shape = (rung.width, rung.height, rung.decoder)
+            if shape not in shapes:
+                self._warm_up_rung(rung_index, max_steps=_WARM_STEPS if shapes else None)
+            shapes.add(shape)
         if self.max_batch > 1:
-            try:
-                self._warm_up_batch()
-            except torch.OutOfMemoryError:
-                logger.warning("! no memory for %d generations in one step: each has its own", self.max_batch)
-                self._model.free_memory()
-                self.max_batch = 1
+            self._warm_up_batch()
         self._arbiter = Arbiter(self.cost, max_batch=self.max_batch)
         self._report()
         self._connection.send(wire.Costs(self.cost.rows()))
 
-    def _rungs(self) -> list[tuple[int, Rung]]:
-        return list(enumerate(self._model.profile.ladder))
-
-    def _warm_up_rung(self, rung_index: int) -> None:
-        """The first piece of each kind is slower than all that follow, so it is not measured where there is another."""
+    def _warm_up_rung(self, rung_index: int, *, max_steps: int | None) -> None:
+        """The first piece of each kind is slower than all that follow, so it is measured only if no other comes."""
         generation = self._warm_generation("the sea at sunset", rung_index)
         second = self._warm_generation("a forest by day", rung_index)
+        self._timed(None, rung_index, lambda: self._model.begin(generation))
         self._timed(Piece.BEGIN, rung_index, lambda: self._model.begin(second))
-        while not generation.is_denoised:
+        while not generation.is_denoised and generation.step_index != max_steps:
             is_cold = generation.step_index == 0 and generation.num_steps > 1
             self._timed(None if is_cold else Piece.STEP, rung_index, lambda: self._step([generation]))
             if not generation.is_denoised:
                 is_cold = generation.step_index == 1 and generation.num_steps > 2
                 self._timed(None if is_cold else Piece.PREVIEW, rung_index, lambda: self._preview(generation))
+        stream = self._model.decode(generation)
         began_at = self._monotonic()
-        for rgb in self._model.decode(generation):
-            to_frames(rgb)
+        for _ in range(self.cost.num_pieces):
+            self._timed(None, rung_index, lambda: to_frames(next(stream)))
         self.cost.measure(Piece.DECODE, rung_index, (self._monotonic() - began_at) / self.cost.num_pieces)
 
     def _warm_up_batch(self) -> None:
         generations = [self._warm_generation(f"scene {index}", 0) for index in range(self.max_batch)]
-        for is_warm in (False, True):
+        try:
+            for generation in generations:
+                self._timed(None, 0, lambda generation=generation: self._model.begin(generation))  # type: ignore[misc]
+            self._timed(None, 0, lambda: self._step(generations))
             if not generations[0].is_denoised:
-                self._timed(Piece.STEP if is_warm else None, 0, lambda: self._step(generations), batch=self.max_batch)
+                self._timed(Piece.STEP, 0, lambda: self._step(generations), batch=self.max_batch)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            logger.warning("! no memory for %d generations in one step: each has its own", self.max_batch)
+            self._model.free_memory()
+            self.max_batch = 1
 
     def _warm_generation(self, prompt: str, rung_index: int) -> Generation:
-        generation = Generation(Generate("warm-up", prompt, Quality.FAST), self._monotonic(), rung_index=rung_index)
-        self._model.begin(generation)
-        return generation
+        return Generation(Generate("warm-up", prompt, Quality.FAST), self._monotonic(), rung_index=rung_index)
 
     def _timed(self, piece: Piece | None, rung_index: int, work: Callable[[], object], *, batch: int = 1) -> None:
         began_at = self._monotonic()
         work()
+        seconds = self._monotonic() - began_at
+        self.slowest_s = max(self.slowest_s, seconds)
         if piece is not None:
-            self.cost.measure(piece, rung_index, self._monotonic() - began_at, batch=batch)
+            self.cost.measure(piece, rung_index, seconds, batch=batch)
+        self._connection.send(wire.Heartbeat())
 
     # --- the inbox ------------------------------------------------------------------------------------------------
 
@@ -289,7 +303,7 @@ class Worker:
 
     def _recover(self, turn: Turn, error: Exception) -> None:
         """A model's error fails its generation. Without memory, each is made again once, alone and a rung lower."""
-        if not isinstance(error, torch.OutOfMemoryError):
+        if isinstance(error, ModelError):
             for work in turn.works:
                 self._fail(work.work_id, "model_error", error, retryable=False)
             return
@@ -364,7 +378,9 @@ def main(argv: list[str] | None = None) -> None:
         worker.warm_up()
         startup_s = time.monotonic() - began_at
         ladder, num_pieces = model.profile.ladder, model.profile.num_latent_frames
-        connection.send(wire.WarmedUp(model.description, startup_s, ladder, num_pieces, worker.max_batch))
+        connection.send(
+            wire.WarmedUp(model.description, startup_s, ladder, num_pieces, worker.max_batch, worker.slowest_s)
+        )
         worker.run()
     except BrokenPipeError:
         return  # the supervisor is gone

@@ -215,7 +215,7 @@ async def test_more_than_the_bound_in_flight_is_refused() -> None:
 
 
 async def test_an_unknown_model_is_refused_at_once() -> None:
-    with pytest.raises(ModelError, match="unknown model 'dall-e'; known: embedded"):
+    with pytest.raises(ModelError, match="unknown model 'dall-e'; expected one of embedded"):
         await EngineProcess(EngineSettings(load=LoadSettings(model="dall-e"))).open()
 
 

@@ -20,7 +20,7 @@ MODEL = ModelDescription("m", "cpu", 224, 128, 25, 12, {Quality.FAST: 4, Quality
         wire.Load(LoadSettings(), 2),
         Generate("g", "日落 🌅", Quality.FINE, 2**62, False),
         Cancel("g"),
-        wire.WarmedUp(MODEL, 1.5, (Rung({Quality.FAST: 3}, 224, 128, "tiny", ("fewer_steps",)),), 7, 1),
+        wire.WarmedUp(MODEL, 1.5, (Rung({Quality.FAST: 3}, 224, 128, "tiny", ("fewer_steps",)),), 7, 1, 0.3),
         wire.Costs((CostRow(Piece.STEP, 0, 2, 0.1, 0.05, 12),)),
         wire.FramesAt("g", 0, (1, 192, 224), 43008, step_index=2, num_steps=4),
         GenerationFinished("g", 25, Timings(0.0, 0.1, 0.2, 0.3, 0.4)),
