@@ -1,7 +1,7 @@
 """The exact shapes of the published 5B model, with random weights made on the device; and small ones for a CPU.
 
-The configurations are those of Wan-AI/Wan2.2-TI2V-5B-Diffusers and google/umt5-xxl, the tiny decoder's widths those of
-taew2_2. Times and memory depend on shapes and dtypes, not on what the weights say, so random ones measure the same.
+The configurations are those of `engine.published`, the tiny decoder's widths those of taew2_2. Times and memory depend
+on shapes and dtypes, not on what the weights say, so random ones measure the same.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import UMT5Config, UMT5EncoderModel
 
+from engine import published
 from engine.tiny_decoder import TinyDecoderModule
 
 
@@ -47,42 +48,12 @@ class Shapes:
         return self.latent_channels, (num_frames - 1) // 4 + 1, self.height // 16, self.width // 16
 
 
-_VAE_2_2 = {
-    "is_residual": True,
-    "in_channels": 12,
-    "out_channels": 12,
-    "patch_size": 2,
-    "scale_factor_spatial": 16,
-    "scale_factor_temporal": 4,
-    "z_dim": 48,
-    # The published statistics do not matter here; random weights decode to noise anyway.
-    "latents_mean": [0.0] * 48,
-    "latents_std": [1.0] * 48,
-}
-
 PUBLISHED = Shapes(
     name="published 5B",
-    transformer={
-        "num_attention_heads": 24,
-        "attention_head_dim": 128,
-        "in_channels": 48,
-        "out_channels": 48,
-        "text_dim": 4096,
-        "freq_dim": 256,
-        "ffn_dim": 14336,
-        "num_layers": 30,
-    },
-    vae={**_VAE_2_2, "base_dim": 160, "decoder_base_dim": 256, "num_res_blocks": 2},
+    transformer=published.TRANSFORMER_5B,
+    vae=published.VAE_2_2,
     pruned_base_dim=64,
-    text_encoder={
-        "vocab_size": 256384,
-        "d_model": 4096,
-        "d_kv": 64,
-        "d_ff": 10240,
-        "num_layers": 24,
-        "num_heads": 64,
-        "feed_forward_proj": "gated-gelu",
-    },
+    text_encoder=published.UMT5_XXL,
     tiny_widths=(256, 128, 64, 64),
     width=832,
     height=480,
@@ -101,7 +72,7 @@ SMALL = Shapes(
         "ffn_dim": 96,
         "num_layers": 2,
     },
-    vae={**_VAE_2_2, "base_dim": 8, "decoder_base_dim": 8, "num_res_blocks": 1},
+    vae={**published.VAE_2_2, "base_dim": 8, "decoder_base_dim": 8, "num_res_blocks": 1},
     pruned_base_dim=4,
     text_encoder={
         "vocab_size": 400,

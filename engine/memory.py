@@ -277,9 +277,31 @@ def read_workload(
     num_forwards: int = 3,
     decodes_full: bool = True,
 ) -> Workload:
+    """Of the model in a diffusers folder; see `workload_of`."""
+    return workload_of(
+        _config(folder / "transformer"),
+        _config(folder / "vae"),
+        width=width,
+        height=height,
+        num_frames=num_frames,
+        rows=rows,
+        num_forwards=num_forwards,
+        decodes_full=decodes_full,
+    )
+
+
+def workload_of(
+    transformer: Mapping[str, Any],
+    vae: Mapping[str, Any],
+    *,
+    width: int,
+    height: int,
+    num_frames: int,
+    rows: int = 1,
+    num_forwards: int = 3,
+    decodes_full: bool = True,
+) -> Workload:
     """For clips of this size. `rows` go through the transformer at once; a tiny decoder alone keeps no VAE cache."""
-    transformer = _config(folder / "transformer")
-    vae = _config(folder / "vae")
     factor = int(vae.get("scale_factor_spatial", 8))
     latent_frames = (num_frames - 1) // 4 + 1
     num_tokens = latent_frames * (height // factor // 2) * (width // factor // 2)

@@ -14,7 +14,7 @@ HEAVY = {"torch", "diffusers", "transformers", "safetensors"}
 # A module may import what stands in its own layer or below it.
 SERVER_LAYERS = [
     {"server.__main__"},
-    {"server.app"},
+    {"server.app", "server.doctor"},
     {"server.websocket", "server.http_api"},
     {"server.registry"},
     {"server.session"},
@@ -31,7 +31,7 @@ ENGINE_LAYERS = [
     {"engine.arbiter", "engine.models"},
     {"engine.umt5", "engine.first_frame", "engine.lora"},
     {"engine.denoiser", "engine.decoder", "engine.preview", "engine.text_encoder"},
-    {"engine.vae_decoder", "engine.tiny_decoder", "engine.linear_preview", "engine.compiling"},
+    {"engine.vae_decoder", "engine.tiny_decoder", "engine.linear_preview", "engine.compiling", "engine.published"},
     {"engine.memory", "engine.attention"},
     {"engine.generation"},
     {"engine.noise_schedule", "engine.cost", "engine.pixels", "engine.wire", "engine.embedded", "engine.checkpoint"},

@@ -2,81 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers import WanTransformer3DModel
 from safetensors.torch import save_file
-from torch import nn
-from transformers import UMT5Config, UMT5EncoderModel
 from wan_folders import cached, ti2v_5b
 
-from engine import memory
+from engine import memory, published
 from engine.api import ModelError
 from engine.memory import MemoryPlan, PartPlan, PartSize, Placement, Storage, Workload
 
 GB = 10**9
 
-# The configurations that are published with Wan-AI/Wan2.2-TI2V-5B-Diffusers.
-TRANSFORMER = {
-    "attention_head_dim": 128,
-    "ffn_dim": 14336,
-    "in_channels": 48,
-    "num_attention_heads": 24,
-    "num_layers": 30,
-    "out_channels": 48,
-    "text_dim": 4096,
-}
-VAE = {
-    "base_dim": 160,
-    "decoder_base_dim": 256,
-    "in_channels": 12,
-    "is_residual": True,
-    "latents_mean": [0.0] * 48,
-    "latents_std": [1.0] * 48,
-    "out_channels": 12,
-    "patch_size": 2,
-    "scale_factor_spatial": 16,
-    "z_dim": 48,
-}
-UMT5 = {
-    "vocab_size": 256384,
-    "d_model": 4096,
-    "d_kv": 64,
-    "d_ff": 10240,
-    "num_layers": 24,
-    "num_heads": 64,
-    "feed_forward_proj": "gated-gelu",
-}
-
-
-def shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(weight.shape) for name, weight in module.named_parameters()}
-
 
 @pytest.fixture(scope="module")
 def sizes() -> dict[str, PartSize]:
     """Of the published 5B model, exactly."""
-    with torch.device("meta"):
-        modules = {
-            "transformer": WanTransformer3DModel(**TRANSFORMER),
-            "text_encoder": UMT5EncoderModel(UMT5Config(**UMT5)),
-            "vae": AutoencoderKLWan(**VAE),
-        }
-    return {name: memory.part_size(name, shapes(module)) for name, module in modules.items()}
+    return published.sizes("wan2.2-ti2v-5b")
 
 
 @pytest.fixture(scope="module")
-def workload(tmp_path_factory: pytest.TempPathFactory) -> Workload:
+def workload() -> Workload:
     """49 frames at 832x480 with three steps and the full decoder."""
-    folder = tmp_path_factory.mktemp("published")
-    for name, config in (("transformer", TRANSFORMER), ("vae", VAE)):
-        (folder / name).mkdir()
-        (folder / name / "config.json").write_text(json.dumps(config))
-    return memory.read_workload(folder, width=832, height=480, num_frames=49)
+    return memory.workload_of(published.TRANSFORMER_5B, published.VAE_2_2, width=832, height=480, num_frames=49)
 
 
 def test_the_published_sizes(sizes: dict[str, PartSize], workload: Workload) -> None:
@@ -87,6 +38,14 @@ def test_the_published_sizes(sizes: dict[str, PartSize], workload: Workload) -> 
     # fp8 leaves embeddings, norms and the conditioning alone.
     assert 4.8e9 < sizes["transformer"].num_castable < 4.95e9
     assert 4.5e9 < sizes["text_encoder"].num_castable < 4.7e9
+
+
+def test_the_other_published_models() -> None:
+    billions = {
+        name: [round(size.num_weights / 1e9, 1) for size in published.sizes(name).values()]
+        for name in ("wan2.1-t2v-1.3b", "wan2.2-t2v-a14b")
+    }
+    assert billions == {"wan2.1-t2v-1.3b": [1.4, 5.7, 0.1], "wan2.2-t2v-a14b": [14.3, 14.3, 5.7, 0.1]}
 
 
 def where(plan: MemoryPlan) -> dict[str, tuple[Placement, Storage]]:
