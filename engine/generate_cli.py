@@ -14,6 +14,7 @@ import av
 import numpy as np
 from PIL import Image
 
+from engine import checkpoint
 from engine.api import (
     EngineLost,
     EngineReady,
@@ -30,7 +31,7 @@ from engine.api import (
     Quality,
     StepFinished,
 )
-from engine.config import PROFILES, EngineSettings, LoadSettings
+from engine.config import PROFILES, EngineSettings, LoadSettings, default_model
 from engine.supervisor import EngineProcess
 
 _VIDEO_CODECS = {
@@ -80,11 +81,21 @@ class Progress:
 
 async def _generate(arguments: argparse.Namespace, progress: Progress) -> tuple[Frames, ModelDescription] | str:
     """The clip's frames (for a .png the last preview's) and their model, or what went wrong."""
-    engine = EngineProcess(EngineSettings(load=LoadSettings(model=arguments.model), keep_spare=False, niceness=0))
+    width, height = arguments.model_size or (None, None)
+    load = LoadSettings(
+        model=arguments.model,
+        width=width,
+        height=height,
+        num_frames=arguments.frames,
+        lora_folder=arguments.lora_folder,
+        compiles=False,  # one clip: compiling takes longer than it
+    )
+    load = await asyncio.to_thread(checkpoint.fetch, load)
+    engine = EngineProcess(EngineSettings(load=load, keep_spare=False, niceness=0))
     progress.show("loading the model", 0.0)
     await engine.open()
     try:
-        engine.send(Generate("cli", arguments.prompt, arguments.quality, arguments.seed))
+        engine.send(Generate("cli", arguments.prompt, arguments.quality, arguments.seed, lora=arguments.lora))
         return await _collect(engine, arguments.output.suffix.lower() == ".png", progress)
     finally:
         await engine.close()
@@ -118,7 +129,10 @@ async def _collect(
             case GenerationFinished():
                 assert engine.model is not None
                 whole = Frames(np.concatenate([chunk.planes for chunk in chunks]))
-                return (preview if wants_preview and preview is not None else whole), engine.model
+                # A preview of the clip's own size is a picture; a smaller one only says what is to come.
+                if wants_preview and preview is not None and preview.width == whole.width:
+                    return preview, engine.model
+                return whole, engine.model
             case GenerationFailed(message=message) | EngineStopped(detail=message):
                 return message
             case EngineLost(reason=reason, detail=detail):
@@ -169,8 +183,16 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=_output, required=True, help="clip.mp4, .webm, .gif, or .png (a still)")
     parser.add_argument("--quality", type=Quality, choices=list(Quality), default=Quality.FAST)
     parser.add_argument("--seed", type=int, default=None, help="same prompt and seed, same clip (default: random)")
-    parser.add_argument("--model", choices=sorted(PROFILES), default="embedded")
-    parser.add_argument("--size", type=_size, default=(832, 480), metavar="WxH", help="default 832x480")
+    parser.add_argument(
+        "--model",
+        default=default_model(),
+        help=f"one of {', '.join(sorted(PROFILES))}, a folder, or a hub id (default here: %(default)s)",
+    )
+    parser.add_argument("--size", type=_size, default=(832, 480), metavar="WxH", help="of the file; default 832x480")
+    parser.add_argument("--model-size", type=_size, metavar="WxH", help="that the model makes (default: its profile's)")
+    parser.add_argument("--frames", type=int, help="that the model makes, 4n + 1 (default: its profile's)")
+    parser.add_argument("--lora", metavar="NAME", help="a LoRA file's name without its ending")
+    parser.add_argument("--lora-folder", metavar="FOLDER", help="where the LoRA files are")
     arguments = parser.parse_args(argv)
     if not arguments.prompt.strip():
         parser.error("the prompt is empty")

@@ -5,6 +5,7 @@ from pathlib import Path
 import av
 import pytest
 from PIL import Image
+from wan_folders import cached, fastwan
 
 from engine.generate_cli import main
 
@@ -27,6 +28,21 @@ def test_a_gif_loops_for_ever_and_a_png_is_a_still(tmp_path: Path) -> None:
         assert (picture.n_frames, picture.info["loop"]) == (24, 0)
     with Image.open(png) as picture:
         assert picture.size == (832, 480)
+
+
+def test_a_wan_folder_makes_a_video_in_an_engine_process_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    size = ["--model-size", "64x32", "--frames", "9", "--size", "64x32"]
+    assert main(["the sea", "-o", str(path), "--seed", "1", "--model", str(cached(fastwan)), *size]) == 0
+    with av.open(str(path)) as container:
+        assert len(list(container.decode(video=0))) == 9
+
+
+def test_a_model_that_cannot_be_loaded_is_told_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["the sea", "-o", str(tmp_path / "clip.mp4"), "--model", str(tmp_path)]) == 1
+    assert "has no model_index.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
