@@ -60,9 +60,9 @@ class Denoiser:
         rows = [row for generation in generations for row in _rows(generation)]
         velocities = iter(self._forward(self.experts[first.expert_index], rows))
         for generation in generations:
-            conditional = guided = next(velocities)
+            conditional = guided = _rolled(next(velocities), _roll(generation))
             if generation.negative_embeds is not None:
-                unconditional = next(velocities)
+                unconditional = _rolled(next(velocities), _roll(generation))
                 guided = unconditional + generation.guidance_scale_now * (conditional - unconditional)
             _advance(generation, conditional, guided)
 
@@ -88,10 +88,23 @@ def _rows(generation: Generation) -> list[_Row]:
     if generation.condition is not None:
         latents = _with_first_frame(latents, generation.condition)
         timestep = _expanded(timestep, latents)
+    latents = _rolled(latents, -_roll(generation))
     rows = [_Row(latents, timestep, generation.prompt_embeds)]
     if generation.negative_embeds is not None:
         rows.append(_Row(latents, timestep, generation.negative_embeds))
     return rows
+
+
+def _roll(generation: Generation) -> int:
+    """By how many latent frames the clip is turned in this step: the transformer sees its seam in the middle.
+
+    After Mobius (Bi et al. 2025): a clip whose every latent frame has been first and last once has no end of its own.
+    """
+    return generation.step_index * generation.loop_shift
+
+
+def _rolled(latents: torch.Tensor, num_latent_frames: int) -> torch.Tensor:
+    return latents.roll(num_latent_frames, dims=2) if num_latent_frames else latents
 
 
 def _with_first_frame(latents: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:

@@ -33,6 +33,7 @@ class Generation:
     low_noise_guidance_scale: float = 1.0
     # The clean latent frame that the clip starts from, ``[1, C, 1, H, W]``; None: it starts from noise alone.
     condition: torch.Tensor | None = None
+    loop_shift: int = 0  # latent frames by which the clip is turned further at each step; see the denoiser
     rung_index: int = 0  # of the profile's ladder; decided before the generation begins
     solver: Solver | None = None
     generator: torch.Generator = field(default_factory=torch.Generator)

@@ -79,6 +79,8 @@ class Model:
         generation.latents = torch.randn(
             1, self.latent_channels, *shape, generator=generation.generator, device=self.device
         )
+        if generation.condition is None:  # a clip that starts from a frame has its beginning
+            generation.loop_shift = self.profile.loop_shift
         generation.solver = self.noise_schedule.solver(rung.num_steps[command.quality], self.device)
         return encoding.understood, encoding.not_understood
 

@@ -7,6 +7,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
 
 from engine.api import Generate
+from engine.config import PROFILES
 from engine.denoiser import Denoiser
 from engine.generation import Generation
 from engine.noise_schedule import NoiseSchedule
@@ -136,3 +137,49 @@ def test_previews_are_made_without_guidance(transformer: WanTransformer3DModel, 
     denoiser.step([plain])
     assert guided.x0 is not None and plain.x0 is not None
     assert torch.equal(guided.x0, plain.x0)
+
+
+class FrameByFrame(torch.nn.Module):
+    """A transformer that sees each latent frame alone, and remembers what it saw."""
+
+    dtype = torch.float32
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, hidden_states: torch.Tensor, **_: object) -> tuple[torch.Tensor]:
+        self.seen.append(hidden_states)
+        return (hidden_states.sin(),)
+
+
+def test_a_clip_that_is_turned_step_by_step_is_turned_back_exactly(schedule: NoiseSchedule) -> None:
+    clips, seen = [], []
+    for loop_shift in (0, 1):
+        generation = started("a", 1, schedule, guidance_scale=3.0, num_steps=NUM_STEPS)
+        generation.loop_shift = loop_shift
+        transformer = FrameByFrame()
+        denoiser = Denoiser(transformer, rows_per_forward=1)
+        while not generation.is_denoised:
+            denoiser.step([generation])
+        clips.append(generation.latents)
+        seen.append(transformer.seen[::2])  # the conditional rows
+    assert clips[0] is not None and clips[1] is not None and torch.equal(clips[0], clips[1])
+    for step_index, (plain, turned) in enumerate(zip(*seen, strict=True)):
+        assert torch.equal(turned, plain.roll(-step_index, dims=2))
+
+
+def test_no_clip_is_turned_unless_its_profile_says_so(
+    transformer: WanTransformer3DModel, schedule: NoiseSchedule
+) -> None:
+    clips = []
+    for loop_shift in (0, 1):
+        generation = started("a", 1, schedule, guidance_scale=1.0, num_steps=3)
+        assert generation.loop_shift == 0
+        generation.loop_shift = loop_shift
+        denoiser = Denoiser(transformer, rows_per_forward=1)
+        while not generation.is_denoised:
+            denoiser.step([generation])
+        clips.append(generation.latents)
+    assert clips[0] is not None and clips[1] is not None and not torch.allclose(clips[0], clips[1])
+    assert all(profile.loop_shift == 0 for profile in PROFILES.values())
