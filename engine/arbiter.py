@@ -179,15 +179,22 @@ class Policy:
             return None
         work = self._choose(now)
         if not work.is_begun:
-            work.num_steps = self.cost.ladder[work.rung_index].num_steps[work.quality]
-            return Turn(Piece.BEGIN, (work,))
+            return self._begin(work)
         if work.owes_preview:
             if not work.has_preview or self._has_time_to_refine(work):
                 return Turn(Piece.PREVIEW, (work,))
             work.owes_preview = False
         if work.is_denoised:
             return Turn(Piece.DECODE, (work,))
-        return Turn(Piece.STEP, self._companions(work))
+        together = self._companions(work)
+        for other in together:
+            if not other.is_begun:
+                return self._begin(other)
+        return Turn(Piece.STEP, together)
+
+    def _begin(self, work: Work) -> Turn:
+        work.num_steps = self.cost.ladder[work.rung_index].num_steps[work.quality]
+        return Turn(Piece.BEGIN, (work,))
 
     def ended(self, turn: Turn, seconds: float) -> None:
         """The turn was run and took so long. A work whose last frames were decoded stays until `remove`."""
@@ -234,6 +241,7 @@ class Policy:
         return len(self._works) == 1
 
     def _companions(self, work: Work) -> tuple[Work, ...]:
+        """It and those that share its step; who has not begun yet must do so first."""
         return (work,)
 
 
@@ -391,9 +399,12 @@ class Arbiter(Policy):
         return (work,)
 
     def _may_join(self, other: Work, work: Work) -> bool:
-        is_free = not other.owes_preview or other.has_preview
-        can_step = other.is_begun and not other.is_denoised
-        return is_free and can_step and other.shape_key == work.shape_key and self._is_here(other)
+        if not self._is_here(other):
+            return False
+        if not other.is_begun:  # of which shape it is shows when it begins
+            return other.rung_index == work.rung_index
+        is_free = not other.is_denoised and (not other.owes_preview or other.has_preview)
+        return is_free and other.shape_key == work.shape_key
 
     # --- the policy: what is promised -----------------------------------------------------------------------------
 
