@@ -276,6 +276,7 @@ def read_workload(
     rows: int = 1,
     num_forwards: int = 3,
     decodes_full: bool = True,
+    starts_from_frame: bool = True,
 ) -> Workload:
     """Of the model in a diffusers folder; see `workload_of`."""
     return workload_of(
@@ -287,6 +288,7 @@ def read_workload(
         rows=rows,
         num_forwards=num_forwards,
         decodes_full=decodes_full,
+        starts_from_frame=starts_from_frame,
     )
 
 
@@ -300,6 +302,7 @@ def workload_of(
     rows: int = 1,
     num_forwards: int = 3,
     decodes_full: bool = True,
+    starts_from_frame: bool = True,
 ) -> Workload:
     """For clips of this size. `rows` go through the transformer at once; a tiny decoder alone keeps no VAE cache."""
     factor = int(vae.get("scale_factor_spatial", 8))
@@ -310,7 +313,7 @@ def workload_of(
     # both sides of the feed-forward's nonlinearity (4), and, when a clip starts from a frame, modulation of each
     # token's own (six vectors in fp32 and bf16 and the embedding they come from: 40). A quarter more for what comes
     # and goes.
-    a_token = 1.25 * ((14 + 40) * inner + 4 * int(transformer["ffn_dim"]))
+    a_token = 1.25 * ((54 if starts_from_frame else 14) * inner + 4 * int(transformer["ffn_dim"]))
     cache, largest = _decoder_features(vae, height // factor, width // factor) if decodes_full else (0, 0)
     tiny = int(0.4 * _GIB * width * height / (832 * 480))
     return Workload(

@@ -11,12 +11,8 @@ import dataclasses
 import importlib
 import logging
 import os
-import platform
-import shutil
-import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from importlib.util import find_spec
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "serve": _serve,
         "generate": _elsewhere("engine.generate_cli"),
         "bench": _elsewhere("bench.__main__"),
-        "doctor": _doctor,
+        "doctor": _elsewhere("server.doctor"),
         "token": _token,
     }
     name = arguments[0] if arguments else "--help"
@@ -134,7 +130,7 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-# --- token, doctor ------------------------------------------------------------------------------------------------
+# --- token --------------------------------------------------------------------------------------------------------
 
 
 def _token(arguments: Sequence[str]) -> int:
@@ -145,71 +141,6 @@ def _token(arguments: Sequence[str]) -> int:
         return 0 if arguments[0] in ("-h", "--help") else 2
     print(new_token())
     return 0
-
-
-def _doctor(arguments: Sequence[str]) -> int:
-    """A table of what is there; 1 if something is missing that `serve` needs."""
-    if arguments:
-        print("usage: sceneshift doctor\n\nShows what this machine has and lacks.")
-        return 0 if arguments[0] in ("-h", "--help") else 2
-    is_complete = True
-    for name, found, is_needed in _findings():
-        is_missing = found is None
-        is_complete &= not (is_missing and is_needed)
-        mark = "ok" if not is_missing else ("MISSING" if is_needed else "absent")
-        print(f"{name:<18} {mark:<8} {found or ''}".rstrip())
-    return 0 if is_complete else 1
-
-
-def _findings() -> Iterator[tuple[str, str | None, bool]]:
-    """(what, what was found or None, whether `serve` needs it)."""
-    yield "python", platform.python_version() if sys.version_info >= (3, 11) else None, True
-    yield "torch", _torch_build(), True
-    yield "cpu cores", str(os.cpu_count()), True
-    yield "h264 encoder", _h264_encoder(), True
-    yield "port 8080", _port_state(8080), False
-    yield "chromium", next(filter(None, map(shutil.which, _BROWSERS)), None), False
-    yield "model weights", _weights(), True
-
-
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-def _torch_build() -> str | None:
-    """The installed build, read from its metadata: importing torch takes seconds."""
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
-
-    try:
-        return version("torch")
-    except PackageNotFoundError:
-        return None
-
-
-def _h264_encoder() -> str | None:
-    if find_spec("av") is None:
-        return None
-    import av  # noqa: PLC0415
-
-    return next((name for name in ("libx264", "libopenh264") if name in av.codecs_available), None)
-
-
-def _port_state(port: int) -> str:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return "in use; give another with --port"
-    return "free"
-
-
-def _weights() -> str | None:
-    from engine.config import EMBEDDED_FOLDER  # noqa: PLC0415
-
-    files = list(EMBEDDED_FOLDER.rglob("*.safetensors"))
-    if not files:
-        return None
-    return f"embedded, {sum(path.stat().st_size for path in files) / 2**20:.1f} MiB"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,31 @@
+"""The engine's half of the doctor: what each profile needs, where it is, and whether it fits."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from engine import doctor
+
+GB = 10**9
+
+
+def profiles(gpu_memory_bytes: int | None = None) -> dict[str, dict[str, Any]]:
+    found = doctor.find(gpu_memory_bytes)
+    json.dumps(found)  # it crosses a pipe
+    return {profile["name"]: profile for profile in found["profiles"]}
+
+
+def test_the_embedded_model_is_here_and_fits() -> None:
+    embedded = profiles()["embedded"]
+    assert embedded["folder"] and embedded["fits"]
+    assert 20e6 < embedded["weight_bytes"] < 40e6
+
+
+def test_a_planned_gpu_says_what_would_live_where() -> None:
+    found = profiles(16 * GB)
+    assert found["fastwan2.2-5b"]["fits"]
+    assert found["fastwan2.2-5b"]["plan"][0].startswith("transformer: ")
+    assert round(found["fastwan2.2-5b"]["weight_bytes"] / 1e9, 1) == 22.8
+    too_small = profiles(3 * GB)["wan2.2-t2v-a14b"]
+    assert not too_small["fits"] and "it needs" in too_small["why"]

@@ -1,0 +1,107 @@
+"""What the doctor says, given what the engine's half found."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from server import doctor
+
+PLAN = ["transformer: fp8, 4.7 GiB, stays on the GPU", "peak: 14.8 of 14.9 GiB"]
+
+
+def found(**changes: Any) -> dict[str, Any]:
+    profile = {
+        "name": "embedded",
+        "folder": "/somewhere",
+        "hub_id": "",
+        "steps": {"fast": 6, "fine": 12},
+        "clip": "224x128, 25 frames",
+        "seconds": None,
+        "weight_bytes": 27 * 2**20,
+        "fits": True,
+        "why": "",
+        "plan": [],
+    }
+    large = {
+        **profile,
+        "name": "wan2.2-ti2v-5b",
+        "folder": None,
+        "hub_id": "Wan-AI/Wan2.2-TI2V-5B-Diffusers",
+        "weight_bytes": 21 * 2**30,
+        "fits": False,
+        "why": "4.0 GB of GPU memory are too few",
+    }
+    return {
+        "torch": "2.13.0",
+        "default_model": "embedded",
+        "devices": [],
+        "host_memory": {"total_bytes": 24 * 2**30, "free_bytes": 12 * 2**30},
+        "dtype": "float32",
+        "attention": "native",
+        "compiler": None,
+        "hub_cache": {"folder": "/cache/hub", "free_bytes": 2**30},
+        "profiles": [profile, large],
+        **changes,
+    }
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the engine's half answers; a test may change it."""
+    answer = found()
+    monkeypatch.setattr(doctor, "ask_engine", lambda _: (answer, ""))
+    return answer
+
+
+def test_a_line_for_each_thing_and_a_row_for_each_profile(
+    engine: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert doctor.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "memory             ok       24.0 GiB, 12.0 GiB free" in lines
+    assert "gpu                absent" in lines
+    assert "model weights      ok       embedded, 27.0 MiB" in lines
+    rows = {line.split()[0]: line for line in lines if line}
+    assert rows["embedded"].split()[1:4] == ["*", "27.0", "MiB"] and rows["embedded"].endswith("not measured")
+    assert "  4.0 GB of GPU memory are too few" in lines
+    assert "  Wan-AI/Wan2.2-TI2V-5B-Diffusers would be downloaded at the first start" in lines
+
+
+def test_a_gpu_and_its_plan_are_told(engine: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    gpu = {"name": "Some GPU", "total_bytes": 16 * 2**30, "free_bytes": 15 * 2**30}
+    engine["devices"] = [gpu]
+    engine["profiles"][1] |= {"fits": True, "why": "", "plan": PLAN}
+    doctor.main([])
+    lines = capsys.readouterr().out.splitlines()
+    assert "gpu                ok       Some GPU, 16.0 GiB, 15.0 GiB free" in lines
+    assert all(f"  {line}" in lines for line in PLAN)
+
+
+def test_an_engine_that_cannot_start_is_the_verdict(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "ask_engine", lambda _: ({}, "ImportError: libcudart.so.12"))
+    assert doctor.main([]) == 1
+    printed = capsys.readouterr()
+    assert "engine             MISSING" in printed.out.splitlines()
+    assert "libcudart.so.12" in printed.err
+
+
+def test_no_weights_at_all_are_a_fault(engine: dict[str, Any]) -> None:
+    engine["profiles"] = engine["profiles"][1:]
+    assert doctor.main([]) == 1
+
+
+def test_everything_as_json(engine: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor.main(["--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["is_complete"] is True and told["engine"] == engine
+    assert {"name": "gpu", "mark": "absent", "found": None, "is_needed": False} in told["findings"]
+
+
+def test_a_size_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor.main(["--gpu-memory", "much"]) == 2
+    assert "--gpu-memory" in capsys.readouterr().err
