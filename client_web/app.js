@@ -76,6 +76,7 @@ class App {
       onSession: (isResumed, created) => this.#sessionBegan(isResumed, created),
       onMessage: (message) => this.#receive(message),
       onError: (error) => this.#fail(error),
+      onQueued: (position, waitMs) => this.#status.setQueue(position, waitMs),
     },
     { session: keptSession() },
   );
@@ -98,6 +99,8 @@ class App {
   #inFocus = null;
   /** @type {string | null} null until somebody has asked */
   #modelName = null;
+  /** Whether an option that was refused at the start has been reset, so that another start is worth it. */
+  #mayStartAgain = false;
   #frameCount = { frames: 0, at: 0 };
   #presentedFrames = 0;
 
@@ -215,6 +218,7 @@ class App {
     if (created.model) {
       this.#modelName = String(created.model.name);
       this.#status.setModel(created.model.name);
+      this.#options.setAbilities(created.model);
       this.#strip.expect(created.model.num_steps[created.options.quality]);
     }
     this.#engineChanged(created.engine);
@@ -330,6 +334,10 @@ class App {
     this.#monitor.setConnected(state === ConnectionState.LIVE);
     this.#retryButton.hidden = state !== ConnectionState.REFUSED && state !== ConnectionState.WAITING;
     this.#renderTransport();
+    if (state === ConnectionState.REFUSED && this.#mayStartAgain) {
+      this.#mayStartAgain = false;
+      this.#connection.retry();
+    }
   }
 
   /** @param {string} state */
@@ -339,14 +347,15 @@ class App {
     if (state === "ready" && this.#modelName === null) void this.#learnModel();
   }
 
-  /** A session that began before the model was loaded was not told its name. */
+  /** A session that began before the model was loaded was not told its name, nor what it can. */
   async #learnModel() {
     this.#modelName = "";
     try {
       const answer = await fetch("/readyz");
-      const { model } = await answer.json();
+      const { model, can_start_from_frame, loras } = await answer.json();
       this.#modelName = model;
       this.#status.setModel(model ?? "");
+      this.#options.setAbilities({ can_start_from_frame, loras });
     } catch (error) {
       this.#fail(/** @type {Error} */ (error));
     }
@@ -464,7 +473,9 @@ class App {
       this.#toasts.show(t("toast.technical", { message: error.message }), "error");
       return;
     }
-    const { code, message, event_id: eventId } = error.detail;
+    const { code, message, param, event_id: eventId } = error.detail;
+    // Chosen with another model, and kept by this browser: a console that cannot start over it would be of no use.
+    if (this.#connection.state === ConnectionState.STARTING) this.#mayStartAgain = this.#options.giveUp(param);
     if (eventId) this.#prompts.refuse(eventId, error.detail);
     const key = `error.${code}`;
     this.#toasts.show(hasText(key) ? t(key) : message, "error");

@@ -16,6 +16,7 @@ export const ConnectionState = Object.freeze({
   CLOSED: "closed", // not opened, or closed on purpose
   CONNECTING: "connecting", // the socket opens
   STARTING: "starting", // session.start is on its way
+  QUEUED: "queued", // the server has no room yet; session.created comes when it has
   RESUMING: "resuming", // session.resume is on its way
   LIVE: "live", // there is a session
   WAITING: "waiting", // the socket is lost; the next attempt is timed
@@ -26,7 +27,8 @@ export const ConnectionState = Object.freeze({
 const NEXT = Object.freeze({
   closed: ["connecting"],
   connecting: ["starting", "resuming", "waiting", "refused", "closed"],
-  starting: ["live", "waiting", "refused", "closed"],
+  starting: ["live", "queued", "waiting", "refused", "closed"],
+  queued: ["live", "waiting", "refused", "closed"],
   resuming: ["live", "starting", "waiting", "refused", "closed"],
   live: ["waiting", "refused", "closed"],
   waiting: ["connecting", "closed"],
@@ -36,7 +38,7 @@ const NEXT = Object.freeze({
 // Full jitter (Brooker, "Exponential backoff and jitter"): many pages that lose one server must not return at once.
 const FIRST_DELAY_MS = 250;
 const LONGEST_DELAY_MS = 8000;
-// The server sends stats.updated every second, so this much silence is a dead link and not a quiet one.
+// The server sends stats.updated every second and session.queued every five, so this much silence is a dead link.
 const SILENCE_MS = 8000;
 const REPLY_TIMEOUT_MS = 10000;
 // RFC 6455, 7.4.1: 1008 is a policy violation; here it is a missing or wrong token.
@@ -60,6 +62,7 @@ export class RequestError extends Error {
  * @property {(message: ServerMessage) => void} onMessage
  * @property {(isResumed: boolean, created: ServerMessage) => void} onSession
  * @property {(error: Error) => void} onError
+ * @property {(position: number, waitMs: number | null) => void} [onQueued] where we stand, each time it changes
  */
 
 export class Connection {
@@ -227,6 +230,7 @@ export class Connection {
     if (this.#isReplayed(message)) return;
     switch (this.#state) {
       case ConnectionState.STARTING:
+      case ConnectionState.QUEUED:
       case ConnectionState.RESUMING:
         this.#receiveBeforeLive(message);
         break;
@@ -263,6 +267,10 @@ export class Connection {
       case ServerType.SESSION_CREATED:
         // A replay may begin with the receipt of the session's start: ours comes after all of it.
         if (message.event_id === this.#openingId) this.#becomeLive(message, isResuming);
+        break;
+      case ServerType.SESSION_QUEUED:
+        if (this.#state === ConnectionState.STARTING) this.#enter(ConnectionState.QUEUED);
+        this.#handlers.onQueued?.(message.position, message.estimated_wait_ms ?? null);
         break;
       case ServerType.ERROR:
         // An error with a number belongs to the replay; what answers us here is from outside the session.

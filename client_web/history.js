@@ -59,7 +59,7 @@ export class History {
     const [picture, body] = /** @type {HTMLElement[]} */ (Array.from(row.querySelectorAll(".history-picture, .history-body")));
     renderPicture(picture, sharpestPicture(prompt));
     const [, meta] = /** @type {HTMLElement[]} */ (Array.from(body.children));
-    meta.replaceChildren(make("span", "badge", [t(`prompt.state.${state}`)]), ...times(prompt));
+    meta.replaceChildren(make("span", "badge", [t(`prompt.state.${state}`)]), ...marks(prompt), ...times(prompt));
     const label = t("history.again", { text: prompt.text });
     row.firstElementChild?.setAttribute("aria-label", `${label} (${t(`prompt.state.${state}`)})`);
     return row;
@@ -87,6 +87,28 @@ function renderPicture(holder, source) {
   picture.alt = "";
   picture.hidden = source === null;
   if (source !== null && picture.src !== source) picture.src = source;
+}
+
+/**
+ * How its clip was made, where that is worth knowing.
+ *
+ * @param {Prompt} prompt
+ */
+function marks(prompt) {
+  const shown = [];
+  if (prompt.isReused) shown.push(mark("reused", t("history.reused.hint")));
+  if (prompt.degraded.length > 0) shown.push(mark("degraded", prompt.degraded.join(", ").replaceAll("_", " ")));
+  return shown;
+}
+
+/**
+ * @param {"reused" | "degraded"} kind
+ * @param {string} hint
+ */
+function mark(kind, hint) {
+  const span = make("span", `mark mark-${kind}`, [t(`history.${kind}`)]);
+  span.title = hint;
+  return span;
 }
 
 /**

@@ -50,6 +50,8 @@ const NUM_REMEMBERED = 60;
  * @property {number} numSteps
  * @property {number} numStepsDone
  * @property {number} attempt
+ * @property {string[]} degraded what the engine gave up to be in time
+ * @property {boolean} isReused whether its clip was made before
  * @property {(string | null)[]} pictures one per denoising step, JPEG data URIs
  * @property {string | null} finalPicture of the clip itself, seen at the glass, when the cross-fade to it was over
  * @property {string[]} understood
@@ -108,6 +110,8 @@ export class PromptLog {
       numSteps: 0,
       numStepsDone: 0,
       attempt: 1,
+      degraded: [],
+      isReused: false,
       pictures: [],
       finalPicture: null,
       understood: [],
@@ -240,6 +244,8 @@ export class PromptLog {
     this.#move(prompt, PromptState.STARTED);
     prompt.numSteps = message.num_steps;
     prompt.attempt = message.attempt;
+    prompt.degraded = message.degraded ?? [];
+    prompt.isReused = message.is_reused ?? false;
     prompt.understood = message.understood;
     prompt.notUnderstood = message.not_understood;
     // Pictures of a lost attempt are void.

@@ -14,6 +14,8 @@ export class Status {
   #engine;
   #stats;
   #connectionState = "closed";
+  /** @type {{position: number, waitMs: number | null}} */
+  #queue = { position: 0, waitMs: null };
   #engineState = "unknown";
   #modelName = "";
   /** @type {Stats | null} */
@@ -38,6 +40,15 @@ export class Status {
       this.#latest = null;
       this.#engineState = "unknown";
     }
+    this.render();
+  }
+
+  /**
+   * @param {number} position
+   * @param {number | null} waitMs
+   */
+  setQueue(position, waitMs) {
+    this.#queue = { position, waitMs };
     this.render();
   }
 
@@ -66,11 +77,18 @@ export class Status {
   }
 
   render() {
-    setChip(this.#connection, this.#connectionState, t(`connection.${this.#connectionState}`));
+    setChip(this.#connection, this.#connectionState, this.#connectionText());
     const key = `engine.${this.#engineState}`;
     setChip(this.#engine, this.#engineState, hasText(key) ? t(key) : this.#engineState);
     this.#engine.hidden = this.#connectionState !== "live";
     this.#stats.replaceChildren(...this.#lines().map(([label, value]) => statistic(label, value)));
+  }
+
+  #connectionText() {
+    const { position, waitMs } = this.#queue;
+    if (this.#connectionState !== "queued") return t(`connection.${this.#connectionState}`);
+    if (waitMs === null) return t("connection.queued", { position });
+    return t("connection.queued_for", { position, minutes: Math.max(1, Math.round(waitMs / 60_000)) });
   }
 
   /** @returns {[string, string][]} */

@@ -123,6 +123,8 @@ class HttpApi:
             "draining": registry.is_draining,
             "model": model.name if model else None,
             "device": model.device if model else None,
+            "can_start_from_frame": model.can_start_from_frame if model else False,
+            "loras": list(model.loras) if model else [],
             "startup_s": round(registry.startup_s, 3) if registry.startup_s is not None else None,
         }
         # How it is run names files and memory of this machine: for those who may use it.

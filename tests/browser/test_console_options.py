@@ -1,0 +1,108 @@
+"""What only some models can, the queue for a stage, and how a clip was made: as a person at the console meets them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from bench.served import served
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+ABLE = {"can_start_from_frame": True, "loras": ["ink", "水墨"]}
+
+
+async def test_what_the_model_cannot_is_disabled_and_says_why(console: Any) -> None:
+    for option, value in [("transition", "morph"), ("after", "continue")]:
+        choice = f"input[name={option}][value={value}]"
+        assert await console.page.is_disabled(choice)
+        assert "cannot start" in await console.page.locator(f"label:has({choice})").get_attribute("title")
+    assert await console.page.is_enabled("#options input[name=after][value=hold]")
+    assert await console.page.locator("#options select").count() == 0
+
+
+async def test_what_the_model_can_may_be_chosen(console: Any) -> None:
+    chosen = await console.page.evaluate(
+        """async (abilities) => {
+          const { Options } = await import("/client/options.js");
+          const changes = [], root = document.createElement("div");
+          document.body.append(root);  // a click on what is in no page changes nothing
+          const options = new Options(root, (change) => changes.push(change));
+          options.setAbilities(abilities);
+          root.querySelector("[value=morph]").click();
+          root.querySelector("[value=continue]").click();
+          root.querySelector("[name=fresh]").click();
+          const list = root.querySelector("select");
+          list.value = "水墨";
+          list.dispatchEvent(new Event("change"));
+          return [changes, options.values.lora, options.values.fresh];
+        }""",
+        ABLE,
+    )
+    assert chosen == [[{"transition": "morph"}, {"after": "continue"}, {"fresh": True}, {"lora": "水墨"}], "水墨", True]
+
+
+async def test_settings_of_another_model_do_not_keep_the_console_out(open_console: Any) -> None:
+    console = await open_console()
+    kept = {"transition": "morph", "after": "continue", "quality": "fine"}
+    await console.page.evaluate("(kept) => localStorage.setItem('sceneshift.options', kept)", json.dumps(kept))
+    await console.page.goto("about:blank")
+    await console.page.go_back()
+    await console.is_live()
+    await console.page.context.new_page()  # the session of the first page is not what is measured
+    fresh = console.page
+    await fresh.evaluate("sessionStorage.clear()")
+    await fresh.goto(fresh.url)
+    await console.is_live()
+    assert await fresh.is_checked("#options input[name=transition][value=crossfade]")
+    assert await fresh.is_checked("#options input[name=after][value=loop]")
+
+
+async def test_fresh_work_is_asked_of_the_server(console: Any) -> None:
+    await console.page.check("#options input[name=fresh]")
+    await console.send("scene 5")
+    await console.newest_is("on_air")
+    assert await console.page.is_checked("#options input[name=fresh]")
+
+
+async def test_a_console_that_waits_says_where_it_stands_and_goes_live_by_itself(open_console: Any) -> None:
+    async with served(["--engine", "synthetic", "--max-sessions", "1"]) as server:
+        first = await open_console(server.url)
+        page = await first.page.context.new_page()
+        await page.goto(server.url)
+        await page.wait_for_selector("#connection[data-state=queued]")
+        assert "place 1" in await page.inner_text("#connection")
+        await first.page.close()
+        await page.wait_for_selector("#connection[data-state=live]")
+        await page.wait_for_selector("#monitor[data-video=playing]")
+
+
+async def test_a_reused_and_a_simplified_clip_are_marked(console: Any) -> None:
+    marks = await console.page.evaluate(
+        """async () => {
+          const { PromptLog } = await import("/client/prompts.js");
+          const { History } = await import("/client/history.js");
+          const list = document.createElement("ol");
+          const history = new History(list, () => {});
+          const log = new PromptLog(() => history.show(log.newestFirst, null));
+          const started = { type: "prompt.started", num_steps: 4, attempt: 1, understood: [], not_understood: [] };
+          for (const promptId of ["whole", "reused", "simple"]) {
+            log.add({ promptId, eventId: promptId, text: promptId, quality: "fast", sentAt: 0 });
+          }
+          log.receive({ ...started, prompt_id: "whole", degraded: [], is_reused: false });
+          log.receive({ ...started, prompt_id: "reused", degraded: [], is_reused: true });
+          log.receive({ ...started, prompt_id: "simple", degraded: ["fewer_steps"], is_reused: false });
+          const marks = (row) => [...row.querySelectorAll(".mark")].map((one) => [one.innerText, one.title]);
+          return [...list.children].map(marks);
+        }"""
+    )
+    assert [[text for text, _ in row] for row in marks] == [["simplified"], ["reused"], []]
+    assert marks[0][0][1] == "fewer steps"
+
+
+async def test_that_clips_are_simplified_is_said(console: Any) -> None:
+    warning = {"type": "session.warning", "seq": 10**6, "code": "degraded", "message": "short of time"}
+    console.sockets[-1].send(json.dumps(warning | {"degraded": ["fewer_steps"]}))
+    await console.until("() => /made simpler/.test(document.querySelector('#toasts').innerText)")
