@@ -137,7 +137,8 @@ class MemoryPlan:
         return (
             resident + decoder + visiting.get("text_encoder", 0),
             resident + decoder + experts + self.workload.denoising,
-            resident + decoder + self.workload.decoding,
+            # The expert that is away at times stays between the steps, hence beside a decode, too.
+            resident + decoder + experts + self.workload.decoding,
         )
 
     def seconds_lost(self) -> float:
@@ -431,10 +432,14 @@ def _skipped(module: nn.Module) -> tuple[str, ...]:
 
 
 def hold_to(budget_bytes: int, device: torch.device) -> None:
-    """Makes the allocator refuse what goes beyond the budget, as if the device were that small."""
+    """Makes the allocator refuse what goes beyond the budget, as if the device were that small.
+
+    The device's context is not the allocator's: its share is left for it.
+    """
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, budget_bytes / total), device)
+        share = (budget_bytes - _CONTEXT_BYTES) / total
+        torch.cuda.set_per_process_memory_fraction(min(1.0, max(0.0, share)), device)
 
 
 def budget(device: torch.device, asked_bytes: int | None) -> int:

@@ -21,7 +21,7 @@ from engine import attention, checkpoint, linear_preview, memory, preview
 from engine.api import EngineReport, ModelDescription, ModelError, Quality
 from engine.compiling import CompiledBehind
 from engine.config import Family, LoadSettings, ModelProfile
-from engine.decoder import Decoder, EmbeddedDecoder
+from engine.decoder import Decoder, EmbeddedDecoder, SideStreamDecoder
 from engine.denoiser import Denoiser
 from engine.embedded.modules import Decoder as EmbeddedDecoderModule
 from engine.embedded.modules import TextEncoder as EmbeddedTextModule
@@ -199,7 +199,7 @@ def _load_wan(profile: ModelProfile, settings: LoadSettings, on_part: Callable[[
     text_part = house.place("text_encoder", text_module)
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     text_cache = CachedTextEncoder(
-        Umt5TextEncoder(text_module, tokenizer, device=device, in_use=lambda: house.visit(text_part))
+        Umt5TextEncoder(text_module, tokenizer, device=device, in_use=lambda: house.call(text_part))
     )
     on_part("vae")
     vae = _load_part(AutoencoderKLWan, folder / "vae", settings, torch_dtype=dtype)
@@ -208,6 +208,8 @@ def _load_wan(profile: ModelProfile, settings: LoadSettings, on_part: Callable[[
     decoders: dict[str, Decoder] = {"full": VaeDecoder(vae, in_use=vae_part.in_use)}
     topmost = _add_decoders(decoders, profile, settings, vae, house)
     profile = profile.with_decoders(decoders, topmost=topmost)
+    if house.plan is not None and house.plan.overlaps:
+        decoders = {name: SideStreamDecoder(decoder, device) for name, decoder in decoders.items()}
 
     experts = _load_experts(profile, settings, house, on_part)
     with vae_part.in_use():
@@ -263,11 +265,17 @@ class _House:
         return part.placement is memory.Placement.RESIDENT and part.storage is memory.Storage.BF16
 
     def visit(self, part: memory.Placed) -> AbstractContextManager[None]:
+        """Until another one visits, or a part is called."""
         if part is not self._visitor:
             self.empty()
             self._stay.enter_context(part.in_use())
             self._visitor = part
         return nullcontext()
+
+    def call(self, part: memory.Placed) -> AbstractContextManager[None]:
+        """For a part that leaves again at once: the text encoder, beside which a decode would have no room."""
+        self.empty()
+        return part.in_use()
 
     def empty(self) -> None:
         self._stay.close()
