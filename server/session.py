@@ -711,7 +711,9 @@ class Session:
             generation_id,
             stage_id=self.session_id,
             tenant=self._tenant,
-            due_in_s=self.program.stage.seconds_to_join,
+            # Not sooner than it can be made alone: what the engine cannot keep anyway must not have it make the clips
+            # of every stage with less. The scene is then shown for another round, and the clip is whole.
+            due_in_s=self.program.stage.seconds_to_join(self._engine.cost_s(continuation.quality) or 0.0),
         )
         try:
             self._engine.send(command)

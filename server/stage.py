@@ -28,6 +28,7 @@ another round, as a loop, and is joined at the end of that one: nothing freezes,
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
@@ -207,12 +208,12 @@ class Stage:
         """Whether a clip was taken, be it on air or below a preview or the blank."""
         return isinstance(self._running, _ClipShot)
 
-    @property
-    def seconds_to_join(self) -> float:
-        """Until the next moment by which `follow` must have been called for its clip to be in time; 0 without one."""
+    def seconds_to_join(self, at_least_s: float = 0.0) -> float:
+        """Until the first moment, after so long, by which `follow` is in time; `at_least_s` without a clip."""
         if not isinstance(self._running, _ClipShot) or self._running.started_at is None:
-            return 0.0
-        return (self._running.next_join(self._frame_index).decided_at - self._frame_index) / self._frame_rate
+            return at_least_s
+        earliest = self._frame_index + math.ceil(at_least_s * self._frame_rate)
+        return (self._running.next_join(earliest).decided_at - self._frame_index) / self._frame_rate
 
     @property
     def on_air(self) -> tuple[OnAir, str | None]:

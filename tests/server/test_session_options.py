@@ -238,8 +238,8 @@ async def test_a_scene_goes_on_from_its_last_frame_with_the_next_seed(able: Hous
     assert (following.lora, following.is_operator, following.reuse) == ("ink", False, Reuse.NEVER)
     assert following.first_frame is not None and len(following.first_frame) == 1
     assert (following.is_stage_empty, following.wants_previews) == (False, False)
-    # Four frames at 12 a second, one of which is out.
-    assert following.due_in_s == pytest.approx(8 / 24)
+    # Four frames at 12 a second, then three a round: the first end after the 1.3 s that it takes alone.
+    assert following.due_in_s == pytest.approx((8 + 5 * 6) / 24)
     able.start()
     able.deliver()
     play_out(able)
@@ -247,6 +247,12 @@ async def test_a_scene_goes_on_from_its_last_frame_with_the_next_seed(able: Hous
     assert (event["prompt_id"], event["index"], event["seed"], event["is_late"]) == ("sea", 1, 8, False)
     assert [command.seed for command in able.engine.generated] == [7, 8, 9]
     assert able.ends() == {"sea": ["applied"]}
+
+
+async def test_the_next_clip_is_due_when_the_one_on_air_ends_if_the_engine_can(able: House) -> None:
+    able.engine.cost_s = lambda quality: 0.2  # type: ignore[method-assign]
+    await going_on(able)
+    assert able.engine.generated[1].due_in_s == pytest.approx(8 / 24)
 
 
 async def test_each_clip_starts_from_the_last_frame_of_the_one_before(able: House) -> None:

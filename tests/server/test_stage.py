@@ -495,7 +495,7 @@ def test_the_time_to_the_join_is_when_the_last_moment_to_follow_is(program_rate:
         player.stage = Stage(program_rate)
         player.stage.take(continued(0, frame_rate=clip_rate), CUT)
         player.next(2)
-        due = player.index + round(player.stage.seconds_to_join * program_rate)
+        due = player.index + round(player.stage.seconds_to_join() * program_rate)
         player.next(due - 1 - player.index + late)
         player.stage.follow(continued(1, frame_rate=clip_rate))
         is_joined = any(first.continuation for first in player.next(1 - late).first_shown) if not late else False
