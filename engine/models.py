@@ -37,6 +37,10 @@ from engine.vae_decoder import VaeDecoder
 _NEWS_BYTES = 2**28
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(slots=True)
 class Model:
     """A loaded model. `decoders` by the name that a rung calls them by; `latent_scale`: pixels a latent, one side."""
@@ -54,7 +58,8 @@ class Model:
     loras: Loras | None = None
     load_notes: tuple[str, ...] = ()  # whatever fell back at load, and why
     _report: EngineReport = field(default_factory=EngineReport)
-    _forget: tuple[Callable[[], None], ...] = ()  # what can be let go of and made again
+    _forget: Callable[[], None] = _nothing  # lets go of what can be made again
+    _make_room: Callable[[], None] = _nothing  # sends away what only visits the device
 
     def begin(self, generation: Generation) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Text, noise, solver, first frame. Returns the words of the prompt that are understood, and the others.
@@ -96,7 +101,15 @@ class Model:
     def decode(self, generation: Generation) -> Iterator[torch.Tensor]:
         """The finished clip, ``[N, 3, H, W]`` in [0, 1], as the decoder of the generation's rung gives it."""
         assert generation.latents is not None
-        return self.decoders[self.profile.ladder[generation.rung_index].decoder].decode(generation.latents)
+        decoder = self.decoders[self.profile.ladder[generation.rung_index].decoder]
+        stream = decoder.decode(generation.latents)
+        while True:
+            # Steps of other generations may lie between two groups of frames: what they brought leaves again.
+            self._make_room()
+            rgb = next(stream, None)
+            if rgb is None:
+                return
+            yield rgb
 
     def preview(self, generation: Generation) -> torch.Tensor | None:
         """Frames ``[N, 3, H, W]`` in [0, 1] to show after the last step done, None after the last of all."""
@@ -120,8 +133,8 @@ class Model:
 
     def free_memory(self) -> None:
         """After an out-of-memory error: lets go of whatever can be made again."""
-        for forget in self._forget:
-            forget()
+        self._forget()
+        self._make_room()
         memory.free(self.device)
 
     @property
@@ -144,11 +157,7 @@ class Model:
         )
 
 
-def _ignore(_: str) -> None:
-    pass
-
-
-def load(settings: LoadSettings, *, on_part: Callable[[str], None] = _ignore) -> Model:
+def load(settings: LoadSettings, *, on_part: Callable[[str], None] = lambda _: None) -> Model:
     """Loads what `settings` ask for; offline. `on_part` is called with the name of each part before it is loaded.
 
     Raises `ModelError` that says which part is missing or broken.
@@ -235,14 +244,15 @@ def _load_wan(profile: ModelProfile, settings: LoadSettings, on_part: Callable[[
         loras=experts.loras,
         load_notes=experts.notes,
         _report=report,
-        _forget=(text_cache.clear, house.empty),
+        _forget=text_cache.clear,
+        _make_room=house.empty,
     )
 
 
 class _House:
     """Where the parts live, by the memory plan. The large ones that are away take turns on the device.
 
-    A visitor stays until another comes: the steps of a generation copy the transformer once, not each.
+    A visitor stays until another comes, or a decode: the steps of a generation copy the transformer once, not each.
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype, plan: memory.MemoryPlan | None) -> None:
@@ -265,7 +275,7 @@ class _House:
         return part.placement is memory.Placement.RESIDENT and part.storage is memory.Storage.BF16
 
     def visit(self, part: memory.Placed) -> AbstractContextManager[None]:
-        """Until another one visits, or a part is called."""
+        """Until another one visits, or the house is emptied."""
         if part is not self._visitor:
             self.empty()
             self._stay.enter_context(part.in_use())

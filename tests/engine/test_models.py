@@ -1,0 +1,186 @@
+"""What was asked for at load becomes parts that work together: rungs, decoders, the memory plan, the report."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKLWan
+from safetensors.torch import save_file
+from wan_folders import SIZE, cached, fastwan, t2v_1_3b, ti2v_5b
+
+from engine import memory, models
+from engine.api import Frames, Generate, ModelError, Quality
+from engine.config import LoadSettings
+from engine.generation import Generation
+from engine.memory import MemoryPlan, PartPlan, Placement, Storage, Workload
+from engine.models import Model, load
+from engine.tiny_decoder import TinyDecoderModule
+
+
+def loaded(folder: Path, **options: Any) -> Model:
+    return load(LoadSettings(model=str(folder), device="cpu", **{**SIZE, **options}))
+
+
+def clip_of(model: Model, *, rung_index: int = 0, **options: Any) -> torch.Tensor:
+    generation = Generation(Generate("a", "the sea", seed=3, **options), queued_at=0.0)
+    generation.rung_index = rung_index
+    model.begin(generation)
+    while not generation.is_denoised:
+        model.denoiser.step([generation])
+    return torch.cat(list(model.decode(generation)))
+
+
+@pytest.fixture
+def with_tiny_decoder(tmp_path: Path) -> Path:
+    """A few-step folder with a tiny decoder beside it, under its published name."""
+    folder = Path(shutil.copytree(cached(fastwan), tmp_path / "model"))
+    torch.manual_seed(0)
+    module = TinyDecoderModule(48, 2, (16, 8, 8, 8))
+    save_file(module.state_dict(), folder / "taew2_2.safetensors")
+    return folder
+
+
+# --- rungs and decoders -------------------------------------------------------------------------------------------
+
+
+def test_every_rung_of_the_ladder_makes_a_clip_of_its_size(with_tiny_decoder: Path) -> None:
+    model = loaded(with_tiny_decoder, width=128, height=64)
+    rungs = model.profile.ladder
+    assert [rung.degraded for rung in rungs] == [(), ("tiny_decoder",), ("tiny_decoder", "smaller_size")]
+    for rung_index, rung in enumerate(rungs):
+        clip = clip_of(model, rung_index=rung_index)
+        assert clip.shape == (SIZE["num_frames"], 3, rung.height, rung.width)
+    assert rungs[-1].width < 128
+
+
+def test_a_clip_from_a_frame_may_be_made_on_a_smaller_rung(with_tiny_decoder: Path) -> None:
+    model = loaded(with_tiny_decoder, width=128, height=64)
+    frame = Frames(np.full((1, 96, 128), 120, np.uint8))
+    smallest = len(model.profile.ladder) - 1
+    assert clip_of(model, rung_index=smallest, first_frame=frame).shape[3] < 128
+
+
+def test_without_a_tiny_decoder_no_rung_promises_one() -> None:
+    model = loaded(cached(fastwan), width=128, height=64)
+    assert [rung.degraded for rung in model.profile.ladder] == [(), ("smaller_size",)]
+    assert {rung.decoder for rung in model.profile.ladder} == {"full"}
+
+
+def test_a_tiny_decoder_asked_for_is_on_every_rung(with_tiny_decoder: Path) -> None:
+    model = loaded(with_tiny_decoder, decoder="tiny", width=128, height=64)
+    assert {rung.decoder for rung in model.profile.ladder} == {"tiny"}
+    assert all("tiny_decoder" not in rung.degraded for rung in model.profile.ladder)
+    assert model.report().decoder == "tiny"
+    by_file = loaded(cached(fastwan), decoder=str(with_tiny_decoder / "taew2_2.safetensors"), width=128, height=64)
+    assert torch.equal(clip_of(model), clip_of(by_file))
+
+
+def test_a_pruned_vae_decodes_in_the_full_ones_place(tmp_path: Path) -> None:
+    vae = AutoencoderKLWan.from_pretrained(cached(t2v_1_3b) / "vae")
+    pruned = AutoencoderKLWan.from_config({**vae.config, "decoder_base_dim": 2})
+    pruned.save_pretrained(tmp_path / "pruned")
+    model = loaded(cached(t2v_1_3b), decoder=str(tmp_path / "pruned"))
+    assert model.profile.ladder[0].decoder == "pruned"
+    assert clip_of(model).shape[0] == SIZE["num_frames"]
+
+
+def test_a_pruned_vae_of_another_model_is_refused() -> None:
+    with pytest.raises(ModelError, match="takes 16 latent channels, this model makes 48"):
+        loaded(cached(ti2v_5b), decoder=str(cached(t2v_1_3b) / "vae"))
+
+
+def test_a_decoder_that_is_not_there_is_refused_with_what_may_be_said() -> None:
+    with pytest.raises(ModelError, match=r"no decoder 'tiny': expected full, tiny \(with taew2_2\.safetensors in"):
+        loaded(cached(ti2v_5b), decoder="tiny")
+
+
+def test_the_embedded_model_takes_no_lora_files(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="takes no LoRA files"):
+        load(LoadSettings(lora_folder=str(tmp_path)))
+
+
+# --- what it says of itself ---------------------------------------------------------------------------------------
+
+
+def test_the_report_says_how_it_runs_and_is_news_only_when_something_changed() -> None:
+    model = loaded(cached(ti2v_5b))
+    report = model.report()
+    assert (report.dtype, report.attention, report.decoder, report.preview) == ("float32", "native", "full", "linear")
+    assert model.report() is report
+
+
+def test_a_preview_follows_every_step_but_the_last() -> None:
+    model = loaded(cached(fastwan))
+    generation = Generation(Generate("a", "the sea"), queued_at=0.0)
+    model.begin(generation)
+    previews = []
+    while not generation.is_denoised:
+        model.denoiser.step([generation])
+        previews.append(model.preview(generation))
+    assert previews[-1] is None and all(preview is not None for preview in previews[:-1])
+
+
+def test_each_part_is_told_before_it_is_loaded() -> None:
+    parts: list[str] = []
+    load(LoadSettings(model=str(cached(ti2v_5b)), device="cpu", **SIZE), on_part=parts.append)
+    assert set(parts) == {"text_encoder", "vae", "transformer"}
+
+
+# --- memory -------------------------------------------------------------------------------------------------------
+
+
+def test_parts_that_are_away_take_turns_and_the_clip_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan of a small GPU, carried out on the CPU."""
+    expected = clip_of(loaded(cached(ti2v_5b)))
+    parts = {
+        name: PartPlan(size, Placement.AWAY, Storage.BF16) for name, size in memory.read_sizes(cached(ti2v_5b)).items()
+    }
+    plan = MemoryPlan(parts, Workload(0, 0, 0, 1), budget_bytes=2**30)
+    monkeypatch.setattr(models, "_memory_plan", lambda *_: plan)
+    here: list[str] = []
+    note_visits(monkeypatch, here)
+    model = loaded(cached(ti2v_5b))
+    assert model.report().memory_plan == plan.lines
+    here.clear()
+    assert torch.equal(clip_of(model), expected)
+    text = ["+UMT5EncoderModel", "-UMT5EncoderModel"]
+    transformer = ["+WanTransformer3DModel", "-WanTransformer3DModel"]
+    vae = ["+AutoencoderKLWan", "-AutoencoderKLWan"]
+    # The prompt, and what guidance leads away from; all steps in one visit, ended by the decode.
+    assert here == [*text, *text, *transformer, *vae]
+    model.free_memory()
+    assert torch.equal(clip_of(model), expected)
+
+
+def note_visits(monkeypatch: pytest.MonkeyPatch, here: list[str]) -> None:
+    """Parts that come to the device (+) and leave it (-), in order."""
+    in_use = memory.Placed.in_use
+
+    @contextmanager
+    def noted(part: memory.Placed) -> Iterator[None]:
+        name = type(part.module).__name__
+        here.append(f"+{name}")
+        with in_use(part):
+            yield
+        here.append(f"-{name}")
+
+    monkeypatch.setattr(memory.Placed, "in_use", noted)
+
+
+def test_the_same_seed_is_the_same_clip_and_another_is_not() -> None:
+    model = loaded(cached(fastwan))
+    first = clip_of(model)
+    model.free_memory()
+    assert torch.equal(clip_of(model), first)
+    other = Generation(Generate("b", "the sea", Quality.FAST, seed=4), queued_at=0.0)
+    model.begin(other)
+    while not other.is_denoised:
+        model.denoiser.step([other])
+    assert not torch.equal(torch.cat(list(model.decode(other))), first)
