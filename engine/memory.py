@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ import torch
 from diffusers.hooks.group_offloading import apply_group_offloading
 from diffusers.hooks.layerwise_casting import DEFAULT_SKIP_MODULES_PATTERN, apply_layerwise_casting
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, WanCausalConv3d
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import nn
 
 from engine.api import ModelError
@@ -228,14 +230,22 @@ def _group(weight: str) -> str:
 
 
 def _is_castable(part: str, weight: str, shape: Sequence[int]) -> bool:
-    """As diffusers' layer-wise casting has it: linear layers and convolutions, none that precision hangs on."""
-    kept = (*DEFAULT_SKIP_MODULES_PATTERN, "patch_embedding", "condition_embedder", "norm", "time_embedder")
-    kept_here = ("shared", "embed_tokens", "relative_attention_bias") if part == "text_encoder" else ()
-    return (
-        len(shape) >= 2
-        and weight.endswith(".weight")
-        and not any(one.strip("^$") in weight for one in kept + kept_here)
-    )
+    """Whether diffusers' layer-wise casting, told to keep `_kept(part)`, holds this weight in fp8."""
+    module, _, kind = weight.rpartition(".")
+    names = module.split(".")
+    around = [".".join(names[: length + 1]) for length in range(len(names))]
+    is_kept = any(re.search(pattern, name) for pattern in _kept(part) for name in around)
+    return kind == "weight" and len(shape) >= 2 and not is_kept
+
+
+def _kept(part: str) -> tuple[str, ...]:
+    """Patterns of modules that stay as they are: where precision counts, or where casting would not work."""
+    if part == "text_encoder":
+        # T5's feed-forward casts its activations to the dtype of `wo` before it is upcast; an embedding would be
+        # upcast whole, two gigabytes, for a few rows.
+        return ("norm", r"\bwo$", "shared", "embed_tokens", "relative_attention_bias")
+    wan = (*WanTransformer3DModel._skip_layerwise_casting_patterns, *WanTransformer3DModel._keep_in_fp32_modules)
+    return (*DEFAULT_SKIP_MODULES_PATTERN, *wan)
 
 
 def _weights(folder: Path) -> dict[str, list[int]]:
@@ -408,7 +418,7 @@ def place(part: PartPlan, module: nn.Module, device: torch.device, *, dtype: tor
             module,
             storage_dtype=torch.float8_e4m3fn,
             compute_dtype=dtype,
-            skip_modules_pattern=_skipped(module),
+            skip_modules_pattern=_kept(part.size.name),
             non_blocking=True,
         )
     if part.placement is Placement.RESIDENT:
@@ -423,12 +433,6 @@ def place(part: PartPlan, module: nn.Module, device: torch.device, *, dtype: tor
             use_stream=device.type == "cuda",
         )
     return Placed(module, device, is_away=part.placement is Placement.AWAY)
-
-
-def _skipped(module: nn.Module) -> tuple[str, ...]:
-    kept = getattr(module, "_skip_layerwise_casting_patterns", None) or ()
-    in_fp32 = getattr(module, "_keep_in_fp32_modules", None) or ()
-    return (*DEFAULT_SKIP_MODULES_PATTERN, *kept, *in_fp32)
 
 
 def hold_to(budget_bytes: int, device: torch.device) -> None:
