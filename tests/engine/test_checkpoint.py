@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from diffusers import WanTransformer3DModel
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from wan_folders import SIZE, Builder, a14b, cached, fastwan, t2v_1_3b, ti2v_5b
@@ -152,6 +154,15 @@ def test_what_is_wrong_with_a_folder_is_named(folder: Path, what: str) -> None:
     break_it(folder)
     with pytest.raises(ModelError, match=message):
         checkpoint.resolve(settings(folder))
+
+
+def test_weights_in_shards_are_the_same_model(folder: Path) -> None:
+    transformer = WanTransformer3DModel.from_pretrained(folder / "transformer")
+    (folder / "transformer" / WEIGHTS).unlink()
+    transformer.save_pretrained(folder / "transformer", max_shard_size="60KB")
+    assert len(list((folder / "transformer").glob("*.safetensors"))) > 1
+    sharded = load(settings(folder)).denoiser.experts[0].state_dict()
+    assert all(torch.equal(sharded[name], tensor) for name, tensor in transformer.state_dict().items())
 
 
 def test_pickles_are_taken_if_the_user_insists(folder: Path) -> None:
