@@ -101,15 +101,7 @@ class Model:
     def decode(self, generation: Generation) -> Iterator[torch.Tensor]:
         """The finished clip, ``[N, 3, H, W]`` in [0, 1], as the decoder of the generation's rung gives it."""
         assert generation.latents is not None
-        decoder = self.decoders[self.profile.ladder[generation.rung_index].decoder]
-        stream = decoder.decode(generation.latents)
-        while True:
-            # Steps of other generations may lie between two groups of frames: what they brought leaves again.
-            self._make_room()
-            rgb = next(stream, None)
-            if rgb is None:
-                return
-            yield rgb
+        return self.decoders[self.profile.ladder[generation.rung_index].decoder].decode(generation.latents)
 
     def preview(self, generation: Generation) -> torch.Tensor | None:
         """Frames ``[N, 3, H, W]`` in [0, 1] to show after the last step done, None after the last of all."""
@@ -252,7 +244,7 @@ def _load_wan(profile: ModelProfile, settings: LoadSettings, on_part: Callable[[
 class _House:
     """Where the parts live, by the memory plan. The large ones that are away take turns on the device.
 
-    A visitor stays until another comes, or a decode: the steps of a generation copy the transformer once, not each.
+    A visitor stays until another comes: the steps of a generation copy the transformer once, not each.
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype, plan: memory.MemoryPlan | None) -> None:
