@@ -13,8 +13,10 @@ BENCHES = {
     "burst": "thirty prompts in three seconds from one controller",
     "load": "many stages prompted at random, with real viewers: latencies, estimates, continuous play",
     "engine": "the engine alone: steps, previews, decoding",
+    "arbiter": "whose turn it is, simulated: thousands of sessions, simpler policies beside ours",
     "gpu_wan": "the 5B model's shapes on one large GPU, through our engine and through stock diffusers",
 }
+_MODULES = {"arbiter": "arbiter_sim"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,15 +28,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = f"there is no bench {arguments[0]!r}" if arguments else "which bench?"
         print(f"sceneshift bench: {given}\n\n{_usage()}", file=sys.stderr)
         return 2
-    name = f"bench.{arguments[0]}"
+    name = _module(arguments[0])
     if find_spec(name) is None:
         print(f"sceneshift bench: {name} is not part of this installation", file=sys.stderr)
         return 2
     return int(importlib.import_module(name).main(arguments[1:]))
 
 
+def _module(name: str) -> str:
+    return f"bench.{_MODULES.get(name, name)}"
+
+
 def _usage() -> str:
-    lines = [f"  {name:<13}{what}" for name, what in BENCHES.items() if find_spec(f"bench.{name}") is not None]
+    lines = [f"  {name:<13}{what}" for name, what in BENCHES.items() if find_spec(_module(name)) is not None]
     return "\n".join(["usage: sceneshift bench NAME [OPTIONS]", "", *lines, "", "NAME --help explains each."])
 
 

@@ -46,8 +46,8 @@ PREVIEW_SHARE = 0.5
 _HEADROOM = 1.2
 # The ladder is climbed again when all of this would still fit with so much more work, and not sooner than so long
 # after it was last descended: a viewer shall not see quality flicker.
-_LEVEL_ROOM = 1.4
-_CLIMB_ROOM = 2.0
+_LEVEL_ROOM = 0.4
+_CLIMB_ROOM = 1.0
 CLIMB_AFTER_S = 5.0
 # A joint step must beat single ones by this much to be worth everybody's waiting for it.
 _BATCH_GAIN = 0.95
@@ -269,8 +269,10 @@ class Arbiter(Policy):
         self._served_s: dict[str, float] = {}  # tenant: engine time had, SFQ's virtual time
         self._unserved: OrderedDict[str, float] = OrderedDict()  # stage: since when it waits
         self._preview_credit_s = self._aged_credit_s = 0.0
+        self._busyness = 0.0  # share of the time that it worked of late
+        self._ended_at = 0.0
         self.preview_load = 0.0  # share of the engine's time that first previews took of late
-        self._is_aged_turn = False
+        self._aged_turn: Work | None = None  # whose turn it is for its age
         self._fair_s = 0.0  # who has had more is of the lowest rank
         self._pressed_at = float("-inf")  # when a higher level last did not do
 
@@ -281,6 +283,7 @@ class Arbiter(Policy):
         ahead._served_s, ahead._unserved = dict(self._served_s), self._unserved.copy()
         ahead._preview_credit_s = self._preview_credit_s
         ahead.preview_load = self.preview_load
+        ahead._busyness, ahead._ended_at = self._busyness, self._ended_at
         ahead.level, ahead._pressed_at = self.level, self._pressed_at
         return ahead
 
@@ -313,21 +316,30 @@ class Arbiter(Policy):
             self._served_s[work.tenant] = self._served_s[work.tenant] + seconds / len(turn.works)
         first = turn.works[0]
         is_first_preview = first.wants_previews and first.step_index <= 1
-        self._aged_credit_s += seconds * (AGED_SHARE - self._is_aged_turn)
-        weight = 1 - math.exp(-seconds / _LOAD_MEMORY_S)
-        self.preview_load += weight * (min(is_first_preview, PREVIEW_SHARE) - self.preview_load)
+        for_aged_s = seconds / len(turn.works) if self._aged_turn in turn.works else 0.0
+        self._aged_credit_s += seconds * AGED_SHARE - for_aged_s
+        self._remember(seconds, is_first_preview=is_first_preview)
         gained_s = -seconds if is_first_preview else seconds * PREVIEW_SHARE / (1 - PREVIEW_SHARE)
         cap_s = 2 * self.cost.preview_s(0)
         self._preview_credit_s = max(-cap_s, min(cap_s, self._preview_credit_s + gained_s))
         if self._standing is not None and (first.is_late or turn.piece is Piece.PREVIEW) and not is_first_preview:
             self._standing.spare_s -= seconds
 
+    def _remember(self, seconds: float, *, is_first_preview: bool) -> None:
+        weight = 1 - math.exp(-seconds / _LOAD_MEMORY_S)
+        self.preview_load += weight * (min(is_first_preview, PREVIEW_SHARE) - self.preview_load)
+        self._busyness += weight * (1.0 - self._busyness)
+        self._ended_at += seconds
+
     def latest_end_s(self, work: Work) -> float:
-        """The bound on its waiting, in seconds from its arrival (rule 1), with the needs of the topmost rung."""
-        elders = [other for other in self if other.waits_since <= work.waits_since]
-        needed_s = sum(self.remaining_s(other, 0) for other in elders)
-        pieces = (self.cost.seconds(piece, 0, batch=self._max_batch) for piece in Piece)
-        return AGED_AFTER_S + needed_s / AGED_SHARE + max(pieces)
+        """The bound on its waiting, in seconds from its arrival (rule 1).
+
+        Each elder counts as a whole clip of the finest quality: its stage may still ask for that in its place.
+        """
+        finest_s = max(self.cost.clip_s(0, quality) for quality in Quality)
+        num_elders = sum(other.waits_since <= work.waits_since for other in self if other is not work)
+        longest_s = max(self.cost.seconds(piece, 0, batch=self._max_batch) for piece in Piece)
+        return AGED_AFTER_S + (num_elders * finest_s + self.remaining_s(work, 0)) / AGED_SHARE + longest_s
 
     def _lift(self, tenant: str) -> None:
         """A tenant that comes back starts level with those who are here, and who is gone is forgotten in time."""
@@ -342,9 +354,11 @@ class Arbiter(Policy):
     # --- the policy: what runs next -------------------------------------------------------------------------------
 
     def _choose(self, now: float) -> Work:
+        self._busyness *= math.exp(min(0.0, self._ended_at - now) / _LOAD_MEMORY_S)  # it was idle since
+        self._ended_at = now
         plan = self._plan(now)
         aged = self._aged(now)
-        self._is_aged_turn = aged is not None
+        self._aged_turn = aged
         chosen = aged or self._preview_first(plan) or self._head(plan.promised) or self._head(plan.late)
         assert chosen is not None, "every work is promised or late"
         return chosen
@@ -449,7 +463,8 @@ class Arbiter(Policy):
             is_climb = level < self.level
             if is_climb and now - self._pressed_at < CLIMB_AFTER_S:
                 continue
-            if _Fit(self, now, level, room=_CLIMB_ROOM if is_climb else _LEVEL_ROOM).fits(keepable):
+            room = 1.0 + self._busyness * (_CLIMB_ROOM if is_climb else _LEVEL_ROOM)
+            if _Fit(self, now, level, room=room).fits(keepable):
                 break
             self._pressed_at = now
         return level

@@ -311,6 +311,10 @@ class EngineProcess:
     def costs(self) -> tuple[CostEntry, ...]:
         return self._foresight.cost.entries() if self._foresight is not None else ()
 
+    def cost_rows(self) -> tuple[CostRow, ...]:
+        """The same as the cost model keeps it, for the simulator's tables."""
+        return self._foresight.cost.rows() if self._foresight is not None else ()
+
     def report(self) -> EngineReport | None:
         return self._report
 

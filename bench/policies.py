@@ -1,0 +1,43 @@
+"""The policies that ours is compared with in `bench.arbiter_sim`. Same interface, same supersede, same first previews.
+
+None of them uses the fidelity ladder (`FullFidelity` is ours without it), and like ours they refine a preview only when
+delays nobody: what differs is the order alone.
+"""
+
+from __future__ import annotations
+
+from engine.arbiter import Arbiter, Policy, Turn, Work
+
+
+class FirstComeFirstServed(Policy):
+    """One generation after the other, as servers of this kind do it today."""
+
+    def _choose(self, now: float) -> Work:
+        return next(iter(self._works.values()))
+
+
+class RoundRobin(Policy):
+    """One piece for each in turn."""
+
+    def _choose(self, now: float) -> Work:
+        return next(iter(self._works.values()))
+
+    def ended(self, turn: Turn, seconds: float) -> None:
+        super().ended(turn, seconds)
+        for work in turn.works:
+            if work.work_id in self._works:
+                self._works[work.work_id] = self._works.pop(work.work_id)
+
+
+class EarliestDeadline(Policy):
+    """Earliest deadline first, preemptive at every boundary."""
+
+    def _choose(self, now: float) -> Work:
+        return min(self._works.values(), key=lambda work: work.due_at)
+
+
+class FullFidelity(Arbiter):
+    """Ours without the ladder: what the order alone is worth."""
+
+    def _choose_level(self, now: float) -> int:
+        return 0

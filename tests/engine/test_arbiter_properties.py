@@ -1,0 +1,102 @@
+"""What holds for every schedule: hundreds of random ones on a virtual clock, by the simulator that the bench uses."""
+
+import random
+
+import pytest
+
+from bench.arbiter_sim import Run, Simulation
+from bench.traces import Prompt, Trace
+from engine.api import Quality
+from engine.arbiter import Arbiter, Turn
+from engine.config import Rung
+from engine.cost import Cost, Piece
+
+
+def random_cost(rng: random.Random) -> Cost:
+    fast, fine = rng.randint(2, 6), rng.randint(6, 14)
+    ladder = [Rung({Quality.FAST: fast, Quality.FINE: fine}, 224, 128)]
+    for _ in range(rng.randrange(3)):
+        fast, fine = max(1, fast - 1), max(1, fine - 2)
+        ladder.append(Rung({Quality.FAST: fast, Quality.FINE: fine}, 224, 128, degraded=("fewer_steps",)))
+    cost = Cost(ladder, num_pieces=rng.randint(1, 7))
+    step_s = rng.choice([0.02, 0.1, 0.4])
+    cost.measure(Piece.BEGIN, 0, step_s * rng.random())
+    cost.measure(Piece.STEP, 0, step_s)
+    cost.measure(Piece.PREVIEW, 0, step_s * rng.random())
+    cost.measure(Piece.DECODE, 0, step_s * rng.random())
+    cost.measure(Piece.STEP, 0, step_s * rng.uniform(1.2, 4.0), batch=4)
+    return cost
+
+
+def random_trace(rng: random.Random, *, has_losses: bool) -> Trace:
+    duration_s = rng.uniform(5.0, 60.0)
+    num_stages = rng.choice([1, 3, 12, 40])
+    prompts = [
+        Prompt(
+            at=rng.uniform(0.0, duration_s),
+            stage=f"stage-{(stage := rng.randrange(num_stages))}",
+            tenant=f"tenant-{stage % 3}",
+            quality=rng.choice(list(Quality)),
+            is_operator=rng.random() < 0.5,
+            due_in_s=rng.choice([0.0, 1.0, 10.0, 30.0]),
+        )
+        for _ in range(rng.randrange(1, 60))
+    ]
+    losses = sorted(rng.uniform(0.0, duration_s) for _ in range(rng.randrange(3))) if has_losses else ()
+    prompts.sort(key=lambda prompt: prompt.at)
+    return Trace("random", "", duration_s, prompts, losses=tuple(losses), recovery_s=2.0)
+
+
+def played(seed: int, *, has_losses: bool = True) -> tuple[Run, Cost, list[tuple[float, Turn]]]:
+    rng = random.Random(seed)
+    cost = random_cost(rng)
+    mine = Cost(cost.ladder, cost.num_pieces)
+    mine.take(cost.rows())
+    turns: list[tuple[float, Turn]] = []
+    arbiter = Arbiter(mine, max_batch=4)
+    simulation = Simulation(
+        arbiter,
+        random_trace(rng, has_losses=has_losses),
+        cost,
+        seed=seed,
+        observe=lambda now, turn: turns.append((now, turn)),
+    )
+
+    def check(now: float, turn: Turn) -> None:
+        turns.append((now, turn))
+        assert turn.works and len(set(turn.works)) == len(turn.works)
+        assert all(arbiter.get(work.work_id) is work for work in turn.works), "dead work"
+        assert len({work.shape_key for work in turn.works}) == 1, "unlike shapes"
+        assert all(work.is_begun is not (turn.piece is Piece.BEGIN) for work in turn.works)
+        assert all((work.step_index < work.num_steps) for work in turn.works if turn.piece is Piece.STEP)
+        assert all(work.is_denoised for work in turn.works if turn.piece is Piece.DECODE)
+
+    simulation._observe = check
+    return simulation.run(), cost, turns
+
+
+@pytest.mark.parametrize("first_seed", range(0, 300, 30))
+def test_each_prompt_ends_once_and_no_time_is_lost(first_seed: int) -> None:
+    for seed in range(first_seed, first_seed + 30):
+        run, cost, turns = played(seed)
+        assert all(outcome.num_ends == 1 for outcome in run.outcomes), seed
+        assert len(run.policy) == 0
+        assert run.busy_s == pytest.approx(sum(outcome.engine_s for outcome in run.outcomes))
+        assert all(0 <= outcome.rung_index < len(cost.ladder) for outcome in run.outcomes)
+        times = [now for now, _ in turns]
+        assert times == sorted(times)
+
+
+@pytest.mark.parametrize("first_seed", range(1000, 1300, 30))
+def test_nobody_waits_longer_than_the_stated_bound(first_seed: int) -> None:
+    for seed in range(first_seed, first_seed + 30):
+        run, _, _ = played(seed, has_losses=False)
+        for outcome in run.outcomes:
+            if outcome.finished_at is not None:
+                assert outcome.finished_at - outcome.prompt.at <= outcome.latest_end_s, seed
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    first, second = (played(7)[0] for _ in range(2))
+    assert [outcome.finished_at for outcome in first.outcomes] == [outcome.finished_at for outcome in second.outcomes]
+    assert first.num_turns == second.num_turns > 0
