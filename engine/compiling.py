@@ -41,7 +41,9 @@ class CompiledBehind:
     def __init__(self, transformer: nn.Module, *, backend: str = "inductor") -> None:
         self._eager = transformer
         self._backend = backend
-        self._twin: nn.Module | None = None  # made by the compile thread
+        # Made by the compile thread.
+        self._twin: nn.Module | None = None
+        self._stream: torch.cuda.Stream | None = None
         # Written by the compile thread, read by the loop thread: each a single assignment of an immutable value.
         self._compiled: frozenset[_Shape] = frozenset()
         self._failed: frozenset[_Shape] = frozenset()
@@ -138,9 +140,12 @@ class CompiledBehind:
         if self._twin is None:
             self._twin = _twin(self._eager, self._backend)
         if device.type == "cuda":
-            with torch.cuda.device(device), torch.cuda.stream(torch.cuda.Stream(device)):  # type: ignore[no-untyped-call]
+            self._stream = self._stream or torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            with torch.cuda.device(device), torch.cuda.stream(self._stream):
                 _run(self._twin, inputs)
-                torch.cuda.current_stream().synchronize()
+                self._stream.synchronize()
+            # The allocator keeps what this stream used for this stream alone, which has no more use for it.
+            torch.cuda.empty_cache()
         else:
             _run(self._twin, inputs)
 

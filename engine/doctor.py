@@ -132,7 +132,6 @@ def _needs(profile: ModelProfile, machine: Machine) -> dict[str, Any]:
         width=profile.width,
         height=profile.height,
         num_frames=profile.num_frames,
-        rows=profile.rows_per_forward,
         starts_from_frame=profile.can_start_from_frame,
         num_forwards=max(profile.num_steps.values()) * (1 if profile.guidance_scale == 1.0 else 2),
     )

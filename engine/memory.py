@@ -120,6 +120,11 @@ class MemoryPlan:
         return _with_reserve(max(self._phases()) + min(self.workload.denoising, self.workload.decoding))
 
     @property
+    def has_room_to_compile(self) -> bool:
+        """Whether a forward may run in the background, to be compiled, beside whatever else goes on."""
+        return _with_reserve(max(self._phases()) + self.workload.denoising) <= self.budget_bytes
+
+    @property
     def lines(self) -> tuple[str, ...]:
         """For `/readyz` and people."""
         work = self.workload

@@ -57,7 +57,12 @@ def where(plan: MemoryPlan) -> dict[str, tuple[Placement, Storage]]:
 def test_a_large_gpu_holds_everything(sizes: dict[str, PartSize], workload: Workload) -> None:
     plan = memory.plan(sizes, workload, 80 * GB)
     assert set(where(plan).values()) == {(Placement.RESIDENT, Storage.BF16)}
-    assert plan.overlaps
+    assert plan.overlaps and plan.has_room_to_compile
+
+
+def test_there_must_be_room_for_a_forward_in_the_background(sizes: dict[str, PartSize], workload: Workload) -> None:
+    tight = memory.plan(sizes, workload, memory.plan(sizes, workload, 80 * GB).peak_bytes)
+    assert tight.parts["transformer"].storage is Storage.BF16 and not tight.has_room_to_compile
 
 
 def test_the_5b_model_fits_16_gb(sizes: dict[str, PartSize], workload: Workload) -> None:
