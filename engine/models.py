@@ -7,7 +7,6 @@ the pieces together: text encoder, noise schedule, denoiser, decoders, previewer
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,9 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
-from torch import nn
 
 from engine import attention, checkpoint, linear_preview, memory, preview
-from engine.api import EngineReport, ModelDescription, ModelError, Quality
+from engine.api import EngineReport, ModelDescription, ModelError
 from engine.compiling import CompiledBehind
 from engine.config import Family, LoadSettings, ModelProfile
 from engine.decoder import Decoder, EmbeddedDecoder, SideStreamDecoder
@@ -27,6 +25,7 @@ from engine.embedded.modules import Decoder as EmbeddedDecoderModule
 from engine.embedded.modules import TextEncoder as EmbeddedTextModule
 from engine.first_frame import FirstFrameEncoder
 from engine.generation import Generation
+from engine.house import House, planned
 from engine.lora import Loras
 from engine.noise_schedule import NoiseSchedule
 from engine.text_encoder import CachedTextEncoder, EmbeddedTextEncoder, TextEncoder
@@ -193,7 +192,8 @@ def _load_wan(profile: ModelProfile, settings: LoadSettings, on_part: Callable[[
     folder = profile.folder
     device = torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-    house = _House(device, dtype, _memory_plan(profile, settings, device))
+    profile, plan = planned(profile, settings, device)
+    house = House(device, dtype, plan)
 
     on_part("text_encoder")
     text_module = _load_part(UMT5EncoderModel, folder / "text_encoder", settings, dtype=dtype)
@@ -241,74 +241,6 @@ def _load_wan(profile: ModelProfile, settings: LoadSettings, on_part: Callable[[
     )
 
 
-class _House:
-    """Where the parts live, by the memory plan. The large ones that are away take turns on the device.
-
-    A visitor stays until another comes: the steps of a generation copy the transformer once, not each.
-    """
-
-    def __init__(self, device: torch.device, dtype: torch.dtype, plan: memory.MemoryPlan | None) -> None:
-        self.device = device
-        self.dtype = dtype
-        self.plan = plan
-        self._visitor: memory.Placed | None = None
-        self._stay = ExitStack()
-
-    def place(self, name: str, module: nn.Module) -> memory.Placed:
-        if self.plan is None:
-            return memory.Placed(module.to(self.device), self.device)
-        return memory.place(self.plan.parts[name], module, self.device, dtype=self.dtype)
-
-    def is_plain(self, name: str) -> bool:
-        """Whether a part simply stays on the device, without hooks."""
-        if self.plan is None:
-            return True
-        part = self.plan.parts[name]
-        return part.placement is memory.Placement.RESIDENT and part.storage is memory.Storage.BF16
-
-    def visit(self, part: memory.Placed) -> AbstractContextManager[None]:
-        """Until another one visits, or the house is emptied."""
-        if part is not self._visitor:
-            self.empty()
-            self._stay.enter_context(part.in_use())
-            self._visitor = part
-        return nullcontext()
-
-    def call(self, part: memory.Placed) -> AbstractContextManager[None]:
-        """For a part that leaves again at once: the text encoder, beside which a decode would have no room."""
-        self.empty()
-        return part.in_use()
-
-    def empty(self) -> None:
-        self._stay.close()
-        self._visitor = None
-
-
-def _memory_plan(profile: ModelProfile, settings: LoadSettings, device: torch.device) -> memory.MemoryPlan | None:
-    """None on the CPU, where nothing needs planning. Raises `ModelError` if the budget is too small."""
-    if device.type != "cuda":
-        return None
-    assert profile.folder is not None
-    parts = {name: size for name, size in memory.read_sizes(profile.folder).items() if _is_used(name, profile)}
-    workload = memory.read_workload(
-        profile.folder,
-        width=profile.width,
-        height=profile.height,
-        num_frames=profile.num_frames,
-        rows=profile.rows_per_forward,
-        num_forwards=profile.num_steps[Quality.FAST] * (1 if profile.guidance_scale == 1.0 else 2),
-        decodes_full=settings.decoder in (None, "full"),
-    )
-    budget_bytes = memory.budget(device, settings.gpu_memory_bytes)
-    if settings.gpu_memory_bytes is not None:
-        memory.hold_to(budget_bytes, device)
-    return memory.plan(parts, workload, budget_bytes)
-
-
-def _is_used(part: str, profile: ModelProfile) -> bool:
-    return part != "transformer_2" or profile.boundary_ratio is not None
-
-
 @dataclass(frozen=True, slots=True)
 class _Experts:
     """The transformers, as the denoiser calls them, and what was chosen for them."""
@@ -321,7 +253,7 @@ class _Experts:
 
 
 def _load_experts(
-    profile: ModelProfile, settings: LoadSettings, house: _House, on_part: Callable[[str], None]
+    profile: ModelProfile, settings: LoadSettings, house: House, on_part: Callable[[str], None]
 ) -> _Experts:
     assert profile.folder is not None
     choice = attention.choose(house.device, house.dtype)
@@ -337,12 +269,13 @@ def _load_experts(
         for module in modules:
             attention.fuse_projections(module)
     placed = [house.place(name, module) for name, module in zip(names, modules, strict=True)]
-    compiles = is_gpu and settings.compiles and loras is None and all(house.is_plain(name) for name in names)
+    is_compilable = house.has_room_to_compile and all(house.is_plain(name) for name in names)
+    compiles = is_gpu and settings.compiles and loras is None and is_compilable
     notes = []
     if is_gpu and loras is not None:
         notes.append("LoRA: the transformer runs with separate projections, and is not compiled")
     elif is_gpu and settings.compiles and not compiles:
-        notes.append("the memory plan hooks into the transformer: it is not compiled")
+        notes.append("the memory plan hooks into the transformer, or has no room for compiling: it is not compiled")
 
     def prepare(expert_index: int, lora: str | None) -> None:
         house.visit(placed[expert_index])
@@ -354,7 +287,7 @@ def _load_experts(
 
 
 def _add_decoders(
-    decoders: dict[str, Decoder], profile: ModelProfile, settings: LoadSettings, vae: Any, house: _House
+    decoders: dict[str, Decoder], profile: ModelProfile, settings: LoadSettings, vae: Any, house: House
 ) -> str:
     """Adds what else there is beside the full VAE, and says which one the topmost rung takes. Raises `ModelError`.
 

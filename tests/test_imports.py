@@ -29,7 +29,7 @@ ENGINE_LAYERS = [
     {"engine.supervisor", "engine.worker", "engine.synthetic", "engine.clip_cache"},
     {"engine.foresight"},
     {"engine.arbiter", "engine.models"},
-    {"engine.umt5", "engine.first_frame", "engine.lora"},
+    {"engine.umt5", "engine.first_frame", "engine.lora", "engine.house"},
     {"engine.denoiser", "engine.decoder", "engine.preview", "engine.text_encoder"},
     {"engine.vae_decoder", "engine.tiny_decoder", "engine.linear_preview", "engine.compiling", "engine.published"},
     {"engine.memory", "engine.attention"},

@@ -19,6 +19,7 @@ from engine import memory, models
 from engine.api import Frames, Generate, ModelError, Quality
 from engine.config import LoadSettings
 from engine.generation import Generation
+from engine.house import widest_plan
 from engine.memory import MemoryPlan, PartPlan, Placement, Storage, Workload
 from engine.models import Model, load
 from engine.tiny_decoder import TinyDecoderModule
@@ -143,7 +144,7 @@ def test_parts_that_are_away_take_turns_and_the_clip_is_the_same(monkeypatch: py
         name: PartPlan(size, Placement.AWAY, Storage.BF16) for name, size in memory.read_sizes(cached(ti2v_5b)).items()
     }
     plan = MemoryPlan(parts, Workload(0, 0, 0, 1), budget_bytes=2**30)
-    monkeypatch.setattr(models, "_memory_plan", lambda *_: plan)
+    monkeypatch.setattr(models, "planned", lambda profile, *_: (profile, plan))
     here: list[str] = []
     note_visits(monkeypatch, here)
     model = loaded(cached(ti2v_5b))
@@ -183,3 +184,16 @@ def test_the_same_seed_is_the_same_clip_and_another_is_not() -> None:
     while not other.is_denoised:
         model.denoiser.step([other])
     assert not torch.equal(torch.cat(list(model.decode(other))), first)
+
+
+def test_joint_rows_push_nothing_off_the_device() -> None:
+    sizes = memory.read_sizes(cached(fastwan))
+
+    def workload_of(rows: int) -> Workload:
+        return Workload(denoising=rows * 2**30, decoding=0, feature_cache=0, num_forwards=3)
+
+    rows, roomy = widest_plan(sizes, workload_of, 4, 2**40)
+    assert rows == 4 and roomy.overlaps
+    alone = memory.plan(sizes, workload_of(1), 2**40)
+    rows, tight = widest_plan(sizes, workload_of, 4, alone.peak_bytes + 3 * 2**29)
+    assert rows == 2 and tight.parts == roomy.parts == alone.parts

@@ -1,0 +1,116 @@
+"""Where the large parts of a loaded model live, by the memory plan, and who is on the device now. Loop thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from engine import memory
+from engine.api import Quality
+from engine.config import LoadSettings, ModelProfile
+
+
+class House:
+    """Where the parts live, by the memory plan. The large ones that are away take turns on the device.
+
+    A visitor stays until another comes: the steps of a generation copy the transformer once, not each.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, plan: memory.MemoryPlan | None) -> None:
+        self.device = device
+        self.dtype = dtype
+        self.plan = plan
+        self._visitor: memory.Placed | None = None
+        self._stay = ExitStack()
+
+    def place(self, name: str, module: nn.Module) -> memory.Placed:
+        if self.plan is None:
+            return memory.Placed(module.to(self.device), self.device)
+        return memory.place(self.plan.parts[name], module, self.device, dtype=self.dtype)
+
+    def is_plain(self, name: str) -> bool:
+        """Whether a part simply stays on the device, without hooks."""
+        if self.plan is None:
+            return True
+        part = self.plan.parts[name]
+        return part.placement is memory.Placement.RESIDENT and part.storage is memory.Storage.BF16
+
+    @property
+    def has_room_to_compile(self) -> bool:
+        return self.plan is None or self.plan.has_room_to_compile
+
+    def visit(self, part: memory.Placed) -> None:
+        """Until another one visits, or the house is emptied."""
+        if part is not self._visitor:
+            self.empty()
+            self._stay.enter_context(part.in_use())
+            self._visitor = part
+
+    def call(self, part: memory.Placed) -> AbstractContextManager[None]:
+        """For a part that leaves again at once: the text encoder, beside which a decode would have no room."""
+        self.empty()
+        return part.in_use()
+
+    def empty(self) -> None:
+        self._stay.close()
+        self._visitor = None
+
+
+def planned(
+    profile: ModelProfile, settings: LoadSettings, device: torch.device
+) -> tuple[ModelProfile, memory.MemoryPlan | None]:
+    """The plan for this budget, and the profile with as many joint rows as it has room for; no plan on the CPU.
+
+    Joint steps are a gain only while they push nothing off the device. Raises `ModelError` if the budget is too small.
+    """
+    if device.type != "cuda":
+        return profile, None
+    assert profile.folder is not None
+    sizes = {name: size for name, size in memory.read_sizes(profile.folder).items() if _is_used(name, profile)}
+    budget_bytes = memory.budget(device, settings.gpu_memory_bytes)
+    if settings.gpu_memory_bytes is not None:
+        memory.hold_to(budget_bytes, device)
+    rows, plan = widest_plan(
+        sizes, lambda rows: _workload(profile, settings, rows=rows), profile.rows_per_forward, budget_bytes
+    )
+    return replace(profile, rows_per_forward=rows), plan
+
+
+def widest_plan(
+    sizes: Mapping[str, memory.PartSize],
+    workload_of: Callable[[int], memory.Workload],
+    max_rows: int,
+    budget_bytes: int,
+) -> tuple[int, memory.MemoryPlan]:
+    """Where the parts live best with one row a forward, and how many rows (at most `max_rows`) there is room for then.
+
+    `workload_of` gives the workload of so many rows. Raises `ModelError` if the budget is too small for one.
+    """
+    plan = memory.plan(sizes, workload_of(1), budget_bytes)
+    for rows in range(max_rows, 1, -1):
+        wider = replace(plan, workload=workload_of(rows))
+        if wider.peak_bytes <= budget_bytes:
+            return rows, replace(wider, overlaps=wider.overlapping_peak_bytes <= budget_bytes)
+    return 1, plan
+
+
+def _workload(profile: ModelProfile, settings: LoadSettings, *, rows: int) -> memory.Workload:
+    assert profile.folder is not None
+    return memory.read_workload(
+        profile.folder,
+        width=profile.width,
+        height=profile.height,
+        num_frames=profile.num_frames,
+        rows=rows,
+        num_forwards=profile.num_steps[Quality.FAST] * (1 if profile.guidance_scale == 1.0 else 2),
+        decodes_full=settings.decoder in (None, "full"),
+        starts_from_frame=profile.can_start_from_frame,
+    )
+
+
+def _is_used(part: str, profile: ModelProfile) -> bool:
+    return part != "transformer_2" or profile.boundary_ratio is not None
