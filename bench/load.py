@@ -397,7 +397,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         result = asyncio.run(run(options))
-    except (ServeError, TimeoutError, RuntimeError) as error:
+    except (ServeError, TimeoutError, RuntimeError, OSError) as error:
         print(f"sceneshift bench load: {error or 'no end within the time allowed'}", file=sys.stderr)
         return 2
     print(json.dumps(result, ensure_ascii=False, indent=2) if options.json else _table(result))

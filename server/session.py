@@ -106,10 +106,11 @@ MAX_ENDED = 256
 # Seeds stay exact in every client's number type.
 _NUM_RANDOM_SEEDS = 2**32
 # What the engine is told of a prompt's haste. Three seconds are the promise that this project began with (prompt to
-# picture on two cores), and twice the cost of the clip alone is the least that a shared engine can promise: somebody
-# else's clip may be in front. A promise below that would be broken from the start, and everything made worse for it.
+# picture on two cores). Three times what the clip takes alone is the least that a shared engine can promise: at the use
+# that admission allows (`admission.CAPACITY`), two clips' time is the mean wait before the own one. A promise below
+# that would be broken as a rule, and every clip made with less for it.
 PROMISE_S = 3.0
-PROMISE_COSTS = 2.0
+PROMISE_COSTS = 3.0
 
 
 class SessionState(StrEnum):

@@ -82,3 +82,11 @@ def test_pages_of_other_origins_are_refused(origin: str | None, expected: bool) 
 def test_tokens_are_fresh_and_long() -> None:
     assert len({new_token() for _ in range(10)}) == 10
     assert len(new_token()) == 40
+
+
+def test_holders_of_a_token_are_one_and_the_token_cannot_be_read_from_it() -> None:
+    access = Access(Settings(token=TOKEN))
+    holder = access.holder({"Authorization": f"Bearer {TOKEN}"}, {})
+    assert holder == access.holder({}, {"token": TOKEN}) != access.holder({}, {"token": "another"})
+    assert holder and TOKEN not in holder
+    assert Access(Settings()).holder({}, {"token": "any"}) == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import numpy as np
@@ -15,11 +16,13 @@ from engine.api import (
     EngineState,
     EngineStopped,
     FramesReady,
+    Generate,
     GenerationFailed,
     GenerationFinished,
     GenerationStarted,
     Quality,
     Reuse,
+    StepFinished,
     Timings,
 )
 from server.session import PROMISE_COSTS, PROMISE_S
@@ -366,3 +369,77 @@ async def test_a_closing_session_stops_its_next_clip(able: House) -> None:
     following = able.generation_id
     await able.session.close("client")
     assert able.engine.cancelled_ids == [following]
+
+
+# --- whatever comes -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_at_random_each_prompt_ends_once_and_nothing_is_made_for_nobody(able: House, seed: int) -> None:
+    """Prompts, cancels, blanks, viewers that come and go, an engine that finishes, fails, and is lost."""
+    chance = random.Random(seed)
+    able.engine.cost_s = lambda quality: 0.3  # type: ignore[method-assign]
+    live: dict[str, int] = {}  # in the engine: steps done
+    num_seen = num_prompts = 0
+    for _ in range(300):
+        act = chance.randrange(12)
+        if act == 0 or num_prompts == 0:
+            after, transition = (
+                chance.choice(["loop", "continue", "hold"]),
+                chance.choice(["cut", "crossfade", "morph"]),
+            )
+            await able.say("prompt.set", text="sea", prompt_id=f"p{num_prompts}", after=after, transition=transition)
+            num_prompts += 1
+        elif act == 1:
+            await able.say("prompt.cancel", prompt_id=f"p{chance.randrange(num_prompts)}")
+        elif act == 2:
+            await able.say(chance.choice(["program.blank", "program.resume", "program.resume"]))
+        elif act == 3 and len(able.program.viewers) < 3:
+            await able.session.add_viewer("v=0")
+        elif act == 4 and able.program.viewers:
+            able.program.lose(able.program.viewers[0])
+        elif act == 5:
+            await able.clock.advance(1.0)
+            able.session.tick()
+        elif act < 9:
+            able.program.send_frame()
+        for command in able.engine.sent[num_seen:]:
+            if isinstance(command, Generate):
+                assert not live, "one generation of a session at a time"
+                is_continuation = command.first_frame is not None and not command.wants_previews
+                assert able.program.viewers or not is_continuation
+                live[command.generation_id] = 0
+        num_seen = len(able.engine.sent)
+        for name in list(live):
+            if name in able.engine.cancelled_ids and chance.random() < 0.7:
+                able.confirm_cancel(name)
+                del live[name]
+            elif chance.random() < 0.4 and name not in able.engine.cancelled_ids:
+                advance(able, name, live, chance)
+        await able.hear()
+    await able.session.close("client")
+    await able.hear()
+    assert able.ends().keys() == {f"p{number}" for number in range(num_prompts)}
+    assert all(len(ends) == 1 for ends in able.ends().values())
+
+
+def advance(house: House, name: str, live: dict[str, int], chance: random.Random) -> None:
+    """The engine's next event of this generation."""
+    tell = house.session.on_generation_event
+    if live[name] == 0:
+        tell(GenerationStarted(name, 2))
+    elif live[name] < 3 and chance.random() < 0.05:
+        house.session.on_engine_lost(EngineLost("exited", "killed", (name,)))
+        live[name] = -1
+    elif live[name] < 3 and chance.random() < 0.05:
+        del live[name]
+        tell(GenerationFailed(name, "model_error", "it broke", retryable=True))
+        return
+    elif live[name] < 3:
+        tell(StepFinished(name, live[name] - 1, 2))
+    else:
+        del live[name]
+        tell(FramesReady(name, 0, frames(4)))
+        tell(GenerationFinished(name, 4, NO_TIMINGS))
+        return
+    live[name] += 1
