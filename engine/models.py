@@ -191,7 +191,7 @@ def _load_wan(profile: ModelProfile, settings: LoadSettings, on_part: Callable[[
     assert profile.folder is not None
     folder = profile.folder
     device = torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    dtype = _dtype_on(device)
     profile, plan = planned(profile, settings, device)
     house = House(device, dtype, plan)
 
@@ -239,6 +239,11 @@ def _load_wan(profile: ModelProfile, settings: LoadSettings, on_part: Callable[[
         _forget=text_cache.clear,
         _make_room=house.empty,
     )
+
+
+def _dtype_on(device: torch.device) -> torch.dtype:
+    """bf16 is up to twice as slow as float32 on a CPU (measured)."""
+    return torch.float32 if device.type == "cpu" else torch.bfloat16
 
 
 @dataclass(frozen=True, slots=True)

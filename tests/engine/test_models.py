@@ -197,3 +197,39 @@ def test_joint_rows_push_nothing_off_the_device() -> None:
     alone = memory.plan(sizes, workload_of(1), 2**40)
     rows, tight = widest_plan(sizes, workload_of, 4, alone.peak_bytes + 3 * 2**29)
     assert rows == 2 and tight.parts == roomy.parts == alone.parts
+
+
+# --- bf16 ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU would run, on the CPU: diffusers keeps some modules of a bf16 Wan in float32."""
+    monkeypatch.setattr(models, "_dtype_on", lambda _: torch.bfloat16)
+
+
+@pytest.mark.parametrize("starts_from_frame", [False, True])
+def test_in_bf16_the_clip_stays_close_to_float32s(
+    starts_from_frame: bool, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    frame = Frames(np.full((1, SIZE["height"] * 3 // 2, SIZE["width"]), 120, np.uint8))
+    options = {"first_frame": frame} if starts_from_frame else {}
+    expected = clip_of(loaded(cached(fastwan)), **options)
+    request.getfixturevalue("in_bf16")
+    model = loaded(cached(fastwan))
+    assert model.report().dtype == "bfloat16"
+    clip = clip_of(model, **options).float()
+    assert (clip - expected).abs().mean() < 0.02
+
+
+@pytest.mark.usefixtures("in_bf16")
+def test_in_bf16_generations_share_a_step_and_stay_themselves() -> None:
+    model = loaded(cached(fastwan))
+    together = [Generation(Generate(name, "the sea", seed=seed), queued_at=0.0) for name, seed in (("a", 3), ("b", 4))]
+    for generation in together:
+        model.begin(generation)
+    while not together[0].is_denoised:
+        model.denoiser.step(together)
+    assert together[0].latents is not None and together[0].latents.dtype == torch.float32
+    joint = torch.cat(list(model.decode(together[0])))
+    assert (joint - clip_of(model)).abs().float().mean() < 0.02
