@@ -1,4 +1,4 @@
-"""The streamed VAE decode gives the very frames of `WanPipeline`, for both forms, whatever else is decoded meanwhile."""
+"""The streamed VAE decode gives the very frames of `WanPipeline`, for both forms, whatever else is decoded then."""
 
 from __future__ import annotations
 
