@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from engine.api import Frames, FramesReady, Generate, Quality
-from server.prompt import Prompt
+from engine.api import Frames, Generate, Quality
+from server.prompt import Assembly, Prompt
 
 # A continuation's seed is its prompt's plus its index, so that a scene can be made again.
 _NUM_SEEDS = 2**63
@@ -31,7 +31,7 @@ class Continuation:
     index: int = 0
     generation_id: str | None = None  # of the next clip, while it is in the engine
     next_last_frame: Frames | None = None  # of the next clip, when the stage has it
-    chunks: list[FramesReady] = field(default_factory=list)
+    assembly: Assembly = field(default_factory=Assembly)
 
     @classmethod
     def of(cls, prompt: Prompt) -> Continuation:

@@ -95,7 +95,7 @@ from server.messages import (
 )
 from server.metrics import Metrics, ProgramCounts
 from server.neighbours import Controller, ProgramFactory
-from server.prompt import Prompt, PromptEvent, PromptState, assembled
+from server.prompt import Prompt, PromptEvent, PromptState
 from server.stage import Clip, OnAir, Transition
 
 _log = logging.getLogger(__name__)
@@ -512,7 +512,7 @@ class Session:
     def _end(self, prompt: Prompt, event: PromptEvent, receipt: ServerMessage) -> Outgoing:
         """The one place where prompts end."""
         prompt.move(event)
-        prompt.chunks.clear()
+        prompt.assembly.clear()
         prompt.clip = None
         if self._current is prompt:
             self._current = None
@@ -599,9 +599,13 @@ class Session:
 
     def _on_frames(self, prompt: Prompt, event: FramesReady) -> None:
         # The last step has a clip in place of a preview: its receipt still goes out, so that progress is complete.
-        if not prompt.chunks and prompt.num_steps_reported < prompt.num_steps_done:
+        if not len(prompt.assembly) and prompt.num_steps_reported < prompt.num_steps_done:
             self._report_step(prompt, prompt.num_steps_done - 1)
-        prompt.chunks.append(event)
+        try:
+            prompt.assembly.add(event, self._num_frames())
+        except ValueError as error:
+            self._stop_generation(prompt)
+            self._fail_incomplete(prompt, error)
 
     def _report_step(self, prompt: Prompt, step_index: int, picture: str | None = None) -> None:
         prompt.num_steps_reported = step_index + 1
@@ -626,14 +630,11 @@ class Session:
     def _on_finished(self, prompt: Prompt, event: GenerationFinished) -> None:
         prompt.timings = event.timings
         try:
-            frames = assembled(prompt.chunks, event.num_frames)
+            frames = prompt.assembly.finished(event.num_frames)
             prompt.clip = self._clip(prompt.prompt_id, frames, prompt.after)
         except ValueError as error:
-            self._fail(
-                prompt, error_detail("model_error", f"the engine sent an incomplete clip: {error}", retryable=True)
-            )
+            self._fail_incomplete(prompt, error)
             return
-        prompt.chunks.clear()
         prompt.last_frame = Frames(frames.planes[-1:])
         if self.options.take == "auto":
             self._take(prompt, prompt.transition)
@@ -641,6 +642,16 @@ class Session:
         prompt.move(PromptEvent.KEEP)
         self._drop_preview()
         self._emit(PromptReady(prompt_id=prompt.prompt_id))
+
+    def _fail_incomplete(self, prompt: Prompt, error: ValueError) -> None:
+        reason = f"the engine sent an incomplete clip: {error}"
+        self._fail(prompt, error_detail("model_error", reason, retryable=True))
+
+    def _num_frames(self) -> int:
+        """Of a clip. Raises `ValueError` if no model is known."""
+        if self._engine.model is None:
+            raise ValueError("no model is known")
+        return self._engine.model.num_frames
 
     def _clip(self, prompt_id: str, frames: Frames, after: After, continuation: int = 0) -> Clip:
         model = self._engine.model
@@ -651,9 +662,9 @@ class Session:
     def on_engine_lost(self, event: EngineLost) -> None:
         prompt = self._current
         if prompt is not None and prompt.generation_id in event.generation_ids:
-            prompt.chunks.clear()
+            prompt.assembly.clear()
         if self._continuation is not None and self._continuation.generation_id in event.generation_ids:
-            self._continuation.chunks.clear()
+            self._continuation.assembly.clear()
         self.warn("engine_lost", f"the engine was lost ({event.reason}) and is being replaced; the program goes on")
 
     def on_engine_ready(self, event: EngineReady, *, is_recovery: bool) -> None:
@@ -735,19 +746,19 @@ class Session:
         if continuation.generation_id is not None:
             self._engine.send(Cancel(continuation.generation_id))
             continuation.generation_id = None
-            continuation.chunks.clear()
+            continuation.assembly.clear()
 
     def _on_continuation(self, continuation: Continuation, event: GenerationEvent) -> None:
         match event:
             case GenerationStarted():
-                continuation.chunks.clear()
+                continuation.assembly.clear()
                 self._note_degraded(event)
             case StepFinished():
                 self._num_steps += 1
             case PreviewReady():
                 pass
             case FramesReady():
-                continuation.chunks.append(event)
+                self._take_in(continuation, event)
             case GenerationFinished():
                 self._follow(continuation, event)
             case GenerationFailed() | GenerationCancelled():
@@ -756,16 +767,22 @@ class Session:
                 )
                 self._give_up_continuation(reason)
 
+    def _take_in(self, continuation: Continuation, event: FramesReady) -> None:
+        try:
+            continuation.assembly.add(event, self._num_frames())
+        except ValueError as error:
+            self._stop_continuation_in_engine(continuation)
+            self._give_up_continuation(f"the engine sent an incomplete clip: {error}")
+
     def _follow(self, continuation: Continuation, event: GenerationFinished) -> None:
         """The next clip is finished: the stage plays it when the one on air has ended."""
         try:
-            frames = assembled(continuation.chunks, event.num_frames)
+            frames = continuation.assembly.finished(event.num_frames)
             clip = self._clip(continuation.prompt_id, frames, "continue", continuation.index + 1)
         except ValueError as error:
             self._give_up_continuation(f"the engine sent an incomplete clip: {error}")
             return
         continuation.generation_id = None
-        continuation.chunks.clear()
         if self.program.stage.follow(clip):
             continuation.next_last_frame = Frames(frames.planes[-1:])
         else:

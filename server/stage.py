@@ -392,6 +392,7 @@ class _ClipShot(_Shot):
         "_first_position",
         "_footage",
         "_frame_rate",
+        "_num_mixed",
         "_num_once",
         "_num_rounds_before",
         "_seam",
@@ -412,7 +413,8 @@ class _ClipShot(_Shot):
         loops_openly = clip.after != "hold" and not clip.closes_on_itself
         # At most a third of the clip, so that most of a round is the clip itself.
         num_seam = min(round(SEAM_S * clip.frame_rate), num_frames // 3) if loops_openly else 0
-        self._seam = Footage(_seam(clip.frames, num_seam)) if num_seam else None
+        self._seam = Footage(Frames(np.empty_like(clip.frames.planes[:num_seam]))) if num_seam else None
+        self._num_mixed = 0
         self._num_once = num_frames - num_seam
 
     def at(self, frame_index: int) -> tuple[Source, int]:
@@ -460,8 +462,16 @@ class _ClipShot(_Shot):
         if position >= self._num_once + num_seam:
             position = num_seam + (position - num_seam) % self._num_once
         if position >= self._num_once:
+            self._mix_seam(seam, position - self._num_once)
             return seam, position - self._num_once
         return self._footage, position
+
+    def _mix_seam(self, seam: Footage, frame_number: int) -> None:
+        """Up to this frame: one a picture, 1 ms, since all at the take would hold up the clock for ten times that."""
+        tail, head = self._footage.frames.planes[self._num_once :], self._footage.frames.planes
+        for i in range(self._num_mixed, frame_number + 1):
+            seam.frames.planes[i] = _mix(tail[i], head[i], (i + 1) / (len(seam.frames) + 1))
+        self._num_mixed = max(self._num_mixed, frame_number + 1)
 
     def _first_shown(self, prompt_id: str) -> FirstShown:
         return FirstShown(prompt_id, "picture", None, self._continuation, self._num_rounds_before)
@@ -492,13 +502,6 @@ def _closed_loop(position: int, num_frames: int) -> int:
 
 
 # --- frames made here (small ones: a clip in the model's size, a preview) -----------------------------------------
-
-
-def _seam(frames: Frames, num_frames: int) -> Frames:
-    """The last `num_frames` frames dissolving into the first."""
-    tail, head = frames.planes[-num_frames:], frames.planes[:num_frames]
-    mixed = [_mix(a, b, (i + 1) / (num_frames + 1)) for i, (a, b) in enumerate(zip(tail, head, strict=True))]
-    return Frames(np.stack(mixed))
 
 
 def _dissolved(frames: Frames, num_steps: int) -> Frames:

@@ -52,10 +52,12 @@ class Kitchen:
         raise AssertionError(f"no {kind.__name__}")
 
     async def make(self, prompt: str, reuse: Reuse = Reuse.ANY_SEED, **fields: Any) -> list[Event]:
-        """All events of one generation, to its end."""
+        """All events of one generation, to its end; then it is kept, if it will be."""
         command = self.command(prompt, reuse, **fields)
         self.engine.send(command)
-        return await self.until(GenerationFinished, command.generation_id)
+        events = await self.until(GenerationFinished, command.generation_id)
+        await self.engine.settled()
+        return events
 
     def command(self, prompt: str, reuse: Reuse = Reuse.ANY_SEED, **fields: Any) -> Generate:
         self._num_sent += 1
@@ -289,7 +291,6 @@ async def test_another_model_or_way_of_loading_has_clips_of_its_own(open_kitchen
 async def test_nothing_that_a_client_wrote_is_on_disk(open_kitchen: OpenKitchen, tmp_path: Path) -> None:
     kitchen = await open_kitchen(disk_bytes=10 * CLIP_BYTES, folder=tmp_path)
     await kitchen.make("../../etc/passwd scene 5 私密的提示词")
-    await kitchen.engine.settled()
     (file,) = tmp_path.iterdir()
     assert file.stem.isalnum() and file.suffix == ".clip"
     content = file.read_bytes()
@@ -312,7 +313,6 @@ async def test_a_damaged_file_is_dropped_and_the_clip_made_anew(
 ) -> None:
     kitchen = await open_kitchen(memory_bytes=0, disk_bytes=10 * CLIP_BYTES, folder=tmp_path)
     await kitchen.make("scene 5")
-    await kitchen.engine.settled()
     (file,) = tmp_path.iterdir()
     damage(file)
     again = await kitchen.make("scene 5")

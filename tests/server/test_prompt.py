@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 from fakes import frames
 
-from engine.api import FramesReady, Quality
-from server.prompt import ENDS, NEXT_STATE, IllegalMove, Prompt, PromptEvent, PromptState, assembled
+from engine.api import Frames, FramesReady, Quality
+from server.prompt import ENDS, NEXT_STATE, Assembly, IllegalMove, Prompt, PromptEvent, PromptState
 from server.session import NEXT_SESSION_STATE, IllegalSessionMove, SessionMove, SessionState
 from server.stage import Transition
 
@@ -38,7 +39,26 @@ def test_nothing_leaves_an_end_and_every_other_state_can_end() -> None:
 
 
 def test_a_clip_is_its_chunks_in_order() -> None:
-    assert len(assembled([FramesReady("g", 0, frames(1)), FramesReady("g", 1, frames(3))], 4)) == 4
+    assembly = Assembly()
+    for first_index, num_frames in [(0, 1), (1, 3)]:
+        chunk = frames(num_frames)
+        chunk.planes[:] = first_index + np.arange(num_frames, dtype=np.uint8)[:, None, None]
+        assembly.add(FramesReady("g", first_index, chunk), 4)
+    assert [int(plane[0, 0]) for plane in assembly.finished(4).planes] == [0, 1, 2, 3]
+    assert len(assembly) == 0
+
+
+def test_a_clip_in_one_piece_is_not_copied() -> None:
+    assembly, whole = Assembly(), frames(4)
+    assembly.add(FramesReady("g", 0, whole), 4)
+    assert np.shares_memory(assembly.finished(4).planes, whole.planes)
+
+
+def test_frames_of_another_size_are_refused() -> None:
+    assembly = Assembly()
+    assembly.add(FramesReady("g", 0, frames(1)), 4)
+    with pytest.raises(ValueError, match="expected frames of"):
+        assembly.add(FramesReady("g", 1, Frames(np.zeros((1, 6, 4), np.uint8))), 4)
 
 
 @pytest.mark.parametrize(
@@ -47,9 +67,11 @@ def test_a_clip_is_its_chunks_in_order() -> None:
     ids=["none", "cut short", "out of order", "one missing", "one too many"],
 )
 def test_a_clip_with_the_wrong_frames_is_refused(chunks: list[tuple[int, int]]) -> None:
-    broken = [FramesReady("g", first_index, frames(num_frames)) for first_index, num_frames in chunks]
+    assembly = Assembly()
     with pytest.raises(ValueError, match="expected"):
-        assembled(broken, 4)
+        for first_index, num_frames in chunks:
+            assembly.add(FramesReady("g", first_index, frames(num_frames)), 4)
+        assembly.finished(4)
 
 
 @pytest.mark.parametrize(("state", "move"), list(itertools.product(SessionState, SessionMove)))

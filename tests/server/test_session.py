@@ -598,3 +598,19 @@ async def test_the_log_names_prompts_but_never_their_text(house: House, caplog: 
     assert "s1 < prompt.set p7" in caplog.messages
     assert "s1 > prompt.applied p7" in caplog.messages
     assert "secret" not in caplog.text
+
+
+async def test_frames_that_do_not_belong_fail_the_prompt_and_stop_the_engine(house: House) -> None:
+    await house.say("prompt.set", text="sea", prompt_id="p")
+    house.start()
+    house.deliver_first_chunk()
+    house.deliver_first_chunk()
+    failed = only(await house.hear(), "prompt.failed")
+    assert "incomplete" in failed["error"]["message"]
+    assert house.engine.cancelled_ids == [house.generation_id]
+    house.confirm_cancel()
+    await house.say("prompt.set", text="sky", prompt_id="q")
+    house.make_clip()
+    house.program.send_frame()
+    await house.hear()
+    assert house.ends() == {"p": ["failed"], "q": ["applied"]}
