@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", help="address to bind; any but loopback needs an access token (default 127.0.0.1)")
     parser.add_argument("--port", help="TCP port; 0 takes a free one (default 8080)")
     parser.add_argument("--token", help="the access token; better given as SCENESHIFT_TOKEN, where `ps` cannot see it")
-    parser.add_argument("--engine", help="embedded (default) or synthetic (no model: numbered pictures, for tests)")
+    parser.add_argument("--engine", help="embedded (default: --model) or synthetic (no model: numbered pictures)")
     parser.add_argument(
         "--model",
         help="a profile, a folder, a hub id or PROFILE=FOLDER (default: fastwan2.2-5b with a GPU, else embedded)",

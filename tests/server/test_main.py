@@ -11,11 +11,16 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import pytest
 
-from server.__main__ import main
+from engine.clip_cache import CachingEngine
+from engine.config import LoadSettings, default_model
+from engine.supervisor import EngineProcess
+from server import config
+from server.__main__ import _engine, _load_settings, main
 
 
 @asynccontextmanager
@@ -101,6 +106,31 @@ def test_a_wrong_setting_is_said_plainly(capsys: pytest.CaptureFixture[str]) -> 
 def test_an_unknown_model_is_said_plainly(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--model", "nothing", "--port", "0"]) == 1
     assert "nothing" in capsys.readouterr().err
+
+
+def test_flags_reach_the_engine() -> None:
+    flags = ["--model", "embedded", "--size", "160x96", "--frames", "13", "--device", "cpu", "--gpu-memory", "16GB"]
+    settings = config.load([*flags, "--decoder", "tiny", "--lora-folder", "/loras", "--no-compile"], {})
+    assert _load_settings(settings) == LoadSettings(
+        model="embedded",
+        width=160,
+        height=96,
+        num_frames=13,
+        device="cpu",
+        gpu_memory_bytes=16 * 10**9,
+        decoder="tiny",
+        lora_folder="/loras",
+        compiles=False,
+    )
+    assert _load_settings(config.load([], {})).model == default_model()
+
+
+def test_the_clip_cache_is_in_front_of_the_engine_unless_it_is_turned_off(tmp_path: Path) -> None:
+    model = ["--model", "embedded"]
+    assert isinstance(_engine(config.load(model, {})), CachingEngine)
+    assert isinstance(_engine(config.load([*model, "--cache-memory", "0"], {})), EngineProcess)
+    on_disk = [*model, "--cache-memory", "0", "--cache-disk", "1GB", "--cache-folder", str(tmp_path)]
+    assert isinstance(_engine(config.load(on_disk, {})), CachingEngine)
 
 
 def test_a_token_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
