@@ -121,8 +121,15 @@ class Registry:
 
     async def come_in(
         self, ticket: Ticket, message: SessionStart, controller: Controller, *, tenant: str = ""
-    ) -> Session:
-        """The session of a controller that was called. Raises `Refused`."""
+    ) -> Session | None:
+        """The session of a controller that was called; None if somebody who came back has taken the room meanwhile.
+
+        Then the controller keeps its place. Raises `Refused`.
+        """
+        ticket.is_called = False
+        if not self._has_room(ticket.cost_s):
+            self._queue.tell_all(self._admission, self._clock.now())
+            return None
         self._queue.leave(ticket)
         self._check(message)  # the model may have become known since
         return await self._create(message, controller, tenant)

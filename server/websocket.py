@@ -191,11 +191,13 @@ class Connection:
     async def _wait(self, ticket: Ticket, message: SessionStart) -> None:
         """Tells the controller where it stands until it may come in. If cancelled, its place is given up."""
         try:
-            while not await ticket.news():
+            while self._session is None:
+                if await ticket.news():
+                    self._session = await self._registry.come_in(ticket, message, self, tenant=self._tenant)
+                    continue
                 wait_ms = round(ticket.wait_s * 1000) if ticket.wait_s is not None else None
                 queued = SessionQueued(event_id=message.event_id, position=ticket.position, estimated_wait_ms=wait_ms)
                 await self._send(encode(queued))
-            self._session = await self._registry.come_in(ticket, message, self, tenant=self._tenant)
             self._start_writer(self._session)
         except Refused as refusal:
             await self._refuse(refusal.answer_to(message))

@@ -246,6 +246,7 @@ async def test_who_finds_no_room_waits_in_order_and_comes_in_when_there_is_some(
     await lobby.registry.end(first)
     assert (second.is_called, third.is_called) == (True, False)
     session = await lobby.registry.come_in(second, SessionStart(), FakeController())
+    assert session is not None
     await lobby.clock.advance(1.0)
     assert (third.is_called, third.position) == (False, 1)
     await lobby.registry.end(session)
@@ -278,6 +279,22 @@ async def test_a_detached_session_yields_to_who_waits(lobby: Hall) -> None:
     await lobby.registry.come_in(waiting, SessionStart(), FakeController())
     with pytest.raises(Refused):
         lobby.registry.find(first.session_id)
+
+
+async def test_who_comes_back_in_the_last_moment_keeps_the_room_and_who_was_called_its_place(lobby: Hall) -> None:
+    first = await lobby.start()
+    waiting, behind = await lobby.ask(), await lobby.ask()
+    first.detach(first._controller)
+    await lobby.clock.advance(1.0)
+    assert waiting.is_called
+    lobby.registry.take_up(
+        SessionResume(session_id=first.session_id, resume_token=first.resume_token), FakeController()
+    )
+    assert await lobby.registry.come_in(waiting, SessionStart(), FakeController()) is None
+    assert (waiting.is_called, waiting.position, behind.position) == (False, 1, 2)
+    await lobby.registry.end(first)
+    assert waiting.is_called
+    assert await lobby.registry.come_in(waiting, SessionStart(), FakeController()) is not None
 
 
 async def test_a_slow_engine_lets_in_as_many_as_it_can_keep() -> None:
