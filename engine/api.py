@@ -153,8 +153,8 @@ class Estimate:
 class Generate:
     """Make a clip. The same prompt, quality, seed, first frame and LoRA give the same clip on the same machine.
 
-    `first_frame` is one frame in the model's size that the clip starts from; only where the model's description says
-    so. The rest says whose it is and how soon: the arbiter's matter, never the picture's.
+    `first_frame` is one frame, in the model's size or a lower rung's, that the clip starts from; only where the model's
+    description says so. The rest says whose it is and how soon: the arbiter's matter, never the picture's.
     """
 
     generation_id: str
