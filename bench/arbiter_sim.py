@@ -27,9 +27,10 @@ from bench import traces
 from bench.plot import plot
 from bench.policies import EarliestDeadline, FirstComeFirstServed, FullFidelity, RoundRobin
 from bench.traces import Prompt, Trace
-from engine.arbiter import Arbiter, Policy, Turn, Work
+from engine.arbiter import Arbiter
 from engine.config import Rung
 from engine.cost import Cost, CostRow
+from engine.work import Policy, Turn, Work
 
 POLICIES: dict[str, type[Policy]] = {
     "fcfs": FirstComeFirstServed,

@@ -26,223 +26,35 @@ than the mean is of the lowest rank whatever they claim, or a tenant could take 
 
 from __future__ import annotations
 
-import bisect
 import copy
 import heapq
 import itertools
 import math
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from engine.api import Generate, Quality
+from engine.api import Quality
 from engine.cost import Cost, Piece
+from engine.promise import PREVIEW_SHARE, Promise, due
+from engine.work import Policy, Turn, Work
 
-# A prompt older than this is owed a share of the engine. Twice the default deadline: before that the promise rules.
+# Long after any promise: until then the promise rules.
 AGED_AFTER_S = 20.0
 AGED_SHARE = 0.1
-PREVIEW_SHARE = 0.5
-# Predictions are off by some 10 % (p90 on a quiet machine), and later arrivals want previews, too.
-_HEADROOM = 1.2
-# The ladder is climbed again when all of this would still fit with so much more work, and not sooner than so long
-# after it was last descended: a viewer shall not see quality flicker.
+# A rung does when so much more work than is known would fit, weighted by how busy the engine was of late: more will
+# come. To climb needs more room, and some time since the last pressure, or a viewer would see quality flicker.
 _LEVEL_ROOM = 0.4
 _CLIMB_ROOM = 1.0
 CLIMB_AFTER_S = 5.0
 # A joint step must beat single ones by this much to be worth everybody's waiting for it.
 _BATCH_GAIN = 0.95
+# How long back "of late" reaches: five times that is forgotten to less than a hundredth.
 _LOAD_MEMORY_S = 5.0
 LOWEST_RANK = 3
 # A tenant may be so many clips ahead of the mean before its claims to rank are void.
 _CLIPS_BEYOND = 8
 # How many stages are remembered whose prompts were superseded before they showed a clip.
 _MAX_REMEMBERED = 512
-
-
-@dataclass(eq=False, slots=True)
-class Work:
-    """One generation as the arbiter sees it: whose it is, when it is due and how far it is. Times in seconds."""
-
-    work_id: str
-    arrived_at: float
-    due_at: float
-    quality: Quality = Quality.FAST
-    stage_id: str = ""
-    tenant: str = ""
-    is_operator: bool = True
-    is_stage_empty: bool = False
-    wants_previews: bool = True
-    # How far it is; `ended` advances these.
-    rung_index: int = 0
-    num_steps: int = 0  # known when it begins
-    is_begun: bool = False
-    step_index: int = 0
-    owes_preview: bool = False
-    has_preview: bool = False
-    num_decoded: int = 0
-    min_rung: int = 0  # higher is out of memory
-    # Equal keys may share a step; None may not. Set by who begins it.
-    shape_key: Hashable = None
-    # When the stage began to wait: its prompts that were superseded unserved count for the newest one.
-    waits_since: float = 0.0
-    was_aged_turn: bool = False
-    # The last plan does not promise it; the deadline could have been kept when it came.
-    is_late: bool = False
-    could_be_met: bool = True
-
-    @classmethod
-    def of(cls, command: Generate, now: float) -> Work:
-        return cls(
-            work_id=command.generation_id,
-            arrived_at=now,
-            due_at=now + command.due_in_s,
-            quality=command.quality,
-            stage_id=command.stage_id,
-            tenant=command.tenant,
-            is_operator=command.is_operator,
-            is_stage_empty=command.is_stage_empty,
-            wants_previews=command.wants_previews,
-            waits_since=now,
-        )
-
-    def anew(self, *, min_rung: int) -> Work:
-        """The same work from its beginning, no higher than on `min_rung`."""
-        return replace(self, is_begun=False, step_index=0, owes_preview=False, num_decoded=0, min_rung=min_rung)
-
-    @property
-    def is_denoised(self) -> bool:
-        return self.is_begun and self.step_index >= self.num_steps
-
-    @property
-    def is_under_way(self) -> bool:
-        """More than its preview was spent on it: to drop it now would be a waste."""
-        return self.step_index > 1
-
-    @property
-    def is_unseen(self) -> bool:
-        return self.wants_previews and not self.has_preview and not self.is_denoised
-
-    def is_decoded(self, num_pieces: int) -> bool:
-        return self.is_denoised and self.num_decoded >= num_pieces
-
-    @property
-    def rank(self) -> int:
-        """Lower is more urgent."""
-        return 2 * (not self.is_stage_empty) + (not self.is_operator)
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """The next piece of work; several works share one denoising step, everything else is one's own."""
-
-    piece: Piece
-    works: tuple[Work, ...]
-
-
-class Policy:
-    """What all policies share: the works, how they advance, what they still need. Subclasses choose (`_choose`)."""
-
-    uses_ladder = False
-
-    def __init__(self, cost: Cost, *, max_batch: int = 1) -> None:
-        self.cost = cost
-        self._max_batch = max_batch
-        self._works: dict[str, Work] = {}
-        self.level = 0  # of the fidelity ladder, at which work begins now
-
-    def __len__(self) -> int:
-        return len(self._works)
-
-    def __iter__(self) -> Iterator[Work]:
-        return iter(self._works.values())
-
-    def get(self, work_id: str) -> Work | None:
-        return self._works.get(work_id)
-
-    def add(self, work: Work) -> None:
-        """Raises ValueError if that id is here already."""
-        if work.work_id in self._works:
-            raise ValueError(f"{work.work_id} is here already")
-        self._works[work.work_id] = work
-
-    def remove(self, work_id: str) -> Work | None:
-        """Takes work out, ended or cancelled; None if it is not here."""
-        return self._works.pop(work_id, None)
-
-    def limit_batches(self) -> None:
-        """Joint steps did not fit into memory: from now on each has its own."""
-        self._max_batch = 1
-
-    def next(self, now: float) -> Turn | None:
-        """The next piece of work, None when there is nothing to do."""
-        if not self._works:
-            return None
-        work = self._choose(now)
-        if not work.is_begun:
-            return self._begin(work)
-        if work.owes_preview:
-            if not work.has_preview or self._has_time_to_refine(work):
-                return Turn(Piece.PREVIEW, (work,))
-            work.owes_preview = False
-        if work.is_denoised:
-            return Turn(Piece.DECODE, (work,))
-        together = self._companions(work)
-        for other in together:
-            if not other.is_begun:
-                return self._begin(other)
-        return Turn(Piece.STEP, together)
-
-    def _begin(self, work: Work) -> Turn:
-        work.num_steps = self.cost.ladder[work.rung_index].num_steps[work.quality]
-        return Turn(Piece.BEGIN, (work,))
-
-    def ended(self, turn: Turn, seconds: float) -> None:
-        """The turn was run and took so long. A work whose last frames were decoded stays until `remove`."""
-        for work in turn.works:
-            match turn.piece:
-                case Piece.BEGIN:
-                    work.is_begun = True
-                case Piece.STEP:
-                    work.step_index += 1
-                    work.owes_preview = work.wants_previews and work.step_index < work.num_steps
-                case Piece.PREVIEW:
-                    work.owes_preview, work.has_preview = False, True
-                case Piece.DECODE:
-                    work.num_decoded += 1
-
-    def remaining_s(self, work: Work, level: int | None = None) -> float:
-        """Predicted engine time until its clip is whole; `level` is where it would begin if it has not."""
-        unseen_s, rest_s = self._needs(work, work.rung_index if work.is_begun or level is None else level)
-        return unseen_s + rest_s
-
-    def _needs(self, work: Work, rung_index: int) -> tuple[float, float]:
-        """Seconds until its first preview, and from there until its clip is whole."""
-        cost = self.cost
-        if not work.is_begun:
-            whole_s = cost.clip_s(rung_index, work.quality)
-            preview_s = cost.preview_s(rung_index)
-            if work.wants_previews:
-                return preview_s, whole_s - preview_s
-            return 0.0, whole_s - cost.seconds(Piece.PREVIEW, rung_index)
-        steps_left = work.num_steps - work.step_index
-        pieces_left = max(0, cost.num_pieces - work.num_decoded)
-        rest_s = pieces_left * cost.seconds(Piece.DECODE, rung_index)
-        step_s = cost.seconds(Piece.STEP, rung_index)
-        if not work.is_unseen:
-            return 0.0, rest_s + steps_left * step_s
-        first = work.step_index == 0
-        return first * step_s + cost.seconds(Piece.PREVIEW, rung_index), rest_s + (steps_left - first) * step_s
-
-    def _choose(self, now: float) -> Work:
-        raise NotImplementedError
-
-    def _has_time_to_refine(self, work: Work) -> bool:
-        """Whether it may have another preview than its first: only when that delays nobody."""
-        return len(self._works) == 1
-
-    def _companions(self, work: Work) -> tuple[Work, ...]:
-        """It and those that share its step; who has not begun yet must do so first."""
-        return (work,)
 
 
 @dataclass(slots=True)
@@ -271,7 +83,7 @@ class Arbiter(Policy):
         self._preview_credit_s = self._aged_credit_s = 0.0
         self._busyness = 0.0  # share of the time that it worked of late
         self._ended_at = 0.0
-        self.preview_load = 0.0  # share of the engine's time that first previews took of late
+        self._preview_load = 0.0  # share of the engine's time that first previews took of late
         self._aged_turn: Work | None = None  # whose turn it is for its age
         self._fair_s = 0.0  # who has had more is of the lowest rank
         self._pressed_at = float("-inf")  # when a higher level last did not do
@@ -282,7 +94,7 @@ class Arbiter(Policy):
         ahead._works = {work_id: copy.copy(work) for work_id, work in self._works.items()}
         ahead._served_s, ahead._unserved = dict(self._served_s), self._unserved.copy()
         ahead._preview_credit_s = self._preview_credit_s
-        ahead.preview_load = self.preview_load
+        ahead._preview_load = self._preview_load
         ahead._busyness, ahead._ended_at = self._busyness, self._ended_at
         ahead.level, ahead._pressed_at = self.level, self._pressed_at
         return ahead
@@ -327,7 +139,7 @@ class Arbiter(Policy):
 
     def _remember(self, seconds: float, *, is_first_preview: bool) -> None:
         weight = 1 - math.exp(-seconds / _LOAD_MEMORY_S)
-        self.preview_load += weight * (min(is_first_preview, PREVIEW_SHARE) - self.preview_load)
+        self._preview_load += weight * (min(is_first_preview, PREVIEW_SHARE) - self._preview_load)
         self._busyness += weight * (1.0 - self._busyness)
         self._ended_at += seconds
 
@@ -436,7 +248,7 @@ class Arbiter(Policy):
         for work in self:
             if not work.is_begun:
                 work.rung_index = max(self.level, work.min_rung)
-        fit = _Fit(self, now, self.level)
+        fit = self._promise(now, self.level)
         promised, late = self._choose_promised(fit)
         for work in self:
             work.is_late = False
@@ -449,13 +261,18 @@ class Arbiter(Policy):
         )
         return _Plan(now, promised, late, unseen, fit.spare_s(promised))
 
+    def _promise(self, now: float, level: int, *, room: float = 1.0) -> Promise:
+        has_aged = any(now - work.waits_since >= AGED_AFTER_S for work in self)
+        slowness = room / (1 - AGED_SHARE * has_aged)
+        return Promise(self, now, level=level, slowness=slowness, preview_load=self._preview_load)
+
     def _choose_level(self, now: float) -> int:
         """The highest level of the ladder on which every promise can be kept; the lowest while one is broken.
 
         Down at once, up again only with room to spare and after a while, or quality would flicker.
         """
         floor = len(self.cost.ladder) - 1
-        keepable = sorted((work for work in self if work.could_be_met), key=_due)
+        keepable = sorted((work for work in self if work.could_be_met), key=due)
         if any(work.is_late for work in keepable):
             self._pressed_at = now
             return floor
@@ -464,7 +281,7 @@ class Arbiter(Policy):
             if is_climb and now - self._pressed_at < CLIMB_AFTER_S:
                 continue
             room = 1.0 + self._busyness * (_CLIMB_ROOM if is_climb else _LEVEL_ROOM)
-            if _Fit(self, now, level, room=room).fits(keepable):
+            if self._promise(now, level, room=room).fits(keepable):
                 break
             self._pressed_at = now
         return level
@@ -479,9 +296,9 @@ class Arbiter(Policy):
         """What is under way stays promised before anything new of its rank: thrown away it would be a waste."""
         return self._rank(work), not work.is_under_way
 
-    def _choose_promised(self, fit: _Fit) -> tuple[list[Work], list[Work]]:
+    def _choose_promised(self, fit: Promise) -> tuple[list[Work], list[Work]]:
         """Rule 3: in order of rank, whatever lets everything taken before it stay on time; by deadline. The rest."""
-        everything = sorted(self, key=_due)
+        everything = sorted(self, key=due)
         if fit.fits(everything):
             return everything, []
         promised: list[Work] = []
@@ -489,7 +306,7 @@ class Arbiter(Policy):
         served_s = dict(self._served_s)
         for _, rivals in itertools.groupby(sorted(self, key=self._group), key=self._group):
             queues: dict[str, list[Work]] = {}
-            for work in sorted(rivals, key=_due, reverse=True):
+            for work in sorted(rivals, key=due, reverse=True):
                 queues.setdefault(work.tenant, []).append(work)
             turns = [(served_s[tenant], tenant) for tenant in queues]
             heapq.heapify(turns)
@@ -509,78 +326,5 @@ class Arbiter(Policy):
         return promised, late
 
 
-class _Fit:
-    """Whether works, one after the other by deadline, all end in time; first previews of all others come between.
-
-    Those take what they need before the work's own end, but not more than their share of that time.
-    """
-
-    def __init__(self, arbiter: Arbiter, now: float, level: int, *, room: float = 1.0) -> None:
-        self._now = now
-        self.needs = {
-            work.work_id: arbiter._needs(work, work.rung_index if work.is_begun else max(level, work.min_rung))
-            for work in arbiter
-        }
-        self._all_unseen_s = sum(unseen_s for unseen_s, _ in self.needs.values())
-        self._arriving_ratio = arbiter.preview_load / (1 - arbiter.preview_load)
-        has_aged = any(now - work.waits_since >= AGED_AFTER_S for work in arbiter)
-        self._slowness = room * _HEADROOM / (1 - AGED_SHARE * has_aged)
-
-    def hopeful(self) -> _Fit:
-        """The same without headroom."""
-        hopeful = copy.copy(self)
-        hopeful._slowness /= _HEADROOM
-        hopeful._arriving_ratio = 0.0
-        return hopeful
-
-    def fits(self, works: Sequence[Work]) -> bool:
-        return all(end <= work.due_at for work, end in self._ends(works, PREVIEW_SHARE / (1 - PREVIEW_SHARE)))
-
-    def add(self, works: list[Work], work: Work) -> bool:
-        """Puts `work` where its deadline belongs, if they all fit then."""
-        if self._now + sum(self.needs[work.work_id]) * self._slowness > work.due_at:
-            return False
-        place = bisect.bisect_right(works, work.due_at, key=_due)
-        works.insert(place, work)
-        if self.fits(works):
-            return True
-        del works[place]
-        return False
-
-    def spare_s(self, works: Sequence[Work]) -> float:
-        """The least slack of all when all first previews go first."""
-        return min((work.due_at - end for work, end in self._ends(works, float("inf"))), default=float("inf"))
-
-    def _ends(self, works: Sequence[Work], preview_ratio: float) -> Iterator[tuple[Work, float]]:
-        own_s, others_unseen_s = 0.0, self._all_unseen_s
-        for work in works:
-            unseen_s, rest_s = self.needs[work.work_id]
-            own_s += unseen_s + rest_s
-            others_unseen_s -= unseen_s
-            between_s = max(own_s * self._arriving_ratio, min(others_unseen_s, own_s * preview_ratio))
-            yield work, self._now + (own_s + between_s) * self._slowness
-
-
-def run_ahead(policy: Policy, now: float, work_id: str) -> tuple[float, float]:
-    """(first preview, clip) of that work in seconds from now, if nothing else came: the policy on a virtual clock."""
-    began_at, preview_at = now, None
-    while (turn := policy.next(now)) is not None:
-        first = turn.works[0]
-        seconds = policy.cost.seconds(turn.piece, first.rung_index, batch=len(turn.works))
-        now += seconds
-        policy.ended(turn, seconds)
-        if turn.piece is Piece.PREVIEW and first.work_id == work_id and preview_at is None:
-            preview_at = now
-        if first.is_decoded(policy.cost.num_pieces):
-            policy.remove(first.work_id)
-            if first.work_id == work_id:
-                break
-    return (preview_at or now) - began_at, now - began_at
-
-
 def _age(work: Work) -> float:
     return work.waits_since
-
-
-def _due(work: Work) -> float:
-    return work.due_at

@@ -11,9 +11,10 @@ from collections import deque
 from collections.abc import Sequence
 
 from engine.api import Estimate, Generate
-from engine.arbiter import Arbiter, Turn, Work, run_ahead
+from engine.arbiter import Arbiter
 from engine.config import Rung
 from engine.cost import Cost, CostRow, Piece
+from engine.work import Turn, Work, run_ahead
 
 _NUM_ERRORS = 256
 

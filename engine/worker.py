@@ -37,12 +37,13 @@ from engine.api import (
 # Heavy: seconds of imports, which is why a spare process does them ahead of time.
 import torch  # isort: skip
 
-from engine.arbiter import Arbiter, Turn, Work  # isort: skip
+from engine.arbiter import Arbiter  # isort: skip
 from engine.cost import Cost, Piece  # isort: skip
 from engine.generation import Generation  # isort: skip
 from engine.memory import is_out_of_memory  # isort: skip
 from engine.models import Model, load  # isort: skip
 from engine.pixels import to_frames  # isort: skip
+from engine.work import Turn, Work  # isort: skip
 
 logger = logging.getLogger(__name__)
 

@@ -29,6 +29,8 @@ ENGINE_LAYERS = [
     {"engine.supervisor", "engine.worker", "engine.synthetic", "engine.clip_cache"},
     {"engine.foresight"},
     {"engine.arbiter", "engine.models"},
+    {"engine.promise"},
+    {"engine.work"},
     {"engine.umt5", "engine.first_frame", "engine.lora", "engine.house"},
     {"engine.denoiser", "engine.decoder", "engine.preview", "engine.text_encoder"},
     {"engine.vae_decoder", "engine.tiny_decoder", "engine.linear_preview", "engine.compiling", "engine.published"},

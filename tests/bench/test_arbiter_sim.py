@@ -9,7 +9,8 @@ from bench import traces
 from bench.arbiter_sim import CostTable, Simulation, goals, jain, main, measures
 from bench.plot import plot
 from bench.policies import EarliestDeadline, FirstComeFirstServed
-from engine.arbiter import Arbiter, Policy
+from engine.arbiter import Arbiter
+from engine.work import Policy
 
 TABLES = sorted((Path(__file__).parents[2] / "bench" / "costs").glob("*.json"))
 EMBEDDED = CostTable.read(next(path for path in TABLES if path.stem.startswith("embedded")))

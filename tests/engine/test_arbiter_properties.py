@@ -7,9 +7,10 @@ import pytest
 from bench.arbiter_sim import Run, Simulation
 from bench.traces import Prompt, Trace
 from engine.api import Quality
-from engine.arbiter import Arbiter, Turn
+from engine.arbiter import Arbiter
 from engine.config import Rung
 from engine.cost import Cost, Piece
+from engine.work import Turn
 
 
 def random_cost(rng: random.Random) -> Cost:
