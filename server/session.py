@@ -6,7 +6,8 @@ once and whole. The life of a prompt is the table in `prompt.py`, the life of a 
 
 The newest prompt wins: at most one prompt waits or is generated (`_current`), at most one generation of the session is
 in the engine (`_in_engine`, which may belong to a prompt that has ended: it stops at its next step, and the newest
-starts then), and at most one clip is taken and not yet seen (`_taken`).
+starts then), and at most one clip is taken and not yet seen (`_taken`). While no prompt waits, a scene that goes on has
+its next clip made (`_continuation`).
 """
 
 from __future__ import annotations
