@@ -71,6 +71,18 @@ def resolve(settings: LoadSettings) -> ModelProfile:
     return _resolve_wan(made, index, settings)
 
 
+def startup_timeout_s(settings: LoadSettings) -> float:
+    """How long the engine may be silent while it loads: it beats between two parts, and a slow disk reads 50 MB/s."""
+    folder = resolve(settings).folder
+    assert folder is not None
+    parts = [sum(file.stat().st_size for file in part.iterdir() if file.is_file()) for part in _folders(folder)]
+    return 120.0 + max(parts) / 50e6
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if path.is_dir())
+
+
 def _locate(model: str) -> tuple[Path, ModelProfile | None]:
     """The folder, and the profile if one was named."""
     name, separator, path = model.partition("=")

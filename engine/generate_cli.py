@@ -91,7 +91,9 @@ async def _generate(arguments: argparse.Namespace, progress: Progress) -> tuple[
         compiles=False,  # one clip: compiling takes longer than it
     )
     load = await asyncio.to_thread(checkpoint.fetch, load)
-    engine = EngineProcess(EngineSettings(load=load, keep_spare=False, niceness=0))
+    engine = EngineProcess(
+        EngineSettings(load=load, startup_timeout_s=checkpoint.startup_timeout_s(load), keep_spare=False, niceness=0)
+    )
     progress.show("loading the model", 0.0)
     await engine.open()
     try:

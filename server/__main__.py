@@ -98,7 +98,7 @@ def _engine(settings: Settings) -> Engine:
     from engine.supervisor import EngineProcess  # noqa: PLC0415
 
     load = checkpoint.fetch(_load_settings(settings))
-    engine = EngineProcess(EngineSettings(load=load))
+    engine = EngineProcess(EngineSettings(load=load, startup_timeout_s=checkpoint.startup_timeout_s(load)))
     if not settings.cache_memory and not settings.cache_disk:
         return engine
     folder = Path(settings.cache_folder) if settings.cache_folder else clip_cache.default_folder(os.environ)

@@ -191,6 +191,13 @@ def test_a_model_that_does_not_exist_is_refused_with_what_may_be_said(model: str
         checkpoint.fetch(LoadSettings(model=model))
 
 
+def test_a_large_part_is_given_the_time_that_a_slow_disk_takes(folder: Path) -> None:
+    assert checkpoint.startup_timeout_s(settings(folder)) == pytest.approx(120, abs=1)
+    with (folder / "text_encoder" / "notes.txt").open("wb") as file:
+        file.truncate(10 * 10**9)  # sparse
+    assert checkpoint.startup_timeout_s(settings(folder)) == pytest.approx(320, abs=1)
+
+
 # --- fetched ------------------------------------------------------------------------------------------------------
 
 
