@@ -65,7 +65,8 @@ def planned(
 ) -> tuple[ModelProfile, memory.MemoryPlan | None]:
     """The plan for this budget, and the profile with as many joint rows as it has room for; no plan on the CPU.
 
-    Joint steps are a gain only while they push nothing off the device. Raises `ModelError` if the budget is too small.
+    Joint steps are a gain only while they push nothing off the device, compiling included. Raises `ModelError` if the
+    budget is too small.
     """
     if device.type != "cuda":
         return profile, None
@@ -93,7 +94,7 @@ def widest_plan(
     plan = memory.plan(sizes, workload_of(1), budget_bytes)
     for rows in range(max_rows, 1, -1):
         wider = replace(plan, workload=workload_of(rows))
-        if wider.peak_bytes <= budget_bytes:
+        if wider.peak_bytes <= budget_bytes and wider.has_room_to_compile >= plan.has_room_to_compile:
             return rows, replace(wider, overlaps=wider.overlapping_peak_bytes <= budget_bytes)
     return 1, plan
 
