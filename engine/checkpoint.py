@@ -193,7 +193,10 @@ def _resolve_wan(made: ModelProfile, index: Mapping[str, Any], settings: LoadSet
         parts["transformer_2"] = parts["transformer"]
     for part, expected in parts.items():
         _check_part(folder, index, part, expected, allows_pickles=settings.allows_pickles)
-    _check_scheduler_and_tokenizer(folder)
+    if not made.distilled_timesteps:  # else the profile's own sampler runs, whatever the folder names
+        _check_scheduler(folder)
+    if not any((folder / "tokenizer" / name).is_file() for name in ("tokenizer.json", "spiece.model")):
+        raise ModelError(f"{folder}/tokenizer lacks tokenizer.json; expected the UMT5 tokenizer as it is published")
     transformer, vae = (_read_json(folder / part / "config.json") for part in ("transformer", "vae"))
     if transformer["in_channels"] != vae.get("z_dim"):
         raise ModelError(
@@ -247,12 +250,10 @@ def _check_part(folder: Path, index: Mapping[str, Any], part: str, expected: str
         check_safetensors(file)
 
 
-def _check_scheduler_and_tokenizer(folder: Path) -> None:
+def _check_scheduler(folder: Path) -> None:
     scheduler = _read_json(folder / "scheduler" / "scheduler_config.json").get("_class_name")
     if scheduler not in _SCHEDULERS:
         raise ModelError(f"{folder}/scheduler is a {scheduler}; expected one of {', '.join(_SCHEDULERS)}")
-    if not any((folder / "tokenizer" / name).is_file() for name in ("tokenizer.json", "spiece.model")):
-        raise ModelError(f"{folder}/tokenizer lacks tokenizer.json; expected the UMT5 tokenizer as it is published")
 
 
 def _weight_files(folder: Path, stem: str, *, allows_pickles: bool) -> Iterator[Path]:

@@ -72,6 +72,11 @@ class NoiseSchedule:
     def __init__(self, folder: Path, *, distilled_timesteps: tuple[float, ...] = ()) -> None:
         """Raises `ModelError` for a scheduler class that this engine does not know."""
         self._distilled_timesteps = distilled_timesteps
+        self._solver_class: Any
+        if distilled_timesteps:
+            # shift 1: the timesteps are meant as they are written.
+            self._solver_class, self._config = FlowMatchLCMScheduler, {"shift": 1.0}
+            return
         # Reads the file, whichever class it names.
         self._config = FlowMatchEulerDiscreteScheduler.load_config(folder / "scheduler")
         name = self._config.get("_class_name")
@@ -91,15 +96,12 @@ class NoiseSchedule:
         `set_timesteps(n)` alone spaces them between bounds that are shifted already, which shifts twice and ends above
         1/n. UniPC does it right by itself.
         """
+        solver = self._solver_class.from_config(self._config)
         if self._distilled_timesteps:
             if num_steps != len(self._distilled_timesteps):
                 raise ModelError(f"this model makes {len(self._distilled_timesteps)} steps, not {num_steps}")
-            # shift 1: the timesteps are meant as they are written.
-            solver = FlowMatchLCMScheduler(shift=1.0)
             solver.set_timesteps(timesteps=list(self._distilled_timesteps), device=device)
-            return Solver(solver)
-        solver = self._solver_class.from_config(self._config)
-        if self._solver_class is UniPCMultistepScheduler:
+        elif self._solver_class is UniPCMultistepScheduler:
             solver.set_timesteps(num_steps, device=device)
         else:
             solver.set_timesteps(sigmas=np.linspace(1.0, 1.0 / num_steps, num_steps).tolist(), device=device)

@@ -156,6 +156,12 @@ def test_what_is_wrong_with_a_folder_is_named(folder: Path, what: str) -> None:
         checkpoint.resolve(settings(folder))
 
 
+def test_a_few_step_model_needs_no_scheduler_that_we_know(folder: Path) -> None:
+    edit(folder / "scheduler" / "scheduler_config.json", _class_name="SelfForcingFlowMatchScheduler")
+    model = load(settings(f"fastwan2.2-5b={folder}"))
+    assert model.noise_schedule.solver(3, model.device).timestep_number(1) == 757
+
+
 def test_weights_in_shards_are_the_same_model(folder: Path) -> None:
     transformer = WanTransformer3DModel.from_pretrained(folder / "transformer")
     (folder / "transformer" / WEIGHTS).unlink()
