@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 from engine.api import Generate, Quality
 from engine.cost import Cost, Piece
 
+# Decodes under way at once: each holds a cache of its own, 1.4 GiB for the 5B model's VAE.
+MAX_DECODING = 2
+
 
 @dataclass(eq=False, slots=True)
 class Work:
@@ -138,12 +141,19 @@ class Policy:
                 return Turn(Piece.PREVIEW, (work,))
             work.owes_preview = False
         if work.is_denoised:
-            return Turn(Piece.DECODE, (work,))
+            return Turn(Piece.DECODE, (self._may_decode(work),))
         together = self._companions(work)
         for other in together:
             if not other.is_begun:
                 return self._begin(other)
         return Turn(Piece.STEP, together)
+
+    def _may_decode(self, work: Work) -> Work:
+        """It, or one of those that hold a decoder's cache already, if there are as many as may."""
+        if work.num_decoded:
+            return work
+        decoding = [other for other in self if other.num_decoded]
+        return max(decoding, key=lambda other: other.num_decoded) if len(decoding) >= MAX_DECODING else work
 
     def _begin(self, work: Work) -> Turn:
         work.num_steps = self.cost.ladder[work.rung_index].num_steps[work.quality]

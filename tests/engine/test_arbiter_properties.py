@@ -10,7 +10,7 @@ from engine.api import Quality
 from engine.arbiter import Arbiter
 from engine.config import Rung
 from engine.cost import Cost, Piece
-from engine.work import Turn
+from engine.work import MAX_DECODING, Turn
 
 
 def random_cost(rng: random.Random) -> Cost:
@@ -71,6 +71,7 @@ def played(seed: int, *, has_losses: bool = True) -> tuple[Run, Cost, list[tuple
         assert all(work.is_begun is not (turn.piece is Piece.BEGIN) for work in turn.works)
         assert all((work.step_index < work.num_steps) for work in turn.works if turn.piece is Piece.STEP)
         assert all(work.is_denoised for work in turn.works if turn.piece is Piece.DECODE)
+        assert sum(work.num_decoded > 0 for work in arbiter) <= MAX_DECODING
 
     simulation._observe = check
     return simulation.run(), cost, turns
