@@ -137,7 +137,7 @@ class Simulation:
             self._now += self._trace.recovery_s
             for work in list(self._policy):
                 self._policy.remove(work.work_id)
-                self._policy.add(work.anew(min_rung=0))
+                self._policy.add(work.anew())
 
     def _take_arrivals(self) -> None:
         while self._arrivals and self._arrivals[0][0] <= self._now:

@@ -58,7 +58,7 @@ class Foresight:
             return
         if work.is_begun:  # made again on a lower rung
             self._arbiter.remove(generation_id)
-            work = work.anew(min_rung=0)
+            work = work.anew()
             self._arbiter.add(work)
         work.rung_index = self._arbiter.level = self._rung_of(work, num_steps, degraded)
         work.num_steps = num_steps
@@ -74,7 +74,7 @@ class Foresight:
         """The engine was lost: from the beginning."""
         work = self._arbiter.remove(generation_id)
         if work is not None:
-            self._arbiter.add(work.anew(min_rung=0))
+            self._arbiter.add(work.anew())
 
     def _rung_of(self, work: Work, num_steps: int, degraded: tuple[str, ...]) -> int:
         for index, rung in enumerate(self.cost.ladder):

@@ -37,6 +37,7 @@ class Work:
     has_preview: bool = False
     num_decoded: int = 0
     min_rung: int = 0  # higher is out of memory
+    is_second_try: bool = False
     # Equal keys may share a step; None may not. Set by who begins it.
     shape_key: Hashable = None
     # When the stage began to wait: its prompts that were superseded unserved count for the newest one.
@@ -61,9 +62,13 @@ class Work:
             waits_since=now,
         )
 
-    def anew(self, *, min_rung: int) -> Work:
-        """The same work from its beginning, no higher than on `min_rung`."""
-        return replace(self, is_begun=False, step_index=0, owes_preview=False, num_decoded=0, min_rung=min_rung)
+    def anew(self) -> Work:
+        """The same work from its beginning; what was shown of it is void."""
+        return replace(self, is_begun=False, step_index=0, owes_preview=False, has_preview=False, num_decoded=0)
+
+    def anew_smaller(self, floor: int) -> Work:
+        """The same, a rung lower than it was, for want of memory."""
+        return replace(self.anew(), min_rung=min(self.rung_index + 1, floor), is_second_try=True)
 
     @property
     def is_denoised(self) -> bool:

@@ -303,33 +303,31 @@ class Worker:
     # --- when it fails --------------------------------------------------------------------------------------------
 
     def _recover(self, turn: Turn, error: Exception) -> None:
-        """A model's error fails its generation. Without memory, each is made again once, alone and a rung lower."""
+        """A model's error fails its generation. Without memory each is made again once, alone and a rung lower."""
         if isinstance(error, ModelError):
             for work in turn.works:
                 self._fail(work.work_id, "model_error", error, retryable=False)
             return
         logger.warning("! out of memory in %s of %d generations: %s", turn.piece, len(turn.works), error)
-        self._model.free_memory()
         if len(turn.works) > 1:
             self._arbiter.limit_batches()
-        failed = [work for work in turn.works if work.min_rung or not self._can_go_lower(work)]
+        failed = [work for work in turn.works if work.is_second_try]
         for work in turn.works:
             if work in failed:
                 self._fail(work.work_id, "out_of_memory", error, retryable=True)
             else:
                 self._again(work)
+        traceback.clear_frames(error.__traceback__)  # they hold the tensors of the piece that failed
+        self._model.free_memory()
         if failed:
-            # What is left of this process's memory is nobody's guess: the next one starts clean, and makes the rest.
+            # What is left of this process's memory is anybody's guess: the next one starts clean, and makes the rest.
             raise error
-
-    def _can_go_lower(self, work: Work) -> bool:
-        return work.rung_index + 1 < len(self._model.profile.ladder)
 
     def _again(self, work: Work) -> None:
         generation = self._forget(work.work_id)
         assert generation is not None
         self._generations[work.work_id] = Generation(generation.command, queued_at=generation.queued_at)
-        self._arbiter.add(work.anew(min_rung=work.rung_index + 1))
+        self._arbiter.add(work.anew_smaller(floor=len(self._model.profile.ladder) - 1))
 
     def _fail(self, name: str, code: str, error: Exception, *, retryable: bool) -> None:
         self._forget(name)

@@ -3,7 +3,7 @@
 import queue
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
@@ -198,6 +198,22 @@ def test_without_memory_it_is_made_again_smaller_once() -> None:
     assert [each.degraded for each in link.of("a", GenerationStarted)] == [(), ("fewer_steps",)]
     assert [type(each) for each in link.of("a", *ENDS)] == [GenerationFinished]
     assert model.num_freed == 1
+
+
+def test_without_memory_on_the_floor_it_is_made_again_as_it_was() -> None:
+    failures = iter([True])
+
+    def once(piece: str, prompts: list[str]) -> None:
+        if piece == "step" and next(failures, False):
+            raise MemoryError("scripted")
+
+    model = PlainModel(profile=replace(PROFILE, lower_rungs=()))
+    worker, link = made(model)
+    model.trouble = once
+    link.inbox.put(Generate("a", "x"))
+    run(worker)
+    assert [each.degraded for each in link.of("a", GenerationStarted)] == [(), ()]
+    assert [type(each) for each in link.of("a", *ENDS)] == [GenerationFinished]
 
 
 def test_without_memory_again_it_fails_and_the_process_starts_anew() -> None:
