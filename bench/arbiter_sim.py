@@ -355,9 +355,13 @@ def goals(results: dict[str, Any]) -> list[str]:
             continue
         preview = ours["preview_p95_s"] / max(1e-9, fcfs["preview_p95_s"])
         lines.append(_goal(name, "preview p95", preview, "of fcfs", preview <= 1 / 3, "at most 0.33"))
+        gain = ours["on_time_share"] / max(1e-9, fcfs["on_time_share"])
         if fcfs["on_time_share"] < 1 / 1.7:
-            gain = ours["on_time_share"] / max(1e-9, fcfs["on_time_share"])
             lines.append(_goal(name, "applied in time", gain, "times fcfs", gain >= 1.7, "at least 1.7"))
+        else:
+            lines.append(
+                f"       {name}: applied in time {gain:.2f} times fcfs; 1.7 times would be more than all prompts"
+            )
         above = ours["on_time_share"] - edf["on_time_share"]
         lines.append(_goal(name, "applied in time", above, "above edf", above >= 0, "at least 0"))
         if name == "flood":

@@ -35,7 +35,7 @@ from dataclasses import dataclass
 
 from engine.api import Quality
 from engine.cost import Cost, Piece
-from engine.promise import PREVIEW_SHARE, Promise, due
+from engine.promise import HEADROOM, PREVIEW_SHARE, Promise, due
 from engine.work import Policy, Turn, Work
 
 # Long after any promise: until then the promise rules.
@@ -43,17 +43,20 @@ AGED_AFTER_S = 20.0
 AGED_SHARE = 0.1
 # A rung does when so much more work than is known would fit, weighted by how busy the engine was of late: more will
 # come. To climb needs more room, and some time since the last pressure, or a viewer would see quality flicker.
-_LEVEL_ROOM = 0.4
-_CLIMB_ROOM = 1.0
+_LEVEL_ROOM = 0.7
+_CLIMB_ROOM = 1.4
 CLIMB_AFTER_S = 5.0
+_CLIMB_BUSYNESS = 0.8
 # A joint step must beat single ones by this much to be worth everybody's waiting for it.
 _BATCH_GAIN = 0.95
+# A stage that prompts faster than this gets its first previews out of slack only.
+_PREVIEW_EVERY_S = 1.0
 # How long back "of late" reaches: five times that is forgotten to less than a hundredth.
 _LOAD_MEMORY_S = 5.0
 LOWEST_RANK = 3
 # A tenant may be so many clips ahead of the mean before its claims to rank are void.
 _CLIPS_BEYOND = 8
-# How many stages are remembered whose prompts were superseded before they showed a clip.
+# How many stages are remembered, those that waited and those that saw something, the newest.
 _MAX_REMEMBERED = 512
 
 
@@ -80,6 +83,7 @@ class Arbiter(Policy):
         self._standing: _Plan | None = None
         self._served_s: dict[str, float] = {}  # tenant: engine time had, SFQ's virtual time
         self._unserved: OrderedDict[str, float] = OrderedDict()  # stage: since when it waits
+        self._previewed_at: OrderedDict[str, float] = OrderedDict()  # stage: when it last got a first preview
         self._preview_credit_s = self._aged_credit_s = 0.0
         self._busyness = 0.0  # share of the time that it worked of late
         self._ended_at = 0.0
@@ -89,10 +93,11 @@ class Arbiter(Policy):
         self._pressed_at = float("-inf")  # when a higher level last did not do
 
     def copy(self) -> Arbiter:
-        """One that can be run ahead without touching this one; it plans only when something comes or goes."""
-        ahead = Arbiter(self.cost, max_batch=self._max_batch, replan_after_s=float("inf"))
+        """One that can be run ahead without touching this one."""
+        ahead = Arbiter(self.cost, max_batch=self._max_batch, replan_after_s=self._replan_after_s)
         ahead._works = {work_id: copy.copy(work) for work_id, work in self._works.items()}
         ahead._served_s, ahead._unserved = dict(self._served_s), self._unserved.copy()
+        ahead._previewed_at = self._previewed_at.copy()
         ahead._preview_credit_s = self._preview_credit_s
         ahead._preview_load = self._preview_load
         ahead._busyness, ahead._ended_at = self._busyness, self._ended_at
@@ -117,9 +122,7 @@ class Arbiter(Policy):
         # Whoever prompts again before they were served keeps their place among those who wait. Work that was served
         # and then thrown away by its own stage earns none, or one restless stage could take all that the old are owed.
         if work.stage_id and not work.is_under_way and not work.was_aged_turn:
-            self._unserved[work.stage_id] = work.waits_since
-            if len(self._unserved) > _MAX_REMEMBERED:
-                self._unserved.popitem(last=False)
+            _put(self._unserved, work.stage_id, work.waits_since)
         return work
 
     def ended(self, turn: Turn, seconds: float) -> None:
@@ -131,6 +134,8 @@ class Arbiter(Policy):
         for_aged_s = seconds / len(turn.works) if self._aged_turn in turn.works else 0.0
         self._aged_credit_s += seconds * AGED_SHARE - for_aged_s
         self._remember(seconds, is_first_preview=is_first_preview)
+        if turn.piece is Piece.PREVIEW and first.stage_id and is_first_preview:
+            _put(self._previewed_at, first.stage_id, self._ended_at)
         gained_s = -seconds if is_first_preview else seconds * PREVIEW_SHARE / (1 - PREVIEW_SHARE)
         cap_s = 2 * self.cost.preview_s(0)
         self._preview_credit_s = max(-cap_s, min(cap_s, self._preview_credit_s + gained_s))
@@ -190,9 +195,17 @@ class Arbiter(Policy):
         """Rule 2: whoever sees nothing yet, when there is slack for it or the previews' share is due."""
         while plan.unseen and not (self._is_here(plan.unseen[0]) and plan.unseen[0].is_unseen):
             plan.unseen.pop(0)
-        if not plan.unseen or (plan.spare_s < 0 and self._preview_credit_s < 0 and self._head(plan.promised)):
+        if not plan.unseen or plan.spare_s >= 0 or not self._head(plan.promised):
+            return plan.unseen[0] if plan.unseen else None
+        if self._preview_credit_s < 0:
             return None
-        return plan.unseen[0]
+        # At the cost of others' promises only where nothing new was seen for a while: a chat that sends three prompts a
+        # second would get three previews a second, each of them void at once.
+        long_ago = self._ended_at - _PREVIEW_EVERY_S
+        return next((work for work in plan.unseen if self._is_waiting(work, long_ago)), None)
+
+    def _is_waiting(self, work: Work, long_ago: float) -> bool:
+        return work.is_unseen and self._is_here(work) and self._previewed_at.get(work.stage_id, -math.inf) < long_ago
 
     def _head(self, works: list[Work]) -> Work | None:
         while works and not self._is_here(works[0]):
@@ -205,8 +218,8 @@ class Arbiter(Policy):
     def _has_time_to_refine(self, work: Work) -> bool:
         plan = self._standing
         assert plan is not None
-        cost_s = self.cost.seconds(Piece.PREVIEW, work.rung_index)
-        return plan.spare_s >= cost_s and not self._head(plan.late) and self._preview_first(plan) in (None, work)
+        is_ample = len(self) == 1 or plan.spare_s >= self.cost.clip_s(0, work.quality)
+        return is_ample and not self._head(plan.late) and self._preview_first(plan) in (None, work)
 
     def _companions(self, work: Work) -> tuple[Work, ...]:
         """Those that share its step, when the measured cost says that the whole gains and no promise breaks by it."""
@@ -278,9 +291,9 @@ class Arbiter(Policy):
             return floor
         for level in range(floor + 1):
             is_climb = level < self.level
-            if is_climb and now - self._pressed_at < CLIMB_AFTER_S:
+            if is_climb and not self._may_climb(now, level):
                 continue
-            room = 1.0 + self._busyness * (_CLIMB_ROOM if is_climb else _LEVEL_ROOM)
+            room = (1.0 + self._busyness * (_CLIMB_ROOM if is_climb else _LEVEL_ROOM)) / HEADROOM
             if self._promise(now, level, room=room).fits(keepable):
                 break
             self._pressed_at = now
@@ -295,6 +308,11 @@ class Arbiter(Policy):
     def _group(self, work: Work) -> tuple[int, bool]:
         """What is under way stays promised before anything new of its rank: thrown away it would be a waste."""
         return self._rank(work), not work.is_under_way
+
+    def _may_climb(self, now: float, level: int) -> bool:
+        """Not soon after pressure, nor when all that it does at this level would be too much at the higher one."""
+        dearer = self.cost.clip_s(level, Quality.FAST) / max(1e-9, self.cost.clip_s(self.level, Quality.FAST))
+        return now - self._pressed_at >= CLIMB_AFTER_S and self._busyness * dearer <= _CLIMB_BUSYNESS
 
     def _choose_promised(self, fit: Promise) -> tuple[list[Work], list[Work]]:
         """Rule 3: in order of rank, whatever lets everything taken before it stay on time; by deadline. The rest."""
@@ -324,6 +342,13 @@ class Arbiter(Policy):
         hopeful = fit.hopeful()
         late = [work for work in late if self._has_more_than_its_share(work) or not hopeful.add(promised, work)]
         return promised, late
+
+
+def _put(times: OrderedDict[str, float], stage_id: str, at: float) -> None:
+    times[stage_id] = at
+    times.move_to_end(stage_id)
+    if len(times) > _MAX_REMEMBERED:
+        times.popitem(last=False)
 
 
 def _age(work: Work) -> float:

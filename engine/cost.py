@@ -138,10 +138,15 @@ class Cost:
         )
         if alike:
             return _between(alike, batch)
-        if place == 0:
+        # Never measured at this size: by its pixels from the first size that was, of the same decoder if there is one.
+        rung = self.ladder[place]
+        measured = sorted({at for kind, at, _ in self._means if kind is piece})
+        same = [at for at in measured if self.ladder[at].decoder == rung.decoder]
+        if not measured:
             return 0.0
-        top, rung = self.ladder[0], self.ladder[place]
-        return self._predict(piece, 0, batch) * (rung.width * rung.height) / (top.width * top.height)
+        other = (same or measured)[0]
+        pixels = self.ladder[other].width * self.ladder[other].height
+        return self._predict(piece, other, batch) * (rung.width * rung.height) / pixels
 
     def _name(self, row: CostRow) -> str:
         rung = self.ladder[row.place]

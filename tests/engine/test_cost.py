@@ -43,6 +43,15 @@ def test_rungs_of_one_size_share_their_measurements_and_smaller_ones_are_foretol
     assert cost.seconds(Piece.STEP, 2) == 0.3
 
 
+def test_a_size_that_was_not_measured_is_foretold_from_the_same_decoder() -> None:
+    # Foretold from the full decoder, the smallest rung seemed dearer than the one above it.
+    ladder = (*LADDER[:1], Rung(STEPS, 832, 480, "tiny", ("tiny_decoder",)), LADDER[2])
+    cost = Cost(ladder, num_pieces=7)
+    cost.measure(Piece.DECODE, 0, 1.0)
+    cost.measure(Piece.DECODE, 1, 0.01)
+    assert cost.seconds(Piece.DECODE, 2) == pytest.approx(0.005)
+
+
 def test_the_mean_follows_a_machine_that_slows_down() -> None:
     cost = measured()
     for _ in range(20):
