@@ -62,6 +62,11 @@ def resolve(settings: LoadSettings) -> ModelProfile:
     index = _read_json(folder / "model_index.json")
     recognised = _recognise(folder, index)
     made = chosen or recognised
+    if chosen is None and not made.distilled_timesteps and "DMD" in str(index.get("_class_name")):
+        raise ModelError(
+            f"{folder} is a few-step model, and only the 5B's steps are known; --model PROFILE={folder} runs it with "
+            "the steps and guidance of PROFILE"
+        )
     if made.family is not recognised.family:
         raise ModelError(f"{folder} is a model like {recognised.name}, which cannot be run as {made.name}")
     made = replace(made, folder=folder)
@@ -173,8 +178,7 @@ def _recognise(folder: Path, index: Mapping[str, Any]) -> ModelProfile:
     config = _read_json(folder / "transformer" / "config.json")
     channels = config.get("in_channels"), config.get("out_channels")
     if channels == (48, 48):
-        is_few_step = "DMD" in name or "fastwan" in str(folder).lower()
-        return PROFILES["fastwan2.2-5b" if is_few_step else "wan2.2-ti2v-5b"]
+        return PROFILES["fastwan2.2-5b" if _is_few_step(folder, name) else "wan2.2-ti2v-5b"]
     if channels == (16, 16) and config.get("image_dim") is None:
         has_two_experts = _declared(index, "transformer_2") is not None
         return PROFILES["wan2.2-t2v-a14b" if has_two_experts else "wan2.1-t2v-1.3b"]
@@ -184,6 +188,12 @@ def _recognise(folder: Path, index: Mapping[str, Any]) -> ModelProfile:
     )
 
 
+def _is_few_step(folder: Path, class_name: str) -> bool:
+    """By its class, or its own name: the folder's, or, in the hub's cache, that above ``snapshots/COMMIT``."""
+    names = [folder.name, *(above.name for above in folder.parents if above.name.startswith("models--"))]
+    return "DMD" in class_name or any("fastwan" in name.lower() for name in names)
+
+
 def _resolve_wan(made: ModelProfile, index: Mapping[str, Any], settings: LoadSettings) -> ModelProfile:
     folder = made.folder
     assert folder is not None
@@ -191,6 +201,13 @@ def _resolve_wan(made: ModelProfile, index: Mapping[str, Any], settings: LoadSet
     boundary_ratio = index.get("boundary_ratio")
     if boundary_ratio is not None:
         parts["transformer_2"] = parts["transformer"]
+        if not isinstance(boundary_ratio, int | float) or not 0 < boundary_ratio < 1:
+            raise ModelError(f"{folder}/model_index.json has boundary_ratio {boundary_ratio!r}; expected 0 to 1")
+    elif _declared(index, "transformer_2") is not None:
+        raise ModelError(
+            f"{folder}/model_index.json names a transformer_2 and no boundary_ratio, at which it takes over; the "
+            "published model's is 0.875"
+        )
     for part, expected in parts.items():
         _check_part(folder, index, part, expected, allows_pickles=settings.allows_pickles)
     if not made.distilled_timesteps:  # else the profile's own sampler runs, whatever the folder names
@@ -203,19 +220,29 @@ def _resolve_wan(made: ModelProfile, index: Mapping[str, Any], settings: LoadSet
             f"{folder}: the transformer makes {transformer['in_channels']} latent channels, the VAE takes "
             f"{vae.get('z_dim')}; these parts are of different models"
         )
-    patch_size = max(transformer.get("patch_size", (1, 2, 2))[1:])
+    text_dim = _read_json(folder / "text_encoder" / "config.json").get("d_model")
+    if transformer.get("text_dim", 4096) != text_dim:
+        raise ModelError(
+            f"{folder}: the transformer reads text of {transformer.get('text_dim', 4096)} channels, the text encoder "
+            f"makes {text_dim}; these parts are of different models"
+        )
+    patch_size = transformer.get("patch_size", [1, 2, 2])
+    if patch_size != [1, 2, 2]:
+        raise ModelError(f"{folder}/transformer/config.json has patch_size {patch_size}; expected [1, 2, 2]")
     expands_timesteps = bool(index.get("expand_timesteps"))
     made = replace(made, boundary_ratio=boundary_ratio, can_start_from_frame=expands_timesteps)
-    return _sized(made, settings, multiple_of=int(vae.get("scale_factor_spatial", 8)) * patch_size)
+    return _sized(made, settings, multiple_of=int(vae.get("scale_factor_spatial", 8)) * 2)
 
 
 def _sized(made: ModelProfile, settings: LoadSettings, *, multiple_of: int) -> ModelProfile:
-    width, height = settings.width or made.width, settings.height or made.height
-    num_frames = settings.num_frames or made.num_frames
-    if width % multiple_of or height % multiple_of:
+    width = made.width if settings.width is None else settings.width
+    height = made.height if settings.height is None else settings.height
+    num_frames = made.num_frames if settings.num_frames is None else settings.num_frames
+    if width % multiple_of or height % multiple_of or min(width, height) < multiple_of:
         raise ModelError(f"{made.name} makes sides that are multiples of {multiple_of}, not {width}x{height}")
-    if num_frames % 4 != 1:
-        raise ModelError(f"{made.name} makes 4n + 1 frames, not {num_frames}; try {num_frames // 4 * 4 + 1}")
+    if num_frames % 4 != 1 or num_frames < 1:
+        nearest = max(1, num_frames // 4 * 4 + 1)
+        raise ModelError(f"{made.name} makes 4n + 1 frames, not {num_frames}; try {nearest}")
     if made.family is Family.EMBEDDED and (width, height, num_frames) != (made.width, made.height, made.num_frames):
         raise ModelError(f"the embedded model makes {made.num_frames} frames of {made.width}x{made.height} only")
     return made.resized(width, height, num_frames)
@@ -263,7 +290,8 @@ def _weight_files(folder: Path, stem: str, *, allows_pickles: bool) -> Iterator[
         yield whole
         return
     if index.is_file():
-        shards = sorted(set(_read_json(index).get("weight_map", {}).values()))
+        weight_map = _read_json(index).get("weight_map")
+        shards = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else []
         missing = [shard for shard in shards if not (folder / shard).is_file()]
         if missing or not shards:
             raise ModelError(f"{folder} lacks {', '.join(missing) or 'all shards'}; {index.name} names {len(shards)}")
@@ -289,9 +317,9 @@ def check_safetensors(file: Path) -> None:
             raise ModelError(f"{file} is no safetensors file, or its beginning is damaged; download it again")
         try:
             header = json.loads(stream.read(header_size))
-        except ValueError:
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, AttributeError, TypeError, KeyError, IndexError):
             raise ModelError(f"{file} has a damaged header; download it again") from None
-    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
     expected = 8 + header_size + max(ends, default=0)
     if size != expected:
         raise ModelError(f"{file} is {size} bytes long, its header says {expected}; download it again")

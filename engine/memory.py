@@ -447,9 +447,11 @@ def hold_to(budget_bytes: int, device: torch.device) -> None:
     The device's context is not the allocator's: its share is left for it.
     """
     if device.type == "cuda":
-        total = torch.cuda.get_device_properties(device).total_memory
+        # Unlike its neighbours, the last of these functions takes no device without an index.
+        index = torch.cuda.current_device() if device.index is None else device.index
+        total = torch.cuda.get_device_properties(index).total_memory
         share = (budget_bytes - _CONTEXT_BYTES) / total
-        torch.cuda.set_per_process_memory_fraction(min(1.0, max(0.0, share)), device)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, max(0.0, share)), index)
 
 
 def budget(device: torch.device, asked_bytes: int | None) -> int:

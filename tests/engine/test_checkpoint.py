@@ -55,6 +55,30 @@ def test_a_published_layout_is_recognised(builder: Builder, name: str) -> None:
     assert profile.can_start_from_frame == (builder in (ti2v_5b, fastwan))
 
 
+def test_a_few_step_folder_is_known_by_its_own_name_not_by_where_it_lies(folder: Path, tmp_path: Path) -> None:
+    lies = shutil.copytree(folder, tmp_path / "fastwan experiments" / "Wan2.2-TI2V-5B-Diffusers")
+    called = shutil.copytree(folder, tmp_path / "FastWan2.2-TI2V-5B")
+    in_the_hubs_cache = shutil.copytree(folder, tmp_path / "models--FastVideo--FastWan2.2" / "snapshots" / "abc")
+    names = [checkpoint.resolve(settings(one)).name for one in (lies, called, in_the_hubs_cache)]
+    assert names == ["wan2.2-ti2v-5b", "fastwan2.2-5b", "fastwan2.2-5b"]
+
+
+def test_a_few_step_model_of_unknown_steps_runs_only_as_what_the_user_says(tmp_path: Path) -> None:
+    folder = shutil.copytree(cached(t2v_1_3b), tmp_path / "model")
+    edit(folder / "model_index.json", _class_name="WanDMDPipeline")
+    with pytest.raises(ModelError, match=r"few-step model.* --model PROFILE="):
+        checkpoint.resolve(settings(folder))
+    assert checkpoint.resolve(settings(f"fastwan2.2-5b={folder}")).name == "fastwan2.2-5b"
+
+
+def test_two_experts_need_to_know_where_they_change_over(tmp_path: Path) -> None:
+    folder = shutil.copytree(cached(a14b), tmp_path / "model")
+    for value, message in ((None, "names a transformer_2 and no boundary_ratio"), ("high", "expected 0 to 1")):
+        edit(folder / "model_index.json", boundary_ratio=value)
+        with pytest.raises(ModelError, match=message):
+            checkpoint.resolve(settings(folder))
+
+
 def test_the_embedded_model_is_recognised_by_name_and_by_folder() -> None:
     assert checkpoint.resolve(LoadSettings()).name == "embedded"
     assert checkpoint.resolve(LoadSettings(model=str(EMBEDDED_FOLDER))).name == "embedded"
@@ -75,7 +99,11 @@ def test_the_size_asked_for_reaches_every_rung() -> None:
     ("options", "message"),
     [
         ({"width": 80}, "multiples of 32, not 80x32"),
+        ({"width": 0, "height": 0}, "multiples of 32, not 0x0"),
+        ({"width": -64}, "multiples of 32, not -64x32"),
         ({"num_frames": 10}, r"4n \+ 1 frames, not 10; try 9"),
+        ({"num_frames": 0}, r"4n \+ 1 frames, not 0; try 1"),
+        ({"num_frames": -3}, r"4n \+ 1 frames, not -3; try 1"),
     ],
 )
 def test_sizes_that_the_vae_cannot_make_are_refused(options: dict[str, int], message: str) -> None:
@@ -99,6 +127,10 @@ def truncate(folder: Path) -> None:
 
 def damage(folder: Path) -> None:
     (folder / "vae" / WEIGHTS).write_bytes(b"<html>404</html>")
+
+
+def write_header(folder: Path, header: str) -> None:
+    (folder / "vae" / WEIGHTS).write_bytes(len(header).to_bytes(8, "little") + header.encode())
 
 
 def lose_a_shard(folder: Path) -> None:
@@ -132,6 +164,20 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (lambda f: (f / "transformer" / WEIGHTS).unlink(), f"lacks {WEIGHTS}"),
     "truncated": (truncate, r"transformer/.*safetensors is \d+ bytes long, its header says \d+"),
     "not safetensors": (damage, r"vae/.* is no safetensors file"),
+    "header is a list": (lambda f: write_header(f, "[]"), r"vae/.* has a damaged header"),
+    "header without offsets": (lambda f: write_header(f, '{"a": 1}'), r"vae/.* has a damaged header"),
+    "index of shards is odd": (
+        lambda f: (lose_a_shard(f), edit(f / "transformer" / f"{WEIGHTS}.index.json", weight_map=[])),
+        "lacks all shards",
+    ),
+    "other patches": (
+        lambda f: edit(f / "transformer" / "config.json", patch_size=2),
+        r"transformer/config\.json has patch_size 2; expected \[1, 2, 2\]",
+    ),
+    "text of another width": (
+        lambda f: edit(f / "text_encoder" / "config.json", d_model=64),
+        "reads text of 32 channels, the text encoder makes 64",
+    ),
     "shard missing": (lose_a_shard, r"lacks model-00002-of-00002\.safetensors"),
     "pickles only": (pickle, r"pickles only \(diffusion_pytorch_model\.bin\).*--allow-pickles"),
     "unknown scheduler": (

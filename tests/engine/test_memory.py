@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -224,6 +225,19 @@ def test_the_sizes_know_what_fp8_may_hold(name: str, make: Callable[[], Any]) ->
 )
 def test_out_of_memory_is_known_by_its_words_too(error: Exception, is_one: bool) -> None:
     assert memory.is_out_of_memory(error) is is_one
+
+
+def test_the_budget_is_held_on_a_device_that_is_named_without_its_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[tuple[float, int]] = []
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=64 * 2**30))
+    # With torch's own check of the device, which takes none without an index.
+    monkeypatch.setattr(torch.cuda.memory, "_lazy_init", lambda: None)
+    monkeypatch.setattr(torch._C, "_cuda_setMemoryFraction", lambda *one: held.append(one), raising=False)
+    for device in ("cuda", "cuda:1"):
+        memory.hold_to(16 * 2**30, torch.device(device))
+    assert [index for _, index in held] == [2, 1]
+    assert all(0.23 < share < 0.25 for share, _ in held)
 
 
 def test_a_header_is_all_that_is_read(tmp_path: Path) -> None:
