@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,6 +13,9 @@ from torch import nn
 from engine import memory
 from engine.api import Quality
 from engine.config import LoadSettings, ModelProfile
+
+# What `--decoder` may say beside a file or a folder.
+DECODER_NAMES = ("full", "pruned", "tiny")
 
 
 class House:
@@ -71,7 +75,7 @@ def planned(
     if device.type != "cuda":
         return profile, None
     assert profile.folder is not None
-    sizes = {name: size for name, size in memory.read_sizes(profile.folder).items() if _is_used(name, profile)}
+    sizes = {name: _with_loras(size, settings) for name, size in _sizes(profile, settings).items()}
     budget_bytes = memory.budget(device, settings.gpu_memory_bytes)
     if settings.gpu_memory_bytes is not None:
         memory.hold_to(budget_bytes, device)
@@ -99,6 +103,30 @@ def widest_plan(
     return 1, plan
 
 
+def _sizes(profile: ModelProfile, settings: LoadSettings) -> dict[str, memory.PartSize]:
+    assert profile.folder is not None
+    sizes = {name: size for name, size in memory.read_sizes(profile.folder).items() if _is_used(name, profile)}
+    if (pruned := _pruned_vae(settings)) is not None:
+        sizes["pruned_vae"] = memory.read_size("pruned_vae", pruned)
+    return sizes
+
+
+def _with_loras(size: memory.PartSize, settings: LoadSettings) -> memory.PartSize:
+    """All LoRAs lie beside the weights; where two experts share the files, counted as if each had them all."""
+    if settings.lora_folder is None or not size.name.startswith("transformer"):
+        return size
+    files = Path(settings.lora_folder).glob("*.safetensors")
+    num_weights = sum(memory.num_weights(file) for file in files)
+    num_streamed = size.num_streamed + num_weights  # more than there will be: how they spread over blocks is not known
+    return replace(size, num_weights=size.num_weights + num_weights, num_streamed=num_streamed)
+
+
+def _pruned_vae(settings: LoadSettings) -> Path | None:
+    if settings.decoder is None or settings.decoder in DECODER_NAMES or not Path(settings.decoder).is_dir():
+        return None
+    return Path(settings.decoder)
+
+
 def _workload(profile: ModelProfile, settings: LoadSettings, *, rows: int) -> memory.Workload:
     assert profile.folder is not None
     return memory.read_workload(
@@ -108,7 +136,8 @@ def _workload(profile: ModelProfile, settings: LoadSettings, *, rows: int) -> me
         num_frames=profile.num_frames,
         rows=rows,
         num_forwards=profile.num_steps[Quality.FAST] * (1 if profile.guidance_scale == 1.0 else 2),
-        decodes_full=settings.decoder in (None, "full"),
+        decodes_full=settings.decoder in (None, "full") or _pruned_vae(settings) is not None,
+        vae_folder=_pruned_vae(settings),
         starts_from_frame=profile.can_start_from_frame,
     )
 

@@ -184,7 +184,9 @@ def plan(sizes: Mapping[str, PartSize], workload: Workload, budget_bytes: int) -
 
 
 def _choices(size: PartSize) -> list[PartPlan]:
-    """What may be done with a part. The VAE keeps its bf16: its convolutions are sensitive, and it is small."""
+    """What may be done with a part. The VAEs keep their bf16: their convolutions are sensitive, and they are small."""
+    if size.name == "pruned_vae":
+        return [PartPlan(size, Placement.RESIDENT, Storage.BF16)]
     if size.name == "vae":
         return [PartPlan(size, placement, Storage.BF16) for placement in (Placement.RESIDENT, Placement.AWAY)]
     return [PartPlan(size, placement, storage) for placement in Placement for storage in Storage]
@@ -200,7 +202,17 @@ def _with_reserve(num_bytes: int) -> int:
 def read_sizes(folder: Path) -> dict[str, PartSize]:
     """Of the parts in a diffusers folder, from the safetensors headers alone."""
     parts = [name for name in PARTS if (folder / name).is_dir()]
-    return {name: part_size(name, _weights(folder / name)) for name in parts}
+    return {name: read_size(name, folder / name) for name in parts}
+
+
+def read_size(name: str, folder: Path) -> PartSize:
+    """Of one part, from its own folder."""
+    return part_size(name, _weights(folder))
+
+
+def num_weights(file: Path) -> int:
+    """In a safetensors file, from its header."""
+    return sum(_product(entry["shape"]) for name, entry in _header(file).items() if name != "__metadata__")
 
 
 def part_size(name: str, weights: Mapping[str, Sequence[int]]) -> PartSize:
@@ -255,13 +267,19 @@ def _kept(part: str) -> tuple[str, ...]:
 
 
 def _weights(folder: Path) -> dict[str, list[int]]:
-    """Names and shapes in all safetensors files of a folder. Raises `ModelError` if one is cut off or none is there."""
+    """Names and shapes in all safetensors files of a folder. Raises `ModelError` if one is cut off or none is there.
+
+    Pickles are read where there is nothing else: `engine.checkpoint` has refused them unless the user insists.
+    """
     files = sorted(folder.glob("*.safetensors"))
-    if not files:
+    pickles = sorted(folder.glob("*.bin")) if not files else []
+    if not files and not pickles:
         raise ModelError(f"{folder} holds no safetensors file")
     weights: dict[str, list[int]] = {}
     for file in files:
         weights |= {name: entry["shape"] for name, entry in _header(file).items() if name != "__metadata__"}
+    for file in pickles:  # mapped, so that no weight is read
+        weights |= {name: list(weight.shape) for name, weight in torch.load(file, weights_only=True, mmap=True).items()}
     return weights
 
 
@@ -294,11 +312,12 @@ def read_workload(
     num_forwards: int = 3,
     decodes_full: bool = True,
     starts_from_frame: bool = True,
+    vae_folder: Path | None = None,
 ) -> Workload:
-    """Of the model in a diffusers folder; see `workload_of`."""
+    """Of the model in a diffusers folder, decoded by its own VAE or that in `vae_folder`; see `workload_of`."""
     return workload_of(
         _config(folder / "transformer"),
-        _config(folder / "vae"),
+        _config(vae_folder or folder / "vae"),
         width=width,
         height=height,
         num_frames=num_frames,

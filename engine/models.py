@@ -25,7 +25,7 @@ from engine.embedded.modules import Decoder as EmbeddedDecoderModule
 from engine.embedded.modules import TextEncoder as EmbeddedTextModule
 from engine.first_frame import FirstFrameEncoder
 from engine.generation import Generation
-from engine.house import House, planned
+from engine.house import DECODER_NAMES, House, planned
 from engine.lora import Loras
 from engine.noise_schedule import NoiseSchedule
 from engine.text_encoder import CachedTextEncoder, EmbeddedTextEncoder, TextEncoder
@@ -154,11 +154,24 @@ def load(settings: LoadSettings, *, on_part: Callable[[str], None] = lambda _: N
     Raises `ModelError` that says which part is missing or broken.
     """
     profile = checkpoint.resolve(settings)
+    _check_device(settings.device)
     load_family = {Family.EMBEDDED: _load_embedded, Family.WAN: _load_wan}[profile.family]
     try:
         return load_family(profile, settings, on_part)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"the model in {profile.folder} cannot be loaded: {error}") from error
+
+
+def _check_device(name: str | None) -> None:
+    """Raises `ModelError` for a device that is not there: torch would only say so with the first tensor, and oddly."""
+    if name is None:
+        return
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ModelError(f"unknown device {name!r}; expected cpu, cuda, cuda:1, ...") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ModelError(f"there is no device {name}: torch {torch.__version__} finds {torch.cuda.device_count()} GPUs")
 
 
 def _load_embedded(profile: ModelProfile, settings: LoadSettings, on_part: Callable[[str], None]) -> Model:
@@ -180,6 +193,7 @@ def _load_embedded(profile: ModelProfile, settings: LoadSettings, on_part: Calla
         denoiser=Denoiser(transformer.to(device), rows_per_forward=profile.rows_per_forward),
         decoders={"full": decoder},
         previewer=preview.Previewer(decoder),
+        load_notes=_unheeded(settings, device),
         _report=EngineReport(dtype="float32", attention="native", decoder="embedded", preview="decoder"),
     )
 
@@ -209,7 +223,8 @@ def _load_wan(profile: ModelProfile, settings: LoadSettings, on_part: Callable[[
     decoders: dict[str, Decoder] = {"full": VaeDecoder(vae, in_use=vae_part.in_use)}
     topmost = _add_decoders(decoders, profile, settings, vae, house)
     profile = profile.with_decoders(decoders, topmost=topmost)
-    if house.plan is not None and house.plan.overlaps:
+    # A VAE that comes and goes would be copied on one stream and used on the other.
+    if house.plan is not None and house.plan.overlaps and house.is_plain("vae"):
         decoders = {name: SideStreamDecoder(decoder, device) for name, decoder in decoders.items()}
 
     experts = _load_experts(profile, settings, house, on_part)
@@ -234,11 +249,18 @@ def _load_wan(profile: ModelProfile, settings: LoadSettings, on_part: Callable[[
         previewer=previewer,
         first_frames=FirstFrameEncoder(vae, in_use=vae_part.in_use) if profile.can_start_from_frame else None,
         loras=experts.loras,
-        load_notes=experts.notes,
+        load_notes=experts.notes + _unheeded(settings, device),
         _report=report,
         _forget=text_cache.clear,
         _make_room=house.empty,
     )
+
+
+def _unheeded(settings: LoadSettings, device: torch.device) -> tuple[str, ...]:
+    """What was asked for and has no effect here, for the report."""
+    if settings.gpu_memory_bytes is None or (device.type == "cuda" and settings.model != "embedded"):
+        return ()
+    return (f"--gpu-memory has no effect: nothing is planned for {settings.model} on {device.type}",)
 
 
 def _dtype_on(device: torch.device) -> torch.dtype:
@@ -302,7 +324,7 @@ def _add_decoders(
     assert profile.folder is not None
     asked = settings.decoder or profile.decoder
     published = profile.folder / f"taew2_{2 if vae.config.z_dim == 48 else 1}.safetensors"
-    if Path(asked).is_dir():
+    if asked not in DECODER_NAMES and Path(asked).is_dir():
         pruned = _load_part(AutoencoderKLWan, Path(asked), settings, torch_dtype=house.dtype).to(house.device)
         if pruned.config.z_dim != vae.config.z_dim:
             raise ModelError(
@@ -310,7 +332,8 @@ def _add_decoders(
             )
         decoders["pruned"] = VaeDecoder(pruned)
         asked = "pruned"
-    file = Path(asked) if Path(asked).is_file() else published
+    is_file = asked not in DECODER_NAMES and Path(asked).is_file()
+    file = Path(asked) if is_file else published
     if file.is_file():
         decoders["tiny"] = load_tiny_decoder(
             file,
@@ -319,7 +342,7 @@ def _add_decoders(
             device=house.device,
             dtype=house.dtype,
         )
-        asked = "tiny" if Path(asked).is_file() else asked
+        asked = "tiny" if is_file else asked
     if asked not in decoders:
         raise ModelError(
             f"there is no decoder {asked!r}: expected full, tiny (with {published.name} in {profile.folder}), a tiny "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import UMT5EncoderModel
 from wan_folders import cached, ti2v_5b
 
@@ -225,6 +226,14 @@ def test_the_sizes_know_what_fp8_may_hold(name: str, make: Callable[[], Any]) ->
 )
 def test_out_of_memory_is_known_by_its_words_too(error: Exception, is_one: bool) -> None:
     assert memory.is_out_of_memory(error) is is_one
+
+
+def test_sizes_of_pickles_are_the_same(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(cached(ti2v_5b), tmp_path / "model"))
+    weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(weights), weights.with_suffix(".bin"))
+    weights.unlink()
+    assert memory.read_sizes(folder) == memory.read_sizes(cached(ti2v_5b))
 
 
 def test_the_budget_is_held_on_a_device_that_is_named_without_its_index(monkeypatch: pytest.MonkeyPatch) -> None:

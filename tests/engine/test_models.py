@@ -15,11 +15,11 @@ from diffusers import AutoencoderKLWan
 from safetensors.torch import save_file
 from wan_folders import SIZE, cached, fastwan, t2v_1_3b, ti2v_5b
 
-from engine import memory, models
+from engine import checkpoint, memory, models
 from engine.api import Frames, Generate, ModelError, Quality
 from engine.config import LoadSettings
 from engine.generation import Generation
-from engine.house import widest_plan
+from engine.house import planned, widest_plan
 from engine.memory import MemoryPlan, PartPlan, Placement, Storage, Workload
 from engine.models import Model, load
 from engine.tiny_decoder import TinyDecoderModule
@@ -102,6 +102,24 @@ def test_a_decoder_that_is_not_there_is_refused_with_what_may_be_said() -> None:
         loaded(cached(ti2v_5b), decoder="tiny")
 
 
+def test_a_folder_that_happens_to_be_called_like_a_decoder_is_not_taken_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "full").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert loaded(cached(ti2v_5b)).profile.decoder == "full"
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("cuda", "there is no device cuda: torch .* finds 0 GPUs"), ("gpu", "unknown device 'gpu'; expected cpu, cuda")],
+)
+def test_a_device_that_is_not_there_is_named(device: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ModelError, match=message):
+        load(LoadSettings(device=device))
+
+
 def test_the_embedded_model_takes_no_lora_files(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="takes no LoRA files"):
         load(LoadSettings(lora_folder=str(tmp_path)))
@@ -115,6 +133,12 @@ def test_the_report_says_how_it_runs_and_is_news_only_when_something_changed() -
     report = model.report()
     assert (report.dtype, report.attention, report.decoder, report.preview) == ("float32", "native", "full", "linear")
     assert model.report() is report
+
+
+def test_a_memory_budget_that_nothing_keeps_to_is_said() -> None:
+    for model in (loaded(cached(fastwan), gpu_memory_bytes=2**34), load(LoadSettings(gpu_memory_bytes=2**34))):
+        assert any("--gpu-memory has no effect" in note for note in model.report().notes)
+    assert not loaded(cached(fastwan)).report().notes
 
 
 def test_a_preview_follows_every_step_but_the_last() -> None:
@@ -199,6 +223,31 @@ def test_joint_rows_push_nothing_off_the_device() -> None:
     rows, tight = widest_plan(sizes, workload_of, 4, alone.peak_bytes + 7 * 2**29)
     assert rows == 2 and tight.parts == roomy.parts == alone.parts
     assert tight.has_room_to_compile
+
+
+def plan_of(monkeypatch: pytest.MonkeyPatch, **options: Any) -> MemoryPlan:
+    """As it would be made for a GPU, which is asked nothing but how much is free."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**40, 2**40))
+    settings = LoadSettings(model=str(cached(fastwan)), **SIZE, **options)
+    _, plan = planned(checkpoint.resolve(settings), settings, torch.device("cuda"))
+    assert plan is not None
+    return plan
+
+
+def test_the_plan_counts_a_pruned_vae_and_what_it_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vae = AutoencoderKLWan.from_pretrained(cached(fastwan) / "vae")
+    AutoencoderKLWan.from_config({**vae.config, "decoder_base_dim": 2}).save_pretrained(tmp_path / "small")
+    full, tiny = plan_of(monkeypatch), plan_of(monkeypatch, decoder="tiny")
+    pruned = plan_of(monkeypatch, decoder=str(tmp_path / "small"))
+    assert tiny.workload.feature_cache == 0 < pruned.workload.feature_cache < full.workload.feature_cache
+    assert pruned.parts["pruned_vae"].placement is Placement.RESIDENT
+
+
+def test_the_plan_counts_the_loras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_file({"a.lora_A.weight": torch.zeros(4, 24)}, tmp_path / "ink.safetensors")
+    bare, plan = plan_of(monkeypatch), plan_of(monkeypatch, lora_folder=str(tmp_path))
+    assert plan.parts["transformer"].num_bytes == bare.parts["transformer"].num_bytes + 2 * 4 * 24
+    assert plan.parts["text_encoder"] == bare.parts["text_encoder"]
 
 
 # --- bf16 ---------------------------------------------------------------------------------------------------------
