@@ -1,8 +1,8 @@
 """What each piece of work costs, measured: one row a piece, size, decoder and batch. Pure; both processes.
 
 The engine process owns the measurements and corrects them with everything it runs; the supervisor keeps a copy for its
-estimates (`wire.Costs`). A mean follows the last few measurements, and each row keeps how far it was off, so that a
-prediction can be shown together with its error.
+estimates (`wire.Costs`). A mean is that of the last few measurements without the extreme ones, and each row keeps how
+far it was off, so that a prediction can be shown together with its error.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from enum import StrEnum
 from engine.api import CostEntry, Quality
 from engine.config import Rung
 
-# The weight of the newest measurement: a machine that slows down is believed within some ten pieces, and one piece that
-# was held up by a neighbour moves the mean by a fifth of its own excess.
-_NEWEST = 0.2
+# So many measurements make a mean: some four clips of steps or decodes. The slowest and the quickest fifth are left
+# out, so that one clip that a neighbour held up does not spoil the next estimates (followed at once, a clip that took
+# three times as long doubled them), and a machine that really slows down is believed after two clips.
+_NUM_RECENT = 24
+_EXTREME_SHARE = 0.2
 _NUM_ERRORS = 64
 
 
@@ -47,11 +49,18 @@ class _Mean:
     seconds: float
     num_measured: int = 1
     errors: deque[float] = field(default_factory=lambda: deque(maxlen=_NUM_ERRORS))
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=_NUM_RECENT))
+
+    def __post_init__(self) -> None:
+        self.recent.append(self.seconds)
 
     def measure(self, seconds: float) -> None:
         if seconds > 0:
             self.errors.append(abs(self.seconds - seconds) / seconds)
-        self.seconds += _NEWEST * (seconds - self.seconds)
+        self.recent.append(seconds)
+        num_extreme = int(len(self.recent) * _EXTREME_SHARE)
+        kept = sorted(self.recent)[num_extreme : len(self.recent) - num_extreme]
+        self.seconds = sum(kept) / len(kept)
         self.num_measured += 1
 
 

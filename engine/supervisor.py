@@ -16,7 +16,9 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -111,15 +113,32 @@ class _Process:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         ring: wire.FrameRing,
+        *,
+        is_bound: bool,
     ) -> None:
         self._process = process
         self._reader = reader
         self._writer = writer
         self.ring = ring
+        self._is_bound = is_bound  # dies with us by the system's hand
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def pause(self) -> None:
+        """Stops it where it stands, where that is safe: a stopped process cannot end with its socket, so it must be one
+        that the system kills with us. What is paused goes on with `go_on`, or is killed by `close`."""
+        if self._is_bound:
+            self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        if self._is_bound:
+            self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
 
     @classmethod
     async def spawn(cls, settings: EngineSettings) -> _Process:
@@ -128,6 +147,9 @@ class _Process:
         try:
             nice = shutil.which("nice")
             prefix = (nice, "-n", str(settings.niceness)) if nice and settings.niceness else ()
+            setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
+            if setpriv:
+                prefix = (setpriv, "--pdeathsig", "KILL", *prefix)
             process = await asyncio.create_subprocess_exec(
                 *prefix,
                 *settings.worker_command,
@@ -146,7 +168,7 @@ class _Process:
             theirs.close()
             os.close(ring_fd)
         reader, writer = await asyncio.open_connection(sock=ours)
-        return cls(process, reader, writer, ring)
+        return cls(process, reader, writer, ring, is_bound=setpriv is not None)
 
     def send(self, message: wire.ToEngine) -> None:
         """Never blocks; commands are small and bounded in number. What a dead process does not read is lost with it."""
@@ -231,6 +253,7 @@ class EngineProcess:
         self._process: _Process | None = None
         self._spare: asyncio.Task[_Process] | None = None
         self._is_spare_waiting = False
+        self._importing: _Process | None = None  # the spare, which gives way to work
         self._in_flight: dict[str, _InFlight] = {}
         self._idle = asyncio.Event()  # nothing is in flight
         self._idle.set()
@@ -290,6 +313,8 @@ class EngineProcess:
         self._in_flight[command.generation_id] = generation
         self._num_sent += 1
         self._idle.clear()
+        if self._importing is not None:
+            self._importing.pause()
         if self._foresight is not None:
             self._foresight.add(command, now)
         if self._process is not None:
@@ -376,11 +401,14 @@ class EngineProcess:
         if self._is_spare_waiting:
             await _cancelled(spare)
             return await _Process.spawn(self._settings)
-        return await spare
+        process = await spare
+        self._importing = None
+        process.go_on()
+        return process
 
     async def _spawn_when_idle(self) -> _Process:
-        """The spare. Its imports take a core for seconds, so they wait until nobody prompts: started right beside the
-        first prompts of a fresh server they took the play ratio down to 0.989."""
+        """The spare. Its imports take a core for seconds, so they wait until nobody prompts, and pause when somebody
+        does: beside them, a fresh server's play ratio was 0.989, and its first clip took three times as long."""
         self._is_spare_waiting = True
         while True:
             await self._idle.wait()
@@ -389,7 +417,10 @@ class EngineProcess:
             if self._idle.is_set() and self._num_sent == num_sent:
                 break
         self._is_spare_waiting = False
-        return await _Process.spawn(self._settings)
+        self._importing = await _Process.spawn(self._settings)
+        if not self._idle.is_set():
+            self._importing.pause()
+        return self._importing
 
     async def _start(self, process: _Process) -> wire.WarmedUp:
         """Imports, weights, warm-up. Raises `_Lost` or `_Refused`."""
@@ -461,6 +492,7 @@ class EngineProcess:
     async def _close_spare(self) -> None:
         if self._spare is not None:
             spare, self._spare = self._spare, None
+            self._importing = None
             if self._is_spare_waiting:
                 await _cancelled(spare)
             else:
@@ -509,6 +541,8 @@ class EngineProcess:
         generation = self._in_flight.pop(event.generation_id)
         if not self._in_flight:
             self._idle.set()
+            if self._importing is not None:
+                self._importing.go_on()
         now = self._monotonic()
         if generation.started_at is not None:
             self._statistics.busy_s += now - generation.started_at

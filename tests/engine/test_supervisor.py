@@ -1,6 +1,7 @@
 """The supervisor alone, with a scripted process that needs no model: what it tells it, what it foretells of it."""
 
 import asyncio
+import shutil
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -120,6 +121,33 @@ async def test_the_spare_process_waits_until_nobody_prompts(tmp_path: Path, monk
         second.set_result(None)
         await engine.settled()
         assert len(spawned) == 2
+
+
+async def stopped(pid: int, is_stopped: bool) -> None:
+    """Until the system says so: a signal takes effect when the process is next scheduled."""
+    while (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T") is not is_stopped:  # noqa: ASYNC110 (no event of it)
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="only what the system kills with us may be stopped")
+async def test_the_spare_gives_way_to_work_and_goes_on_after_it(tmp_path: Path) -> None:
+    # Its imports beside a prompt made that clip three times as long.
+    async def at_once(_seconds: float) -> None:
+        return
+
+    async with opened(tmp_path, Clock(), at_once) as (engine, events):
+        await engine.settled()
+        assert engine._importing is not None
+        spare = engine._importing.pid
+        engine.send(Generate("a", "wait"))
+        await until(events, GenerationStarted)
+        await stopped(spare, True)
+        engine.send(Cancel("a"))
+        await until(events, GenerationCancelled)
+        await stopped(spare, False)
+        engine.send(Generate("b", "die"))
+        await until(events, EngineReady)
+        assert engine.pid == spare, "a spare that was stopped takes over"
 
 
 def test_a_slow_model_may_be_silent_for_longer() -> None:
