@@ -220,6 +220,9 @@ def _resolve_wan(made: ModelProfile, index: Mapping[str, Any], settings: LoadSet
             f"{folder}: the transformer makes {transformer['in_channels']} latent channels, the VAE takes "
             f"{vae.get('z_dim')}; these parts are of different models"
         )
+    for name in ("latents_mean", "latents_std"):
+        if name in vae and len(vae[name]) != vae.get("z_dim"):
+            raise ModelError(f"{folder}/vae/config.json has {len(vae[name])} {name}; expected {vae.get('z_dim')}")
     text_dim = _read_json(folder / "text_encoder" / "config.json").get("d_model")
     if transformer.get("text_dim", 4096) != text_dim:
         raise ModelError(

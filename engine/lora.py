@@ -79,14 +79,14 @@ def _add(transformer: Any, adapter: str, file: Path) -> None:
         tensors = load_file(file)
         # Also from the names that other trainers give: `diffusion_model.` and `lora_unet_`.
         state = WanLoraLoaderMixin.lora_state_dict(tensors)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, LookupError, ValueError) as error:
         raise ModelError(f"{file} is no LoRA for a Wan model: {error}") from error
     _check(transformer, state, file)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several at once are meant
             WanLoraLoaderMixin.load_lora_into_transformer(state, transformer, adapter_name=adapter)
-    except (RuntimeError, ValueError, KeyError) as error:
+    except (RuntimeError, ValueError, LookupError) as error:
         raise ModelError(f"{file} cannot be loaded: {error}") from error
 
 

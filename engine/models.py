@@ -156,10 +156,24 @@ def load(settings: LoadSettings, *, on_part: Callable[[str], None] = lambda _: N
     profile = checkpoint.resolve(settings)
     _check_device(settings.device)
     load_family = {Family.EMBEDDED: _load_embedded, Family.WAN: _load_wan}[profile.family]
+    loading = ""
+
+    def note_part(name: str) -> None:
+        nonlocal loading
+        loading = f", {name},"
+        on_part(name)
+
     try:
-        return load_family(profile, settings, on_part)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"the model in {profile.folder} cannot be loaded: {error}") from error
+        return load_family(profile, settings, note_part)
+    except ModelError:
+        raise
+    except Exception as error:
+        # An odd file makes the libraries raise whatever they happen to stumble over, and would again at each restart.
+        # Memory may be there at the next one: that is the engine's loss, not the folder's.
+        if memory.is_out_of_memory(error):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        raise ModelError(f"the model in {profile.folder}{loading} cannot be loaded: {what}") from error
 
 
 def _check_device(name: str | None) -> None:
@@ -212,6 +226,7 @@ def _load_wan(profile: ModelProfile, settings: LoadSettings, on_part: Callable[[
     on_part("text_encoder")
     text_module = _load_part(UMT5EncoderModel, folder / "text_encoder", settings, dtype=dtype)
     text_part = house.place("text_encoder", text_module)
+    on_part("tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     text_cache = CachedTextEncoder(
         Umt5TextEncoder(text_module, tokenizer, device=device, in_use=lambda: house.call(text_part))

@@ -174,6 +174,10 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: edit(f / "transformer" / "config.json", patch_size=2),
         r"transformer/config\.json has patch_size 2; expected \[1, 2, 2\]",
     ),
+    "statistics of another VAE": (
+        lambda f: edit(f / "vae" / "config.json", latents_mean=[0.0]),
+        r"vae/config\.json has 1 latents_mean; expected 48",
+    ),
     "text of another width": (
         lambda f: edit(f / "text_encoder" / "config.json", d_model=64),
         "reads text of 32 channels, the text encoder makes 64",

@@ -154,6 +154,7 @@ def test_the_names_of_other_trainers_are_understood(tmp_path: Path) -> None:
         ("no lora", r"bad\.safetensors is no LoRA"),
         ("other layers", r"bad\.safetensors is for another model: this one has no layer for"),
         ("other width", r"bad\.safetensors is for another model: .* has 32 channels, this model 24"),
+        ("half of a pair", r"bad\.safetensors cannot be loaded"),
         ("no folder", "does not exist"),
     ],
 )
@@ -167,6 +168,8 @@ def test_a_bad_file_is_named(tmp_path: Path, what: str, message: str) -> None:
         save_file({"transformer.blocks.0.attn1.to_q.weight": torch.zeros(24, 24)}, file)
     elif what == "other layers":
         save_file({"transformer.single_blocks.0.proj.lora_A.weight": torch.zeros(4, 24)}, file)
+    elif what == "half of a pair":
+        save_file({"transformer.blocks.0.attn1.to_q.lora_A.weight": torch.zeros(4, 24)}, file)
     elif what == "other width":
         write_lora(file, 1, width=32)
     with pytest.raises(ModelError, match=message):

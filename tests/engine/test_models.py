@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -120,6 +121,33 @@ def test_a_device_that_is_not_there_is_named(device: str, message: str, monkeypa
         load(LoadSettings(device=device))
 
 
+@pytest.mark.parametrize(
+    ("part", "file", "content"),
+    [
+        ("tokenizer", "tokenizer.json", "{}"),
+        ("vae", "config.json", {"base_dim": "x"}),
+        ("text_encoder", "config.json", {"num_heads": "x"}),
+    ],
+)
+def test_a_part_that_a_library_stumbles_over_is_named(tmp_path: Path, part: str, file: str, content: Any) -> None:
+    folder = Path(shutil.copytree(cached(ti2v_5b), tmp_path / "model"))
+    broken = folder / part / file
+    if isinstance(content, dict):
+        content = json.dumps(json.loads(broken.read_text()) | content)
+    broken.write_text(content)
+    with pytest.raises(ModelError, match=rf"the model in {folder}, {part}, cannot be loaded: \w+: "):
+        loaded(folder)
+
+
+def test_memory_that_is_short_at_load_is_not_the_models_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(models, "_load_part", short)
+    with pytest.raises(torch.OutOfMemoryError):
+        loaded(cached(ti2v_5b))
+
+
 def test_the_embedded_model_takes_no_lora_files(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="takes no LoRA files"):
         load(LoadSettings(lora_folder=str(tmp_path)))
@@ -155,7 +183,7 @@ def test_a_preview_follows_every_step_but_the_last() -> None:
 def test_each_part_is_told_before_it_is_loaded() -> None:
     parts: list[str] = []
     load(LoadSettings(model=str(cached(ti2v_5b)), device="cpu", **SIZE), on_part=parts.append)
-    assert set(parts) == {"text_encoder", "vae", "transformer"}
+    assert set(parts) == {"text_encoder", "tokenizer", "vae", "transformer"}
 
 
 # --- memory -------------------------------------------------------------------------------------------------------
