@@ -16,7 +16,7 @@ from typing import TextIO
 
 from aiohttp import web
 
-from engine.api import Engine, EngineReady
+from engine.api import Engine, EngineReady, EngineStopped, ModelError
 from server.auth import Access
 from server.clock import Clock, MonotonicClock
 from server.config import Settings
@@ -48,6 +48,7 @@ def build(
     make_program: ProgramFactory = Program,
     heartbeat_s: float = HEARTBEAT_S,
     on_engine_ready: Callable[[EngineReady], None] = lambda event: None,
+    on_engine_unusable: Callable[[EngineStopped], None] = lambda event: None,
 ) -> web.Application:
     """The application; its start-up opens `engine`, its shutdown ends the sessions and closes it."""
     clock = clock or MonotonicClock()
@@ -63,6 +64,7 @@ def build(
         resume_grace_s=settings.resume_grace_s,
         make_program=make_program,
         on_engine_ready=on_engine_ready,
+        on_engine_unusable=on_engine_unusable,
     )
     api = HttpApi(registry, access, metrics)
     realtime = RealtimeEndpoint(registry, access, metrics=metrics, clock=clock, heartbeat_s=heartbeat_s)
@@ -117,7 +119,10 @@ def listen(host: str, port: int) -> socket.socket:
 async def serve(
     settings: Settings, engine: Engine, listener: socket.socket, *, out: TextIO, shows_token: bool = False
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then ends within seconds. Raises `ModelError`.
+    """Serves until SIGTERM or SIGINT, then ends within seconds.
+
+    Raises `ModelError` before it serves, or when the engine could not be started even once: nobody has a use for a
+    server without one, and whoever typed the flags should read why. A server that has had an engine goes on.
 
     `shows_token`: a token that was made up just now is told here, once, or nobody would know it. It stands in the
     fragment of the address, which browsers never send and servers never log.
@@ -127,14 +132,22 @@ async def serve(
         model = event.model
         print(f"ready: {model.name} on {model.device}, warm after {event.startup_s:.1f} s", file=out, flush=True)
 
-    app = build(settings, engine, on_engine_ready=announce_ready)
+    unusable: list[str] = []
     stop = asyncio.Event()
+
+    def give_up(event: EngineStopped) -> None:
+        unusable.append(event.detail)
+        stop.set()
+
+    app = build(settings, engine, on_engine_ready=announce_ready, on_engine_unusable=give_up)
     with _on_signals(stop.set):
         async with running(app, listener) as port:
             fragment = f"#token={settings.token}" if shows_token else ""
             print(f"sceneshift: {address(settings, port)}{fragment}", file=out, flush=True)
             await stop.wait()
             _log.info("- = shutting down")
+    if unusable:
+        raise ModelError(unusable[0])
 
 
 def address(settings: Settings, port: int) -> str:

@@ -55,9 +55,10 @@ class Registry:
         resume_grace_s: float = 60.0,
         make_program: ProgramFactory = Program,
         on_engine_ready: Callable[[EngineReady], None] = lambda event: None,
+        on_engine_unusable: Callable[[EngineStopped], None] = lambda event: None,
     ) -> None:
         self.engine = engine
-        self.startup_s: float | None = None
+        self.startup_s: float | None = None  # of the engine's newest start; None: it was never ready
         self.is_draining = False
         self._metrics = metrics
         self._clock = clock
@@ -66,6 +67,7 @@ class Registry:
         self._resume_grace_s = resume_grace_s
         self._make_program = make_program
         self._on_engine_ready = on_engine_ready
+        self._on_engine_unusable = on_engine_unusable
         self._sessions: dict[str, Session] = {}
         self._admission = Admission(clock)
         self._queue = Queue(max_queued)
@@ -271,6 +273,8 @@ class Registry:
                 _log.error("- ! engine stopped: %s", event.detail)
                 for session in list(self._sessions.values()):
                     self._guarded(session, lambda session: session.on_engine_stopped(event))
+                if self.startup_s is None:
+                    self._on_engine_unusable(event)
             case _:
                 # Generations are named after their session: `s1f.3`.
                 owner = self._sessions.get(event.generation_id.rpartition(".")[0])

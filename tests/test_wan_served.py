@@ -126,3 +126,11 @@ async def test_an_incomplete_folder_is_refused_at_once_by_what_it_lacks(tmp_path
     with pytest.raises(ServeError, match=missing.split("/", maxsplit=1)[0]):
         async with served(["--model", str(folder), "--size", "64x32", "--frames", "9"]):
             pass
+
+
+async def test_a_server_whose_engine_never_starts_ends_and_says_why(tmp_path: Path) -> None:
+    folder = ti2v_5b(tmp_path / "ti2v")
+    flags = ["--model", str(folder), "--size", "64x32", "--frames", "9", "--lora-folder", str(tmp_path / "nowhere")]
+    with pytest.raises(ServeError, match="nowhere"):
+        async with served(flags):
+            pass
