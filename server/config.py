@@ -113,7 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--frames", help="of a clip, 4n + 1 (default: the profile's)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the first accelerator, else cpu)")
     parser.add_argument("--gpu-memory", metavar="SIZE", help="what the engine may use, as 16GB (default: what is free)")
-    parser.add_argument("--decoder", help="full, tiny, a tiny decoder's FILE, or a pruned VAE's FOLDER (default: the profile's)")
+    parser.add_argument(
+        "--decoder", help="full, tiny, a tiny decoder's FILE, or a pruned VAE's FOLDER (default: the profile's)"
+    )
     parser.add_argument("--lora-folder", metavar="FOLDER", help="LoRA files that prompts may name")
     parser.add_argument("--no-compile", action="store_const", const="true", help="leave the model uncompiled on a GPU")
     parser.add_argument("--allow-pickles", action="store_const", const="true", help="load .bin and .pt files, too")
