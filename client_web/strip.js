@@ -76,10 +76,16 @@ export class Strip {
     const sharpest = prompt === null ? null : sharpestPicture(prompt);
     picture.hidden = sharpest === null;
     if (sharpest !== null && picture.src !== sharpest) picture.src = sharpest;
-    const numSteps = prompt === null || prompt.numSteps === 0 ? this.#numStepsExpected : prompt.numSteps;
+    const numSteps = this.#numSteps();
     while (steps.childElementCount > numSteps) steps.lastElementChild?.remove();
     while (steps.childElementCount < numSteps) steps.append(stepCell());
     Array.from(steps.children).forEach((cell, index) => renderStep(cell, prompt, index));
+  }
+
+  /** How many cells: none for a clip that was made before, whose steps nobody sees. */
+  #numSteps() {
+    if (this.#prompt === null || this.#prompt.numSteps === 0) return this.#numStepsExpected;
+    return this.#prompt.isReused ? 0 : this.#prompt.numSteps;
   }
 
   #renderWords() {

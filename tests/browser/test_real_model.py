@@ -27,6 +27,11 @@ async def test_a_beach_at_sunset_is_warm_in_colour_and_the_night_is_dark(open_co
         assert blue > red, "a night is blue"
         assert await console.page.evaluate("Math.max(...window.programColour())") < sunset
         assert await console.page.locator("#steps img:not([hidden])").count() >= 2
+
+        # Made before: on air at once, and no strip of steps that nobody made.
+        await console.send("beach at sunset")
+        await console.newest_is("on_air")
+        assert await console.page.locator("#steps li").count() == 0
         assert console.errors == []
 
 
