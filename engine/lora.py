@@ -33,6 +33,9 @@ class Loras:
             raise ModelError("LoRA files need the package peft: pip install 'sceneshift[lora]'")
         if not folder.is_dir():
             raise ModelError(f"the LoRA folder {folder} does not exist")
+        if not any(folder.glob("*.safetensors")):
+            # Not an empty list of names: on a GPU the model would run uncompiled for nothing.
+            raise ModelError(f"the LoRA folder {folder} holds no safetensors file")
         self._adapters: dict[str, list[str]] = {}
         self._selected: str | None = None
         for name, expert_index, file in _files(folder, len(experts)):

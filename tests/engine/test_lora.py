@@ -14,6 +14,7 @@ from wan_folders import SIZE, a14b, cached, t2v_1_3b
 from engine.api import Generate, ModelError, Quality
 from engine.config import LoadSettings
 from engine.generation import Generation
+from engine.lora import Loras
 from engine.models import Model, load
 
 pytest.importorskip("peft")
@@ -174,3 +175,9 @@ def test_a_bad_file_is_named(tmp_path: Path, what: str, message: str) -> None:
         write_lora(file, 1, width=32)
     with pytest.raises(ModelError, match=message):
         loaded(t2v_1_3b, file.parent)
+
+
+def test_a_folder_without_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "style.pt").touch()
+    with pytest.raises(ModelError, match="holds no safetensors file"):
+        Loras(tmp_path, [])
