@@ -29,7 +29,7 @@ from bench.policies import EarliestDeadline, FirstComeFirstServed, FullFidelity,
 from bench.traces import Prompt, Trace
 from engine.arbiter import Arbiter
 from engine.config import Rung
-from engine.cost import Cost, CostRow
+from engine.cost import Cost, CostRow, percentile
 from engine.work import Policy, Turn, Work
 
 POLICIES: dict[str, type[Policy]] = {
@@ -289,11 +289,6 @@ def jain(shares: Sequence[float]) -> float:
     """Jain, Chiu and Hawe 1984: 1 when all are equal, 1/n when one has everything."""
     squares = sum(share * share for share in shares)
     return sum(shares) ** 2 / (len(shares) * squares) if squares else 1.0
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else 0.0
 
 
 # --- the bench --------------------------------------------------------------------------------------------------------

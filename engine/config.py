@@ -128,6 +128,15 @@ def _steps(fast: int, fine: int) -> Mapping[Quality, int]:
     return {Quality.FAST: fast, Quality.FINE: fine}
 
 
+def _wan_rungs(fewer: Mapping[Quality, int], fewest: Mapping[Quality, int]) -> tuple[Rung, ...]:
+    """Of the models that make many steps: first steps are given up, then the decoder, then size."""
+    return (
+        Rung(fewer, 832, 480, degraded=("fewer_steps",)),
+        Rung(fewer, 832, 480, "tiny", ("fewer_steps", "tiny_decoder")),
+        Rung(fewest, 640, 384, "tiny", ("fewer_steps", "tiny_decoder", "smaller_size")),
+    )
+
+
 _PROFILES = (
     ModelProfile(
         name="embedded",
@@ -161,11 +170,7 @@ _PROFILES = (
         guidance_scale=5.0,
         negative_prompt=_WAN_NEGATIVE_PROMPT,
         can_start_from_frame=True,
-        lower_rungs=(
-            Rung(_steps(20, 30), 832, 480, degraded=("fewer_steps",)),
-            Rung(_steps(20, 30), 832, 480, "tiny", ("fewer_steps", "tiny_decoder")),
-            Rung(_steps(15, 20), 640, 384, "tiny", ("fewer_steps", "tiny_decoder", "smaller_size")),
-        ),
+        lower_rungs=_wan_rungs(_steps(20, 30), _steps(15, 20)),
     ),
     # Distilled at exactly these three timesteps: fewer or more are steps that it was never trained for, so both
     # qualities are the same clip, and the ladder goes by decoder and size alone.
@@ -196,11 +201,7 @@ _PROFILES = (
         num_steps=_steps(30, 50),
         guidance_scale=5.0,
         negative_prompt=_WAN_NEGATIVE_PROMPT,
-        lower_rungs=(
-            Rung(_steps(20, 30), 832, 480, degraded=("fewer_steps",)),
-            Rung(_steps(20, 30), 832, 480, "tiny", ("fewer_steps", "tiny_decoder")),
-            Rung(_steps(15, 20), 640, 384, "tiny", ("fewer_steps", "tiny_decoder", "smaller_size")),
-        ),
+        lower_rungs=_wan_rungs(_steps(20, 30), _steps(15, 20)),
     ),
     ModelProfile(
         name="wan2.2-t2v-a14b",
@@ -214,11 +215,7 @@ _PROFILES = (
         boundary_ratio=0.875,
         low_noise_guidance_scale=3.0,
         negative_prompt=_WAN_NEGATIVE_PROMPT,
-        lower_rungs=(
-            Rung(_steps(14, 28), 832, 480, degraded=("fewer_steps",)),
-            Rung(_steps(14, 28), 832, 480, "tiny", ("fewer_steps", "tiny_decoder")),
-            Rung(_steps(12, 20), 640, 384, "tiny", ("fewer_steps", "tiny_decoder", "smaller_size")),
-        ),
+        lower_rungs=_wan_rungs(_steps(14, 28), _steps(12, 20)),
     ),
 )
 PROFILES: Mapping[str, ModelProfile] = {made.name: made for made in _PROFILES}

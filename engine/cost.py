@@ -120,7 +120,7 @@ class Cost:
 
     def rows(self) -> tuple[CostRow, ...]:
         return tuple(
-            CostRow(piece, place, batch, mean.seconds, _percentile_90(mean.errors), mean.num_measured)
+            CostRow(piece, place, batch, mean.seconds, percentile(mean.errors, 90), mean.num_measured)
             for (piece, place, batch), mean in self._means.items()
         )
 
@@ -176,9 +176,10 @@ def _between(measured: Sequence[tuple[int, float]], batch: int) -> float:
     return low_s + (high_s - low_s) * (batch - low) / (high - low)
 
 
-def _percentile_90(errors: Iterable[float]) -> float:
-    ordered = sorted(errors)
-    return ordered[min(len(ordered) - 1, int(0.9 * len(ordered)))] if ordered else 0.0
+def percentile(values: Iterable[float], percent: float) -> float:
+    """One of `values`; 0 if there are none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else 0.0
 
 
 def _key(row: CostRow) -> tuple[int, int, int]:

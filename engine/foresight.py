@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from engine.api import Estimate, Generate
 from engine.arbiter import Arbiter
 from engine.config import Rung
-from engine.cost import Cost, CostRow, Piece
+from engine.cost import Cost, CostRow, Piece, percentile
 from engine.work import Turn, Work, run_ahead
 
 _NUM_ERRORS = 256
@@ -32,8 +32,7 @@ class Foresight:
     @property
     def error_p90(self) -> float | None:
         """90th percentile of |foretold - real| / real until the picture, None before the first that came."""
-        ordered = sorted(self._errors)
-        return ordered[min(len(ordered) - 1, int(0.9 * len(ordered)))] if ordered else None
+        return percentile(self._errors, 90) if self._errors else None
 
     def came_true(self, foretold_s: float, real_s: float) -> None:
         """A prompt was finished `real_s` after it was sent."""
