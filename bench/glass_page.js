@@ -5,9 +5,9 @@
  * @module glass_page
  */
 
-import { Connection } from "/client/connection.js";
-import { ClientType, ServerType } from "/client/messages.js";
-import { Player } from "/client/player.js";
+import { Connection } from "/client/sdk/connection.js";
+import { ClientType, ServerType } from "/client/sdk/messages.js";
+import { Player } from "/client/sdk/player.js";
 
 const ENDS = [
   ServerType.PROMPT_APPLIED,

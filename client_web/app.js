@@ -5,25 +5,25 @@
  * @module app
  */
 
-import { Connection, ConnectionState, RequestError } from "./connection.js";
+import { Connection, ConnectionState, RequestError } from "./sdk/connection.js";
 import { byId } from "./dom.js";
 import { Examples } from "./examples.js";
 import { Glass } from "./glass.js";
 import { History } from "./history.js";
 import { chooseLanguage, hasText, t, toggleLanguage } from "./i18n.js";
 import { listenToKeys } from "./keyboard.js";
-import { ClientType, ServerType, newId } from "./messages.js";
+import { ClientType, ServerType, newId } from "./sdk/messages.js";
 import { Monitor } from "./monitor.js";
 import { Options } from "./options.js";
-import { Player, PlayerState } from "./player.js";
+import { Player, PlayerState } from "./sdk/player.js";
 import { PromptLog, PromptState, hasEnded } from "./prompts.js";
 import { Status } from "./status.js";
 import { Strip } from "./strip.js";
 import { Times } from "./times.js";
 import { Toasts } from "./toasts.js";
 
-/** @typedef {import("./messages.js").ServerMessage} ServerMessage */
-/** @typedef {import("./messages.js").SessionOptions} SessionOptions */
+/** @typedef {import("./sdk/messages.js").ServerMessage} ServerMessage */
+/** @typedef {import("./sdk/messages.js").SessionOptions} SessionOptions */
 /** @typedef {import("./prompts.js").Prompt} Prompt */
 
 const TOKEN_KEY = "sceneshift.token";
@@ -367,7 +367,7 @@ class App {
     if (state !== PlayerState.PLAYING) this.#monitor.setVideo(false);
   }
 
-  /** @param {import("./player.js").ShownFrame} frame */
+  /** @param {import("./sdk/player.js").ShownFrame} frame */
   #frameShown(frame) {
     this.#monitor.setVideo(true);
     this.#presentedFrames = frame.presentedFrames;
@@ -496,7 +496,7 @@ function realtimeUrl() {
   return url.href;
 }
 
-/** @returns {import("./connection.js").ResumableSession | null} the session of this tab before its reload */
+/** @returns {import("./sdk/connection.js").ResumableSession | null} the session of this tab before its reload */
 function keptSession() {
   const kept = sessionStorage.getItem(SESSION_KEY);
   sessionStorage.removeItem(SESSION_KEY);

@@ -7,7 +7,7 @@
 import { make } from "./dom.js";
 import { storage, t } from "./i18n.js";
 
-/** @typedef {import("./messages.js").SessionOptions} SessionOptions */
+/** @typedef {import("./sdk/messages.js").SessionOptions} SessionOptions */
 /** @typedef {"quality" | "transition" | "on_preview" | "take" | "after"} OptionName */
 /** @typedef {{can_start_from_frame: boolean, loras: string[]}} Abilities what the loaded model can */
 

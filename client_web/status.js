@@ -7,7 +7,7 @@
 import { make } from "./dom.js";
 import { hasText, t } from "./i18n.js";
 
-/** @typedef {import("./messages.js").Stats} Stats */
+/** @typedef {import("./sdk/messages.js").Stats} Stats */
 
 export class Status {
   #connection;

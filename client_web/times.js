@@ -9,7 +9,7 @@ import { make } from "./dom.js";
 import { duration, t } from "./i18n.js";
 
 /** @typedef {import("./prompts.js").Prompt} Prompt */
-/** @typedef {import("./messages.js").PromptTimings} PromptTimings */
+/** @typedef {import("./sdk/messages.js").PromptTimings} PromptTimings */
 
 const PARTS = /** @type {const} */ (["queued", "text", "denoised", "previewed", "decoded", "composed", "encoded"]);
 

@@ -2,7 +2,7 @@
 
 Flat JSON. Client verbs are imperative, server verbs past tense; `type` is dotted lower case. Unknown fields from a
 client are refused with the field's name; clients ignore unknown events. The browser's twin is
-`client_web/messages.js`; a test holds the two together.
+`client_web/sdk/messages.js`; a test holds the two together.
 """
 
 from __future__ import annotations

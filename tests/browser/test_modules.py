@@ -82,7 +82,7 @@ async def test_the_waits_between_attempts_grow_and_are_random(page: Any) -> None
     """Full jitter: with the largest random number the waits double up to the longest one."""
     delays = await page.evaluate(
         """async () => {
-          const { Connection } = await import("/client/connection.js");
+          const { Connection } = await import("/client/sdk/connection.js");
           const timers = [], RealSocket = window.WebSocket, realTimeout = window.setTimeout;
           class DeadSocket extends EventTarget { constructor() { super(); sockets.push(this); } close() {} }
           const sockets = [];

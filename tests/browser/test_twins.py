@@ -11,7 +11,7 @@ import pytest
 from server import messages
 
 CLIENT = Path(messages.__file__).parent.parent / "client_web"
-SCRIPT = (CLIENT / "messages.js").read_text()
+SCRIPT = (CLIENT / "sdk" / "messages.js").read_text()
 STRUCTS = [messages.SessionOptions, messages.ErrorDetail, messages.FrameStamp, messages.PromptTimings]
 TEXTS = re.findall(
     r'^  "([\w.]+)": \[\s*"((?:[^"\\]|\\.)*)",\s*"((?:[^"\\]|\\.)*)",?\s*\]', (CLIENT / "i18n.js").read_text(), re.M

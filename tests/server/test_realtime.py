@@ -577,7 +577,7 @@ async def test_metrics_tell_of_prompts_and_frames(server: Server, client: Client
 
 async def test_the_page_is_served_strictly(server: Server) -> None:
     http = await server.http()
-    for path in ("/", "/client/messages.js"):
+    for path in ("/", "/client/sdk/messages.js"):
         async with http.get(path) as response:
             assert response.status == 200
             assert response.headers["X-Content-Type-Options"] == "nosniff"
