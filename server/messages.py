@@ -193,7 +193,7 @@ RequestErrorCode = Literal[
     "rate_limited",
     "invalid_sdp",
     "no_video",
-    "no_h264",
+    "no_video_codec",
     "unsupported_media_type",
     "unauthorized",
     "forbidden_host",

@@ -46,6 +46,7 @@ PREVIEW_FADE_S = 0.2
 SEAM_S = 0.35
 # A preview's few frames dissolve from one to the next in so long, back and forth.
 PREVIEW_FRAME_S = 0.25
+_serials = itertools.count()
 # In-between frames of a preview are made while they fit; larger previews step without dissolving.
 MAX_PREVIEW_BYTES = 4 * 1024 * 1024
 # Interrupted crossfades freeze what they showed and fade from there; deeper nesting keeps the stronger layer only.
@@ -99,9 +100,10 @@ class Scene(StrEnum):
 
 @dataclass(eq=False, slots=True)
 class Footage:
-    """Frames as a source. Its identity is the compositor's cache key."""
+    """Frames as a source. Its identity is the compositor's cache key; `serial` names it to those who outlive it."""
 
     frames: Frames
+    serial: int = field(default_factory=_serials.__next__, init=False)
 
 
 @dataclass(eq=False, slots=True)
@@ -109,6 +111,7 @@ class Still:
     """A mixture frozen in mid-crossfade, as a source with one frame."""
 
     layers: tuple[Layer, ...]
+    serial: int = field(default_factory=_serials.__next__, init=False)
 
     @property
     def depth(self) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import assert_never, cast
 
@@ -44,6 +45,26 @@ class Compositor:
     @property
     def cached_bytes(self) -> int:
         return self._cached_bytes
+
+    def identity(self, picture: Picture) -> Hashable | None:
+        """Two pictures of one identity have the same pixels; None for one that is like no other. May be asked anywhere.
+
+        It holds no pixels, so keeping it keeps no clip alive.
+        """
+        if self._has_marker:
+            return None
+        return tuple((self._source_identity(layer), layer.weight) for layer in picture.layers)
+
+    def _source_identity(self, layer: Layer) -> Hashable:
+        match layer.source:
+            case Scene.BLANK:
+                return Scene.BLANK
+            case Scene.IDLE:
+                return Scene.IDLE, layer.frame_number % self._idle.num_frames
+            case Footage() | Still() as source:
+                return source.serial, layer.frame_number
+            case _:
+                assert_never(layer.source)
 
     def compose(self, picture: Picture, frame_index: int) -> Planes:
         """The picture's pixels, not to be written to: they may be the cache's, or the clip's own."""
@@ -174,13 +195,13 @@ class _IdleScene:
 
     def __init__(self, scaler: _Scaler, width: int, height: int, num_frames: int) -> None:
         self._scaler = scaler
-        self._num_frames = num_frames
+        self.num_frames = num_frames
         small_height = max(8, 2 * round(self.WIDTH * height / width / 2))
         self._y = np.linspace(0, 1, small_height, dtype=np.float32)[:, None]
         self._x = np.linspace(0, 1, self.WIDTH, dtype=np.float32)[None, :]
 
     def paint(self, frame_index: int) -> Planes:
-        turn = 2 * math.pi * (frame_index % self._num_frames) / self._num_frames
+        turn = 2 * math.pi * (frame_index % self.num_frames) / self.num_frames
         rgb = (_ZENITH + (_HORIZON - _ZENITH) * self._y[:, :, None]) * np.ones((1, self.WIDTH, 1), np.float32)
         for curtain in _CURTAINS:
             rgb += self._light(curtain, turn)[:, :, None] * np.array(curtain.colour, np.float32)

@@ -1,40 +1,32 @@
-"""One viewer: its WebRTC connection, the track that feeds it, and noticing that it is gone.
+"""One viewer: its WebRTC connection, the sender that feeds it, and noticing that it is gone.
 
-Made by `server.media.program` from an offer; takes packets from `fanout`. Runs on the event loop.
-
-aiortc (pinned to 1.16.0) does ICE, DTLS, SRTP, packetization and retransmission. Three things it does not offer are
-reached for by private names, all of them here, each with a test in `tests/server/media/test_peer.py`:
-
-* `RTCRtpSender._send_keyframe` is replaced: with ready packets, a viewer's PLI and FIR would not reach us.
-* `RTCRtpSender._handle_rtcp_packet` is wrapped, to know when the viewer was last heard of.
-* `RTCRtpSender.__rtp_timestamp` is read, to learn the random origin of the RTP timestamps.
+Made by `server.media.program` from an offer. Runs on the event loop. aiortc (pinned to 1.16.0) does ICE and DTLS; RTP
+is `sender.py`'s, put into the transceiver by a private name (`RTCRtpTransceiver.__sender`, held by a test). The plain
+twin, aiortc's own sender fed with ready packets, is in `stock_sender.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-import av
-from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
-from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from server.clock import Clock
 from server.media import signalling
-from server.media.encoder import EncodedFrame
-from server.media.fanout import Fanout, Subscription, SubscriptionClosed
+from server.media.fanout import Fanout
+from server.media.pacer import Pacer
+from server.media.rendition import Codec, Rendition
+from server.media.sender import RtpSender
 from server.media.signalling import OfferError
+from server.media.stock_sender import StockSending
 
 logger = logging.getLogger(__name__)
 
-_RTP_TIMESTAMP = "_RTCRtpSender__rtp_timestamp"
-
-# Between frames that waited: a second's worth takes a tenth of a second, at 20 Mbit/s for a program of 2 Mbit/s.
-BACKLOG_INTERVAL_S = 0.004
+_SENDER = "_RTCRtpTransceiver__sender"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,59 +53,15 @@ _NEXT = {
 }
 
 
-class ViewerTrack(MediaStreamTrack):
-    """The program's ready packets as a track for one aiortc sender.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a program's viewers are fed from."""
 
-    Live frames go as they come. Frames that wait in the queue (a viewer joins: up to a second of them) are spaced out:
-    sent in one go, 250 KB would overrun the buffers on the way.
-
-    aiortc ends a sender without a word when its track raises; `on_ended` is called with the reason instead.
-    """
-
-    kind = "video"
-
-    def __init__(
-        self,
-        subscribe: Callable[[], Subscription],
-        *,
-        clock: Clock,
-        on_sent: Callable[[EncodedFrame], None],
-        on_ended: Callable[[str], None],
-    ) -> None:
-        super().__init__()
-        self._subscribe = subscribe
-        self._clock = clock
-        self._on_sent = on_sent
-        self._on_ended = on_ended
-        self._subscription: Subscription | None = None
-        self._last: EncodedFrame | None = None
-
-    async def recv(self) -> av.Packet[Any]:
-        """The next packet. Being asked for one means that the last is on the wire: the sender is one loop."""
-        try:
-            if self._last is not None:
-                self._on_sent(self._last)
-            # Only when media can flow: what a queue would have held during the handshake is old by then.
-            if self._subscription is None:
-                self._subscription = self._subscribe()
-            elif self._subscription.num_queued:
-                await self._clock.sleep_until(self._clock.now() + BACKLOG_INTERVAL_S)
-            self._last = await self._subscription.next()
-            return self._last.packet
-        except SubscriptionClosed:
-            raise MediaStreamError from None
-        except Exception:
-            # Task boundary: this runs inside aiortc's sender task, which would end silently.
-            logger.exception("! viewer track failed")
-            self.stop()
-            raise MediaStreamError from None
-
-    def stop(self) -> None:
-        """Called by us when the viewer is closed, and by aiortc's sender when its loop ends for whatever reason."""
-        super().stop()
-        if self._subscription is not None:
-            self._subscription.close()
-        self._on_ended("sender_ended")
+    fanout: Fanout
+    pacer: Pacer
+    renditions: Mapping[Codec, Sequence[Rendition]]  # by codec, best first
+    started_at: float  # the program's clock at its media time 0
+    uses_stock_sender: bool = False  # aiortc's own, without adaptation: the plain twin of `sender.py`
 
 
 class Peer:
@@ -122,26 +70,24 @@ class Peer:
     def __init__(
         self,
         viewer_id: str,
-        fanout: Fanout,
+        source: Source,
         *,
         clock: Clock,
         timeouts: ViewerTimeouts,
         on_lost: Callable[[Peer, str], None],
     ) -> None:
         self.viewer_id = viewer_id
-        self._fanout = fanout
+        self._source = source
         self._clock = clock
         self._timeouts = timeouts
         self._on_lost = on_lost
         self._state = PeerState.NEW
         self._is_lost = False
         self._heard_at = clock.now()
-        self._timestamp_origin: int | None = None
         self._num_candidates = 0
         # Explicitly none: left unset, aiortc asks a public STUN server, and a dead one costs 5 s.
         self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        self._track = ViewerTrack(fanout.subscribe, clock=clock, on_sent=self._learn_origin, on_ended=self._lose)
-        self._sender: RTCRtpSender | None = None
+        self._sending: RtpSender | StockSending | None = None
 
     @property
     def state(self) -> PeerState:
@@ -184,7 +130,8 @@ class Peer:
         self._is_lost = True  # from here on it ends because we say so
         if self._state is not PeerState.CLOSED:
             self._move(PeerState.CLOSED)
-        self._track.stop()
+        if self._sending is not None:
+            await self._sending.stop()
         try:
             async with asyncio.timeout(self._timeouts.close_s):
                 await self._connection.close()
@@ -199,34 +146,56 @@ class Peer:
         if self._state is PeerState.WATCHING and silent_s > self._timeouts.silence_s:
             self._lose("silent")
 
+    def send_report(self) -> None:
+        """Called about once a second; aiortc's own sender has a timer of its own."""
+        if isinstance(self._sending, RtpSender):
+            self._sending.send_report()
+
     def rtp_timestamp(self, media_time: int) -> int | None:
-        """What a frame's RTP timestamp is for this viewer; None until its first packet went out."""
-        if self._timestamp_origin is None:
-            return None
-        return (self._timestamp_origin + media_time) & 0xFFFFFFFF
+        """What a frame's RTP timestamp is for this viewer; None while that is not known."""
+        return None if self._sending is None else self._sending.rtp_timestamp(media_time)
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
     async def _negotiate(self, offer: str) -> str:
         connection = self._connection
-        transceiver = connection.addTransceiver(self._track, direction="sendonly")
-        transceiver.setCodecPreferences(signalling.preferred_codecs())  # before the offer: aiortc ignores it later
-        self._sender = transceiver.sender
-        self._hook(transceiver.sender)
+        self._sending = self._new_sending(connection, signalling.best_codec(offer))
         connection.on("connectionstatechange", self._on_connection_state)
         await connection.setRemoteDescription(RTCSessionDescription(offer, "offer"))
         await connection.setLocalDescription()
         return connection.localDescription.sdp
 
-    def _hook(self, sender: Any) -> None:
-        handle_rtcp = sender._handle_rtcp_packet
+    def _new_sending(self, connection: RTCPeerConnection, codec: Codec) -> RtpSender | StockSending:
+        source = self._source
+        sending: RtpSender | StockSending
+        if source.uses_stock_sender:
+            sending = StockSending(
+                source.fanout,
+                source.renditions[codec][0],
+                clock=self._clock,
+                on_heard=self._hear,
+                on_ended=self._lose,
+            )
+            transceiver = connection.addTransceiver(sending.track, direction="sendonly")
+            sending.hook(transceiver.sender)
+        else:
+            transceiver = connection.addTransceiver("video", direction="sendonly")
+            sending = RtpSender(
+                transceiver.sender,
+                source.fanout,
+                source.pacer,
+                renditions=source.renditions[codec],
+                clock=self._clock,
+                started_at=source.started_at,
+                on_heard=self._hear,
+                on_ended=self._lose,
+            )
+            setattr(transceiver, _SENDER, sending)
+        transceiver.setCodecPreferences(signalling.preferred_codecs(codec))  # before the offer: ignored later
+        return sending
 
-        async def heard(packet: object) -> None:
-            self._heard_at = self._clock.now()
-            await handle_rtcp(packet)
-
-        sender._handle_rtcp_packet = heard
-        sender._send_keyframe = self._fanout.request_keyframe
+    def _hear(self) -> None:
+        self._heard_at = self._clock.now()
 
     def _on_connection_state(self) -> None:
         match self._connection.connectionState:
@@ -235,13 +204,6 @@ class Peer:
                 self._move(PeerState.WATCHING)
             case "failed" | "closed" as state:
                 self._lose(f"connection_{state}")
-
-    def _learn_origin(self, frame: EncodedFrame) -> None:
-        """After a frame is on the wire its RTP timestamp is the sender's last; the difference is the origin."""
-        if self._timestamp_origin is None:
-            last_timestamp: int = getattr(self._sender, _RTP_TIMESTAMP)
-            assert frame.packet.pts is not None
-            self._timestamp_origin = (last_timestamp - frame.packet.pts) & 0xFFFFFFFF
 
     def _lose(self, reason: str) -> None:
         if not self._is_lost:

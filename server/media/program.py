@@ -1,12 +1,13 @@
 """One session's program: its clock, and the way of each due frame from the stage to the viewers.
 
-Owned by the session. The stage says what is due, the worker thread (one for each program) composes and encodes it,
-the fan-out hands it to the viewers. Runs on the event loop; the compositor and the encoder live in the thread alone.
+Owned by the session. The stage says what is due; what was encoded before under the same picture is sent again
+(`gop_store.py`), the rest is composed and encoded by the worker thread (`studio.py`, one for each program); the fan-out
+hands it to the viewers' senders, the pacer times their packets. Runs on the event loop.
 
 Frame k is due at t0 + k / frame_rate. Its picture is fixed half a frame before, so that composing and encoding (about
 5 ms, more on a busy machine) are over when it is due; a prompt waits no longer for it than for the frame itself. A
-frame that is not ready when the next one is to be made is left out, and counted. Without viewers nothing is composed
-or encoded, but the stage goes on and receipts come as if.
+frame that is not ready when the next one is to be made is left out, and counted. While nobody takes frames nothing is
+composed or encoded, but the stage goes on and receipts come as if.
 """
 
 from __future__ import annotations
@@ -17,19 +18,18 @@ import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from fractions import Fraction
-
-import av
-import numpy as np
-from av.video.reformatter import ColorRange, Interpolation
 
 from engine.api import Frames
 from server.clock import Clock, MonotonicClock
 from server.media.compositor import Compositor
-from server.media.encoder import EncodedFrame, Encoder, media_time
+from server.media.encoder import KEYFRAME_INTERVAL_S, SOFTWARE_H264, EncodedFrame, media_time
 from server.media.fanout import Fanout
-from server.media.peer import Peer, ViewerTimeouts
+from server.media.gop_store import GopStore
+from server.media.pacer import Pacer
+from server.media.peer import Peer, Source, ViewerTimeouts
+from server.media.rendition import Codec, Rendition, ladder
 from server.media.signalling import OfferError
+from server.media.studio import Made, Studio, small_jpeg
 from server.stage import FirstShown, OnAir, Picture, Stage
 
 __all__ = ["OfferError", "Program", "ProgramFormat", "ProgramStatistics", "Shown", "ViewerTimeouts"]
@@ -39,8 +39,6 @@ logger = logging.getLogger(__name__)
 LEAD_FRAMES = 0.5
 # A viewer's queue: two rounds of keyframes, so that one fits that joins just before the next.
 QUEUE_S = 2.0
-JPEG_MAX_WIDTH = 256
-JPEG_MIN_WIDTH = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +59,21 @@ class ProgramFormat:
 
 
 @dataclass(frozen=True, slots=True)
+class MediaSettings:
+    """How all programs of a server go out."""
+
+    h264_encoder: str = SOFTWARE_H264  # by its name in FFmpeg
+    uses_stock_sender: bool = False  # aiortc's, the plain twin of ours
+
+
+@dataclass(frozen=True, slots=True)
 class Shown:
     """A preview or a clip is visible for the first time, in the frame that was handed to the viewers' senders."""
 
     first: FirstShown
     frame_index: int
     sent_at: float  # the program's clock
-    composed_s: float  # 0 without viewers, as is encoded_s
+    composed_s: float  # 0 without viewers and for a picture that was kept, as is encoded_s
     encoded_s: float
 
 
@@ -83,13 +89,15 @@ class ProgramStatistics:
     max_gap_s: float  # between two sent frames
     max_lateness_s: float  # of a sent frame
     mean_lateness_s: float
-    encoded_frames: int
+    encoded_frames: int  # in all renditions together
+    replayed_frames: int  # sent again without encoding, in all renditions together
     compose_s: float  # in total, as is encode_s
     encode_s: float
     bytes_sent: int  # handed to viewers, all together, before packetization
     frames_dropped: int  # for viewers that fell behind
     keyframe_requests: int
     viewers: int
+    packet_lateness_p99_s: float  # of all packets of all viewers, against a pacer that is never late
 
 
 class Program:
@@ -104,6 +112,7 @@ class Program:
         on_changed: Callable[[OnAir, str | None], None],
         on_viewer_lost: Callable[[str], None],
         timeouts: ViewerTimeouts | None = None,
+        media: MediaSettings | None = None,
     ) -> None:
         self.stage = Stage(program_format.frame_rate)
         self._format = program_format
@@ -112,12 +121,22 @@ class Program:
         self._on_changed = on_changed
         self._on_viewer_lost = on_viewer_lost
         self._timeouts = timeouts or ViewerTimeouts()
-        self._fanout = Fanout(max_queued_frames=max(8, round(QUEUE_S * program_format.frame_rate)))
-        self._studio = _Studio(program_format)
+        media = media or MediaSettings()
+        width, height, bitrate = program_format.width, program_format.height, program_format.bitrate
+        self._renditions = {codec: ladder(width, height, bitrate, codec) for codec in Codec}
+        self._fanout = Fanout(
+            self._renditions[Codec.H264][0], max_queued_frames=max(8, round(QUEUE_S * program_format.frame_rate))
+        )
+        self._pacer = Pacer(self._clock)
+        self._gops: dict[Rendition, GopStore] = {}
+        self._compositor = Compositor(width, height, program_format.frame_rate, has_marker=program_format.marker)
+        self._studio = Studio(self._compositor, program_format.frame_rate, h264_encoder=media.h264_encoder)
+        self._uses_stock_sender = media.uses_stock_sender
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="program")
         self._peers: dict[str, Peer] = {}
         self._closings: set[asyncio.Task[None]] = set()
         self._run_task: asyncio.Task[None] | None = None
+        self._pacer_task: asyncio.Task[None] | None = None
         self._is_closed = False
         self._started_at = 0.0
         self._on_air = self.stage.on_air
@@ -131,6 +150,7 @@ class Program:
             raise RuntimeError("a program is opened once")
         self._started_at = self._clock.now()
         self._run_task = asyncio.create_task(self._run(), name="program")
+        self._pacer_task = asyncio.create_task(self._pacer.run(), name="pacer")
 
     async def close(self) -> None:
         """End the program and wait until its viewers' sockets, its tasks and its thread are gone. Idempotent."""
@@ -141,6 +161,9 @@ class Program:
         await asyncio.gather(*(self._close_peer(peer) for peer in list(self._peers.values())))
         await asyncio.gather(*self._closings)
         self._fanout.close()
+        if self._pacer_task is not None:
+            self._pacer_task.cancel()
+            await asyncio.gather(self._pacer_task, return_exceptions=True)
         self._thread.shutdown(wait=True)  # at most the one frame that was being made
 
     # --- viewers --------------------------------------------------------------------------------------------------
@@ -154,7 +177,8 @@ class Program:
         if self._is_closed:
             raise RuntimeError("the program is closed")
         viewer_id = f"viewer_{secrets.token_hex(6)}"
-        peer = Peer(viewer_id, self._fanout, clock=self._clock, timeouts=self._timeouts, on_lost=self._lose)
+        source = Source(self._fanout, self._pacer, self._renditions, self._started_at, self._uses_stock_sender)
+        peer = Peer(viewer_id, source, clock=self._clock, timeouts=self._timeouts, on_lost=self._lose)
         self._peers[viewer_id] = peer
         try:
             return viewer_id, await peer.open(offer_sdp)
@@ -193,12 +217,14 @@ class Program:
             max_lateness_s=counts.max_lateness_s,
             mean_lateness_s=counts.lateness_s / counts.sent if counts.sent else 0.0,
             encoded_frames=counts.encoded,
+            replayed_frames=counts.replayed,
             compose_s=counts.compose_s,
             encode_s=counts.encode_s,
             bytes_sent=fanout.bytes_queued_for_viewers,
             frames_dropped=fanout.frames_dropped,
             keyframe_requests=fanout.keyframe_requests,
             viewers=self.num_viewers,
+            packet_lateness_p99_s=self._pacer.lateness.quantile_s(0.99),
         )
 
     def picture_on_air(self, width: int, height: int) -> Frames:
@@ -212,7 +238,7 @@ class Program:
 
     def jpeg(self, frames: Frames) -> bytes:
         """A small JPEG of the first frame. Touches nothing of the program's: any thread may call it."""
-        return _jpeg(frames)
+        return small_jpeg(frames)
 
     # --- the clock loop -------------------------------------------------------------------------------------------
 
@@ -233,40 +259,68 @@ class Program:
     async def _play(self, frame_index: int, skipped: int) -> None:
         """Make a frame ready, send it when it is due, tell who waits for it."""
         picture = self.stage.picture(frame_index)
-        has_viewers = bool(self._peers)
-        made = await self._make(picture, frame_index) if has_viewers else None
+        is_taken = self._fanout.num_takers > 0 or bool(self._peers)
+        made = await self._make(picture, frame_index, skipped) if is_taken else None
         await self._clock.sleep_until(self._due_at(frame_index))
-        if has_viewers:
+        if made is not None:
             self._counts.due += 1 + skipped
             self._send(made, frame_index)
         else:
-            self._fanout.forget()
+            self._forget()
             self._counts.sent_at = None
         self._report(picture, frame_index, made)
         if frame_index % self._format.frame_rate == 0:
             for peer in list(self._peers.values()):
                 peer.check_alive()
+                peer.send_report()
 
-    async def _make(self, picture: Picture, frame_index: int) -> _Made | None:
-        is_keyframe = self._fanout.next_is_keyframe(self._clock.now()) or picture.is_cut
+    async def _make(self, picture: Picture, frame_index: int, skipped: int) -> Made:
+        """The frame in every rendition that somebody is on, kept or encoded now."""
+        identity = self._compositor.identity(picture)
+        frames: dict[Rendition, EncodedFrame] = {}
+        to_encode: dict[Rendition, bool] = {}
+        # A viewer that is still connecting is on the best one: the picture is there when it is.
+        wanted = self._fanout.wanted or [self._fanout.best]
+        for rendition in wanted:
+            gops = self._gops.setdefault(rendition, self._new_gop_store())
+            if skipped:
+                gops.skip()
+            wants_keyframe = self._fanout.next_is_keyframe(self._clock.now(), rendition) or picture.is_cut
+            kept = gops.replay(identity, wants_keyframe=wants_keyframe)
+            if kept is not None:
+                frames[rendition] = kept.again_at(frame_index, media_time(frame_index, self._format.frame_rate))
+            else:
+                to_encode[rendition] = wants_keyframe or gops.next_is_keyframe
+        for rendition in self._gops.keys() - set(wanted):
+            self._gops[rendition].interrupt()
+        self._counts.replayed += len(frames)
+        if not to_encode:
+            return Made(frames)
         loop = asyncio.get_running_loop()
-        made = await loop.run_in_executor(self._thread, self._studio.make, picture, frame_index, is_keyframe)
-        self._counts.failed += made.num_failures
-        self._counts.compose_s += made.composed_s
-        self._counts.encode_s += made.encoded_s
-        if made.encoded is None:
-            self._fanout.forget()
-            return None
-        self._counts.encoded += 1
-        return made
+        made = await loop.run_in_executor(self._thread, self._studio.make, picture, frame_index, to_encode)
+        self._counts.add(made)
+        for rendition in to_encode:
+            if rendition in made.frames:
+                self._gops[rendition].record(identity if made.num_failures == 0 else None, made.frames[rendition])
+            else:
+                self._gops[rendition].interrupt()
+        return Made(frames | dict(made.frames), made.composed_s, made.encoded_s, made.num_failures)
 
-    def _send(self, made: _Made | None, frame_index: int) -> None:
-        if made is None or made.encoded is None:
-            return
-        self._fanout.put(made.encoded)
-        self._counts.count_sent(self._clock.now(), self._due_at(frame_index), 1 / self._format.frame_rate)
+    def _new_gop_store(self) -> GopStore:
+        return GopStore(max(1, round(KEYFRAME_INTERVAL_S * self._format.frame_rate)))
 
-    def _report(self, picture: Picture, frame_index: int, made: _Made | None) -> None:
+    def _forget(self) -> None:
+        self._fanout.forget()
+        for gops in self._gops.values():
+            gops.interrupt()
+
+    def _send(self, made: Made, frame_index: int) -> None:
+        self._fanout.put(made.frames)
+        self._pacer.round()
+        if made.frames:
+            self._counts.count_sent(self._clock.now(), self._due_at(frame_index), 1 / self._format.frame_rate)
+
+    def _report(self, picture: Picture, frame_index: int, made: Made | None) -> None:
         on_air = self.stage.on_air
         if on_air != self._on_air:
             self._on_air = on_air
@@ -308,12 +362,19 @@ class _Counts:
     late: int = 0
     failed: int = 0
     encoded: int = 0
+    replayed: int = 0
     compose_s: float = 0.0
     encode_s: float = 0.0
     lateness_s: float = 0.0
     max_lateness_s: float = 0.0
     max_gap_s: float = 0.0
     sent_at: float | None = None  # of the last frame, while there are viewers
+
+    def add(self, made: Made) -> None:
+        self.encoded += len(made.frames)
+        self.failed += made.num_failures
+        self.compose_s += made.composed_s
+        self.encode_s += made.encoded_s
 
     def count_sent(self, sent_at: float, due_at: float, frame_s: float) -> None:
         lateness_s = max(0.0, sent_at - due_at)
@@ -324,84 +385,3 @@ class _Counts:
         if self.sent_at is not None:
             self.max_gap_s = max(self.max_gap_s, sent_at - self.sent_at)
         self.sent_at = sent_at
-
-
-# --- in the worker thread -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    encoded: EncodedFrame | None
-    composed_s: float
-    encoded_s: float
-    num_failures: int
-
-
-class _Studio:
-    """Compositor and encoder of one program. Used by its worker thread only."""
-
-    def __init__(self, program_format: ProgramFormat) -> None:
-        self._format = program_format
-        self._clock = MonotonicClock()  # measures work, which no test's clock can
-        self._compositor = Compositor(
-            program_format.width,
-            program_format.height,
-            program_format.frame_rate,
-            has_marker=program_format.marker,
-        )
-        self._encoder: Encoder | None = None
-        self._last_planes: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None = None
-        self._is_failing = False
-
-    def make(self, picture: Picture, frame_index: int, is_keyframe: bool) -> _Made:
-        """Compose and encode. What fails is logged when it begins to fail, and counted always."""
-        begun_at = self._clock.now()
-        num_failures = 0
-        try:
-            self._last_planes = self._compositor.compose(picture, frame_index)
-        except Exception:  # frames that cannot be composed must not stop the program: the last picture is held
-            num_failures += 1
-            self._log_failure("composed", frame_index)
-        composed_at = self._clock.now()
-        encoded = None
-        try:
-            encoded = self._encode(frame_index, is_keyframe)
-        except Exception:  # a broken encoder is replaced; the next frame is a keyframe of the new one
-            num_failures += 1
-            self._encoder = None
-            self._log_failure("encoded", frame_index)
-        self._is_failing = num_failures > 0
-        return _Made(encoded, composed_at - begun_at, self._clock.now() - composed_at, num_failures)
-
-    def _encode(self, frame_index: int, is_keyframe: bool) -> EncodedFrame | None:
-        if self._last_planes is None:
-            return None
-        if self._encoder is None:
-            wanted = self._format
-            self._encoder = Encoder(wanted.width, wanted.height, wanted.frame_rate, wanted.bitrate)
-        return self._encoder.encode(self._last_planes, frame_index, is_keyframe=is_keyframe)
-
-    def _log_failure(self, what: str, frame_index: int) -> None:
-        if not self._is_failing:
-            logger.exception("! frame %d could not be %s; the last picture is held", frame_index, what)
-
-
-def _jpeg(frames: Frames) -> bytes:
-    width = min(JPEG_MAX_WIDTH, max(JPEG_MIN_WIDTH, frames.width)) // 2 * 2
-    height = max(2, round(width * frames.height / frames.width / 2) * 2)
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frames.planes[0]), "yuv420p")
-    small = frame.reformat(
-        width,
-        height,
-        "yuvj420p",
-        src_color_range=ColorRange.MPEG,
-        dst_color_range=ColorRange.JPEG,
-        interpolation=Interpolation.BICUBIC,
-        threads=1,
-    )
-    context = av.CodecContext.create("mjpeg", "w")
-    context.width, context.height, context.pix_fmt = width, height, "yuvj420p"
-    context.time_base = Fraction(1, 1)
-    context.thread_count = 1
-    context.options = {"qmin": "3", "qmax": "5"}
-    return b"".join(bytes(packet) for packet in [*context.encode(small), *context.encode(None)])

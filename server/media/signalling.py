@@ -9,9 +9,11 @@ import ipaddress
 from typing import Literal
 
 from aiortc import RTCIceCandidate, RTCRtpCodecCapability, RTCRtpSender
-from aiortc.codecs import CODECS, is_rtx
+from aiortc.codecs import CODECS
 from aiortc.rtcpeerconnection import find_common_codecs
 from aiortc.sdp import MediaDescription, SessionDescription, candidate_from_sdp
+
+from server.media.rendition import Codec
 
 # A browser offers one to three media sections (video, audio, data). Each may cost a socket for each local address.
 MAX_MEDIA_SECTIONS = 4
@@ -20,7 +22,7 @@ MAX_CANDIDATES = 32
 # Constrained baseline is what we send; plain baseline names a superset that some receivers offer instead.
 _PROFILES = ("42e01f", "42001f")
 
-OfferErrorCode = Literal["invalid_sdp", "no_video", "no_h264"]
+OfferErrorCode = Literal["invalid_sdp", "no_video", "no_video_codec"]
 
 
 class OfferError(ValueError):
@@ -46,16 +48,26 @@ def checked_offer(sdp: str) -> str:
     videos = [media for media in description.media if media.kind == "video"]
     if not videos or videos[0].port == 0 or videos[0].direction in ("sendonly", "inactive"):
         raise OfferError("no_video", "expected a video section that can receive: a=recvonly or a=sendrecv")
-    if not _common_h264(videos[0]):
-        raise OfferError("no_h264", "expected H264 constrained baseline with packetization-mode=1 among the codecs")
+    if not _common_codecs(videos[0]):
+        expected = "H264 constrained baseline with packetization-mode=1, or VP8, among the codecs"
+        raise OfferError("no_video_codec", f"expected {expected}")
     return usable
 
 
-def preferred_codecs() -> list[RTCRtpCodecCapability]:
-    """H264 with packetization mode 1 and its retransmission, for `setCodecPreferences`."""
+def best_codec(offer: str) -> Codec:
+    """Of an offer that was checked: H264 where the viewer has it, since then one encode serves all; else VP8."""
+    video = next(media for media in SessionDescription.parse(offer).media if media.kind == "video")
+    return Codec.H264 if Codec.H264 in _common_codecs(video) else Codec.VP8
+
+
+def preferred_codecs(codec: Codec) -> list[RTCRtpCodecCapability]:
+    """This codec (H264 with packetization mode 1) and its retransmission, for `setCodecPreferences`."""
     codecs = RTCRtpSender.getCapabilities("video").codecs
-    h264 = [c for profile in _PROFILES for c in codecs if c.parameters.get("profile-level-id") == profile]
-    return [*h264, *(c for c in codecs if c.mimeType.lower() == "video/rtx")]
+    if codec is Codec.H264:
+        chosen = [c for profile in _PROFILES for c in codecs if c.parameters.get("profile-level-id") == profile]
+    else:
+        chosen = [c for c in codecs if c.mimeType.lower() == "video/vp8"]
+    return [*chosen, *(c for c in codecs if c.mimeType.lower() == "video/rtx")]
 
 
 def parsed_candidate(candidate: str, sdp_mid: str | None, sdp_mline_index: int | None) -> RTCIceCandidate | None:
@@ -125,6 +137,6 @@ def _check_transport(media: MediaDescription) -> None:
         raise OfferError("invalid_sdp", f"expected audio, video or application sections, got {media.kind}")
 
 
-def _common_h264(media: MediaDescription) -> bool:
-    common = find_common_codecs(CODECS["video"], media.rtp.codecs)
-    return any(codec.name.upper() == "H264" for codec in common if not is_rtx(codec))
+def _common_codecs(media: MediaDescription) -> set[Codec]:
+    common = {codec.name.upper() for codec in find_common_codecs(CODECS["video"], media.rtp.codecs)}
+    return {codec for codec in Codec if codec.value in common}

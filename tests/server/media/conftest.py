@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from engine.api import Frames
 from server.media import marker
 from server.media.encoder import EncodedFrame
 from server.media.program import Program, ProgramFormat, Shown, ViewerTimeouts
+from server.media.rendition import Rendition
 from server.stage import Clip, OnAir
 
 SMALL = ProgramFormat(width=512, height=288, frame_rate=24, bitrate=1_000_000, marker=True)
@@ -91,9 +92,9 @@ class Stagehand:
         self.sent: list[int] = []  # the frames that went out: a busy machine may leave one out, honestly
         put = self.program._fanout.put
 
-        def note_sent(frame: EncodedFrame) -> None:
-            self.sent.append(frame.frame_index)
-            put(frame)
+        def note_sent(frames: Mapping[Rendition, EncodedFrame]) -> None:
+            self.sent += {frame.frame_index for frame in frames.values()}
+            put(frames)
 
         self.program._fanout.put = note_sent  # type: ignore[method-assign]
 

@@ -1,0 +1,114 @@
+"""Which rendition one viewer's network carries: down on loss or on the receiver's estimate, up by probing.
+
+Pure and clocked: told what the receiver reports (RTCP, about once a second), says what to do. One for each viewer,
+owned by its sender, on the event loop.
+
+    steady ──loss or low estimate──▶ one rendition lower, steady again after `SETTLE_S`
+    steady ──quiet for `wait_s`────▶ probing: the sender adds as much as the better rendition would
+    probing ──no harm for PROBE_S──▶ one rendition higher
+    probing ──loss or low estimate─▶ steady, and the next probe waits twice as long
+
+Loss that a network has at any rate (radio) is repaired by retransmission and is no reason to go down: only a lot of
+it, twice in a row, is. What is probed with are packets that were sent before: a receiver throws duplicates away, and
+some of them repair a loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+# Fraction of packets lost in one report. Retransmission repairs a few per cent; libwebrtc's own controller calls more
+# than 10 % congestion.
+HIGH_LOSS = 0.10
+EXTREME_LOSS = 0.30
+# A probe does harm if it loses so much more than there was lost without it.
+PROBE_LOSS = 0.03
+# The receiver's estimate (REMB) falls to 0.85 of what arrives when delay grows, and is above it otherwise.
+LOW_ESTIMATE = 0.95
+SETTLE_S = 2.0
+PROBE_S = 3.0
+FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 80.0
+# A step up that is taken back so soon was a mistake, and makes the next probe wait.
+MISTAKE_S = 10.0
+
+
+class Mode(StrEnum):
+    STEADY = "steady"
+    PROBING = "probing"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a receiver said. `estimate` is its REMB in bits per second, `sent_rate` what was sent to it meanwhile."""
+
+    fraction_lost: float
+    estimate: int | None
+    sent_rate: float
+
+
+class Adaptation:
+    """`level` counts renditions from the best, 0, to `num_levels` - 1."""
+
+    def __init__(self, num_levels: int, now: float) -> None:
+        self.level = 0
+        self.mode = Mode.STEADY
+        self._num_levels = num_levels
+        self._changed_at = now
+        self._quiet_since = now
+        self._wait_s = FIRST_WAIT_S
+        self._was_bad = False
+        self._loss_before = 0.0
+        self._climbed_at = float("-inf")
+
+    def receive(self, report: Report, now: float) -> bool:
+        """Take a report in. True if `level` changed."""
+        if now - self._changed_at < SETTLE_S:
+            return False  # it speaks of what was sent before the last change
+        is_bad = report.fraction_lost >= HIGH_LOSS or _is_estimate_low(report)
+        is_worse = is_bad or report.fraction_lost > self._loss_before + PROBE_LOSS
+        if self.mode is Mode.PROBING:
+            return self._end_probe(now) if is_worse else self._climb_if_proven(now)
+        if is_bad and (self._was_bad or report.fraction_lost >= EXTREME_LOSS):
+            return self._descend(now)
+        self._was_bad = is_bad
+        if is_bad:
+            self._quiet_since = now
+        elif self.level > 0 and now - self._quiet_since >= self._wait_s:
+            self.mode = Mode.PROBING
+            self._loss_before = report.fraction_lost
+            self._changed_at = now
+        return False
+
+    def _descend(self, now: float) -> bool:
+        if now - self._climbed_at < MISTAKE_S:
+            self._wait_longer()
+        self._was_bad = False
+        self._changed_at = self._quiet_since = now
+        if self.level == self._num_levels - 1:
+            return False
+        self.level += 1
+        return True
+
+    def _end_probe(self, now: float) -> bool:
+        self.mode = Mode.STEADY
+        self._wait_longer()
+        self._changed_at = self._quiet_since = now
+        return False
+
+    def _climb_if_proven(self, now: float) -> bool:
+        if now - self._changed_at < PROBE_S:
+            return False
+        self.mode = Mode.STEADY
+        self.level -= 1
+        self._changed_at = self._quiet_since = self._climbed_at = now
+        if self.level == 0:
+            self._wait_s = FIRST_WAIT_S
+        return True
+
+    def _wait_longer(self) -> None:
+        self._wait_s = min(LONGEST_WAIT_S, 2 * self._wait_s)
+
+
+def _is_estimate_low(report: Report) -> bool:
+    return report.estimate is not None and report.estimate < LOW_ESTIMATE * report.sent_rate
