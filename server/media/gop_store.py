@@ -3,8 +3,10 @@
 A GOP is the frames from one keyframe to before the next. The store keeps each GOP that was encoded under what its
 pictures show (`identity`), and decides where keyframes stand. When a keyframe is due and a GOP is kept that begins with
 the picture that is due, it is played instead; as soon as a picture comes that it does not hold (a take, a caption, the
-blank), playing ends and the encoder goes on with a keyframe of its own. Nothing here knows of loops: the second round
-of any repetition finds the GOPs of the first, where GOPs divide the round after the first round, else after some.
+blank), playing ends and the encoder goes on with a keyframe of its own, until what is due is the begin of a kept GOP
+again, in the same place as before (after the same picture: a clip of 12 frames a second shows each one twice). So what
+is encoded is what was touched, and up to a GOP around it. Nothing here knows of loops: the second round of any
+repetition finds the GOPs of the first, where GOPs divide the round after the first round, else after some.
 
 Owned by the program, one for each rendition, on the event loop. Bound: `max_bytes` of payloads; the GOP that was not
 used for the longest is dropped first.
@@ -24,6 +26,7 @@ MAX_BYTES = 8 * 1024 * 1024
 
 @dataclass(eq=False, slots=True)
 class _Gop:
+    before: Hashable  # what was shown before its first frame
     identities: list[Hashable] = field(default_factory=list)
     frames: list[EncodedFrame] = field(default_factory=list)
     num_bytes: int = 0
@@ -45,6 +48,8 @@ class GopStore:
         self._recording: _Gop | None = None  # None: the encoder is not in the middle of a GOP
         self._playing: _Gop | None = None
         self._position = 0
+        self._shown: Hashable = None  # the last picture
+        self._before: Hashable = None  # the one before it
 
     @property
     def kept_bytes(self) -> int:
@@ -60,23 +65,30 @@ class GopStore:
 
         None as `identity` is a picture that is like no other. `wants_keyframe`: a viewer cannot go on without one now.
         """
+        self._before, self._shown = self._shown, identity
+        playing, self._playing = self._playing, None
         if identity is None:
-            self._playing = None
             return None
-        if self._is_inside_playing and not wants_keyframe:
-            assert self._playing is not None
-            if self._playing.identities[self._position] == identity:
-                return self._play_next()
-            self._begin(identity)
-        elif self._playing is not None or wants_keyframe or self.next_is_keyframe:
-            self._begin(identity)
-        return self._play_next() if self._playing is not None else None
+        is_inside = playing is not None and self._position < len(playing.frames)
+        if playing is not None and is_inside and not wants_keyframe and playing.identities[self._position] == identity:
+            return self._play_next(playing)
+        is_due = wants_keyframe or playing is not None or self.next_is_keyframe
+        if is_due:
+            self._keep_recording()  # a still repeats what was recorded just now
+        kept = self._kept.get(identity)
+        if kept is None or not (is_due or kept.before == self._before):
+            return None
+        self._kept.move_to_end(identity)
+        self._keep_recording()
+        self._recording = None  # the encoder's own GOP is over: after this one it needs a keyframe
+        self._position = 0
+        return self._play_next(kept)
 
     def record(self, identity: Hashable | None, frame: EncodedFrame) -> None:
         """Keep what was encoded, in the order of the program."""
         if frame.is_keyframe:
             self._keep_recording()
-            self._recording = _Gop()
+            self._recording = _Gop(self._before)
         if self._recording is not None:
             self._recording.append(identity, frame)
 
@@ -91,22 +103,9 @@ class GopStore:
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    @property
-    def _is_inside_playing(self) -> bool:
-        return self._playing is not None and self._position < len(self._playing.frames)
-
-    def _begin(self, identity: Hashable) -> None:
-        """Look for a GOP to play from here on. The encoder's own is over: after that it needs a keyframe."""
-        self._keep_recording()
-        self._playing = self._kept.get(identity)
-        self._position = 0
-        if self._playing is not None:
-            self._kept.move_to_end(identity)
-            self._recording = None
-
-    def _play_next(self) -> EncodedFrame:
-        assert self._playing is not None
-        frame = self._playing.frames[self._position]
+    def _play_next(self, gop: _Gop) -> EncodedFrame:
+        self._playing = gop
+        frame = gop.frames[self._position]
         self._position += 1
         return frame
 

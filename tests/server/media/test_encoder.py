@@ -8,9 +8,14 @@ import pytest
 from aiortc.codecs.h264 import H264Encoder
 
 from server.media.encoder import EncodedFrame, Encoder, media_time
+from server.media.rendition import Codec, Rendition, ladder
 
 WIDTH, HEIGHT = 512, 288
 SPS, PPS, IDR, SEI = 7, 8, 5, 6
+
+
+def rendition(bitrate: int, codec: Codec = Codec.H264) -> Rendition:
+    return ladder(WIDTH, HEIGHT, bitrate, codec)[0]
 
 
 def picture(seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -20,7 +25,7 @@ def picture(seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
 
 
 def encoded(num_frames: int, **keyframes: bool) -> list[EncodedFrame]:
-    encoder = Encoder(WIDTH, HEIGHT, 24, 1_000_000)
+    encoder = Encoder(rendition(1_000_000), 24)
     return [encoder.encode(picture(k), k, is_keyframe=keyframes.get(f"k{k}", False)) for k in range(num_frames)]
 
 
@@ -29,16 +34,23 @@ def nal_types(frame: EncodedFrame) -> list[int]:
     return [nal_type for nal_type in types if nal_type != SEI]
 
 
-def test_a_keyframe_comes_each_second_and_can_be_started_from() -> None:
-    frames = encoded(60)
-    assert [frame.frame_index for frame in frames if frame.is_keyframe] == [0, 24, 48]
-    assert all(nal_types(frame) == [SPS, PPS, IDR] for frame in frames if frame.is_keyframe)
-
-
-def test_a_keyframe_comes_when_it_is_asked_for() -> None:
-    frames = encoded(20, k7=True)
+def test_keyframes_come_when_they_are_asked_for_and_can_be_started_from() -> None:
+    frames = encoded(60, k7=True)
     assert [frame.frame_index for frame in frames if frame.is_keyframe] == [0, 7]
-    assert nal_types(frames[7]) == [SPS, PPS, IDR]
+    assert nal_types(frames[0]) == nal_types(frames[7]) == [SPS, PPS, IDR]
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+def test_each_rendition_of_the_ladder_gives_one_decodable_frame_for_each_of_the_programs(codec: Codec) -> None:
+    for wanted in ladder(WIDTH, HEIGHT, 2_000_000, codec):
+        encoder = Encoder(wanted, 24)
+        decoder = av.CodecContext.create("h264" if codec is Codec.H264 else "vp8", "r")
+        sizes = []
+        for k in range(6):
+            frame = encoder.encode(picture(k), k, is_keyframe=k in (0, 4))
+            assert frame.is_keyframe == (k in (0, 4))
+            sizes += [(decoded.width, decoded.height) for decoded in decoder.decode(frame.packet)]
+        assert sizes == [(wanted.width, wanted.height)] * 6
 
 
 def test_it_is_constrained_baseline_level_3_1_as_the_answer_says() -> None:
@@ -57,7 +69,7 @@ def test_it_says_that_its_colours_are_bt601_limited() -> None:
 
 @pytest.mark.parametrize("frame_rate", [24, 25, 30, 7])
 def test_packets_carry_the_programs_time(frame_rate: int) -> None:
-    encoder = Encoder(WIDTH, HEIGHT, frame_rate, 1_000_000)
+    encoder = Encoder(rendition(1_000_000), frame_rate)
     for frame_index in (0, 1, 5, 1000):  # with gaps
         packet = encoder.encode(picture(frame_index), frame_index).packet
         assert packet.pts == media_time(frame_index, frame_rate) == frame_index * 90000 // frame_rate
@@ -65,7 +77,7 @@ def test_packets_carry_the_programs_time(frame_rate: int) -> None:
 
 
 def test_noise_stays_below_the_ceiling() -> None:
-    encoder = Encoder(WIDTH, HEIGHT, 24, 600_000)
+    encoder = Encoder(rendition(600_000), 24)
     rng = np.random.default_rng(0)
     sizes = [
         encoder.encode(rng.integers(0, 255, (HEIGHT * 3 // 2, WIDTH), dtype=np.uint8), k).size_bytes for k in range(72)

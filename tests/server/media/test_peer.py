@@ -16,11 +16,15 @@ from aiortc.sdp import SessionDescription
 
 from server.clock import FakeClock
 from server.media import peer as peer_module
-from server.media import signalling
+from server.media import signalling, stock_sender
 from server.media.encoder import EncodedFrame, Encoder
 from server.media.fanout import Fanout
-from server.media.peer import BACKLOG_INTERVAL_S, Peer, PeerState, ViewerTimeouts, ViewerTrack
+from server.media.pacer import Pacer
+from server.media.peer import Peer, PeerState, Source, ViewerTimeouts
+from server.media.program import MediaSettings
+from server.media.rendition import Codec, ladder
 from server.media.signalling import OfferError, checked_offer
+from server.media.stock_sender import BACKLOG_INTERVAL_S, ViewerTrack
 
 Open = Callable[..., Awaitable[Any]]
 
@@ -40,6 +44,19 @@ async def test_the_answer_sends_h264_in_packetization_mode_1_only(open_program: 
     assert set(codecs_of(receiver.answer)) == {("H264", "1")}
     assert "a=sendonly" in receiver.answer
     assert "a=candidate:" in receiver.answer
+
+
+async def test_a_viewer_without_h264_gets_vp8_beside_the_others(open_program: Open, new_receiver: Any) -> None:
+    hand = await open_program()
+    modern, old = new_receiver(), new_receiver()
+    old.transceiver.setCodecPreferences(codecs("video/VP8"))
+    for receiver in (modern, old):
+        await receiver.watch(hand.program)
+        first, _ = await receiver.marked()
+        following = [(await receiver.marked())[0] for _ in range(8)]
+        assert [first, *following] == hand.sent_from(first, 9)
+    assert codecs_of(old.answer) == [("VP8", None)]
+    assert {name for name, _ in codecs_of(modern.answer)} == {"H264"}
 
 
 async def test_a_viewer_that_would_send_too_is_only_sent_to(open_program: Open, new_receiver: Any) -> None:
@@ -109,8 +126,8 @@ async def plain_offer(*codecs: RTCRtpCodecCapability, direction: str = "recvonly
         await connection.close()
 
 
-def vp8() -> RTCRtpCodecCapability:
-    return next(c for c in RTCRtpSender.getCapabilities("video").codecs if c.mimeType == "video/VP8")
+def codecs(mime_type: str) -> list[RTCRtpCodecCapability]:
+    return [c for c in RTCRtpSender.getCapabilities("video").codecs if c.mimeType == mime_type]
 
 
 NOT_SDP = {
@@ -136,15 +153,16 @@ def test_what_is_not_sdp_is_refused(oddity: str) -> None:
 async def test_offers_that_cannot_be_answered_are_refused_with_their_code() -> None:
     video = await plain_offer()
     head, section = video.split("m=video", 1)
+    h264 = await plain_offer(*codecs("video/H264"))
     refused = {
         "audio only": (await plain_offer(kind="audio"), "no_video"),
         "video that only sends": (await plain_offer(direction="sendonly"), "no_video"),
         "inactive video": (await plain_offer(direction="inactive"), "no_video"),
         "rejected video": (video.replace("m=video " + section.split()[0], "m=video 0"), "no_video"),
         "no sections": (head, "no_video"),
-        "VP8 only": (await plain_offer(vp8()), "no_h264"),
-        "packetization mode 0": (video.replace("packetization-mode=1", "packetization-mode=0"), "no_h264"),
-        "main profile": (video.replace("42001f", "4d001f").replace("42e01f", "4d001f"), "no_h264"),
+        "no codec of ours": (h264.replace("H264", "H265"), "no_video_codec"),
+        "packetization mode 0": (h264.replace("packetization-mode=1", "packetization-mode=0"), "no_video_codec"),
+        "main profile": (h264.replace("42001f", "4d001f").replace("42e01f", "4d001f"), "no_video_codec"),
         "no ICE": (video.replace("a=ice-ufrag", "a=x-ufrag"), "invalid_sdp"),
         "no DTLS": (video.replace("a=fingerprint", "a=x-fingerprint"), "invalid_sdp"),
         "no rtcp-mux": (video.replace("a=rtcp-mux", "a=x-mux"), "invalid_sdp"),
@@ -211,13 +229,18 @@ def test_of_a_flood_of_candidates_only_some_are_used() -> None:
     assert signalling._without_unusable_candidates(flood).count("a=candidate") == signalling.MAX_CANDIDATES
 
 
+def source(clock: FakeClock) -> Source:
+    renditions = {codec: ladder(128, 128, 100_000, codec) for codec in Codec}
+    return Source(Fanout(renditions[Codec.H264][0], 48), Pacer(clock), renditions, clock.now())
+
+
 # --- the end of a viewer ------------------------------------------------------------------------------------------
 
 
-async def test_a_failure_inside_the_track_is_logged_and_ends_that_viewer(
+async def test_a_failure_inside_the_stock_track_is_logged_and_ends_that_viewer(
     open_program: Open, new_receiver: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hand = await open_program()
+    hand = await open_program(media=MediaSettings(uses_stock_sender=True))
     fails, stays = new_receiver(), new_receiver()
     for receiver in (fails, stays):
         await receiver.watch(hand.program)
@@ -226,7 +249,7 @@ async def test_a_failure_inside_the_track_is_logged_and_ends_that_viewer(
     def broken(_: EncodedFrame) -> None:
         raise RuntimeError("scripted")
 
-    monkeypatch.setattr(hand.program._peers[fails.viewer_id]._track, "_on_sent", broken)
+    monkeypatch.setattr(hand.program._peers[fails.viewer_id]._sending.track, "_on_sent", broken)
     await hand.until(lambda: hand.lost)
     assert hand.lost == [fails.viewer_id]
     assert "scripted" in caplog.text
@@ -236,9 +259,8 @@ async def test_a_failure_inside_the_track_is_logged_and_ends_that_viewer(
 async def test_a_viewer_counts_as_lost_after_its_time_without_a_word_and_only_once() -> None:
     clock = FakeClock()
     lost: list[str] = []
-    fanout = Fanout(48)
     timeouts = ViewerTimeouts(connect_s=10.0, silence_s=5.0)
-    peer = Peer("v", fanout, clock=clock, timeouts=timeouts, on_lost=lambda _, reason: lost.append(reason))
+    peer = Peer("v", source(clock), clock=clock, timeouts=timeouts, on_lost=lambda _, reason: lost.append(reason))
     await peer.open(await plain_offer())
     await clock.advance(9.9)
     peer.check_alive()
@@ -256,7 +278,8 @@ async def test_a_viewer_counts_as_lost_after_its_time_without_a_word_and_only_on
 @pytest.mark.parametrize("after", list(PeerState))
 async def test_a_viewers_state_goes_forward_only(before: PeerState, after: PeerState) -> None:
     order = list(PeerState)
-    peer = Peer("v", Fanout(8), clock=FakeClock(), timeouts=ViewerTimeouts(), on_lost=lambda *_: None)
+    clock = FakeClock()
+    peer = Peer("v", source(clock), clock=clock, timeouts=ViewerTimeouts(), on_lost=lambda *_: None)
     peer._state = before
     is_legal = before is not PeerState.CLOSED and (
         after is PeerState.CLOSED or order.index(after) == order.index(before) + 1
@@ -273,12 +296,13 @@ async def test_a_viewers_state_goes_forward_only(before: PeerState, after: PeerS
 
 async def test_a_viewer_that_joins_gets_what_waited_spaced_out_and_live_frames_at_once() -> None:
     clock = FakeClock()
-    fanout = Fanout(48)
-    encoder = Encoder(128, 128, 24, 100_000)
+    (rendition,) = ladder(128, 128, 100_000)
+    fanout = Fanout(rendition, 48)
+    encoder = Encoder(rendition, 24)
     black = np.full((192, 128), 128, np.uint8)
     frames = [encoder.encode(black, index) for index in range(8)]
     for frame in frames[:6]:
-        fanout.put(frame)
+        fanout.put({rendition: frame})
     track = ViewerTrack(fanout.subscribe, clock=clock, on_sent=lambda _: None, on_ended=lambda _: None)
     received: list[float] = []
 
@@ -291,9 +315,9 @@ async def test_a_viewer_that_joins_gets_what_waited_spaced_out_and_live_frames_a
     await clock.advance(1.0)
     gaps = [after - before for before, after in itertools.pairwise(received)]
     assert gaps == [pytest.approx(BACKLOG_INTERVAL_S)] * 5
-    fanout.put(frames[6])
+    fanout.put({rendition: frames[6]})
     await clock.advance(0.0)
-    fanout.put(frames[7])
+    fanout.put({rendition: frames[7]})
     await clock.advance(0.0)
     assert len(received) == 8
     await sending
@@ -306,8 +330,10 @@ async def test_a_viewer_that_joins_gets_what_waited_spaced_out_and_live_frames_a
 async def test_aiortc_still_has_what_we_reach_for() -> None:
     assert aiortc.__version__ == "1.16.0"
     connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    sender: Any = connection.addTransceiver("video").sender
-    assert hasattr(sender, peer_module._RTP_TIMESTAMP)
+    transceiver: Any = connection.addTransceiver("video")
+    sender = transceiver.sender
+    assert getattr(transceiver, peer_module._SENDER) is sender
+    assert hasattr(sender, stock_sender._RTP_TIMESTAMP)
     assert asyncio.iscoroutinefunction(sender._handle_rtcp_packet)
     assert callable(sender._send_keyframe)
     await connection.close()

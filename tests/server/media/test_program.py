@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.api import Frames
 from server.clock import FakeClock
+from server.media import marker
 from server.media.program import OfferError, Program, ProgramFormat
 from server.stage import Clip, FirstShown, OnAir, Transition
 
@@ -330,3 +332,62 @@ def test_the_picture_on_air_in_mid_fade_is_the_mixture(flat_clip: Callable[..., 
         program.stage.picture(frame_index)
     on_air = program.picture_on_air(224, 128)
     assert 90 < on_air.planes[0, :128].mean() < 110
+
+
+async def test_the_plain_twin_delivers_the_same_pictures(open_program: Open, new_receiver: Any) -> None:
+    hand = await open_program()
+    ours, stock = new_receiver(), new_receiver()
+    await ours.watch(hand.program)
+    hand.program._uses_stock_sender = True
+    await stock.watch(hand.program)
+    seen: list[dict[int, Any]] = []
+    for receiver in (ours, stock):
+        pictures = {}
+        for _ in range(40):
+            planes, _ = await receiver.picture()
+            pictures[marker.read(planes)] = planes
+        seen.append(pictures)
+    common = seen[0].keys() & seen[1].keys()
+    assert len(common) > 10
+    for index in common:
+        assert np.array_equal(seen[0][index], seen[1][index])
+
+
+async def test_a_loop_is_encoded_once_and_seen_for_ever(open_program: Open, new_receiver: Any) -> None:
+    hand = await open_program(ProgramFormat(width=256, height=144, frame_rate=24))
+    receiver = new_receiver()
+    await receiver.watch(hand.program)
+    planes = np.full((25, 128 * 3 // 2, 224), 128, np.uint8)
+    planes[:, :128] = (60 + 6 * np.arange(25))[:, None, None]
+    planes[-1] = planes[0]
+    hand.program.stage.take(Clip("p1", Frames(planes), 24, closes_on_itself=True, after="loop"), CUT)
+    await hand.until(lambda: hand.shown)
+    start = hand.shown[0].frame_index
+    lumas: dict[int, float] = {}
+    for _ in range(24 * 5):
+        picture, timestamp = await receiver.picture()
+        index = ((timestamp - hand.program.rtp_timestamp(receiver.viewer_id, start)) & 0xFFFFFFFF) / 3750
+        if index < 10_000:
+            lumas[int(index)] = float(picture[40:100].mean())
+    statistics = hand.program.statistics()
+    assert statistics.replayed_frames > 24
+    later = [lumas[k] for k in range(73, 97) if k in lumas and k - 24 in lumas]
+    earlier = [lumas[k - 24] for k in range(73, 97) if k in lumas and k - 24 in lumas]
+    assert later == earlier  # the very same packets
+    assert len(set(later)) > 12
+    assert statistics.encoded_frames < statistics.frames_due - 24
+
+
+async def test_a_program_in_which_nothing_changes_encodes_nothing(open_program: Open, new_receiver: Any) -> None:
+    hand = await open_program(ProgramFormat(width=256, height=144, frame_rate=24))
+    receiver = new_receiver()
+    await receiver.watch(hand.program)
+    hand.program.stage.blank()
+    for _ in range(40):
+        await receiver.picture()
+    before = hand.program.statistics()
+    for _ in range(48):
+        await receiver.picture()
+    after = hand.program.statistics()
+    assert after.encoded_frames == before.encoded_frames
+    assert after.replayed_frames - before.replayed_frames >= 40
