@@ -67,6 +67,7 @@ def _elsewhere(module: str) -> Callable[[Sequence[str]], int]:
 def _serve(arguments: Sequence[str]) -> int:
     from engine.api import ModelError  # noqa: PLC0415
     from server import app, auth, config  # noqa: PLC0415
+    from server.media.hardware import EncoderUnusable  # noqa: PLC0415
 
     try:
         settings = config.load(arguments, os.environ)
@@ -79,7 +80,7 @@ def _serve(arguments: Sequence[str]) -> int:
         _quieten()
         listener = app.listen(settings.host, settings.port)
         asyncio.run(app.serve(settings, _engine(settings), listener, out=sys.stdout, shows_token=needs_token))
-    except (config.ConfigError, app.PortInUse, ModelError) as error:
+    except (config.ConfigError, app.PortInUse, EncoderUnusable, ModelError) as error:
         print(f"sceneshift: {error}", file=sys.stderr)
         return 1
     except OSError as error:

@@ -12,6 +12,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TextIO
 
 from aiohttp import web
@@ -21,7 +22,8 @@ from server.auth import Access
 from server.clock import Clock, MonotonicClock
 from server.config import Settings
 from server.http_api import HttpApi
-from server.media.program import Program
+from server.media import hardware
+from server.media.program import MediaSettings, Program
 from server.messages import MAX_MESSAGE_BYTES
 from server.metrics import Metrics
 from server.neighbours import ProgramFactory
@@ -121,8 +123,9 @@ async def serve(
 ) -> None:
     """Serves until SIGTERM or SIGINT, then ends within seconds.
 
-    Raises `ModelError` before it serves, or when the engine could not be started even once: nobody has a use for a
-    server without one, and whoever typed the flags should read why. A server that has had an engine goes on.
+    Raises `EncoderUnusable` for an H264 encoder that was named and cannot be used; `ModelError` before it serves, or when
+    the engine could not be started even once: nobody has a use for a server without one, and whoever typed the flags
+    should read why. A server that has had an engine goes on.
 
     `shows_token`: a token that was made up just now is told here, once, or nobody would know it. It stands in the
     fragment of the address, which browsers never send and servers never log.
@@ -139,7 +142,15 @@ async def serve(
         unusable.append(event.detail)
         stop.set()
 
-    app = build(settings, engine, on_engine_ready=announce_ready, on_engine_unusable=give_up)
+    h264_encoder = await asyncio.to_thread(hardware.choose, settings.h264_encoder)
+    media = MediaSettings(h264_encoder, uses_stock_sender=settings.sender == "aiortc")
+    app = build(
+        settings,
+        engine,
+        make_program=partial(Program, media=media),
+        on_engine_ready=announce_ready,
+        on_engine_unusable=give_up,
+    )
     with _on_signals(stop.set):
         async with running(app, listener) as port:
             fragment = f"#token={settings.token}" if shows_token else ""

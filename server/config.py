@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 EngineKind = Literal["embedded", "synthetic"]
+Sender = Literal["own", "aiortc"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 ENVIRONMENT_PREFIX = "SCENESHIFT_"
 MIN_TOKEN_CHARACTERS = 16
@@ -61,6 +62,9 @@ class Settings:
     max_queued: int = 16
     # One viewer costs up to 0.02 CPU seconds a second on the ready-packet path: 32 leave the engine its cores.
     max_viewers: int = 32
+    # How programs go out. "auto": hardware where it is there and wins (`server.media.hardware`), else x264.
+    h264_encoder: str = "auto"
+    sender: Sender = "own"  # of RTP; aiortc's is the plain twin, without pacing and adaptation
     resume_grace_s: float = 60.0
     # Pages of other origins that may use this server, as `https://stage.example`; their host names are accepted, too.
     allowed_origins: tuple[str, ...] = ()
@@ -125,6 +129,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-sessions", help="how many stages at once (default 8)")
     parser.add_argument("--max-queued", help="how many controllers may wait for a stage (default 16)")
     parser.add_argument("--max-viewers", help="how many viewers a stage may have (default 32)")
+    parser.add_argument("--h264-encoder", help="auto (default: hardware where it wins), libx264, h264_nvenc, ...")
+    parser.add_argument("--sender", help="of RTP: own (default), or aiortc, to compare or to fall back on")
     parser.add_argument("--resume-grace-s", help="how long a stage outlives its controller's connection (default 60)")
     parser.add_argument("--allowed-origins", help="origins of other pages that may connect, with commas between")
     parser.add_argument("--log-level", help="debug, info (default), warning or error")
@@ -179,11 +185,13 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _one_of(name, value, source, get_args(EngineKind))
         case "log_level":
             return _one_of(name, value, source, get_args(LogLevel))
+        case "sender":
+            return _one_of(name, value, source, get_args(Sender))
         case "token":
             return _token(value, source)
         case "allowed_origins":
             return _origins(value, source)
-        case "host" | "model" | "device" | "decoder" | "lora_folder" | "cache_folder":
+        case "host" | "h264_encoder" | "model" | "device" | "decoder" | "lora_folder" | "cache_folder":
             return _text(name, value, source)
         case _:
             known = ", ".join(setting.name for setting in fields(Settings))

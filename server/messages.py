@@ -38,6 +38,7 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     width: int = 832
     height: int = 480
     frame_rate: int = 24
+    bitrate: int = 2_000_000
     quality: QualityName = "fast"
     on_preview: OnPreview = "on_air"
     take: TakeMode = "auto"
@@ -62,6 +63,7 @@ class SessionStart(ClientMessage, frozen=True, kw_only=True, tag="session.start"
     width: int = 832
     height: int = 480
     frame_rate: int = 24
+    bitrate: int = 2_000_000
     quality: QualityName = "fast"
     on_preview: OnPreview = "on_air"
     take: TakeMode = "auto"
@@ -569,6 +571,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "width": (128, 1920),
     "height": (128, 1080),
     "frame_rate": (5, 60),
+    "bitrate": (150_000, 20_000_000),
     "transition_s": (0.0, 5.0),
     "seed": (0, 2**63 - 1),
     "last_seq": (-1, 2**53),

@@ -163,7 +163,11 @@ class Session:
         self.detached_at = 0.0
         self.program = make_program(
             ProgramFormat(
-                width=options.width, height=options.height, frame_rate=options.frame_rate, marker=options.marker
+                width=options.width,
+                height=options.height,
+                frame_rate=options.frame_rate,
+                bitrate=options.bitrate,
+                marker=options.marker,
             ),
             clock=clock,
             on_shown=self._on_shown,

@@ -53,6 +53,7 @@ export const ServerType = Object.freeze({
  * @property {number} [width]
  * @property {number} [height]
  * @property {number} [frame_rate]
+ * @property {number} [bitrate]
  * @property {"fast" | "fine"} [quality]
  * @property {"on_air" | "controller" | "off"} [on_preview]
  * @property {"auto" | "manual"} [take]

@@ -257,8 +257,8 @@ a=setup:actpass\r
 a=rtpmap:111 opus/48000/2\r
 """
 
-OFFER_WITHOUT_H264 = (
-    OFFER_WITHOUT_VIDEO.replace("m=audio", "m=video").replace("111 opus/48000/2", "96 VP8/90000").replace(" 111", " 96")
+OFFER_OF_OTHER_CODECS = (
+    OFFER_WITHOUT_VIDEO.replace("m=audio", "m=video").replace("111 opus/48000/2", "96 VP9/90000").replace(" 111", " 96")
 )
 
 BAD_INPUT: dict[str, tuple[str | bytes, str]] = {
@@ -274,7 +274,10 @@ BAD_INPUT: dict[str, tuple[str | bytes, str]] = {
     "second session": ('{"type":"session.start"}', "session_exists"),
     "offer that is not sdp": ('{"type":"webrtc.offer","sdp":"hello"}', "invalid_sdp"),
     "offer without video": (json.dumps({"type": "webrtc.offer", "sdp": OFFER_WITHOUT_VIDEO}), "no_video"),
-    "offer without h264": (json.dumps({"type": "webrtc.offer", "sdp": OFFER_WITHOUT_H264}), "no_h264"),
+    "offer without a codec of ours": (
+        json.dumps({"type": "webrtc.offer", "sdp": OFFER_OF_OTHER_CODECS}),
+        "no_video_codec",
+    ),
     "candidate without an offer": ('{"type":"webrtc.candidate","candidate":""}', "not_connected"),
     "binary frame": (b'{"type":"session.ping"}', "binary_not_supported"),
 }

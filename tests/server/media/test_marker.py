@@ -8,6 +8,7 @@ import pytest
 
 from server.media import marker
 from server.media.encoder import Encoder
+from server.media.rendition import ladder
 
 INDICES = [0, 1, 0xAAAAAA, 0x555555, 0xFFFFFF, 123456]
 
@@ -31,7 +32,7 @@ def test_the_index_wraps_after_24_bits() -> None:
 
 
 def test_it_survives_a_starved_encoder() -> None:
-    encoder = Encoder(512, 288, 24, 300_000)
+    encoder = Encoder(ladder(512, 288, 300_000)[0], 24)
     decoder = av.CodecContext.create("h264", "r")
     for frame_index in range(40):
         planes = noise(64, 36, seed=frame_index).repeat(8, 0).repeat(8, 1)
