@@ -12,6 +12,8 @@ BENCHES = {
     "faults": "the engine is killed, stopped and made to raise, round after round",
     "burst": "thirty prompts in three seconds from one controller",
     "load": "many stages prompted at random, with real viewers: latencies, estimates, continuous play",
+    "viewers": "what a viewer costs the sending process, ours beside stock aiortc, and how late packets leave",
+    "networks": "what a real browser sees through loss, delay, a thin link and an outage, and whether others notice",
     "engine": "the engine alone: steps, previews, decoding",
     "arbiter": "whose turn it is, simulated: thousands of sessions, simpler policies beside ours",
     "gpu_wan": "the 5B model's shapes on one large GPU, through our engine and through stock diffusers",

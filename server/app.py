@@ -123,9 +123,9 @@ async def serve(
 ) -> None:
     """Serves until SIGTERM or SIGINT, then ends within seconds.
 
-    Raises `EncoderUnusable` for an H264 encoder that was named and cannot be used; `ModelError` before it serves, or when
-    the engine could not be started even once: nobody has a use for a server without one, and whoever typed the flags
-    should read why. A server that has had an engine goes on.
+    Raises `EncoderUnusable` for an H264 encoder that was named and cannot be used; `ModelError` before it serves, or
+    when the engine could not be started even once: nobody has a use for a server without one, and whoever typed the
+    flags should read why. A server that has had an engine goes on.
 
     `shows_token`: a token that was made up just now is told here, once, or nobody would know it. It stands in the
     fragment of the address, which browsers never send and servers never log.

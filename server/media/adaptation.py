@@ -54,7 +54,7 @@ class Adaptation:
         self.level = 0
         self.mode = Mode.STEADY
         self._num_levels = num_levels
-        self._changed_at = now
+        self._changed_at = float("-inf")
         self._quiet_since = now
         self._wait_s = FIRST_WAIT_S
         self._was_bad = False

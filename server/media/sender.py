@@ -123,6 +123,7 @@ class RtpSender(Taker):
         self._probe_at = self._next_at
         self._adaptation = Adaptation(len(renditions), clock.now())
         self._reported_at = float("-inf")
+        self._received = (self._sequence_number - 1, 0)  # highest sequence number with its cycles, packets lost so far
         self._estimate: int | None = None
         self._counted_bytes, self._counted_at = 0, clock.now()
         self._last_report: tuple[int, float] | None = None
@@ -213,7 +214,7 @@ class RtpSender(Taker):
         if not self._queue or self._is_stopped:
             return None
         self._next_at = max(self._next_at, now - BURST_S)
-        send = self._open_way()
+        send, extensions = self._open_way(), self._extensions.serialized()
         seconds_a_byte = 8 / self._pace
         while self._queue:
             frame, index, timestamp = self._queue[0]
@@ -228,7 +229,7 @@ class RtpSender(Taker):
                 # Against a pacer that is never late and never early.
                 self._ideal_at = max(self._ideal_at, due)
                 lateness.note(now - self._ideal_at)
-                self._send_payload(send, payload, timestamp, is_last=index == num_payloads)
+                self._send_payload(send, extensions, payload, timestamp, is_last=index == num_payloads)
                 duration_s = len(payload) * seconds_a_byte
                 self._next_at += duration_s
                 self._ideal_at += duration_s
@@ -242,14 +243,11 @@ class RtpSender(Taker):
     def _pace(self) -> float:
         return PACE * self.rendition.bitrate
 
-    def _send_payload(self, send: _Way, payload: bytes, timestamp: int, *, is_last: bool) -> None:
+    def _send_payload(self, send: _Way, extensions: bytes, payload: bytes, timestamp: int, *, is_last: bool) -> None:
         sequence_number = self._sequence_number
         self._sequence_number = (sequence_number + 1) & 0xFFFF
         payload_type = self._payload_type | _MARKER if is_last else self._payload_type
-        header = (
-            _HEADER.pack(_VERSION_AND_EXTENSION, payload_type, sequence_number, timestamp, self._ssrc)
-            + self._extensions.serialized()
-        )
+        header = _HEADER.pack(_VERSION_AND_EXTENSION, payload_type, sequence_number, timestamp, self._ssrc) + extensions
         self._history[sequence_number % HISTORY_PACKETS] = (sequence_number, header, payload)
         self.packets_sent += 1
         self.bytes_sent += len(payload)
@@ -324,10 +322,15 @@ class RtpSender(Taker):
         now = self._clock.now()
         if self._last_report is not None and info.dlsr and info.lsr == self._last_report[0]:
             self.rtt_s = max(0.0, now - self._last_report[1] - info.dlsr / 65536)
-        self.fraction_lost = info.fraction_lost / 256
-        if now - self._reported_at < REPORT_INTERVAL_S / 2:
+        # Browsers report with each NACK, too, over a handful of packets: a second's worth says something.
+        if now - self._reported_at < REPORT_INTERVAL_S:
             return
         self._reported_at = now
+        before, self._received = self._received, (info.highest_sequence, info.packets_lost)
+        num_expected = (info.highest_sequence - before[0]) & 0xFFFFFFFF
+        if not 0 < num_expected <= HISTORY_PACKETS * 16:
+            return
+        self.fraction_lost = min(1.0, max(0, info.packets_lost - before[1]) / num_expected)
         report = Report(self.fraction_lost, self._estimate, self._sent_rate(now))
         self._counted_bytes, self._counted_at = self.bytes_sent, now
         self._estimate = None
@@ -363,14 +366,14 @@ class RtpSender(Taker):
         pair = self.transport.transport._connection._nominated.get(1)
         if srtp is None or pair is None:
             return _nowhere
-        udp, address, protect = pair.protocol.transport, pair.remote_addr, srtp.protect
-
-        def send(packet: bytes) -> None:
-            udp.sendto(protect(packet), address)
-
+        udp, address = pair.protocol.transport, pair.remote_addr
+        if udp is None or udp.is_closing():
+            return _nowhere
         # The kernel's buffer is full and asyncio keeps what does not fit: a router would drop it, and so do we.
-        is_stuck = hasattr(udp, "get_write_buffer_size") and udp.get_write_buffer_size() > _MAX_UNSENT_BYTES
-        return _nowhere if is_stuck or udp is None or udp.is_closing() else send
+        if hasattr(udp, "get_write_buffer_size") and udp.get_write_buffer_size() > _MAX_UNSENT_BYTES:
+            return _nowhere
+        protect, sendto = srtp.protect, udp.sendto
+        return lambda packet: sendto(protect(packet), address)
 
     def _send_rtcp(self, packet: bytes) -> None:
         srtp = self.transport._tx_srtp

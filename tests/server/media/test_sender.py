@@ -124,6 +124,8 @@ class Viewer:
             on_ended=lambda reason: None,
         )
         self._frame_index = 0
+        self._lost = self._reported = 0
+        self._first = self.sender._sequence_number
 
     def _hear(self) -> None:
         self.num_heard += 1
@@ -156,8 +158,11 @@ class Viewer:
     async def report(self, fraction_lost: float, estimate: int | None = None) -> None:
         if estimate is not None:
             await self.hear(RtcpPsfbPacket(fmt=15, ssrc=9, media_ssrc=0, fci=pack_remb_fci(estimate, [1111])))
-        lost = round(fraction_lost * 256)
-        info = RtcpReceiverInfo(1111, lost, 0, 0, 0, 0, 0)
+        self._lost += round(fraction_lost * (self.sender.packets_sent - self._reported))
+        self._reported = self.sender.packets_sent
+        # What a report says of its own interval is rubbish on purpose: it may cover three packets.
+        highest = self._first + self._reported - 1
+        info = RtcpReceiverInfo(1111, 200, self._lost, highest, 0, 0, 0)
         await self.hear(RtcpRrPacket(ssrc=9, reports=[info]))
 
 
@@ -271,6 +276,15 @@ async def test_heavy_loss_takes_the_viewer_to_a_lower_rendition() -> None:
         await viewer.report(fraction_lost=0.2)
     assert viewer.sender.next_rendition == RENDITIONS[1]
     assert viewer.fanout.wanted == [RENDITIONS[0], RENDITIONS[1]]
+
+
+async def test_single_lost_packets_that_are_reported_at_once_are_no_reason() -> None:
+    viewer = await connected()
+    for _ in range(40):
+        await viewer.play(0.125, num_packets=8)
+        for _ in range(3):
+            await viewer.report(fraction_lost=0.04)
+    assert viewer.sender.next_rendition is None
 
 
 async def test_an_estimate_below_what_is_sent_takes_the_viewer_to_a_lower_rendition() -> None:
