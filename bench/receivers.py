@@ -1,7 +1,7 @@
 """`python -m bench.receivers`: many aiortc viewers in one process, for benches of the sending side.
 
-Speaks JSON lines with its parent: `{"open": N}` makes N offers, one line each; each answer comes back as a line; then it
-receives until its input ends, and prints what arrived whenever it is asked. Packets go through DTLS, SRTP and the
+Speaks JSON lines with its parent: `{"open": N}` makes N offers, one line each; each answer comes back as a line; then
+it receives until its input ends, and prints what arrived whenever it is asked. Packets go through DTLS, SRTP and the
 statistics that receiver reports are made of, but are not decoded: 64 decoders would need more machine than what is
 measured.
 """

@@ -5,8 +5,8 @@ the same in one run for our fan-out, for ready packets through aiortc's own send
 once for each viewer. CPU is the whole sending process's (encoding included); handshakes are not in it.
 
 Lateness is taken where a packet is given to the kernel: the first packet of each frame of each viewer, against the
-frame rate's own clock (the earliest frame of that viewer counts as on time). The pacer's own figure, all packets against
-their due times, stands beside it.
+frame rate's own clock (the earliest frame of that viewer counts as on time). The pacer's own figure, all packets
+against their due times, stands beside it.
 """
 
 from __future__ import annotations
