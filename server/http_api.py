@@ -147,7 +147,7 @@ class HttpApi:
         if request.content_type != "application/sdp":
             raise Refused("unsupported_media_type", f"expected application/sdp, got {request.content_type}")
         body = await request.read()
-        viewer_id, answer_sdp = await session.add_viewer(body.decode("utf-8", "replace"))
+        viewer_id, answer_sdp = await session.viewers.add(body.decode("utf-8", "replace"))
         location = f"/whep/{session.session_id}/{viewer_id}"
         return web.Response(
             status=HTTPStatus.CREATED,
@@ -159,7 +159,7 @@ class HttpApi:
     async def _whep_delete(self, request: web.Request) -> web.StreamResponse:
         self._check_token(request)
         session = self._registry.find(request.match_info["session_id"])
-        await session.remove_viewer(request.match_info["viewer_id"])
+        await session.viewers.remove(request.match_info["viewer_id"])
         return web.Response()
 
     async def _whep_options(self, request: web.Request) -> web.StreamResponse:

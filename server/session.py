@@ -53,7 +53,7 @@ from server.answered import Answered
 from server.clock import Clock
 from server.continuation import Continuation
 from server.limits import Outbox, Outgoing, ReplayGap
-from server.media.program import OfferError, ProgramFormat, Shown
+from server.media.program import ProgramFormat, Shown
 from server.messages import (
     After,
     AnyClientMessage,
@@ -98,6 +98,7 @@ from server.metrics import Metrics, ProgramCounts
 from server.neighbours import Controller, ProgramFactory
 from server.prompt import Prompt, PromptEvent, PromptState
 from server.stage import Clip, OnAir, Transition
+from server.viewers import Viewers
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -170,11 +171,13 @@ class Session:
             on_changed=self._on_changed,
             on_viewer_lost=self._on_viewer_lost,
         )
+        self.viewers = Viewers(
+            self.program, max_viewers=max_viewers, on_joined=self._continue, log=lambda text: self._log("=", text)
+        )
         self.outbox = Outbox(session_id, wall_time=wall_time, on_overflow=self._on_overflow)
         self._engine = engine
         self._metrics = metrics
         self._clock = clock
-        self._max_viewers = max_viewers
         self._tenant = tenant
         self._controller: Controller | None = None
         self._opened_at = clock.now()
@@ -193,9 +196,6 @@ class Session:
         # The program.
         self._previewed_prompt_id: str | None = None
         self._reported_on_air: tuple[OnAir, str | None] = (OnAir.IDLE, None)
-        self._viewer_id: str | None = None
-        self._viewer_owner: Controller | None = None
-        self._viewer_ids: set[str] = set()
         self._ticked_at = self._opened_at
         self._ticked_counts = ProgramCounts()
 
@@ -322,7 +322,7 @@ class Session:
             case WebrtcOffer():
                 await self._connect(message)
             case WebrtcCandidate():
-                await self._add_candidate(message)
+                await self.viewers.add_candidate(message)
             case SessionUpdate():
                 self._update(message)
             case SessionPing():
@@ -890,66 +890,22 @@ class Session:
             self._continue()
 
     def _stamp(self, received_at: float, shown: Shown) -> FrameStamp:
-        rtp_timestamp = None
-        if self._viewer_id is not None:
-            rtp_timestamp = self.program.rtp_timestamp(self._viewer_id, shown.frame_index)
         return FrameStamp(
             frame_index=shown.frame_index,
-            rtp_timestamp=rtp_timestamp,
+            rtp_timestamp=self.viewers.rtp_timestamp(shown.frame_index),
             sent_at_ms=receipts.ms(shown.sent_at - received_at),
         )
 
     # --- viewers --------------------------------------------------------------------------------------------------
 
-    async def add_viewer(self, offer_sdp: str) -> tuple[str, str]:
-        """The new viewer's id and our answer. Raises `Refused`. If cancelled, no viewer is left behind."""
-        if self.program.num_viewers >= self._max_viewers:
-            reason = f"{self._max_viewers} viewers watch already"
-            raise Refused("too_many_viewers", reason, retry_after_ms=5000)
-        try:
-            viewer_id, answer_sdp = await self.program.add_viewer(offer_sdp)
-        except OfferError as error:
-            raise Refused(error.code, error.message, param="sdp") from None
-        self._viewer_ids.add(viewer_id)
-        self._log("=", f"viewer {viewer_id} joined, {self.program.num_viewers} now")
-        self._continue()
-        return viewer_id, answer_sdp
-
-    async def remove_viewer(self, viewer_id: str) -> None:
-        """Raises `Refused` (`unknown_viewer`)."""
-        if viewer_id not in self._viewer_ids:
-            raise Refused("unknown_viewer", "there is no such viewer; it may have left")
-        self._viewer_ids.discard(viewer_id)
-        await self.program.remove_viewer(viewer_id)
-        self._log("=", f"viewer {viewer_id} left, {self.program.num_viewers} now")
-
     async def _connect(self, message: WebrtcOffer) -> None:
-        """The controller's own peer: one per connection; that of an earlier connection is replaced."""
-        if self._viewer_id is not None and self._viewer_owner is self._controller:
-            raise Refused("already_connected", "this connection has a peer already")
-        viewer_id, answer_sdp = await self.add_viewer(message.sdp)
-        replaced, self._viewer_id, self._viewer_owner = self._viewer_id, viewer_id, self._controller
+        answer_sdp = await self.viewers.connect(message.sdp, self._controller)
         self._answer(message, WebrtcAnswer(event_id=message.event_id, sdp=answer_sdp))
-        if replaced in self._viewer_ids:
-            await self.remove_viewer(replaced)
-
-    async def _add_candidate(self, message: WebrtcCandidate) -> None:
-        if self._viewer_id is None:
-            raise Refused("not_connected", "send `webrtc.offer` first")
-        try:
-            await self.program.add_candidate(
-                self._viewer_id, message.candidate, message.sdp_mid, message.sdp_mline_index
-            )
-        except OfferError as error:
-            raise Refused(error.code, error.message, param="candidate") from None
 
     def _on_viewer_lost(self, viewer_id: str) -> None:
-        self._viewer_ids.discard(viewer_id)
-        self._log("=", f"viewer {viewer_id} lost")
-        if viewer_id == self._viewer_id:
-            self._viewer_id = self._viewer_owner = None
-            if self.state is not SessionState.CLOSED:
-                self.warn("viewer_lost", "the video connection was lost; send another offer")
+        was_controllers = self.viewers.lose(viewer_id)
+        if was_controllers and self.state is not SessionState.CLOSED:
+            self.warn("viewer_lost", "the video connection was lost; send another offer")
 
     # --- to the controller ----------------------------------------------------------------------------------------
 

@@ -18,7 +18,8 @@ SERVER_LAYERS = [
     {"server.websocket", "server.http_api"},
     {"server.registry"},
     {"server.session"},
-    {"server.receipts", "server.answered", "server.neighbours", "server.abilities", "server.continuation"},
+    {"server.receipts", "server.answered", "server.neighbours", "server.abilities", "server.continuation"}
+    | {"server.viewers"},
     {"server.stage", "server.media", "server.limits", "server.prompt", "server.auth", "server.metrics"}
     | {"server.admission"},
     {"server.messages", "server.config", "server.clock"},

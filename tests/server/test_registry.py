@@ -212,7 +212,7 @@ async def test_a_program_that_cannot_open_leaves_no_session(hall: Hall) -> None:
 
 async def test_metrics_count_what_is_there(hall: Hall) -> None:
     session = await hall.start()
-    await session.add_viewer("v=0")
+    await session.viewers.add("v=0")
     page = hall.metrics.render().decode()
     for line in (
         "sceneshift_sessions 1.0",

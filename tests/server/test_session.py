@@ -481,17 +481,17 @@ async def test_a_candidate_needs_a_peer(house: House) -> None:
 
 async def test_viewers_are_bounded(house: House) -> None:
     for _ in range(3):
-        await house.session.add_viewer("v=0")
+        await house.session.viewers.add("v=0")
     with pytest.raises(Refused) as caught:
-        await house.session.add_viewer("v=0")
+        await house.session.viewers.add("v=0")
     assert caught.value.detail.code == "too_many_viewers"
-    await house.session.remove_viewer("v2")
-    await house.session.add_viewer("v=0")
+    await house.session.viewers.remove("v2")
+    await house.session.viewers.add("v=0")
 
 
 async def test_removing_a_viewer_that_is_not_there(house: House) -> None:
     with pytest.raises(Refused) as caught:
-        await house.session.remove_viewer("v9")
+        await house.session.viewers.remove("v9")
     assert caught.value.detail.code == "unknown_viewer"
 
 
