@@ -60,6 +60,7 @@ from server.messages import (
     Error,
     ErrorDetail,
     FrameStamp,
+    IceServer,
     ProgramBlank,
     ProgramChanged,
     ProgramResume,
@@ -149,15 +150,21 @@ class Session:
         session_id: str,
         options: SessionOptions,
         *,
+        stage_id: str | None = None,
         engine: Engine,
         make_program: ProgramFactory,
         metrics: Metrics,
         clock: Clock,
         max_viewers: int,
         tenant: str = "",
+        ice_servers: Callable[[str], tuple[IceServer, ...]] = lambda session_id: (),
         wall_time: Callable[[], float] = time.time,
     ) -> None:
         self.session_id = session_id
+        # A name may be taken up by a new session while the engine still works for the old one: generations are named
+        # after this.
+        self.stage_id = stage_id or session_id
+        self.tenant = tenant
         self.options = options
         self.resume_token = secrets.token_urlsafe(24)
         self.state = SessionState.OPEN
@@ -178,7 +185,7 @@ class Session:
         self._engine = engine
         self._metrics = metrics
         self._clock = clock
-        self._tenant = tenant
+        self._ice_servers = ice_servers
         self._controller: Controller | None = None
         self._opened_at = clock.now()
         # Prompts.
@@ -258,6 +265,9 @@ class Session:
             self._move(SessionMove.CLOSE)
             self.outbox.close()
             self._log("x", reason)
+            if self._controller is not None:
+                await self._controller.farewell()
+        self.viewers.close()
         await self.program.close()
 
     def tick(self) -> None:
@@ -322,7 +332,7 @@ class Session:
             case WebrtcOffer():
                 await self._connect(message)
             case WebrtcCandidate():
-                await self.viewers.add_candidate(message)
+                await self.viewers.add_own_candidate(message)
             case SessionUpdate():
                 self._update(message)
             case SessionPing():
@@ -458,13 +468,13 @@ class Session:
 
     def _new_generation_id(self) -> str:
         self._num_generations += 1
-        return f"{self.session_id}.{self._num_generations}"
+        return f"{self.stage_id}.{self._num_generations}"
 
     def _command(self, prompt: Prompt, generation_id: str) -> Generate:
         return prompt.command(
             generation_id,
-            stage_id=self.session_id,
-            tenant=self._tenant,
+            stage_id=self.stage_id,
+            tenant=self.tenant,
             is_stage_empty=not self.program.stage.has_clip,
             due_in_s=max(PROMISE_S, PROMISE_COSTS * (self._engine.cost_s(prompt.quality) or 0.0)),
         )
@@ -722,8 +732,8 @@ class Session:
         generation_id = self._new_generation_id()
         command = continuation.command(
             generation_id,
-            stage_id=self.session_id,
-            tenant=self._tenant,
+            stage_id=self.stage_id,
+            tenant=self.tenant,
             # Not sooner than it can be made alone: what the engine cannot keep anyway must not have it make the clips
             # of every stage with less. The scene is then shown for another round, and the clip is whole.
             due_in_s=self.program.stage.seconds_to_join(self._engine.cost_s(continuation.quality) or 0.0),
@@ -899,7 +909,7 @@ class Session:
     # --- viewers --------------------------------------------------------------------------------------------------
 
     async def _connect(self, message: WebrtcOffer) -> None:
-        answer_sdp = await self.viewers.connect(message.sdp, self._controller)
+        _, answer_sdp = await self.viewers.connect(message.sdp)
         self._answer(message, WebrtcAnswer(event_id=message.event_id, sdp=answer_sdp))
 
     def _on_viewer_lost(self, viewer_id: str) -> None:
@@ -921,11 +931,12 @@ class Session:
             model=receipts.model(self._engine.model),
             engine=self._engine.state,
             estimated_picture_ms=self._estimated_picture_ms(),
+            ice_servers=self._ice_servers(self.session_id),
         )
 
     def _estimated_picture_ms(self) -> float | None:
         """Of a prompt set now."""
-        command = Generate("", "", Quality(self.options.quality), stage_id=self.session_id, tenant=self._tenant)
+        command = Generate("", "", Quality(self.options.quality), stage_id=self.stage_id, tenant=self.tenant)
         estimate = self._estimate(command)
         return receipts.ms(estimate.picture_s) if estimate else None
 

@@ -14,8 +14,9 @@ HEAVY = {"torch", "diffusers", "transformers", "safetensors"}
 # A module may import what stands in its own layer or below it.
 SERVER_LAYERS = [
     {"server.__main__"},
-    {"server.app", "server.doctor"},
-    {"server.websocket", "server.http_api"},
+    {"server.app", "server.doctor", "server.reachability"},
+    {"server.websocket", "server.http_api", "server.whep", "server.calls"},
+    {"server.connection"},
     {"server.registry"},
     {"server.session"},
     {"server.receipts", "server.answered", "server.neighbours", "server.abilities", "server.continuation"}
