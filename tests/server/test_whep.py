@@ -94,7 +94,7 @@ async def test_trickled_candidates_are_tried(house: Serving, controller: Control
     assert response.status == 204
     (session,) = house.registry._sessions.values()
     (peer,) = session.program._peers.values()
-    remote = peer._sender.transport.transport.getRemoteCandidates()
+    remote = peer._connection.getTransceivers()[0].receiver.transport.transport.getRemoteCandidates()
     assert {int(line.split()[5]) for line in trickled} <= {candidate.port for candidate in remote}
     await viewer.until(lambda frame: True)
 
@@ -131,7 +131,10 @@ async def test_a_huge_fragment_is_refused_and_a_flood_of_candidates_is_cut(
         assert (await watching.patch(*flood)).status == 204
     (session,) = house.registry._sessions.values()
     (peer,) = session.program._peers.values()
-    assert len(peer._sender.transport.transport.getRemoteCandidates()) <= 2 * MAX_CANDIDATES
+    assert (
+        len(peer._connection.getTransceivers()[0].receiver.transport.transport.getRemoteCandidates())
+        <= 2 * MAX_CANDIDATES
+    )
 
 
 def test_a_fragment_names_the_section_of_each_candidate() -> None:

@@ -262,7 +262,7 @@ async def test_a_viewer_connects_through_the_public_address_though_its_own_candi
     assert {fields[4] for fields in candidates(receiver.answer) if ":" not in fields[4]} == {ours()}
     await receiver.marked()
     (peer,) = hand.program._peers.values()
-    remote = peer._sender.transport.transport.getRemoteCandidates()
+    remote = peer._connection.getTransceivers()[0].receiver.transport.transport.getRemoteCandidates()
     assert {candidate.type for candidate in remote} == {"prflx"}
 
 
