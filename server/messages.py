@@ -515,6 +515,9 @@ def decode(text: str | bytes) -> AnyClientMessage:
 
 def session_start(options: Mapping[str, object]) -> SessionStart:
     """The message with these options, whose values may be texts, as in a query. Raises `MessageError`."""
+    culprit = next(_impossible_values(dict(options)), None)
+    if culprit is not None:
+        raise MessageError(culprit.code, culprit.message, param=culprit.param)
     try:
         loose = msgspec.convert(dict(options), SessionStart, strict=False)
     except msgspec.ValidationError as error:

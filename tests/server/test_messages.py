@@ -158,17 +158,13 @@ def test_a_name_must_fit_into_an_address(name: str) -> None:
 
 
 def test_options_may_come_as_texts() -> None:
-    query = {
-        "frame_rate": "12",
-        "transition_s": "0.25",
-        "fresh": "true",
-        "seed": "7",
-        "lora": "null",
-        "name": "my-show",
-    }
+    query = {"frame_rate": "12", "transition_s": "0.25", "fresh": "true", "seed": "7", "name": "my-show"}
     expected = SessionStart(frame_rate=12, transition_s=0.25, fresh=True, seed=7, name="my-show")
     assert session_start(query) == expected
     assert session_start({}) == SessionStart()
+    with pytest.raises(MessageError) as caught:
+        session_start({"lora": "\ud83d"})
+    assert caught.value.detail.code == "invalid_text"
 
 
 def test_an_ice_server_leaves_out_what_it_has_not() -> None:
