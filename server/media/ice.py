@@ -9,7 +9,8 @@ file, with a test for each in `tests/server/media/test_ice.py`:
 
 * `RTCPeerConnection.__createDtlsTransport` is wrapped, to get at the aioice connection of each transport;
 * `aioice.Connection.get_component_candidates` (public, undocumented) is replaced by `_Gathering.candidates`, which uses
-  `Connection._protocols`, `StunProtocol`, `server_reflexive_candidate` and `relayed_candidate` of `aioice.ice`.
+  `Connection._protocols`, `StunProtocol`, `server_reflexive_candidate` and `relayed_candidate` of `aioice.ice`;
+* `_Host` reads `Connection._remote_candidates` and `Candidate._network_host`.
 """
 
 from __future__ import annotations
@@ -242,7 +243,7 @@ class _Gathering:
                 _log.debug("- ! cannot bind to %s: %s", address, error)
                 continue
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
-            _, protocol = await loop.create_datagram_endpoint(partial(StunProtocol, connection), sock=bound)
+            _, protocol = await loop.create_datagram_endpoint(partial(_Host, connection), sock=bound)
             connection._protocols.append(protocol)  # closed with the connection, whatever comes
             host, port = bound.getsockname()[:2]
             protocol.local_candidate = Candidate(
@@ -315,6 +316,26 @@ class _Gathering:
         _log.warning("- ! %s %s; not asked again for %.0f s", whom[0], reason, SILENCE_S)
         self._silent_until[whom] = self._clock.now() + SILENCE_S
         return None
+
+
+class _Host(StunProtocol):
+    """One of our sockets, deaf to strangers.
+
+    aioice hands on whatever comes, and a ClientHello of somebody who had this port before, or who wants to do harm,
+    ends the handshake of the viewer that has it now.
+    """
+
+    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
+        is_stun = bool(data) and int(data[0]) < 4  # RFC 7983; authenticated by aioice
+        if is_stun or self._is_known(addr):
+            super().datagram_received(data, addr)
+
+    def _is_known(self, address: tuple[Any, ...]) -> bool:
+        """Named in an offer, or learned from an authenticated check."""
+        return any(
+            candidate._network_host == address[0] and candidate.port == address[1]
+            for candidate in self.receiver._remote_candidates
+        )
 
 
 async def _reflexive(protocol: StunProtocol, server: IceUrl) -> Candidate:

@@ -6,6 +6,7 @@ Pure: no connection is made here. `peer.py` checks an offer with `checked_offer`
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable
 from typing import Literal
 
@@ -22,6 +23,8 @@ MAX_MEDIA_SECTIONS = 4
 MAX_CANDIDATES = 32
 # Constrained baseline is what we send; plain baseline names a superset that some receivers offer instead.
 _PROFILES = ("42e01f", "42001f")
+
+_SETUP_ACTPASS = re.compile(r"^a=setup:actpass(?=\r?$)", re.MULTILINE)
 
 OfferErrorCode = Literal["invalid_sdp", "no_video", "no_video_codec", "too_many_viewers"]
 
@@ -47,7 +50,7 @@ def checked_offer(sdp: str, takes: Takes = _any_address) -> str:
 
     Raises `OfferError`.
     """
-    usable = _without_unusable_candidates(sdp, takes)
+    usable = _with_us_as_dtls_server(_without_unusable_candidates(sdp, takes))
     description = _parsed(usable)
     if not 1 <= len(description.media) <= MAX_MEDIA_SECTIONS:
         raise OfferError(
@@ -118,6 +121,15 @@ def _without_unusable_candidates(sdp: str, takes: Takes = _any_address) -> str:
             num_candidates += 1
         lines.append(line)
     return "".join(f"{line}\r\n" for line in lines)
+
+
+def _with_us_as_dtls_server(sdp: str) -> str:
+    """Where the viewer leaves us the choice, it begins the handshake.
+
+    As DTLS client aiortc takes servers with ECDSA certificates only, and GStreamer's webrtcbin (1.22) has an RSA one.
+    As DTLS server it takes every client.
+    """
+    return _SETUP_ACTPASS.sub("a=setup:active", sdp)
 
 
 def _is_usable(candidate: str, takes: Takes) -> bool:

@@ -90,6 +90,22 @@ async def test_a_range_that_is_used_up_refuses_and_serves_again_when_one_leaves(
     await other.marked()
 
 
+async def test_a_stranger_cannot_break_a_viewers_handshake(open_program: Open, new_receiver: Any) -> None:
+    """Neither on purpose nor because it had the port before: DTLS from who was never checked is not heard."""
+    hand = await open_program()
+    receiver = new_receiver()
+    await receiver.watch(hand.program)
+    ports = {(fields[4], int(fields[5])) for fields in candidates(receiver.answer) if ":" not in fields[4]}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.bind((ours(), 0))
+        for _ in range(20):
+            for address in ports:
+                stranger.sendto(b"\x15\xfe\xfd\0\0\0\0\0\0\0\0\0\x02\x02\x28", address)  # alert: handshake failure
+                stranger.sendto(b"", address)
+            await asyncio.sleep(0)
+        await receiver.marked()
+
+
 def _free_range(count: int) -> int:
     """The first of so many neighbouring ports that are free on all our addresses."""
     for first in range(42000, 60000, 7):
@@ -339,7 +355,10 @@ async def test_the_private_names_that_we_reach_for_exist() -> None:
     assert hasattr(RTCPeerConnection, "_RTCPeerConnection__createDtlsTransport")
     parameters = inspect.signature(aioice.Connection.get_component_candidates).parameters
     assert list(parameters) == ["self", "component", "addresses", "timeout"]
-    assert aioice.Connection(ice_controlling=True)._protocols == []
+    connection = aioice.Connection(ice_controlling=True)
+    assert (connection._protocols, connection._remote_candidates) == ([], [])
+    await connection.add_remote_candidate(aioice.Candidate.from_sdp("1 1 udp 1 192.0.2.1 5000 typ host"))
+    assert connection._remote_candidates[0]._network_host == "192.0.2.1"
 
 
 async def test_every_transport_of_a_connection_gathers_as_we_say() -> None:
