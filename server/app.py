@@ -19,16 +19,19 @@ from aiohttp import web
 
 from engine.api import Engine, EngineReady, EngineStopped, ModelError
 from server.auth import Access
+from server.calls import CallsApi
 from server.clock import Clock, MonotonicClock
 from server.config import Settings
 from server.http_api import HttpApi
 from server.media import hardware
+from server.media.ice import Ice, IceSettings
 from server.media.program import MediaSettings, Program
 from server.messages import MAX_MESSAGE_BYTES
 from server.metrics import Metrics
 from server.neighbours import ProgramFactory
 from server.registry import Registry
 from server.websocket import HEARTBEAT_S, RealtimeEndpoint
+from server.whep import WhepApi
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +50,8 @@ def build(
     engine: Engine,
     *,
     clock: Clock | None = None,
-    make_program: ProgramFactory = Program,
+    make_program: ProgramFactory | None = None,
+    media: MediaSettings | None = None,
     heartbeat_s: float = HEARTBEAT_S,
     on_engine_ready: Callable[[EngineReady], None] = lambda event: None,
     on_engine_unusable: Callable[[EngineStopped], None] = lambda event: None,
@@ -56,6 +60,7 @@ def build(
     clock = clock or MonotonicClock()
     metrics = Metrics()
     access = Access(settings)
+    ice = Ice(IceSettings.of(settings), clock=clock)
     registry = Registry(
         engine,
         metrics=metrics,
@@ -64,17 +69,21 @@ def build(
         max_queued=settings.max_queued,
         max_viewers=settings.max_viewers,
         resume_grace_s=settings.resume_grace_s,
-        make_program=make_program,
+        make_program=make_program or partial(Program, ice=ice, media=media),
+        ice_servers=ice.client_servers,
         on_engine_ready=on_engine_ready,
         on_engine_unusable=on_engine_unusable,
     )
     api = HttpApi(registry, access, metrics)
+    whep = WhepApi(registry, access, ice)
+    calls = CallsApi(registry, access, ice, metrics=metrics, clock=clock)
     realtime = RealtimeEndpoint(registry, access, metrics=metrics, clock=clock, heartbeat_s=heartbeat_s)
 
     app = web.Application(middlewares=[api.guard()], client_max_size=MAX_MESSAGE_BYTES)
     app[REGISTRY] = registry
     app.router.add_get("/v1/realtime", realtime.handle)
-    api.add_routes(app.router)
+    for routes in (api, whep, calls):
+        routes.add_routes(app.router)
     app.on_response_prepare.append(api.set_headers)
 
     async def open_registry(app: web.Application) -> None:
@@ -84,6 +93,7 @@ def build(
         # Sessions first: their writers then say goodbye on the sockets that they have.
         await registry.close()
         await realtime.close()
+        await calls.close()
 
     app.on_startup.append(open_registry)
     app.on_shutdown.append(end_everything)
@@ -147,7 +157,7 @@ async def serve(
     app = build(
         settings,
         engine,
-        make_program=partial(Program, media=media),
+        media=media,
         on_engine_ready=announce_ready,
         on_engine_unusable=give_up,
     )

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from server.config import Settings, is_loopback
+from server.messages import Refused
 
 _SCHEMES = ("http", "https")
 
@@ -39,6 +40,11 @@ class Access:
         if self._token is None:
             return True
         return hmac.compare_digest(self._given(headers, query), self._token.encode())
+
+    def check_token(self, headers: Mapping[str, str], query: Mapping[str, str]) -> None:
+        """Raises `Refused` (`unauthorized`)."""
+        if not self.has_token(headers, query):
+            raise Refused("unauthorized", "an access token is needed, or it is wrong")
 
     @staticmethod
     def _given(headers: Mapping[str, str], query: Mapping[str, str]) -> bytes:

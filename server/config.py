@@ -22,6 +22,15 @@ MIN_TOKEN_CHARACTERS = 16
 # Decimal and binary units, as disks and memories are sold and measured.
 _UNITS = {"": 1, "k": 10**3, "ki": 2**10, "m": 10**6, "mi": 2**20, "g": 10**9, "gi": 2**30, "t": 10**12, "ti": 2**40}
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kmgt]?i?)b?", re.IGNORECASE)
+# RFC 7064 and RFC 7065, as browsers take them.
+ICE_URL = re.compile(
+    r"(?P<scheme>stuns?|turns?):(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]*)(?::(?P<port>\d{1,5}))?"
+    r"(?:\?transport=(?P<transport>udp|tcp))?"
+)
+PrivateCandidates = Literal["auto", "allow", "refuse"]
+PortRange = tuple[int, int]  # both included
+MIN_SECRET_CHARACTERS = 8
+_PORTS = re.compile(r"(?P<first>\d{1,5})\s*-\s*(?P<last>\d{1,5})")
 _PIXELS = re.compile(r"(?P<width>\d+)\s*[x×]\s*(?P<height>\d+)", re.IGNORECASE)
 
 
@@ -68,6 +77,12 @@ class Settings:
     resume_grace_s: float = 60.0
     # Pages of other origins that may use this server, as `https://stage.example`; their host names are accepted, too.
     allowed_origins: tuple[str, ...] = ()
+    # How viewers' media finds its way (`server.media.ice`, docs/media.md). No server is asked that is not named here.
+    ice_servers: tuple[str, ...] = ()  # stun: and turn: addresses, for clients and for us
+    turn_secret: str | None = field(default=None, repr=False)  # shared with the TURN server, as coturn's
+    public_address: str | None = None  # told to viewers in the place of this machine's own, behind 1:1 NAT
+    udp_ports: PortRange | None = None  # for media; None: any
+    private_candidates: PrivateCandidates = "auto"  # of viewers; auto: refused when a public address is given
     log_level: LogLevel = "info"
 
     @property
@@ -95,7 +110,16 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     for name, text in flags.items():
         if text is not None:
             values[name] = _parsed(name, text, f"--{name.replace('_', '-')}")
-    return Settings(**values)
+    settings = Settings(**values)
+    _check_turn(settings)
+    return settings
+
+
+def _check_turn(settings: Settings) -> None:
+    has_turn = any(url.startswith("turn") for url in settings.ice_servers)
+    if has_turn and settings.turn_secret is None:
+        reason = "TURN servers need the secret that they share with us (coturn: static-auth-secret)"
+        raise ConfigError("turn_secret", reason, "missing")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -133,8 +157,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sender", help="of RTP: own (default), or aiortc, to compare or to fall back on")
     parser.add_argument("--resume-grace-s", help="how long a stage outlives its controller's connection (default 60)")
     parser.add_argument("--allowed-origins", help="origins of other pages that may connect, with commas between")
+    add_ice_flags(parser)
     parser.add_argument("--log-level", help="debug, info (default), warning or error")
     return parser
+
+
+def add_ice_flags(parser: argparse.ArgumentParser) -> None:
+    """Those that the doctor takes, too."""
+    parser.add_argument(
+        "--ice-servers",
+        metavar="URLS",
+        help="stun:HOST:PORT and turn:HOST:PORT?transport=tcp, with commas (default: none)",
+    )
+    parser.add_argument("--turn-secret", help="shared with the TURN servers; better given as SCENESHIFT_TURN_SECRET")
+    parser.add_argument("--public-address", metavar="IP", help="what viewers are told, for a server behind 1:1 NAT")
+    parser.add_argument("--udp-ports", metavar="FIRST-LAST", help="for media, as 50000-50100 (default: any)")
+    parser.add_argument(
+        "--private-candidates", help="of viewers: allow, refuse or auto (refuse with --public-address; the default)"
+    )
 
 
 def _from_file(path: Path) -> dict[str, Any]:
@@ -187,6 +227,16 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _one_of(name, value, source, get_args(LogLevel))
         case "sender":
             return _one_of(name, value, source, get_args(Sender))
+        case "ice_servers":
+            return _ice_servers(value, source)
+        case "turn_secret":
+            return _secret(value, source)
+        case "public_address":
+            return _address(name, value, source)
+        case "udp_ports":
+            return _ports(name, value, source)
+        case "private_candidates":
+            return _one_of(name, value, source, get_args(PrivateCandidates))
         case "token":
             return _token(value, source)
         case "allowed_origins":
@@ -269,6 +319,47 @@ def _token(value: object, source: str) -> str:
         )
         raise ConfigError("token", reason, source)
     return value
+
+
+def _secret(value: object, source: str) -> str:
+    if not isinstance(value, str) or len(value) < MIN_SECRET_CHARACTERS:
+        raise ConfigError("turn_secret", f"expected {MIN_SECRET_CHARACTERS} or more characters", source)
+    return value
+
+
+def _ice_servers(value: object, source: str) -> tuple[str, ...]:
+    urls = value.split(",") if isinstance(value, str) else value
+    if not isinstance(urls, list):
+        raise ConfigError("ice_servers", f"expected a list of addresses, got {value!r}", source)
+    return tuple(_ice_server(url, source) for url in urls)
+
+
+def _ice_server(value: object, source: str) -> str:
+    url = value.strip() if isinstance(value, str) else ""
+    found = ICE_URL.fullmatch(url)
+    is_stun = found is not None and found["scheme"].startswith("stun")
+    if found is None or int(found["port"] or 1) > 65535 or (is_stun and found["transport"]):
+        expected = "stun:HOST[:PORT], turn:HOST[:PORT][?transport=udp|tcp] or turns:HOST[:PORT]"
+        raise ConfigError("ice_servers", f"expected {expected}, got {value!r}", source)
+    return url
+
+
+def _address(name: str, value: object, source: str) -> str:
+    try:
+        address = ipaddress.ip_address(value.strip() if isinstance(value, str) else "")
+    except ValueError:
+        raise ConfigError(name, f"expected an IP address, got {value!r}", source) from None
+    if address.is_unspecified or address.is_multicast or address.is_loopback:
+        raise ConfigError(name, f"expected an address that viewers can reach, got {value!r}", source)
+    return str(address)
+
+
+def _ports(name: str, value: object, source: str) -> PortRange:
+    found = _PORTS.fullmatch(value.strip()) if isinstance(value, str) else None
+    first, last = (int(found["first"]), int(found["last"])) if found else (0, 0)
+    if not 1024 <= first <= last <= 65535:
+        raise ConfigError(name, f"expected a range within 1024-65535, as 50000-50100, got {value!r}", source)
+    return first, last
 
 
 def _origins(value: object, source: str) -> tuple[str, ...]:

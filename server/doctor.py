@@ -1,12 +1,13 @@
 """`sceneshift doctor`: what this machine has and lacks, and what each model profile would need and reach here.
 
 The engine's half (devices, memory, profiles) comes from `python -m engine.doctor`, a process of its own: nothing here
-imports torch. Runs in the entry point's thread.
+imports torch. The network's half is `reachability.py`. Runs in the entry point's thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import platform
@@ -35,11 +36,14 @@ class Finding:
     name: str
     found: str | None
     is_needed: bool = False  # by `serve`
+    advice: str = ""  # what to do about it, if anything
 
     @property
     def mark(self) -> str:
         if self.found is not None:
             return "ok"
+        if self.advice:
+            return "FAILED"
         return "MISSING" if self.is_needed else "absent"
 
 
@@ -47,13 +51,12 @@ def main(arguments: Sequence[str]) -> int:
     """Prints the table; 1 if something is missing that `serve` needs."""
     options = _parser().parse_args(arguments)
     try:
-        # As `serve` reads it.
-        planned_for = config.load(["--gpu-memory", options.gpu_memory] if options.gpu_memory else [], {}).gpu_memory
+        settings = config.load(_flags(options), os.environ)
     except config.ConfigError as error:
         print(f"sceneshift: {error}", file=sys.stderr)
         return 2
-    engine, trouble = ask_engine(planned_for)
-    findings = [*_own_findings(), *_engine_findings(engine, trouble)]
+    engine, trouble = ask_engine(settings.gpu_memory)
+    findings = [*_own_findings(settings), *_engine_findings(engine, trouble), *network_findings(settings)]
     is_complete = all(finding.found is not None or not finding.is_needed for finding in findings)
     if options.json:
         print(json.dumps(_as_json(findings, engine, is_complete), indent=2))
@@ -68,7 +71,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="everything as one JSON object")
     parser.add_argument("--gpu-memory", metavar="SIZE", help="plan the models for a GPU of this size, as 16GB")
+    parser.add_argument("--config", metavar="FILE", help="look with the settings of this file, as `serve` would")
+    parser.add_argument("--host", help="the address that `serve` would be bound to")
+    parser.add_argument("--port", help="the port")
+    config.add_ice_flags(parser)
     return parser
+
+
+def _flags(options: argparse.Namespace) -> list[str]:
+    """What `serve` would be called with."""
+    given = {name: value for name, value in vars(options).items() if name != "json" and value is not None}
+    return [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", value)]
 
 
 def ask_engine(gpu_memory_bytes: int | None) -> tuple[dict[str, Any], str]:
@@ -90,13 +103,23 @@ def ask_engine(gpu_memory_bytes: int | None) -> tuple[dict[str, Any], str]:
 # --- what is looked for ----------------------------------------------------------------------------------------------
 
 
-def _own_findings() -> Iterator[Finding]:
+def network_findings(settings: config.Settings) -> list[Finding]:
+    """What `reachability.py` tried, with this machine's network and the ICE servers of the settings."""
+    from server import reachability  # noqa: PLC0415 - needs aiortc, which the doctor may find missing
+
+    return [
+        Finding(check.name, check.found, check.is_needed, check.advice)
+        for check in asyncio.run(reachability.checks(settings))
+    ]
+
+
+def _own_findings(settings: config.Settings) -> Iterator[Finding]:
     yield Finding("python", platform.python_version() if sys.version_info >= (3, 11) else None, True)
     yield Finding("torch", _package("torch"), True)
     yield Finding("cpu cores", str(os.cpu_count()), True)
     yield Finding("h264 encoder", _encoder("libx264", "libopenh264"), True)
     yield Finding("vp8 encoder", _encoder("libvpx"))
-    yield Finding("port 8080", _port_state(8080))
+    yield Finding(f"port {settings.port}", _port_state(settings.port))
     yield Finding("chromium", next(filter(None, map(shutil.which, _BROWSERS)), None))
 
 
@@ -157,6 +180,8 @@ def _weights(profiles: Iterable[dict[str, Any]]) -> str | None:
 def _table(findings: Iterable[Finding], engine: dict[str, Any]) -> Iterator[str]:
     for finding in findings:
         yield f"{finding.name:<18} {finding.mark:<8} {finding.found or ''}".rstrip()
+        if finding.advice:
+            yield f"{'':<28}{finding.advice}"
     if not engine:
         return
     yield ""
@@ -196,7 +221,14 @@ def _as_json(findings: Iterable[Finding], engine: dict[str, Any], is_complete: b
     return {
         "is_complete": is_complete,
         "findings": [
-            {"name": one.name, "mark": one.mark, "found": one.found, "is_needed": one.is_needed} for one in findings
+            {
+                "name": one.name,
+                "mark": one.mark,
+                "found": one.found,
+                "is_needed": one.is_needed,
+                "advice": one.advice,
+            }
+            for one in findings
         ],
         "engine": engine,
     }

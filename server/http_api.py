@@ -1,7 +1,7 @@
-"""Everything over plain HTTP: the page, health, metrics, and viewers by WHEP.
+"""Plain HTTP: the page, health, metrics; and what every answer has in common.
 
-WHEP is draft-ietf-wish-whep: an offer is POSTed, the answer comes with 201 and a `Location` to DELETE. `guard` is the
-middleware in front of every route, the WebSocket's too. Runs on the event loop; knows sessions through the registry.
+`guard` is the middleware in front of every route, the WebSocket's and WHEP's, too; `set_headers` comes after each. Runs
+on the event loop; knows sessions through the registry.
 """
 
 from __future__ import annotations
@@ -32,12 +32,21 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",  # the address may hold a token
 }
+# What pages of other origins may use, if the origin is allowed by name (CORS).
+_OPEN_TO_OTHERS = ("/whep/", "/v1/realtime/calls")
+_EXPOSED = "Location, ETag, Link, Retry-After, Sceneshift-Session, Sceneshift-Resume-Token"
 STATUS = {
     "unauthorized": HTTPStatus.UNAUTHORIZED,
     "forbidden_host": HTTPStatus.FORBIDDEN,
     "forbidden_origin": HTTPStatus.FORBIDDEN,
     "unknown_session": HTTPStatus.NOT_FOUND,
     "unknown_viewer": HTTPStatus.NOT_FOUND,
+    "unknown_call": HTTPStatus.NOT_FOUND,
+    "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
+    "name_taken": HTTPStatus.CONFLICT,
+    "etag_mismatch": HTTPStatus.PRECONDITION_FAILED,
+    "ice_restart_not_supported": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "server_full": HTTPStatus.SERVICE_UNAVAILABLE,
     "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "message_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "too_many_viewers": HTTPStatus.SERVICE_UNAVAILABLE,
@@ -58,9 +67,6 @@ class HttpApi:
         router.add_get("/livez", self._livez)
         router.add_get("/readyz", self._readyz)
         router.add_get("/metrics", self._metrics_page)
-        router.add_post("/whep/{session_id}", self._whep_offer)
-        router.add_delete("/whep/{session_id}/{viewer_id}", self._whep_delete)
-        router.add_options("/whep/{tail:.+}", self._whep_options)
 
     def guard(self) -> Middleware:
         """The middleware. aiohttp marks it with an attribute, which a bound method cannot have."""
@@ -82,6 +88,11 @@ class HttpApi:
         except web.HTTPRequestEntityTooLarge:
             reason = f"a body has at most {MAX_MESSAGE_BYTES} bytes"
             return _error(error_detail("message_too_large", reason))
+        except web.HTTPMethodNotAllowed as refusal:
+            allowed = ", ".join(sorted(refusal.allowed_methods))
+            answer = _error(error_detail("method_not_allowed", f"expected {allowed}, got {request.method}"))
+            answer.headers["Allow"] = allowed
+            return answer
         except web.HTTPException:
             raise
         except Exception:
@@ -97,10 +108,6 @@ class HttpApi:
         if not self._access.is_known_origin(origin, host):
             reason = "pages of this origin may not connect; name it in `allowed_origins` if it should"
             raise Refused("forbidden_origin", reason)
-
-    def _check_token(self, request: web.Request) -> None:
-        if not self._access.has_token(request.headers, request.query):
-            raise Refused("unauthorized", "an access token is needed, or it is wrong")
 
     # --- the page -------------------------------------------------------------------------------------------------
 
@@ -135,50 +142,22 @@ class HttpApi:
         return web.json_response(body, status=HTTPStatus.OK if registry.is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _metrics_page(self, request: web.Request) -> web.StreamResponse:
-        self._check_token(request)
+        self._access.check_token(request.headers, request.query)
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         return web.Response(body=self._metrics.render(), headers=headers)
-
-    # --- WHEP -----------------------------------------------------------------------------------------------------
-
-    async def _whep_offer(self, request: web.Request) -> web.StreamResponse:
-        self._check_token(request)
-        session = self._registry.find(request.match_info["session_id"])
-        if request.content_type != "application/sdp":
-            raise Refused("unsupported_media_type", f"expected application/sdp, got {request.content_type}")
-        body = await request.read()
-        viewer_id, answer_sdp = await session.add_viewer(body.decode("utf-8", "replace"))
-        location = f"/whep/{session.session_id}/{viewer_id}"
-        return web.Response(
-            status=HTTPStatus.CREATED,
-            text=answer_sdp,
-            content_type="application/sdp",
-            headers={"Location": location},
-        )
-
-    async def _whep_delete(self, request: web.Request) -> web.StreamResponse:
-        self._check_token(request)
-        session = self._registry.find(request.match_info["session_id"])
-        await session.remove_viewer(request.match_info["viewer_id"])
-        return web.Response()
-
-    async def _whep_options(self, request: web.Request) -> web.StreamResponse:
-        """A browser's question before a page of another origin may POST or DELETE (CORS preflight)."""
-        headers = {
-            "Access-Control-Allow-Methods": "POST, DELETE, OPTIONS",
-            "Access-Control-Allow-Headers": "Authorization, Content-Type",
-        }
-        return web.Response(status=HTTPStatus.NO_CONTENT, headers=headers)
 
     async def set_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         """For `on_response_prepare`."""
         response.headers.update(_HEADERS)
-        if request.path.startswith("/whep/"):
+        if request.path.startswith(_OPEN_TO_OTHERS):
             response.headers["Vary"] = "Origin"
             origin = request.headers.get("Origin")
             if origin is not None and self._access.is_allowed_origin(origin):
                 response.headers["Access-Control-Allow-Origin"] = origin
-                response.headers["Access-Control-Expose-Headers"] = "Location"
+                response.headers["Access-Control-Expose-Headers"] = _EXPOSED
+                response.headers["Access-Control-Allow-Methods"] = "POST, PATCH, DELETE, OPTIONS"
+                response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, If-Match"
+                response.headers["Access-Control-Max-Age"] = "600"
         # Nothing here may go stale: the page of an old version would speak to a new server.
         is_file = request.path == "/" or request.path.startswith("/client/")
         response.headers["Cache-Control"] = "no-cache" if is_file else "no-store"

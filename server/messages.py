@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
@@ -60,6 +60,9 @@ class ClientMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class SessionStart(ClientMessage, frozen=True, kw_only=True, tag="session.start"):
+    """`name` becomes the session's id, so that the addresses of its viewers outlive a restart of the server."""
+
+    name: str | None = None
     width: int = 832
     height: int = 480
     frame_rate: int = 24
@@ -197,6 +200,9 @@ RequestErrorCode = Literal[
     "no_video",
     "no_video_codec",
     "unsupported_media_type",
+    "method_not_allowed",
+    "etag_mismatch",
+    "ice_restart_not_supported",
     "unauthorized",
     "forbidden_host",
     "forbidden_origin",
@@ -204,15 +210,16 @@ RequestErrorCode = Literal[
 SessionErrorCode = Literal[
     "no_session",
     "session_exists",
+    "name_taken",
     "unknown_session",
     "wrong_token",
     "resume_gap",
     "unknown_prompt",
     "too_late",
     "nothing_to_take",
-    "already_connected",
     "not_connected",
     "unknown_viewer",
+    "unknown_call",
 ]
 EngineErrorCode = Literal["engine_busy", "engine_unavailable", "engine_lost", "out_of_memory", "model_error"]
 ServerErrorCode = Literal["server_full", "too_many_viewers", "draining", "internal_error"]
@@ -237,6 +244,14 @@ class ErrorDetail(Struct, frozen=True, kw_only=True):
     event_id: str | None = None
     retryable: bool = False
     retry_after_ms: int | None = None
+
+
+class IceServer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """As `RTCIceServer` of browsers, which would take a null for the text "null": what there is none of is left out."""
+
+    urls: tuple[str, ...]
+    username: str | None = None
+    credential: str | None = None
 
 
 class FrameStamp(Struct, frozen=True, kw_only=True):
@@ -275,6 +290,7 @@ class SessionCreated(ServerMessage, frozen=True, kw_only=True, tag="session.crea
     model: dict[str, Any] | None  # as in `receipts.model`; None while it loads
     engine: str  # engine.api.EngineState
     estimated_picture_ms: float | None = None  # of a prompt set now; None before the first measurement
+    ice_servers: tuple[IceServer, ...] = ()  # for the controller's own peer connection
     protocol: int = PROTOCOL_VERSION
 
 
@@ -477,6 +493,9 @@ _encoder = msgspec.json.Encoder()
 CLIENT_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in AnyClientMessage.__args__)
 # Identifiers go into log lines: nothing in them may end a line or hide a word.
 _ID = re.compile(rf"[!-~]{{1,{MAX_ID_CHARACTERS}}}")
+# What an address of a stage may be made of. Ids that we make up cannot be taken as names: they are not guessable.
+_NAME = re.compile(r"[a-z0-9-]{3,40}")
+_MADE_UP = re.compile(r"s[0-9a-f]{16}")
 _AT_PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _NAMED_FIELD = re.compile(r"field `(?P<field>[^`]*)`")
 
@@ -494,6 +513,25 @@ def decode(text: str | bytes) -> AnyClientMessage:
         raise _explain(text, str(error)) from None
     _check_values(message)
     return message
+
+
+def session_start(options: Mapping[str, object]) -> SessionStart:
+    """The message with these options, whose values may be texts, as in a query. Raises `MessageError`."""
+    culprit = next(_impossible_values(dict(options)), None)
+    if culprit is not None:
+        raise MessageError(culprit.code, culprit.message, param=culprit.param)
+    try:
+        loose = msgspec.convert(dict(options), SessionStart, strict=False)
+    except msgspec.ValidationError as error:
+        raise _explain_shape("session.start", str(error), None) from None
+    message = decode(msgspec.json.encode(loose))
+    assert isinstance(message, SessionStart)
+    return message
+
+
+def is_name(session_id: str) -> bool:
+    """Whether somebody may have chosen this id, and may choose it again."""
+    return _NAME.fullmatch(session_id) is not None and _MADE_UP.fullmatch(session_id) is None
 
 
 def encode(message: ServerMessage) -> str:
@@ -607,6 +645,10 @@ def _check_length(name: str, value: str, event_id: str | None) -> None:
     elif name == "lora":
         if not value or len(value) > MAX_NAME_CHARACTERS:
             reason = f"`lora` must have 1 to {MAX_NAME_CHARACTERS} characters, or be null"
+            raise MessageError("invalid_value", reason, param=name, event_id=event_id)
+    elif name == "name":
+        if not is_name(value):
+            reason = "`name` must have 3 to 40 of a-z, 0-9 and -, and not look like an id of ours"
             raise MessageError("invalid_value", reason, param=name, event_id=event_id)
     elif name not in ("sdp", "candidate") and not _ID.fullmatch(value):
         reason = f"`{name}` must have 1 to {MAX_ID_CHARACTERS} visible ASCII characters"

@@ -1,13 +1,13 @@
 """What a session needs of its neighbours: the connection of its controller, and its program.
 
-Protocols, so that a session can be tested without sockets and pixels. The real ones are `websocket.Connection` and
+Protocols, so that a session can be tested without sockets and pixels. The real ones are `connection.Connection` and
 `server.media.program.Program`; everything is called on the event loop.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from engine.api import Frames
 from server.clock import Clock
@@ -22,6 +22,13 @@ class Controller(Protocol):
         """Give the connection up at once, without waiting for its peer. Never raises."""
         ...
 
+    async def farewell(self) -> None:
+        """The session's last event is in its outbox, and its program is about to end.
+
+        A connection that the program's own peer carries returns when that event is out, or soon in any case.
+        """
+        ...
+
 
 class SessionProgram(Protocol):
     """What a session needs of `server.media.program.Program`."""
@@ -32,7 +39,9 @@ class SessionProgram(Protocol):
     def num_viewers(self) -> int: ...
     async def open(self) -> None: ...
     async def close(self) -> None: ...
-    async def add_viewer(self, offer_sdp: str) -> tuple[str, str]: ...
+    async def add_viewer(
+        self, offer_sdp: str, *, on_channel: Callable[[Any], None] | None = None
+    ) -> tuple[str, str]: ...
     async def add_candidate(
         self, viewer_id: str, candidate: str, sdp_mid: str | None, sdp_mline_index: int | None
     ) -> None: ...

@@ -26,7 +26,7 @@ from server import abilities
 from server.admission import MIN_RETRY_S, Admission, Queue, Ticket
 from server.clock import Clock
 from server.media.program import Program
-from server.messages import Refused, SessionOptions, SessionResume, SessionStart
+from server.messages import IceServer, Refused, SessionOptions, SessionResume, SessionStart, is_name
 from server.metrics import Metrics, Snapshot
 from server.neighbours import Controller, ProgramFactory
 from server.session import Session, SessionState
@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 TICK_S = 1.0
 # A controller that met a shutdown comes back so much later.
 RETRY_AFTER_MS = round(MIN_RETRY_S * 1000)
+# A page that waits for a stage by its name asks again so much later.
+NAME_RETRY_MS = 2000
 # Peers that do not answer our goodbye must not hold up a shutdown.
 CLOSE_TIMEOUT_S = 1.5
 
@@ -54,6 +56,7 @@ class Registry:
         max_viewers: int = 32,
         resume_grace_s: float = 60.0,
         make_program: ProgramFactory = Program,
+        ice_servers: Callable[[str], tuple[IceServer, ...]] = lambda session_id: (),
         on_engine_ready: Callable[[EngineReady], None] = lambda event: None,
         on_engine_unusable: Callable[[EngineStopped], None] = lambda event: None,
     ) -> None:
@@ -66,6 +69,7 @@ class Registry:
         self._max_viewers = max_viewers
         self._resume_grace_s = resume_grace_s
         self._make_program = make_program
+        self._ice_servers = ice_servers
         self._on_engine_ready = on_engine_ready
         self._on_engine_unusable = on_engine_unusable
         self._sessions: dict[str, Session] = {}
@@ -98,18 +102,20 @@ class Registry:
     # --- sessions -------------------------------------------------------------------------------------------------
 
     def find(self, session_id: str) -> Session:
-        """Raises `Refused` (`unknown_session`)."""
+        """Raises `Refused` (`unknown_session`): under a name, somebody may start one any time."""
         session = self._sessions.get(session_id)
         if session is None or session.state is SessionState.CLOSED:
-            raise Refused("unknown_session", "there is no such session; it may have ended")
+            retry_after_ms = NAME_RETRY_MS if is_name(session_id) else None
+            reason = "there is no such session; it may have ended, or not begun"
+            raise Refused("unknown_session", reason, retry_after_ms=retry_after_ms)
         return session
 
     async def start(self, message: SessionStart, controller: Controller, *, tenant: str = "") -> Session | Ticket:
         """A session for `controller`, or a place in the queue for one: then `come_in` when called, or `leave`.
 
-        Raises `Refused` (`server_full`, `draining`, `not_supported`, `invalid_value`).
+        Raises `Refused` (`server_full`, `draining`, `not_supported`, `invalid_value`, `name_taken`).
         """
-        self._check(message)
+        self._check(message, tenant)
         if not len(self._queue) and self._has_room(self._cost_s(message.quality)):
             return await self._create(message, controller, tenant)
         if self._queue.is_full:
@@ -133,7 +139,7 @@ class Registry:
             self._queue.tell_all(self._admission, self._clock.now())
             return None
         self._queue.leave(ticket)
-        self._check(message)  # the model may have become known since
+        self._check(message, tenant)  # the model may have become known since, the name taken
         return await self._create(message, controller, tenant)
 
     def leave(self, ticket: Ticket) -> None:
@@ -142,19 +148,22 @@ class Registry:
         self._call_waiting()
 
     async def _create(self, message: SessionStart, controller: Controller, tenant: str) -> Session:
+        if message.name is not None and message.name in self._sessions:
+            self._abandon(self._sessions[message.name])  # detached and its own tenant's, as was checked
         self._make_room(self._cost_s(message.quality))
-        options = SessionOptions(
-            **{name: getattr(message, name) for name in message.__struct_fields__ if name != "event_id"}
-        )
+        names = (name for name in message.__struct_fields__ if name not in ("event_id", "name"))
+        session_id = message.name or f"s{secrets.token_hex(8)}"
         session = Session(
-            f"s{secrets.token_hex(8)}",
-            options,
+            session_id,
+            SessionOptions(**{name: getattr(message, name) for name in names}),
+            stage_id=session_id if message.name is None else f"{session_id}@{secrets.token_hex(4)}",
             engine=self.engine,
             make_program=self._make_program,
             metrics=self._metrics,
             clock=self._clock,
             max_viewers=self._max_viewers,
             tenant=tenant,
+            ice_servers=self._ice_servers,
         )
         # From here on it counts: nothing may be awaited between the admission and this line.
         self._sessions[session.session_id] = session
@@ -183,8 +192,12 @@ class Registry:
         if self.is_draining:
             raise _draining()
 
-    def _check(self, message: SessionStart) -> None:
+    def _check(self, message: SessionStart, tenant: str) -> None:
         self._refuse_when_draining()
+        holder = self._sessions.get(message.name) if message.name is not None else None
+        # A console that crashed and starts anew must not be locked out by the session that it left behind.
+        if holder is not None and not (holder.state is SessionState.DETACHED and holder.tenant == tenant):
+            raise Refused("name_taken", f"there is a session of the name `{message.name}`", param="name")
         abilities.check(self.engine.model, transition=message.transition, after=message.after, lora=message.lora)
 
     # --- how many -------------------------------------------------------------------------------------------------
@@ -215,9 +228,11 @@ class Registry:
             is_below_limit = len(self._sessions) < self._max_sessions
             if not detached or (is_below_limit and self._admission.has_room(self._costs(), cost_s)):
                 return
-            oldest = min(detached, key=lambda session: session.detached_at)
-            self._forget_session(oldest)
-            self._spawn(self._close_session(oldest, "abandoned"), f"close-{oldest.session_id}")
+            self._abandon(min(detached, key=lambda session: session.detached_at))
+
+    def _abandon(self, session: Session) -> None:
+        self._forget_session(session)
+        self._spawn(self._close_session(session, "abandoned"), f"close-{session.session_id}")
 
     def _call_waiting(self) -> None:
         """Calls who may come in now, first come first served, and tells the others where they stand."""
@@ -229,8 +244,9 @@ class Registry:
         self._queue.tell_all(self._admission, self._clock.now())
 
     def _forget_session(self, session: Session) -> None:
-        self._sessions.pop(session.session_id, None)
-        self._admission.close(session.session_id)
+        if self._sessions.get(session.session_id) is session:  # and not the next one of its name
+            del self._sessions[session.session_id]
+            self._admission.close(session.session_id)
 
     async def _close_session(self, session: Session, reason: str) -> None:
         # Out of the table first: what closes takes no room and gets no more events.
@@ -276,9 +292,10 @@ class Registry:
                 if self.startup_s is None:
                     self._on_engine_unusable(event)
             case _:
-                # Generations are named after their session: `s1f.3`.
-                owner = self._sessions.get(event.generation_id.rpartition(".")[0])
-                if owner is not None:
+                # Generations are named after their stage: `s1f.3`, or `my-show@7c.3` for the session that has the name.
+                stage_id = event.generation_id.rpartition(".")[0]
+                owner = self._sessions.get(stage_id.partition("@")[0])
+                if owner is not None and owner.stage_id == stage_id:
                     if isinstance(event, GenerationStarted) and not event.is_reused:
                         self._admission.generated(owner.session_id)
                     self._guarded(owner, lambda session: session.on_generation_event(event))

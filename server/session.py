@@ -53,13 +53,14 @@ from server.answered import Answered
 from server.clock import Clock
 from server.continuation import Continuation
 from server.limits import Outbox, Outgoing, ReplayGap
-from server.media.program import OfferError, ProgramFormat, Shown
+from server.media.program import ProgramFormat, Shown
 from server.messages import (
     After,
     AnyClientMessage,
     Error,
     ErrorDetail,
     FrameStamp,
+    IceServer,
     ProgramBlank,
     ProgramChanged,
     ProgramResume,
@@ -98,6 +99,7 @@ from server.metrics import Metrics, ProgramCounts
 from server.neighbours import Controller, ProgramFactory
 from server.prompt import Prompt, PromptEvent, PromptState
 from server.stage import Clip, OnAir, Transition
+from server.viewers import Viewers
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -148,15 +150,21 @@ class Session:
         session_id: str,
         options: SessionOptions,
         *,
+        stage_id: str | None = None,
         engine: Engine,
         make_program: ProgramFactory,
         metrics: Metrics,
         clock: Clock,
         max_viewers: int,
         tenant: str = "",
+        ice_servers: Callable[[str], tuple[IceServer, ...]] = lambda session_id: (),
         wall_time: Callable[[], float] = time.time,
     ) -> None:
         self.session_id = session_id
+        # A name may be taken up by a new session while the engine still works for the old one: generations are named
+        # after this.
+        self.stage_id = stage_id or session_id
+        self.tenant = tenant
         self.options = options
         self.resume_token = secrets.token_urlsafe(24)
         self.state = SessionState.OPEN
@@ -174,12 +182,14 @@ class Session:
             on_changed=self._on_changed,
             on_viewer_lost=self._on_viewer_lost,
         )
+        self.viewers = Viewers(
+            self.program, max_viewers=max_viewers, on_joined=self._continue, log=lambda text: self._log("=", text)
+        )
         self.outbox = Outbox(session_id, wall_time=wall_time, on_overflow=self._on_overflow)
         self._engine = engine
         self._metrics = metrics
         self._clock = clock
-        self._max_viewers = max_viewers
-        self._tenant = tenant
+        self._ice_servers = ice_servers
         self._controller: Controller | None = None
         self._opened_at = clock.now()
         # Prompts.
@@ -197,9 +207,6 @@ class Session:
         # The program.
         self._previewed_prompt_id: str | None = None
         self._reported_on_air: tuple[OnAir, str | None] = (OnAir.IDLE, None)
-        self._viewer_id: str | None = None
-        self._viewer_owner: Controller | None = None
-        self._viewer_ids: set[str] = set()
         self._ticked_at = self._opened_at
         self._ticked_counts = ProgramCounts()
 
@@ -262,6 +269,9 @@ class Session:
             self._move(SessionMove.CLOSE)
             self.outbox.close()
             self._log("x", reason)
+            if self._controller is not None:
+                await self._controller.farewell()
+        self.viewers.close()
         await self.program.close()
 
     def tick(self) -> None:
@@ -326,7 +336,7 @@ class Session:
             case WebrtcOffer():
                 await self._connect(message)
             case WebrtcCandidate():
-                await self._add_candidate(message)
+                await self.viewers.add_own_candidate(message)
             case SessionUpdate():
                 self._update(message)
             case SessionPing():
@@ -462,13 +472,13 @@ class Session:
 
     def _new_generation_id(self) -> str:
         self._num_generations += 1
-        return f"{self.session_id}.{self._num_generations}"
+        return f"{self.stage_id}.{self._num_generations}"
 
     def _command(self, prompt: Prompt, generation_id: str) -> Generate:
         return prompt.command(
             generation_id,
-            stage_id=self.session_id,
-            tenant=self._tenant,
+            stage_id=self.stage_id,
+            tenant=self.tenant,
             is_stage_empty=not self.program.stage.has_clip,
             due_in_s=max(PROMISE_S, PROMISE_COSTS * (self._engine.cost_s(prompt.quality) or 0.0)),
         )
@@ -726,8 +736,8 @@ class Session:
         generation_id = self._new_generation_id()
         command = continuation.command(
             generation_id,
-            stage_id=self.session_id,
-            tenant=self._tenant,
+            stage_id=self.stage_id,
+            tenant=self.tenant,
             # Not sooner than it can be made alone: what the engine cannot keep anyway must not have it make the clips
             # of every stage with less. The scene is then shown for another round, and the clip is whole.
             due_in_s=self.program.stage.seconds_to_join(self._engine.cost_s(continuation.quality) or 0.0),
@@ -894,66 +904,22 @@ class Session:
             self._continue()
 
     def _stamp(self, received_at: float, shown: Shown) -> FrameStamp:
-        rtp_timestamp = None
-        if self._viewer_id is not None:
-            rtp_timestamp = self.program.rtp_timestamp(self._viewer_id, shown.frame_index)
         return FrameStamp(
             frame_index=shown.frame_index,
-            rtp_timestamp=rtp_timestamp,
+            rtp_timestamp=self.viewers.rtp_timestamp(shown.frame_index),
             sent_at_ms=receipts.ms(shown.sent_at - received_at),
         )
 
     # --- viewers --------------------------------------------------------------------------------------------------
 
-    async def add_viewer(self, offer_sdp: str) -> tuple[str, str]:
-        """The new viewer's id and our answer. Raises `Refused`. If cancelled, no viewer is left behind."""
-        if self.program.num_viewers >= self._max_viewers:
-            reason = f"{self._max_viewers} viewers watch already"
-            raise Refused("too_many_viewers", reason, retry_after_ms=5000)
-        try:
-            viewer_id, answer_sdp = await self.program.add_viewer(offer_sdp)
-        except OfferError as error:
-            raise Refused(error.code, error.message, param="sdp") from None
-        self._viewer_ids.add(viewer_id)
-        self._log("=", f"viewer {viewer_id} joined, {self.program.num_viewers} now")
-        self._continue()
-        return viewer_id, answer_sdp
-
-    async def remove_viewer(self, viewer_id: str) -> None:
-        """Raises `Refused` (`unknown_viewer`)."""
-        if viewer_id not in self._viewer_ids:
-            raise Refused("unknown_viewer", "there is no such viewer; it may have left")
-        self._viewer_ids.discard(viewer_id)
-        await self.program.remove_viewer(viewer_id)
-        self._log("=", f"viewer {viewer_id} left, {self.program.num_viewers} now")
-
     async def _connect(self, message: WebrtcOffer) -> None:
-        """The controller's own peer: one per connection; that of an earlier connection is replaced."""
-        if self._viewer_id is not None and self._viewer_owner is self._controller:
-            raise Refused("already_connected", "this connection has a peer already")
-        viewer_id, answer_sdp = await self.add_viewer(message.sdp)
-        replaced, self._viewer_id, self._viewer_owner = self._viewer_id, viewer_id, self._controller
+        _, answer_sdp = await self.viewers.connect(message.sdp)
         self._answer(message, WebrtcAnswer(event_id=message.event_id, sdp=answer_sdp))
-        if replaced in self._viewer_ids:
-            await self.remove_viewer(replaced)
-
-    async def _add_candidate(self, message: WebrtcCandidate) -> None:
-        if self._viewer_id is None:
-            raise Refused("not_connected", "send `webrtc.offer` first")
-        try:
-            await self.program.add_candidate(
-                self._viewer_id, message.candidate, message.sdp_mid, message.sdp_mline_index
-            )
-        except OfferError as error:
-            raise Refused(error.code, error.message, param="candidate") from None
 
     def _on_viewer_lost(self, viewer_id: str) -> None:
-        self._viewer_ids.discard(viewer_id)
-        self._log("=", f"viewer {viewer_id} lost")
-        if viewer_id == self._viewer_id:
-            self._viewer_id = self._viewer_owner = None
-            if self.state is not SessionState.CLOSED:
-                self.warn("viewer_lost", "the video connection was lost; send another offer")
+        was_controllers = self.viewers.lose(viewer_id)
+        if was_controllers and self.state is not SessionState.CLOSED:
+            self.warn("viewer_lost", "the video connection was lost; send another offer")
 
     # --- to the controller ----------------------------------------------------------------------------------------
 
@@ -969,11 +935,12 @@ class Session:
             model=receipts.model(self._engine.model),
             engine=self._engine.state,
             estimated_picture_ms=self._estimated_picture_ms(),
+            ice_servers=self._ice_servers(self.session_id),
         )
 
     def _estimated_picture_ms(self) -> float | None:
         """Of a prompt set now."""
-        command = Generate("", "", Quality(self.options.quality), stage_id=self.session_id, tenant=self._tenant)
+        command = Generate("", "", Quality(self.options.quality), stage_id=self.stage_id, tenant=self.tenant)
         estimate = self._estimate(command)
         return receipts.ms(estimate.picture_s) if estimate else None
 

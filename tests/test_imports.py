@@ -14,11 +14,13 @@ HEAVY = {"torch", "diffusers", "transformers", "safetensors"}
 # A module may import what stands in its own layer or below it.
 SERVER_LAYERS = [
     {"server.__main__"},
-    {"server.app", "server.doctor"},
-    {"server.websocket", "server.http_api"},
+    {"server.app", "server.doctor", "server.reachability"},
+    {"server.websocket", "server.http_api", "server.whep", "server.calls"},
+    {"server.connection"},
     {"server.registry"},
     {"server.session"},
-    {"server.receipts", "server.answered", "server.neighbours", "server.abilities", "server.continuation"},
+    {"server.receipts", "server.answered", "server.neighbours", "server.abilities", "server.continuation"}
+    | {"server.viewers"},
     {"server.stage", "server.media", "server.limits", "server.prompt", "server.auth", "server.metrics"}
     | {"server.admission"},
     {"server.messages", "server.config", "server.clock"},

@@ -67,6 +67,21 @@ export const ServerType = Object.freeze({
  */
 
 /**
+ * What `session.start` takes beside the options: the session's id, for an address that outlives a restart.
+ *
+ * @typedef {SessionOptions & {name?: string}} SessionStart
+ */
+
+/**
+ * As in `session.created.ice_servers`; a browser's RTCIceServer.
+ *
+ * @typedef {object} IceServer
+ * @property {string[]} urls
+ * @property {string} [username]
+ * @property {string} [credential]
+ */
+
+/**
  * @typedef {object} ErrorDetail
  * @property {"invalid_request" | "session" | "engine" | "server"} type
  * @property {string} code

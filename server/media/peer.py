@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCDataChannel, RTCPeerConnection, RTCSessionDescription
 
 from server.clock import Clock
 from server.media import signalling
 from server.media.fanout import Fanout
+from server.media.ice import Ice
 from server.media.pacer import Pacer
 from server.media.rendition import Codec, Rendition
 from server.media.sender import RtpSender
@@ -75,6 +76,8 @@ class Peer:
         clock: Clock,
         timeouts: ViewerTimeouts,
         on_lost: Callable[[Peer, str], None],
+        on_channel: Callable[[RTCDataChannel], None] | None = None,
+        ice: Ice | None = None,
     ) -> None:
         self.viewer_id = viewer_id
         self._source = source
@@ -85,8 +88,10 @@ class Peer:
         self._is_lost = False
         self._heard_at = clock.now()
         self._num_candidates = 0
-        # Explicitly none: left unset, aiortc asks a public STUN server, and a dead one costs 5 s.
-        self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self._ice = ice or Ice()
+        self._connection = self._ice.connection()
+        if on_channel is not None:
+            self._connection.on("datachannel", on_channel)
         self._sending: RtpSender | StockSending | None = None
 
     @property
@@ -100,7 +105,7 @@ class Peer:
     async def open(self, offer_sdp: str) -> str:
         """Answer an offer. Raises `OfferError`; then, and when cancelled, nothing is left open."""
         try:
-            offer = signalling.checked_offer(offer_sdp)
+            offer = signalling.checked_offer(offer_sdp, self._ice.takes)
             self._move(PeerState.CONNECTING)
             return await self._negotiate(offer)
         except OfferError:
@@ -116,7 +121,7 @@ class Peer:
 
     async def add_candidate(self, candidate: str, sdp_mid: str | None, sdp_mline_index: int | None) -> None:
         """Add a trickled candidate, if it is one we use. Raises `OfferError`."""
-        parsed = signalling.parsed_candidate(candidate, sdp_mid, sdp_mline_index)
+        parsed = signalling.parsed_candidate(candidate, sdp_mid, sdp_mline_index, self._ice.takes)
         if parsed is None or self._state is PeerState.CLOSED or self._num_candidates >= signalling.MAX_CANDIDATES:
             return
         self._num_candidates += 1
@@ -163,7 +168,7 @@ class Peer:
         connection.on("connectionstatechange", self._on_connection_state)
         await connection.setRemoteDescription(RTCSessionDescription(offer, "offer"))
         await connection.setLocalDescription()
-        return connection.localDescription.sdp
+        return self._ice.advertised(connection.localDescription.sdp)
 
     def _new_sending(self, connection: RTCPeerConnection, codec: Codec) -> RtpSender | StockSending:
         source = self._source

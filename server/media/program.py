@@ -18,6 +18,7 @@ import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from engine.api import Frames
 from server.clock import Clock, MonotonicClock
@@ -25,6 +26,7 @@ from server.media.compositor import Compositor
 from server.media.encoder import KEYFRAME_INTERVAL_S, SOFTWARE_H264, EncodedFrame, media_time
 from server.media.fanout import Fanout
 from server.media.gop_store import GopStore
+from server.media.ice import Ice
 from server.media.pacer import Pacer
 from server.media.peer import Peer, Source, ViewerTimeouts
 from server.media.rendition import Codec, Rendition, ladder
@@ -113,6 +115,7 @@ class Program:
         on_viewer_lost: Callable[[str], None],
         timeouts: ViewerTimeouts | None = None,
         media: MediaSettings | None = None,
+        ice: Ice | None = None,
     ) -> None:
         self.stage = Stage(program_format.frame_rate)
         self._format = program_format
@@ -121,6 +124,7 @@ class Program:
         self._on_changed = on_changed
         self._on_viewer_lost = on_viewer_lost
         self._timeouts = timeouts or ViewerTimeouts()
+        self._ice = ice or Ice()
         media = media or MediaSettings()
         width, height, bitrate = program_format.width, program_format.height, program_format.bitrate
         self._renditions = {codec: ladder(width, height, bitrate, codec) for codec in Codec}
@@ -172,13 +176,24 @@ class Program:
     def num_viewers(self) -> int:
         return len(self._peers)
 
-    async def add_viewer(self, offer_sdp: str) -> tuple[str, str]:
-        """Answer a viewer's offer with (viewer_id, answer). Raises `OfferError`; then nothing is left of it."""
+    async def add_viewer(self, offer_sdp: str, *, on_channel: Callable[[Any], None] | None = None) -> tuple[str, str]:
+        """Answer a viewer's offer with (viewer_id, answer). Raises `OfferError`; then nothing is left of it.
+
+        `on_channel` gets each `RTCDataChannel` that the viewer opens.
+        """
         if self._is_closed:
             raise RuntimeError("the program is closed")
         viewer_id = f"viewer_{secrets.token_hex(6)}"
         source = Source(self._fanout, self._pacer, self._renditions, self._started_at, self._uses_stock_sender)
-        peer = Peer(viewer_id, source, clock=self._clock, timeouts=self._timeouts, on_lost=self._lose)
+        peer = Peer(
+            viewer_id,
+            source,
+            clock=self._clock,
+            timeouts=self._timeouts,
+            on_lost=self._lose,
+            on_channel=on_channel,
+            ice=self._ice,
+        )
         self._peers[viewer_id] = peer
         try:
             return viewer_id, await peer.open(offer_sdp)

@@ -6,6 +6,8 @@ Pure: no connection is made here. `peer.py` checks an offer with `checked_offer`
 from __future__ import annotations
 
 import ipaddress
+import re
+from collections.abc import Callable
 from typing import Literal
 
 from aiortc import RTCIceCandidate, RTCRtpCodecCapability, RTCRtpSender
@@ -22,11 +24,13 @@ MAX_CANDIDATES = 32
 # Constrained baseline is what we send; plain baseline names a superset that some receivers offer instead.
 _PROFILES = ("42e01f", "42001f")
 
-OfferErrorCode = Literal["invalid_sdp", "no_video", "no_video_codec"]
+_SETUP_ACTPASS = re.compile(r"^a=setup:actpass(?=\r?$)", re.MULTILINE)
+
+OfferErrorCode = Literal["invalid_sdp", "no_video", "no_video_codec", "too_many_viewers"]
 
 
 class OfferError(ValueError):
-    """The viewer's offer cannot be answered. The fault is the client's."""
+    """The viewer's offer cannot be answered. The fault is the client's, but for `too_many_viewers`."""
 
     def __init__(self, code: OfferErrorCode, message: str) -> None:
         super().__init__(message)
@@ -34,9 +38,19 @@ class OfferError(ValueError):
         self.message = message
 
 
-def checked_offer(sdp: str) -> str:
-    """The offer as we use it, without candidates that would block or be looked up. Raises `OfferError`."""
-    usable = _without_unusable_candidates(sdp)
+Takes = Callable[[str], bool]  # whether an address may be tried
+
+
+def _any_address(address: str) -> bool:
+    return True
+
+
+def checked_offer(sdp: str, takes: Takes = _any_address) -> str:
+    """The offer as we use it, without candidates that would block, be looked up, or are not ours to try.
+
+    Raises `OfferError`.
+    """
+    usable = _with_us_as_dtls_server(_without_unusable_candidates(sdp, takes))
     description = _parsed(usable)
     if not 1 <= len(description.media) <= MAX_MEDIA_SECTIONS:
         raise OfferError(
@@ -70,10 +84,15 @@ def preferred_codecs(codec: Codec) -> list[RTCRtpCodecCapability]:
     return [*chosen, *(c for c in codecs if c.mimeType.lower() == "video/rtx")]
 
 
-def parsed_candidate(candidate: str, sdp_mid: str | None, sdp_mline_index: int | None) -> RTCIceCandidate | None:
+def parsed_candidate(
+    candidate: str,
+    sdp_mid: str | None,
+    sdp_mline_index: int | None,
+    takes: Takes = _any_address,
+) -> RTCIceCandidate | None:
     """A trickled candidate; None if it is one of those that we leave out. Raises `OfferError`."""
     text = candidate.removeprefix("a=").removeprefix("candidate:").strip()
-    if not text or not _is_usable(text):
+    if not text or not _is_usable(text, takes):
         return None
     if sdp_mid is None and sdp_mline_index is None:
         raise OfferError("invalid_sdp", "expected sdp_mid or sdp_mline_index beside the candidate")
@@ -85,7 +104,7 @@ def parsed_candidate(candidate: str, sdp_mid: str | None, sdp_mline_index: int |
     return parsed
 
 
-def _without_unusable_candidates(sdp: str) -> str:
+def _without_unusable_candidates(sdp: str, takes: Takes = _any_address) -> str:
     """Drop unusable candidates, those beyond the bound, and the end of candidates.
 
     A browser hides its addresses behind `.local` names; looking one up blocks for a second and finds nothing in a
@@ -97,14 +116,23 @@ def _without_unusable_candidates(sdp: str) -> str:
         if line.startswith("a=end-of-candidates"):
             continue
         if line.startswith("a=candidate:"):
-            if num_candidates >= MAX_CANDIDATES or not _is_usable(line.removeprefix("a=candidate:")):
+            if num_candidates >= MAX_CANDIDATES or not _is_usable(line.removeprefix("a=candidate:"), takes):
                 continue
             num_candidates += 1
         lines.append(line)
     return "".join(f"{line}\r\n" for line in lines)
 
 
-def _is_usable(candidate: str) -> bool:
+def _with_us_as_dtls_server(sdp: str) -> str:
+    """Where the viewer leaves us the choice, it begins the handshake.
+
+    As DTLS client aiortc takes servers with ECDSA certificates only, and GStreamer's webrtcbin (1.22) has an RSA one.
+    As DTLS server it takes every client.
+    """
+    return _SETUP_ACTPASS.sub("a=setup:active", sdp)
+
+
+def _is_usable(candidate: str, takes: Takes) -> bool:
     """UDP to a literal address: no names to look up, no TCP (which aioice does not speak)."""
     fields = candidate.split()
     if len(fields) < 8 or fields[2].lower() != "udp":
@@ -113,7 +141,7 @@ def _is_usable(candidate: str) -> bool:
         ipaddress.ip_address(fields[4])
     except ValueError:
         return False
-    return True
+    return takes(fields[4])
 
 
 def _parsed(sdp: str) -> SessionDescription:

@@ -12,7 +12,13 @@ from server import messages
 
 CLIENT = Path(messages.__file__).parent.parent / "client_web"
 SCRIPT = (CLIENT / "sdk" / "messages.js").read_text()
-STRUCTS = [messages.SessionOptions, messages.ErrorDetail, messages.FrameStamp, messages.PromptTimings]
+STRUCTS = [
+    messages.SessionOptions,
+    messages.ErrorDetail,
+    messages.FrameStamp,
+    messages.PromptTimings,
+    messages.IceServer,
+]
 TEXTS = re.findall(
     r'^  "([\w.]+)": \[\s*"((?:[^"\\]|\\.)*)",\s*"((?:[^"\\]|\\.)*)",?\s*\]', (CLIENT / "i18n.js").read_text(), re.M
 )

@@ -119,6 +119,7 @@ class FakeProgram:
         self.viewers: list[str] = []
         self.candidates: list[str] = []
         self.is_open = False
+        self.num_ports = 1000  # for UDP
         self._clock = clock
         self._on_shown = on_shown
         self._on_viewer_lost = on_viewer_lost
@@ -136,9 +137,11 @@ class FakeProgram:
         self.is_open = False
         self.viewers.clear()
 
-    async def add_viewer(self, offer_sdp: str) -> tuple[str, str]:
+    async def add_viewer(self, offer_sdp: str, *, on_channel: Callable[[Any], None] | None = None) -> tuple[str, str]:
         if not offer_sdp.startswith("v=0"):
             raise OfferError("invalid_sdp", "expected SDP")
+        if len(self.viewers) >= self.num_ports:
+            raise OfferError("too_many_viewers", "no UDP port is free")
         self._num_viewers_ever += 1
         viewer_id = f"v{self._num_viewers_ever}"
         self.viewers.append(viewer_id)
@@ -190,6 +193,8 @@ class FakeController:
 
     def abort(self, reason: str) -> None:
         self.aborted = reason
+
+    async def farewell(self) -> None: ...
 
 
 class House:

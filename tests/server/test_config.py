@@ -41,6 +41,17 @@ def test_the_file_may_be_named_in_the_environment(tmp_path: Path) -> None:
         (["--engine", "magic"], {}, "engine", "--engine"),
         (["--resume-grace-s", "nan"], {}, "resume_grace_s", "--resume-grace-s"),
         (["--resume-grace-s", "soon"], {}, "resume_grace_s", "--resume-grace-s"),
+        (["--ice-servers", "stun.example"], {}, "ice_servers", "--ice-servers"),
+        (["--ice-servers", "stun:a:99999"], {}, "ice_servers", "--ice-servers"),
+        (["--ice-servers", "stun:a?transport=tcp"], {}, "ice_servers", "--ice-servers"),
+        (["--ice-servers", "turn:turn.example"], {}, "turn_secret", "missing"),
+        (["--public-address", "stage.example"], {}, "public_address", "--public-address"),
+        (["--public-address", "0.0.0.0"], {}, "public_address", "--public-address"),
+        (["--udp-ports", "50000"], {}, "udp_ports", "--udp-ports"),
+        (["--udp-ports", "50100-50000"], {}, "udp_ports", "--udp-ports"),
+        (["--udp-ports", "80-90"], {}, "udp_ports", "--udp-ports"),
+        (["--private-candidates", "some"], {}, "private_candidates", "--private-candidates"),
+        ([], {"SCENESHIFT_TURN_SECRET": "short"}, "turn_secret", "SCENESHIFT_TURN_SECRET"),
         (["--allowed-origins", "stage.example"], {}, "allowed_origins", "--allowed-origins"),
         (["--host", " "], {}, "host", "--host"),
         (["--gpu-memory", "lots"], {}, "gpu_memory", "--gpu-memory"),
@@ -102,6 +113,21 @@ def test_how_the_model_is_loaded_comes_from_flags_environment_and_file(tmp_path:
     assert (settings.lora_folder, settings.allow_pickles, settings.cache_disk) == ("/loras", True, 1000)
     assert (settings.decoder, settings.device, settings.frames) == ("tiny", "cuda:1", 49)
     assert load(["--allow-pickles"], {}).allow_pickles and load(["--no-compile"], {}).no_compile
+
+
+def test_the_way_of_media_comes_from_flags_environment_and_file(tmp_path: Path) -> None:
+    file = tmp_path / "sceneshift.toml"
+    file.write_text('udp_ports = "50000-50100"\nice_servers = ["stun:a", "turns:[2001:db8::1]:443"]\n')
+    environment = {"SCENESHIFT_TURN_SECRET": "north-wind", "SCENESHIFT_PUBLIC_ADDRESS": "203.0.113.7"}
+    settings = load(["--config", str(file), "--private-candidates", "allow"], environment)
+    assert settings.ice_servers == ("stun:a", "turns:[2001:db8::1]:443")
+    assert (settings.udp_ports, settings.public_address) == ((50000, 50100), "203.0.113.7")
+    assert (settings.turn_secret, settings.private_candidates) == ("north-wind", "allow")
+    assert "north-wind" not in repr(settings)
+    assert load(["--ice-servers", "stun:a:1, turn:b?transport=tcp"], environment).ice_servers == (
+        "stun:a:1",
+        "turn:b?transport=tcp",
+    )
 
 
 def test_a_file_that_is_not_there_is_named() -> None:

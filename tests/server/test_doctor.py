@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from server import doctor
+from server.config import Settings
 
 PLAN = ["transformer: fp8, 4.7 GiB, stays on the GPU", "peak: 14.8 of 14.9 GiB"]
 
@@ -53,6 +55,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the engine's half answers; a test may change it."""
     answer = found()
     monkeypatch.setattr(doctor, "ask_engine", lambda _: (answer, ""))
+    monkeypatch.setattr(doctor, "network_findings", lambda _: [])
     return answer
 
 
@@ -84,6 +87,7 @@ def test_an_engine_that_cannot_start_is_the_verdict(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(doctor, "ask_engine", lambda _: ({}, "ImportError: libcudart.so.12"))
+    monkeypatch.setattr(doctor, "network_findings", lambda _: [])
     assert doctor.main([]) == 1
     printed = capsys.readouterr()
     assert "engine             MISSING" in printed.out.splitlines()
@@ -99,7 +103,32 @@ def test_everything_as_json(engine: dict[str, Any], capsys: pytest.CaptureFixtur
     assert doctor.main(["--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["is_complete"] is True and told["engine"] == engine
-    assert {"name": "gpu", "mark": "absent", "found": None, "is_needed": False} in told["findings"]
+    gpu = {"name": "gpu", "mark": "absent", "found": None, "is_needed": False, "advice": ""}
+    assert gpu in told["findings"]
+
+
+def test_the_network_is_looked_at_with_the_settings_of_serve(
+    engine: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: list[Settings] = []
+
+    def look(settings: Settings) -> list[doctor.Finding]:
+        asked.append(settings)
+        return [doctor.Finding("stun:a", None, advice="no answer: is it running?")]
+
+    monkeypatch.setattr(doctor, "network_findings", look)
+    monkeypatch.setenv("SCENESHIFT_UDP_PORTS", "50000-50010")
+    file = tmp_path / "sceneshift.toml"
+    file.write_text("port = 1234\n")
+    assert doctor.main(["--config", str(file), "--ice-servers", "stun:a"]) == 0
+    assert (asked[0].udp_ports, asked[0].ice_servers, asked[0].port) == ((50000, 50010), ("stun:a",), 1234)
+    lines = capsys.readouterr().out.splitlines()
+    where = lines.index("stun:a             FAILED")
+    assert lines[where + 1].strip() == "no answer: is it running?"
+    assert any(line.startswith("port 1234 ") for line in lines)
 
 
 def test_a_size_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import msgspec
 import pytest
 
 from server.messages import (
@@ -12,12 +13,14 @@ from server.messages import (
     MAX_MESSAGE_BYTES,
     MAX_PROMPT_CHARACTERS,
     Error,
+    IceServer,
     MessageError,
     PromptSet,
     SessionStart,
     decode,
     encode,
     error_detail,
+    session_start,
 )
 
 
@@ -142,3 +145,28 @@ def test_server_messages_are_flat_json_with_their_type() -> None:
     assert sent["type"] == "error"
     assert (sent["session_id"], sent["seq"], sent["ts"]) == ("s1", 3, 1.5)
     assert sent["error"]["code"] == "no_session"
+
+
+@pytest.mark.parametrize(
+    "name", ["ab", "a" * 41, "My-Show", "my_show", "my show", "s0123456789abcdef", "../etc", "a@b"]
+)
+def test_a_name_must_fit_into_an_address(name: str) -> None:
+    with pytest.raises(MessageError) as caught:
+        decode(json.dumps({"type": "session.start", "name": name}))
+    assert (caught.value.detail.code, caught.value.detail.param) == ("invalid_value", "name")
+    assert decode('{"type":"session.start","name":"my-show-2"}') == SessionStart(name="my-show-2")
+
+
+def test_options_may_come_as_texts() -> None:
+    query = {"frame_rate": "12", "transition_s": "0.25", "fresh": "true", "seed": "7", "name": "my-show"}
+    expected = SessionStart(frame_rate=12, transition_s=0.25, fresh=True, seed=7, name="my-show")
+    assert session_start(query) == expected
+    assert session_start({}) == SessionStart()
+    with pytest.raises(MessageError) as caught:
+        session_start({"lora": "\ud83d"})
+    assert caught.value.detail.code == "invalid_text"
+
+
+def test_an_ice_server_leaves_out_what_it_has_not() -> None:
+    """`RTCPeerConnection` would take null for the text "null"."""
+    assert json.loads(msgspec.json.encode(IceServer(urls=("stun:a",)))) == {"urls": ["stun:a"]}

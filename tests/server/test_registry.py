@@ -15,7 +15,7 @@ from server.clock import FakeClock
 from server.messages import PromptSet, Refused, SessionResume, SessionStart
 from server.metrics import Metrics
 from server.registry import Registry
-from server.session import Session
+from server.session import Session, SessionState
 
 
 class EventfulEngine(FakeEngine):
@@ -92,6 +92,60 @@ async def test_a_closed_session_makes_room(hall: Hall) -> None:
     await hall.start()
     await hall.registry.end(first)
     await hall.start()
+
+
+# --- names --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_name_is_the_sessions_id(hall: Hall) -> None:
+    session = await hall.start(name="my-show")
+    assert session.session_id == "my-show"
+    assert hall.registry.find("my-show") is session
+
+
+async def test_a_live_session_keeps_its_name(hall: Hall) -> None:
+    await hall.start(name="my-show")
+    with pytest.raises(Refused) as caught:
+        await hall.start(name="my-show")
+    assert (caught.value.detail.code, caught.value.detail.param) == ("name_taken", "name")
+
+
+async def test_a_detached_session_yields_its_name_to_its_own_tenant_only(hall: Hall) -> None:
+    controller = FakeController()
+    left = await hall.registry.start(SessionStart(name="my-show"), controller, tenant="a")
+    assert isinstance(left, Session)
+    left.detach(controller)
+    with pytest.raises(Refused) as caught:
+        await hall.registry.start(SessionStart(name="my-show"), FakeController(), tenant="b")
+    assert caught.value.detail.code == "name_taken"
+    session = await hall.registry.start(SessionStart(name="my-show"), FakeController(), tenant="a")
+    await asyncio.sleep(0)
+    assert hall.registry.find("my-show") is session is not left
+    assert left.state is SessionState.CLOSED
+
+
+async def test_what_the_engine_still_does_for_the_old_session_is_not_the_new_ones(hall: Hall) -> None:
+    controller = FakeController()
+    left = await hall.registry.start(SessionStart(name="my-show"), controller)
+    assert isinstance(left, Session)
+    await left.handle(PromptSet(text="old"))
+    old_id = hall.engine.generated[-1].generation_id
+    left.detach(controller)
+    session = await hall.start(name="my-show")
+    await session.handle(PromptSet(text="new"))
+    new_id = hall.engine.generated[-1].generation_id
+    await heard(session)
+    await hall.engine.tell(GenerationStarted(old_id, 4, (), ()))
+    assert types(await heard(session)) == []
+    await hall.engine.tell(GenerationStarted(new_id, 4, (), ()))
+    assert types(await heard(session)) == ["prompt.started"]
+
+
+async def test_a_name_that_is_free_may_be_waited_for_and_a_made_up_id_not(hall: Hall) -> None:
+    for session_id, retry_after_ms in (("my-show", 2000), ("s0123456789abcdef", None), ("Not a name", None)):
+        with pytest.raises(Refused) as caught:
+            hall.registry.find(session_id)
+        assert (caught.value.detail.code, caught.value.detail.retry_after_ms) == ("unknown_session", retry_after_ms)
 
 
 async def test_a_session_that_is_closing_cannot_be_found(hall: Hall) -> None:
@@ -212,7 +266,7 @@ async def test_a_program_that_cannot_open_leaves_no_session(hall: Hall) -> None:
 
 async def test_metrics_count_what_is_there(hall: Hall) -> None:
     session = await hall.start()
-    await session.add_viewer("v=0")
+    await session.viewers.add("v=0")
     page = hall.metrics.render().decode()
     for line in (
         "sceneshift_sessions 1.0",

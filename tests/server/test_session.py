@@ -452,10 +452,50 @@ async def test_the_memory_of_ids_is_bounded(house: House) -> None:
 # --- viewers ------------------------------------------------------------------------------------------------------
 
 
-async def test_one_peer_per_connection(house: House) -> None:
+async def test_a_second_offer_replaces_the_first_peer(house: House) -> None:
     assert only(await house.say("webrtc.offer", sdp="v=0", event_id="e1"), "webrtc.answer")["sdp"] == "v=0 answer"
-    assert error_code(await house.say("webrtc.offer", sdp="v=0")) == "already_connected"
+    assert types(await house.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
+    assert house.program.viewers == ["v2"]
+
+
+async def test_a_second_offer_needs_no_place_of_its_own(house: House) -> None:
+    await house.say("webrtc.offer", sdp="v=0")
+    for _ in range(2):
+        await house.session.viewers.add("v=0")
+    assert types(await house.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
+    assert house.program.viewers == ["v2", "v3", "v4"]
+
+
+async def test_a_second_offer_gets_the_udp_port_of_the_first_peer(house: House) -> None:
+    await house.say("webrtc.offer", sdp="v=0")
+    house.program.num_ports = 1
+    assert types(await house.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
+    assert house.program.viewers == ["v2"]
+    with pytest.raises(Refused) as caught:
+        await house.session.viewers.add("v=0")
+    assert (caught.value.detail.code, caught.value.detail.retry_after_ms) == ("too_many_viewers", 5000)
+
+
+async def test_a_second_offer_that_is_bad_leaves_the_first_peer(house: House) -> None:
+    await house.say("webrtc.offer", sdp="v=0")
+    assert error_code(await house.say("webrtc.offer", sdp="hello")) == "invalid_sdp"
     assert house.program.viewers == ["v1"]
+
+
+async def test_a_peer_that_carries_the_messages_is_not_replaced(house: House) -> None:
+    await house.session.viewers.connect("v=0", on_channel=lambda channel: None)
+    assert types(await house.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
+    assert house.program.viewers == ["v1", "v2"]
+
+
+async def test_whoever_added_a_viewer_learns_that_it_is_gone(house: House) -> None:
+    gone: list[str] = []
+    for _ in range(3):
+        await house.session.viewers.add("v=0", on_gone=gone.append)
+    house.program.lose("v2")
+    await house.session.viewers.remove("v1")
+    await house.session.close("client")
+    assert gone == ["v2", "v1", "v3"]
 
 
 async def test_a_bad_offer_has_its_code_and_a_good_one_passes_after_it(house: House) -> None:
@@ -481,17 +521,17 @@ async def test_a_candidate_needs_a_peer(house: House) -> None:
 
 async def test_viewers_are_bounded(house: House) -> None:
     for _ in range(3):
-        await house.session.add_viewer("v=0")
+        await house.session.viewers.add("v=0")
     with pytest.raises(Refused) as caught:
-        await house.session.add_viewer("v=0")
+        await house.session.viewers.add("v=0")
     assert caught.value.detail.code == "too_many_viewers"
-    await house.session.remove_viewer("v2")
-    await house.session.add_viewer("v=0")
+    await house.session.viewers.remove("v2")
+    await house.session.viewers.add("v=0")
 
 
 async def test_removing_a_viewer_that_is_not_there(house: House) -> None:
     with pytest.raises(Refused) as caught:
-        await house.session.remove_viewer("v9")
+        await house.session.viewers.remove("v9")
     assert caught.value.detail.code == "unknown_viewer"
 
 

@@ -223,7 +223,7 @@ async def test_previews_of_a_morph_go_to_the_controller_only(able: House) -> Non
 
 async def going_on(house: House, **fields: object) -> None:
     """A scene with `after: continue` on air, watched, and its next clip asked for."""
-    await house.session.add_viewer("v=0")
+    await house.session.viewers.add("v=0")
     await house.say("prompt.set", text="sea", prompt_id="sea", after="continue", **fields)
     house.make_clip()
     house.program.send_frame()
@@ -318,12 +318,12 @@ async def test_nothing_is_generated_for_nobody(able: House) -> None:
     await able.clock.advance(1.0)
     able.session.tick()
     assert len(able.engine.generated) == 2
-    await able.session.add_viewer("v=0")  # somebody is back
+    await able.session.viewers.add("v=0")  # somebody is back
     assert [command.seed for command in able.engine.generated[1:]] == [able.engine.generated[1].seed] * 2
 
 
 async def test_a_busy_engine_is_asked_again(able: House) -> None:
-    await able.session.add_viewer("v=0")
+    await able.session.viewers.add("v=0")
     await able.say("prompt.set", text="sea", after="continue")
     able.make_clip()
     able.engine.refusal = EngineBusy("full", retry_after_s=1.0)
@@ -403,7 +403,7 @@ async def play_at_random(able: House, chance: random.Random) -> None:
         elif act == 2:
             await able.say(chance.choice(["program.blank", "program.resume", "program.resume"]))
         elif act in (3, 6) and len(able.program.viewers) < 3:
-            await able.session.add_viewer("v=0")
+            await able.session.viewers.add("v=0")
         elif act == 4 and able.program.viewers:
             able.program.lose(able.program.viewers[0])
         elif act == 5:

@@ -59,6 +59,16 @@ async def test_a_viewer_without_h264_gets_vp8_beside_the_others(open_program: Op
     assert {name for name, _ in codecs_of(modern.answer)} == {"H264"}
 
 
+async def test_the_viewer_begins_the_dtls_handshake_unless_it_will_not(open_program: Open, new_receiver: Any) -> None:
+    """aiortc as DTLS client refuses RSA certificates, which GStreamer's webrtcbin has."""
+    hand = await open_program()
+    for wish, answer in (("actpass", "passive"), ("passive", "active"), ("active", "passive")):
+        offer = (await new_receiver().offer()).replace("a=setup:actpass", f"a=setup:{wish}")
+        viewer_id, sdp = await hand.program.add_viewer(offer)
+        assert f"a=setup:{answer}\r\n" in sdp
+        await hand.program.remove_viewer(viewer_id)
+
+
 async def test_a_viewer_that_would_send_too_is_only_sent_to(open_program: Open, new_receiver: Any) -> None:
     hand = await open_program()
     receiver = new_receiver()
