@@ -13,6 +13,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TextIO
 
 from aiohttp import web
@@ -23,10 +24,10 @@ from server.clock import Clock, MonotonicClock
 from server.config import Settings
 from server.http_api import HttpApi
 from server.media import hardware
+from server.media.music import Library
 from server.media.program import MediaSettings, Program
 from server.messages import MAX_MESSAGE_BYTES
 from server.metrics import Metrics
-from server.neighbours import ProgramFactory
 from server.registry import Registry
 from server.websocket import HEARTBEAT_S, RealtimeEndpoint
 
@@ -47,7 +48,7 @@ def build(
     engine: Engine,
     *,
     clock: Clock | None = None,
-    make_program: ProgramFactory = Program,
+    media: MediaSettings | None = None,
     heartbeat_s: float = HEARTBEAT_S,
     on_engine_ready: Callable[[EngineReady], None] = lambda event: None,
     on_engine_unusable: Callable[[EngineStopped], None] = lambda event: None,
@@ -56,6 +57,7 @@ def build(
     clock = clock or MonotonicClock()
     metrics = Metrics()
     access = Access(settings)
+    music = Library(Path(settings.music_folder) if settings.music_folder else None)
     registry = Registry(
         engine,
         metrics=metrics,
@@ -64,7 +66,9 @@ def build(
         max_queued=settings.max_queued,
         max_viewers=settings.max_viewers,
         resume_grace_s=settings.resume_grace_s,
-        make_program=make_program,
+        make_program=partial(Program, media=media, music=music),
+        music=music.names,
+        push_targets={target.name: target for target in settings.whip_targets},
         on_engine_ready=on_engine_ready,
         on_engine_unusable=on_engine_unusable,
     )
@@ -84,6 +88,7 @@ def build(
         # Sessions first: their writers then say goodbye on the sockets that they have.
         await registry.close()
         await realtime.close()
+        music.close()
 
     app.on_startup.append(open_registry)
     app.on_shutdown.append(end_everything)
@@ -147,7 +152,7 @@ async def serve(
     app = build(
         settings,
         engine,
-        make_program=partial(Program, media=media),
+        media=media,
         on_engine_ready=announce_ready,
         on_engine_unusable=give_up,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from engine.api import (
@@ -25,6 +25,7 @@ from engine.api import (
 from server import abilities
 from server.admission import MIN_RETRY_S, Admission, Queue, Ticket
 from server.clock import Clock
+from server.config import WhipTarget
 from server.media.program import Program
 from server.messages import Refused, SessionOptions, SessionResume, SessionStart
 from server.metrics import Metrics, Snapshot
@@ -54,6 +55,8 @@ class Registry:
         max_viewers: int = 32,
         resume_grace_s: float = 60.0,
         make_program: ProgramFactory = Program,
+        music: tuple[str, ...] = (),
+        push_targets: Mapping[str, WhipTarget] | None = None,
         on_engine_ready: Callable[[EngineReady], None] = lambda event: None,
         on_engine_unusable: Callable[[EngineStopped], None] = lambda event: None,
     ) -> None:
@@ -66,6 +69,8 @@ class Registry:
         self._max_viewers = max_viewers
         self._resume_grace_s = resume_grace_s
         self._make_program = make_program
+        self._music = music
+        self._push_targets = push_targets or {}
         self._on_engine_ready = on_engine_ready
         self._on_engine_unusable = on_engine_unusable
         self._sessions: dict[str, Session] = {}
@@ -155,6 +160,8 @@ class Registry:
             clock=self._clock,
             max_viewers=self._max_viewers,
             tenant=tenant,
+            music=self._music,
+            push_targets=self._push_targets,
         )
         # From here on it counts: nothing may be awaited between the admission and this line.
         self._sessions[session.session_id] = session
@@ -186,6 +193,7 @@ class Registry:
     def _check(self, message: SessionStart) -> None:
         self._refuse_when_draining()
         abilities.check(self.engine.model, transition=message.transition, after=message.after, lora=message.lora)
+        abilities.check_music(self._music, message.music)
 
     # --- how many -------------------------------------------------------------------------------------------------
 

@@ -12,13 +12,14 @@ its next clip made (`_continuation`).
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import dataclasses
 import logging
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Literal, TypeVar
 
@@ -51,9 +52,11 @@ from engine.api import (
 from server import abilities, receipts
 from server.answered import Answered
 from server.clock import Clock
+from server.config import WhipTarget
 from server.continuation import Continuation
 from server.limits import Outbox, Outgoing, ReplayGap
 from server.media.program import OfferError, ProgramFormat, Shown
+from server.media.whip import Push, PushState
 from server.messages import (
     After,
     AnyClientMessage,
@@ -62,6 +65,7 @@ from server.messages import (
     FrameStamp,
     ProgramBlank,
     ProgramChanged,
+    ProgramPush,
     ProgramResume,
     ProgramTake,
     PromptAccepted,
@@ -75,6 +79,7 @@ from server.messages import (
     PromptSet,
     PromptStarted,
     PromptSuperseded,
+    PushChanged,
     Refused,
     ServerMessage,
     SessionClose,
@@ -154,6 +159,8 @@ class Session:
         clock: Clock,
         max_viewers: int,
         tenant: str = "",
+        music: tuple[str, ...] = (),
+        push_targets: Mapping[str, WhipTarget] | None = None,
         wall_time: Callable[[], float] = time.time,
     ) -> None:
         self.session_id = session_id
@@ -173,6 +180,7 @@ class Session:
             on_shown=self._on_shown,
             on_changed=self._on_changed,
             on_viewer_lost=self._on_viewer_lost,
+            on_music_failed=self._on_music_failed,
         )
         self.outbox = Outbox(session_id, wall_time=wall_time, on_overflow=self._on_overflow)
         self._engine = engine
@@ -180,6 +188,8 @@ class Session:
         self._clock = clock
         self._max_viewers = max_viewers
         self._tenant = tenant
+        self._music = music
+        self._push_targets = push_targets or {}
         self._controller: Controller | None = None
         self._opened_at = clock.now()
         # Prompts.
@@ -200,6 +210,7 @@ class Session:
         self._viewer_id: str | None = None
         self._viewer_owner: Controller | None = None
         self._viewer_ids: set[str] = set()
+        self._pushes: dict[str, Push] = {}  # by target
         self._ticked_at = self._opened_at
         self._ticked_counts = ProgramCounts()
 
@@ -207,6 +218,7 @@ class Session:
 
     async def open(self) -> None:
         await self.program.open()
+        self.program.play(self.options.music, self.options.music_volume)
         self._log("=", f"open {self.options.width}x{self.options.height} at {self.options.frame_rate}")
 
     def attach(self, controller: Controller) -> None:
@@ -262,6 +274,7 @@ class Session:
             self._move(SessionMove.CLOSE)
             self.outbox.close()
             self._log("x", reason)
+        await asyncio.gather(*(push.close() for push in self._pushes.values()))
         await self.program.close()
 
     def tick(self) -> None:
@@ -323,6 +336,8 @@ class Session:
             case ProgramResume():
                 self.program.stage.resume()
                 self._report_program(message)
+            case ProgramPush():
+                self._set_push(message)
             case WebrtcOffer():
                 await self._connect(message)
             case WebrtcCandidate():
@@ -356,7 +371,9 @@ class Session:
         }
         options = msgspec.structs.replace(self.options, **changed)
         self._check_abilities(options)
+        abilities.check_music(self._music, options.music)
         self.options = options
+        self.program.play(options.music, options.music_volume)
         if not self._previews_go_on_air:
             self._drop_preview()
         self._answer(message, SessionUpdated(event_id=message.event_id, options=self.options))
@@ -903,6 +920,40 @@ class Session:
             sent_at_ms=receipts.ms(shown.sent_at - received_at),
         )
 
+    def _on_music_failed(self, reason: str) -> None:
+        self.options = msgspec.structs.replace(self.options, music=None)
+        if self.state is not SessionState.CLOSED:
+            self.warn("music_failed", f"the music has stopped: {reason}")
+
+    # --- pushes to an ingest --------------------------------------------------------------------------------------
+
+    def _set_push(self, message: ProgramPush) -> None:
+        target = self._push_targets.get(message.target)
+        if target is None:
+            known = ", ".join(self._push_targets) or "none"
+            reason = f"the operator has named no target `{message.target}`; there are: {known}"
+            raise Refused("invalid_value", reason, param="target")
+        push = self._pushes.get(target.name)
+        if push is None:
+            push = Push(target, self.program, clock=self._clock, on_changed=self._on_push_changed)
+            self._pushes[target.name] = push
+        if message.push:
+            push.start()
+        else:
+            push.stop()
+        self._answer(message, self._push_changed(push, message.event_id))
+
+    def _on_push_changed(self, push: Push) -> None:
+        self._log(
+            "!" if push.state is PushState.FAILED else "=",
+            f"push to {push.target.name}: {push.state} {push.detail or ''}",
+        )
+        if self.state is not SessionState.CLOSED:
+            self._emit(self._push_changed(push))
+
+    def _push_changed(self, push: Push, event_id: str | None = None) -> PushChanged:
+        return PushChanged(target=push.target.name, state=push.state.value, detail=push.detail, event_id=event_id)
+
     # --- viewers --------------------------------------------------------------------------------------------------
 
     async def add_viewer(self, offer_sdp: str) -> tuple[str, str]:
@@ -969,6 +1020,8 @@ class Session:
             model=receipts.model(self._engine.model),
             engine=self._engine.state,
             estimated_picture_ms=self._estimated_picture_ms(),
+            music=self._music,
+            push_targets=tuple(self._push_targets),
         )
 
     def _estimated_picture_ms(self) -> float | None:

@@ -4,13 +4,13 @@ Owned by the program. `music` says what a name sounds like, the worker thread (o
 music) mixes and encodes, `audio_track` hands the packets to the viewers. Runs on the event loop; mixer and encoder live
 in the thread alone.
 
-One clock for both: sample n of the program is due at t0 + n / 48000 as frame k is at t0 + k / frame_rate. A packet's RTP
-timestamp is that of its first sample, and it is sent when that is due; aiortc's sender reports say which wall time that
-was, so a receiver lays sound and picture together to within our lateness, some ms.
+One clock for both: sample n of the program is due at t0 + n / 48000 as frame k is at t0 + k / frame_rate. A packet's
+RTP timestamp is that of its first sample, and it is sent when that is due; aiortc's sender reports say which wall time
+that was, so a receiver lays sound and picture together to within our lateness, some ms.
 
-Two batches of packets are made ahead: a change is heard 80 to 160 ms later, and then faded over half a second. While there
-is no music, nothing is heard of it (volume 0, blank) or nobody listens, nothing is mixed, encoded or sent, and the
-music stands still. What would be sent late, after the event loop was held up, is left out instead, and counted.
+Two batches of packets are made ahead: a change is heard 80 to 160 ms later, and then faded over half a second. While
+there is no music, nothing is heard of it (volume 0, blank) or nobody listens, nothing is mixed, encoded or sent, and
+the music stands still. What would be sent late, after the event loop was held up, is left out instead, and counted.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ class _Voice:
         step = math.copysign(1 / (FADE_S * SAMPLE_RATE), target - self.gain)
         low, high = min(self.gain, target), max(self.gain, target)
         gains = np.clip(self.gain + step * np.arange(1, num_samples + 1, dtype=np.float32), low, high)
-        samples = self.music.read(num_samples) * gains[:, None]
+        samples: Samples = self.music.read(num_samples) * gains[:, None].astype(np.float32)
         self.gain = float(gains[-1])
         return samples
 
@@ -242,7 +242,7 @@ class Mixer:
         self._next: _Voice | None = None  # is still being computed; what plays goes on until it is there
 
     def mix(self, wanted: Wanted, num_samples: int) -> Samples | None:
-        """The next samples; None if it is silent for as long as `wanted` stays. Raises `MusicError`, and forgets all."""
+        """The next samples; None: silence for as long as `wanted` stays. Raises `MusicError`, and forgets all."""
         try:
             self._choose(wanted.music)
             current = self._voices[-1] if self._voices else None
@@ -260,7 +260,8 @@ class Mixer:
             self.close()
             raise
         if audible or (self._next is not None and not wanted.is_silence):
-            return np.clip(mix, -1.0, 1.0)
+            clipped: Samples = np.clip(mix, -1.0, 1.0)
+            return clipped
         return None
 
     def rewind_fades(self) -> None:

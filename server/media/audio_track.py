@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import av
 from aiortc import RTCRtpSender, RTCRtpTransceiver
@@ -19,7 +19,7 @@ from aiortc.sdp import SessionDescription
 
 logger = logging.getLogger(__name__)
 
-Packet = av.Packet[Any]
+Packet: TypeAlias = "av.Packet[Any]"
 MAX_QUEUED_PACKETS = 25
 
 

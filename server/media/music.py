@@ -100,7 +100,8 @@ class LoopMusic:
             raise MusicError(f"the loop {self._name} cannot be made: {error}") from error
         where = (self._position + np.arange(num_samples)) % len(pcm)
         self._position = (self._position + num_samples) % len(pcm)
-        return pcm[where].astype(np.float32) / 32768
+        samples: Samples = pcm[where].astype(np.float32) / np.float32(32768)
+        return samples
 
     def close(self) -> None:
         pass
@@ -185,7 +186,7 @@ def _decoded(path: Path) -> Any:
 
 
 def _samples(frame: av.AudioFrame) -> Samples:
-    samples: Samples = frame.to_ndarray().reshape(-1, 2)
+    samples: Samples = frame.to_ndarray().reshape(-1, 2).astype(np.float32, copy=False)
     return samples
 
 

@@ -3,8 +3,8 @@
 Pure numpy, deterministic; called by `music` in its own thread, since a loop takes some tenths of a second to make.
 
 A loop has no seam by construction. Pads are made in the frequency domain (PADsynth, N. O. Paul 2003: each partial is a
-narrow band of random phases) by an inverse FFT as long as the loop, so all of it is periodic there; the chords fade into
-each other in a circle; and what still rings at the end goes on at the beginning.
+narrow band of random phases) by an inverse FFT as long as the loop, so all of it is periodic there; the chords fade
+into each other in a circle; and what still rings at the end goes on at the beginning.
 """
 
 from __future__ import annotations
@@ -127,10 +127,11 @@ def _ring(mix: NDArray[np.float32], tune: Tune) -> None:
         if note is None:
             continue
         if note not in tones:
-            tones[note] = attack * sum(
-                gain * np.exp(-at_s * speed / tune.bell_decay_s) * np.sin(2 * np.pi * _hz(note) * ratio * at_s)
-                for ratio, gain, speed in ((1.0, 1.0, 1.0), (2.0, 0.35, 2.0), (3.0, 0.12, 3.5))
-            ).astype(np.float32)
+            tone = np.zeros(length, np.float32)
+            for ratio, gain, speed in ((1.0, 1.0, 1.0), (2.0, 0.35, 2.0), (3.0, 0.12, 3.5)):
+                fading = gain * np.exp(-at_s * (speed / tune.bell_decay_s))
+                tone += fading * np.sin(at_s * (2 * np.pi * ratio * _hz(note)))
+            tones[note] = attack * tone
         # The ear places a bell by level; each stays audible on both sides.
         sides = np.array((0.8, 0.45) if index % 2 else (0.45, 0.8), np.float32) * tune.bell_gain * 4
         where = (num_samples * index // len(tune.bells) + np.arange(length)) % num_samples
