@@ -213,8 +213,7 @@ async def test_a_viewer_hears_the_music_at_its_volume_and_a_blank_silences_it(
     heard = await ear.hears(lambda heard: loudness(heard) > 0.95 * full)
     assert pitch_hz(heard) == pytest.approx(300, abs=12)
     hand.program.play("high", 0.5)
-    heard = await ear.hears(lambda heard: abs(pitch_hz(heard) - 1200) < 15 and loudness(heard) < 0.52 * full)
-    assert loudness(heard) > 0.4 * full
+    await ear.hears(lambda heard: abs(pitch_hz(heard) - 1200) < 15 and 0.45 * full < loudness(heard) < 0.55 * full)
     hand.program.stage.blank()
     await ear.hears(lambda heard: loudness(heard[-960:]) < 0.01)
     await receiver.marked()  # the picture goes on, if black
