@@ -214,6 +214,7 @@ class House:
             metrics=self.metrics,
             clock=self.clock,
             max_viewers=3,
+            music=("calm", "waves"),
             wall_time=lambda: 0.0,
         )
         self.session.attach(self.controller)
