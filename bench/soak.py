@@ -1,4 +1,4 @@
-"""`sceneshift bench soak`: a long show in a real Chromium: joins in mid-loop, hundreds of switches, every frame counted.
+"""`sceneshift bench soak`: a long show in a real Chromium: joins in mid-loop, hundreds of switches, every frame seen.
 
 A real server with the synthetic engine (numbered pictures, so that it is the media path that is measured and not the
 model), one controller over WebSocket, one page that watches by WHEP all the time and one that joins again and again.

@@ -1,10 +1,12 @@
-"""What the loaded model can do of what a client may ask for. Pure; on the event loop.
+"""What the loaded model, and this server, can do of what a client may ask for. Pure; on the event loop.
 
 Asked by `registry.py` for a new session and by `session.py` for updates and prompts. Before the model is known nothing
 is refused: the session asks again when it is.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from engine.api import ModelDescription
 from server.messages import Refused
@@ -25,3 +27,9 @@ def check(model: ModelDescription | None, *, transition: str, after: str, lora: 
     if lora is not None and lora not in model.loras:
         known = ", ".join(model.loras) or "none"
         raise Refused("invalid_value", f"the model {model.name} has no LoRA `{lora}`; there are: {known}", param="lora")
+
+
+def check_music(names: Sequence[str], music: str | None) -> None:
+    """Raises `Refused` (`invalid_value`) with the music that there is."""
+    if music is not None and music not in names:
+        raise Refused("invalid_value", f"there is no music `{music}`; there are: {', '.join(names)}", param="music")

@@ -13,6 +13,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TextIO
 
 from aiohttp import web
@@ -25,6 +26,7 @@ from server.config import Settings
 from server.http_api import HttpApi
 from server.media import hardware
 from server.media.ice import Ice, IceSettings
+from server.media.music import Library
 from server.media.program import MediaSettings, Program
 from server.messages import MAX_MESSAGE_BYTES
 from server.metrics import Metrics
@@ -61,6 +63,7 @@ def build(
     metrics = Metrics()
     access = Access(settings)
     ice = Ice(IceSettings.of(settings), clock=clock)
+    music = Library(Path(settings.music_folder) if settings.music_folder else None)
     registry = Registry(
         engine,
         metrics=metrics,
@@ -69,8 +72,10 @@ def build(
         max_queued=settings.max_queued,
         max_viewers=settings.max_viewers,
         resume_grace_s=settings.resume_grace_s,
-        make_program=make_program or partial(Program, ice=ice, media=media),
+        make_program=make_program or partial(Program, media=media, ice=ice, music=music),
         ice_servers=ice.client_servers,
+        music=music.names,
+        push_targets={target.name: target for target in settings.whip_targets},
         on_engine_ready=on_engine_ready,
         on_engine_unusable=on_engine_unusable,
     )
@@ -94,6 +99,7 @@ def build(
         await registry.close()
         await realtime.close()
         await calls.close()
+        music.close()
 
     app.on_startup.append(open_registry)
     app.on_shutdown.append(end_everything)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 EngineKind = Literal["embedded", "synthetic"]
 Sender = Literal["own", "aiortc"]
@@ -33,6 +34,8 @@ MIN_SECRET_CHARACTERS = 8
 _PORTS = re.compile(r"(?P<first>\d{1,5})\s*-\s*(?P<last>\d{1,5})")
 _PIXELS = re.compile(r"(?P<width>\d+)\s*[x×]\s*(?P<height>\d+)", re.IGNORECASE)
 
+_TARGET_NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
+
 
 class ConfigError(Exception):
     """A setting that cannot be used: `setting` names it, `source` says where it came from."""
@@ -41,6 +44,15 @@ class ConfigError(Exception):
         super().__init__(f"{setting} ({source}): {message}")
         self.setting = setting
         self.source = source
+
+
+@dataclass(frozen=True, slots=True)
+class WhipTarget:
+    """An ingest that programs may be pushed to. The address may hold a stream key: it is as secret as the token."""
+
+    name: str
+    url: str = field(repr=False)
+    token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +95,8 @@ class Settings:
     public_address: str | None = None  # told to viewers in the place of this machine's own, behind 1:1 NAT
     udp_ports: PortRange | None = None  # for media; None: any
     private_candidates: PrivateCandidates = "auto"  # of viewers; auto: refused when a public address is given
+    music_folder: str | None = None
+    whip_targets: tuple[WhipTarget, ...] = ()
     log_level: LogLevel = "info"
 
     @property
@@ -158,6 +172,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume-grace-s", help="how long a stage outlives its controller's connection (default 60)")
     parser.add_argument("--allowed-origins", help="origins of other pages that may connect, with commas between")
     add_ice_flags(parser)
+    parser.add_argument("--music-folder", metavar="FOLDER", help="music that sessions may name, beside what ships")
+    parser.add_argument(
+        "--whip-targets", metavar="FILE", help="TOML: a table for each ingest to push to, with url and token"
+    )
     parser.add_argument("--log-level", help="debug, info (default), warning or error")
     return parser
 
@@ -178,14 +196,17 @@ def add_ice_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _from_file(path: Path) -> dict[str, Any]:
+    return {name: _parsed(name, value, str(path)) for name, value in _toml("config", path).items()}
+
+
+def _toml(setting: str, path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
-            table = tomllib.load(file)
+            return tomllib.load(file)
     except OSError as error:
-        raise ConfigError("config", f"cannot be read: {error.strerror}", str(path)) from None
+        raise ConfigError(setting, f"cannot be read: {error.strerror}", str(path)) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError("config", f"is not TOML: {error}", str(path)) from None
-    return {name: _parsed(name, value, str(path)) for name, value in table.items()}
+        raise ConfigError(setting, f"is not TOML: {error}", str(path)) from None
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -241,7 +262,9 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _token(value, source)
         case "allowed_origins":
             return _origins(value, source)
-        case "host" | "h264_encoder" | "model" | "device" | "decoder" | "lora_folder" | "cache_folder":
+        case "whip_targets":
+            return _whip_targets(value, source)
+        case "host" | "h264_encoder" | "model" | "device" | "decoder" | "lora_folder" | "cache_folder" | "music_folder":
             return _text(name, value, source)
         case _:
             known = ", ".join(setting.name for setting in fields(Settings))
@@ -375,3 +398,36 @@ def _origin(value: object, source: str) -> str:
     if scheme not in ("http", "https") or not separator or not host or "/" in host:
         raise ConfigError("allowed_origins", f"expected origins like https://stage.example, got {value!r}", source)
     return origin
+
+
+def _whip_targets(value: object, source: str) -> tuple[WhipTarget, ...]:
+    """Tables by name, out of the settings file; or the path of a file of such tables."""
+    if isinstance(value, str):
+        source, value = value, _toml("whip_targets", Path(value))
+    if not isinstance(value, dict):
+        raise ConfigError("whip_targets", "expected a table for each target, or the name of a file of them", source)
+    return tuple(_whip_target(name, table, source) for name, table in value.items())
+
+
+def _whip_target(name: str, table: object, source: str) -> WhipTarget:
+    """No message repeats an address or a token: both are secrets."""
+    if not _TARGET_NAME.fullmatch(name):
+        reason = f"expected a name of 1 to 64 letters, digits, dots, _ or -, got {name!r}"
+        raise ConfigError("whip_targets", reason, source)
+    if not isinstance(table, dict) or not table.keys() <= {"url", "token"}:
+        raise ConfigError("whip_targets", f"`{name}`: expected a table with url and, if needed, token", source)
+    url, token = table.get("url"), table.get("token")
+    if not isinstance(url, str) or not _is_http(url):
+        raise ConfigError("whip_targets", f"`{name}`: expected a url like https://ingest.example/whip", source)
+    if token is not None and (not isinstance(token, str) or not token.isascii() or not token.isprintable()):
+        raise ConfigError("whip_targets", f"`{name}`: expected a token of ASCII characters", source)
+    return WhipTarget(name, url, token)
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        is_port = parts.port is None or parts.port > 0  # raises ValueError for what is no port
+    except ValueError:
+        return False
+    return is_port and parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None

@@ -48,6 +48,8 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     seed: Seed = None
     lora: str | None = None
     fresh: bool = False  # never a clip that was made before
+    music: str | None = None  # a name out of `session.created`; None is silence
+    music_volume: float = 0.5  # factor of amplitude
     # Paint the frame's number as black and white bars into the picture, for measuring at the viewer's glass.
     marker: bool = False
 
@@ -76,6 +78,8 @@ class SessionStart(ClientMessage, frozen=True, kw_only=True, tag="session.start"
     seed: Seed = None
     lora: str | None = None
     fresh: bool = False
+    music: str | None = None
+    music_volume: float = 0.5
     marker: bool = False
 
 
@@ -91,6 +95,8 @@ class SessionUpdate(ClientMessage, frozen=True, kw_only=True, tag="session.updat
     seed: Seed | UnsetType = UNSET
     lora: str | UnsetType | None = UNSET
     fresh: bool | UnsetType = UNSET
+    music: str | UnsetType | None = UNSET
+    music_volume: float | UnsetType = UNSET
 
 
 class SessionResume(ClientMessage, frozen=True, kw_only=True, tag="session.resume"):
@@ -149,6 +155,13 @@ class ProgramResume(ClientMessage, frozen=True, kw_only=True, tag="program.resum
     """Ends the blank; what ran below it is on air again."""
 
 
+class ProgramPush(ClientMessage, frozen=True, kw_only=True, tag="program.push"):
+    """Sends the program to an ingest (WHIP) that the operator has named, or ends that."""
+
+    target: str
+    push: bool
+
+
 class WebrtcOffer(ClientMessage, frozen=True, kw_only=True, tag="webrtc.offer"):
     sdp: str
 
@@ -172,6 +185,7 @@ AnyClientMessage = (
     | ProgramTake
     | ProgramBlank
     | ProgramResume
+    | ProgramPush
     | WebrtcOffer
     | WebrtcCandidate
 )
@@ -291,6 +305,8 @@ class SessionCreated(ServerMessage, frozen=True, kw_only=True, tag="session.crea
     engine: str  # engine.api.EngineState
     estimated_picture_ms: float | None = None  # of a prompt set now; None before the first measurement
     ice_servers: tuple[IceServer, ...] = ()  # for the controller's own peer connection
+    music: tuple[str, ...] = ()  # what the option `music` may be
+    push_targets: tuple[str, ...] = ()  # what `program.push` may name
     protocol: int = PROTOCOL_VERSION
 
 
@@ -415,6 +431,15 @@ class ProgramChanged(ServerMessage, frozen=True, kw_only=True, tag="program.chan
 
     on_air: Literal["idle", "preview", "clip", "blank"]
     prompt_id: str | None = None
+    event_id: str | None = None
+
+
+class PushChanged(ServerMessage, frozen=True, kw_only=True, tag="push.changed"):
+    """How a push stands. `failed` and `stopped` are ends; `detail` says why it is not live, for a person."""
+
+    target: str
+    state: Literal["connecting", "live", "failed", "stopped"]
+    detail: str | None = None
     event_id: str | None = None
 
 
@@ -611,6 +636,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "frame_rate": (5, 60),
     "bitrate": (150_000, 20_000_000),
     "transition_s": (0.0, 5.0),
+    "music_volume": (0.0, 1.0),
     "seed": (0, 2**63 - 1),
     "last_seq": (-1, 2**53),
     "sdp_mline_index": (0, 255),
@@ -642,9 +668,9 @@ def _check_length(name: str, value: str, event_id: str | None) -> None:
         if len(value) > MAX_PROMPT_CHARACTERS:
             reason = f"`text` has {len(value)} characters, at most {MAX_PROMPT_CHARACTERS} are taken"
             raise MessageError("prompt_too_long", reason, param=name, event_id=event_id)
-    elif name == "lora":
+    elif name in ("lora", "music"):
         if not value or len(value) > MAX_NAME_CHARACTERS:
-            reason = f"`lora` must have 1 to {MAX_NAME_CHARACTERS} characters, or be null"
+            reason = f"`{name}` must have 1 to {MAX_NAME_CHARACTERS} characters, or be null"
             raise MessageError("invalid_value", reason, param=name, event_id=event_id)
     elif name == "name":
         if not is_name(value):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from engine.api import (
@@ -25,6 +25,7 @@ from engine.api import (
 from server import abilities
 from server.admission import MIN_RETRY_S, Admission, Queue, Ticket
 from server.clock import Clock
+from server.config import WhipTarget
 from server.media.program import Program
 from server.messages import IceServer, Refused, SessionOptions, SessionResume, SessionStart, is_name
 from server.metrics import Metrics, Snapshot
@@ -57,6 +58,8 @@ class Registry:
         resume_grace_s: float = 60.0,
         make_program: ProgramFactory = Program,
         ice_servers: Callable[[str], tuple[IceServer, ...]] = lambda session_id: (),
+        music: tuple[str, ...] = (),
+        push_targets: Mapping[str, WhipTarget] | None = None,
         on_engine_ready: Callable[[EngineReady], None] = lambda event: None,
         on_engine_unusable: Callable[[EngineStopped], None] = lambda event: None,
     ) -> None:
@@ -70,6 +73,8 @@ class Registry:
         self._resume_grace_s = resume_grace_s
         self._make_program = make_program
         self._ice_servers = ice_servers
+        self._music = music
+        self._push_targets = push_targets or {}
         self._on_engine_ready = on_engine_ready
         self._on_engine_unusable = on_engine_unusable
         self._sessions: dict[str, Session] = {}
@@ -164,6 +169,8 @@ class Registry:
             max_viewers=self._max_viewers,
             tenant=tenant,
             ice_servers=self._ice_servers,
+            music=self._music,
+            push_targets=self._push_targets,
         )
         # From here on it counts: nothing may be awaited between the admission and this line.
         self._sessions[session.session_id] = session
@@ -199,6 +206,7 @@ class Registry:
         if holder is not None and not (holder.state is SessionState.DETACHED and holder.tenant == tenant):
             raise Refused("name_taken", f"there is a session of the name `{message.name}`", param="name")
         abilities.check(self.engine.model, transition=message.transition, after=message.after, lora=message.lora)
+        abilities.check_music(self._music, message.music)
 
     # --- how many -------------------------------------------------------------------------------------------------
 

@@ -12,13 +12,14 @@ its next clip made (`_continuation`).
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import dataclasses
 import logging
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Literal, TypeVar
 
@@ -51,9 +52,11 @@ from engine.api import (
 from server import abilities, receipts
 from server.answered import Answered
 from server.clock import Clock
+from server.config import WhipTarget
 from server.continuation import Continuation
 from server.limits import Outbox, Outgoing, ReplayGap
 from server.media.program import ProgramFormat, Shown
+from server.media.whip import Push, PushState
 from server.messages import (
     After,
     AnyClientMessage,
@@ -63,6 +66,7 @@ from server.messages import (
     IceServer,
     ProgramBlank,
     ProgramChanged,
+    ProgramPush,
     ProgramResume,
     ProgramTake,
     PromptAccepted,
@@ -76,6 +80,7 @@ from server.messages import (
     PromptSet,
     PromptStarted,
     PromptSuperseded,
+    PushChanged,
     Refused,
     ServerMessage,
     SessionClose,
@@ -158,6 +163,8 @@ class Session:
         max_viewers: int,
         tenant: str = "",
         ice_servers: Callable[[str], tuple[IceServer, ...]] = lambda session_id: (),
+        music: tuple[str, ...] = (),
+        push_targets: Mapping[str, WhipTarget] | None = None,
         wall_time: Callable[[], float] = time.time,
     ) -> None:
         self.session_id = session_id
@@ -181,6 +188,7 @@ class Session:
             on_shown=self._on_shown,
             on_changed=self._on_changed,
             on_viewer_lost=self._on_viewer_lost,
+            on_music_failed=self._on_music_failed,
         )
         self.viewers = Viewers(
             self.program, max_viewers=max_viewers, on_joined=self._continue, log=lambda text: self._log("=", text)
@@ -190,6 +198,8 @@ class Session:
         self._metrics = metrics
         self._clock = clock
         self._ice_servers = ice_servers
+        self._music = music
+        self._push_targets = push_targets or {}
         self._controller: Controller | None = None
         self._opened_at = clock.now()
         # Prompts.
@@ -207,6 +217,7 @@ class Session:
         # The program.
         self._previewed_prompt_id: str | None = None
         self._reported_on_air: tuple[OnAir, str | None] = (OnAir.IDLE, None)
+        self._pushes: dict[str, Push] = {}  # by target
         self._ticked_at = self._opened_at
         self._ticked_counts = ProgramCounts()
 
@@ -214,6 +225,7 @@ class Session:
 
     async def open(self) -> None:
         await self.program.open()
+        self.program.play(self.options.music, self.options.music_volume)
         self._log("=", f"open {self.options.width}x{self.options.height} at {self.options.frame_rate}")
 
     def attach(self, controller: Controller) -> None:
@@ -272,6 +284,7 @@ class Session:
             if self._controller is not None:
                 await self._controller.farewell()
         self.viewers.close()
+        await asyncio.gather(*(push.close() for push in self._pushes.values()))
         await self.program.close()
 
     def tick(self) -> None:
@@ -333,6 +346,8 @@ class Session:
             case ProgramResume():
                 self.program.stage.resume()
                 self._report_program(message)
+            case ProgramPush():
+                self._set_push(message)
             case WebrtcOffer():
                 await self._connect(message)
             case WebrtcCandidate():
@@ -366,7 +381,9 @@ class Session:
         }
         options = msgspec.structs.replace(self.options, **changed)
         self._check_abilities(options)
+        abilities.check_music(self._music, options.music)
         self.options = options
+        self.program.play(options.music, options.music_volume)
         if not self._previews_go_on_air:
             self._drop_preview()
         self._answer(message, SessionUpdated(event_id=message.event_id, options=self.options))
@@ -910,6 +927,40 @@ class Session:
             sent_at_ms=receipts.ms(shown.sent_at - received_at),
         )
 
+    def _on_music_failed(self, reason: str) -> None:
+        self.options = msgspec.structs.replace(self.options, music=None)
+        if self.state is not SessionState.CLOSED:
+            self.warn("music_failed", f"the music has stopped: {reason}")
+
+    # --- pushes to an ingest --------------------------------------------------------------------------------------
+
+    def _set_push(self, message: ProgramPush) -> None:
+        target = self._push_targets.get(message.target)
+        if target is None:
+            known = ", ".join(self._push_targets) or "none"
+            reason = f"the operator has named no target `{message.target}`; there are: {known}"
+            raise Refused("invalid_value", reason, param="target")
+        push = self._pushes.get(target.name)
+        if push is None:
+            push = Push(target, self.program, clock=self._clock, on_changed=self._on_push_changed)
+            self._pushes[target.name] = push
+        if message.push:
+            push.start()
+        else:
+            push.stop()
+        self._answer(message, self._push_changed(push, message.event_id))
+
+    def _on_push_changed(self, push: Push) -> None:
+        self._log(
+            "!" if push.state is PushState.FAILED else "=",
+            f"push to {push.target.name}: {push.state} {push.detail or ''}",
+        )
+        if self.state is not SessionState.CLOSED:
+            self._emit(self._push_changed(push))
+
+    def _push_changed(self, push: Push, event_id: str | None = None) -> PushChanged:
+        return PushChanged(target=push.target.name, state=push.state.value, detail=push.detail, event_id=event_id)
+
     # --- viewers --------------------------------------------------------------------------------------------------
 
     async def _connect(self, message: WebrtcOffer) -> None:
@@ -936,6 +987,8 @@ class Session:
             engine=self._engine.state,
             estimated_picture_ms=self._estimated_picture_ms(),
             ice_servers=self._ice_servers(self.session_id),
+            music=self._music,
+            push_targets=tuple(self._push_targets),
         )
 
     def _estimated_picture_ms(self) -> float | None:

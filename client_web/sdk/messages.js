@@ -20,6 +20,7 @@ export const ClientType = Object.freeze({
   PROGRAM_TAKE: "program.take",
   PROGRAM_BLANK: "program.blank",
   PROGRAM_RESUME: "program.resume",
+  PROGRAM_PUSH: "program.push",
   WEBRTC_OFFER: "webrtc.offer",
   WEBRTC_CANDIDATE: "webrtc.candidate",
 });
@@ -43,6 +44,7 @@ export const ServerType = Object.freeze({
   PROMPT_REJECTED: "prompt.rejected",
   PROMPT_FAILED: "prompt.failed",
   PROGRAM_CHANGED: "program.changed",
+  PUSH_CHANGED: "push.changed",
   WEBRTC_ANSWER: "webrtc.answer",
   STATS_UPDATED: "stats.updated",
   ERROR: "error",
@@ -63,6 +65,8 @@ export const ServerType = Object.freeze({
  * @property {number | null} [seed]
  * @property {string | null} [lora]
  * @property {boolean} [fresh]
+ * @property {string | null} [music]
+ * @property {number} [music_volume]
  * @property {boolean} [marker]
  */
 

@@ -16,7 +16,8 @@ from enum import StrEnum
 from aiortc import RTCDataChannel, RTCPeerConnection, RTCSessionDescription
 
 from server.clock import Clock
-from server.media import signalling
+from server.media import audio_track, signalling
+from server.media.audio_track import AudioFanout, AudioTrack
 from server.media.fanout import Fanout
 from server.media.ice import Ice
 from server.media.pacer import Pacer
@@ -63,6 +64,7 @@ class Source:
     renditions: Mapping[Codec, Sequence[Rendition]]  # by codec, best first
     started_at: float  # the program's clock at its media time 0
     uses_stock_sender: bool = False  # aiortc's own, without adaptation: the plain twin of `sender.py`
+    audio: AudioFanout | None = None
 
 
 class Peer:
@@ -93,6 +95,9 @@ class Peer:
         if on_channel is not None:
             self._connection.on("datachannel", on_channel)
         self._sending: RtpSender | StockSending | None = None
+        self._audio_track: AudioTrack | None = None
+        self._turned = asyncio.Event()
+        self.lost_reason: str | None = None
 
     @property
     def state(self) -> PeerState:
@@ -119,6 +124,38 @@ class Peer:
             await self.close()
             raise OfferError("invalid_sdp", f"the offer cannot be answered ({type(error).__name__})") from error
 
+    async def offer(self, *, with_audio: bool) -> str:
+        """The other way round, to publish: our offer, with all candidates. Close the peer, whatever comes of it."""
+        connection = self._connection
+        self._sending = self._new_sending(connection, Codec.H264)
+        if with_audio and self._source.audio is not None:
+            self._audio_track = audio_track.add_audio(connection, self._source.audio)
+        connection.on("connectionstatechange", self._on_connection_state)
+        await connection.setLocalDescription(await connection.createOffer())
+        return connection.localDescription.sdp
+
+    async def accept(self, answer_sdp: str) -> None:
+        """The answer to our offer. Raises `OfferError`."""
+        answer = signalling.checked_answer(answer_sdp)
+        self._move(PeerState.CONNECTING)
+        self._heard_at = self._clock.now()
+        try:
+            await self._connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        except Exception as error:  # as in `open`
+            logger.info("! answer refused by aiortc", exc_info=True)
+            raise OfferError("invalid_sdp", f"the answer cannot be used ({type(error).__name__})") from error
+
+    async def until_watching(self) -> bool:
+        """Wait until media can flow; False if it never will."""
+        while self._state is PeerState.CONNECTING and not self._is_lost:
+            await self._turn()
+        return self._state is PeerState.WATCHING and not self._is_lost
+
+    async def until_lost(self) -> None:
+        """Wait until the viewer is gone; `lost_reason` says why, unless we closed it."""
+        while not self._is_lost:
+            await self._turn()
+
     async def add_candidate(self, candidate: str, sdp_mid: str | None, sdp_mline_index: int | None) -> None:
         """Add a trickled candidate, if it is one we use. Raises `OfferError`."""
         parsed = signalling.parsed_candidate(candidate, sdp_mid, sdp_mline_index, self._ice.takes)
@@ -135,8 +172,11 @@ class Peer:
         self._is_lost = True  # from here on it ends because we say so
         if self._state is not PeerState.CLOSED:
             self._move(PeerState.CLOSED)
+        self._turned.set()
         if self._sending is not None:
             await self._sending.stop()
+        if self._audio_track is not None:
+            self._audio_track.stop()
         try:
             async with asyncio.timeout(self._timeouts.close_s):
                 await self._connection.close()
@@ -165,6 +205,8 @@ class Peer:
     async def _negotiate(self, offer: str) -> str:
         connection = self._connection
         self._sending = self._new_sending(connection, signalling.best_codec(offer))
+        if self._source.audio is not None and audio_track.wants_audio(offer):
+            self._audio_track = audio_track.add_audio(connection, self._source.audio)
         connection.on("connectionstatechange", self._on_connection_state)
         await connection.setRemoteDescription(RTCSessionDescription(offer, "offer"))
         await connection.setLocalDescription()
@@ -213,9 +255,16 @@ class Peer:
     def _lose(self, reason: str) -> None:
         if not self._is_lost:
             self._is_lost = True
+            self.lost_reason = reason
+            self._turned.set()
             self._on_lost(self, reason)
 
     def _move(self, state: PeerState) -> None:
         if state not in _NEXT[self._state]:
             raise RuntimeError(f"a viewer cannot go from {self._state} to {state}")
         self._state = state
+        self._turned.set()
+
+    async def _turn(self) -> None:
+        self._turned.clear()
+        await self._turned.wait()

@@ -22,11 +22,13 @@ from typing import Any
 
 from engine.api import Frames
 from server.clock import Clock, MonotonicClock
+from server.media.audio import AudioProgram, AudioStatistics
 from server.media.compositor import Compositor
 from server.media.encoder import KEYFRAME_INTERVAL_S, SOFTWARE_H264, EncodedFrame, media_time
 from server.media.fanout import Fanout
 from server.media.gop_store import GopStore
 from server.media.ice import Ice
+from server.media.music import Library
 from server.media.pacer import Pacer
 from server.media.peer import Peer, Source, ViewerTimeouts
 from server.media.rendition import Codec, Rendition, ladder
@@ -116,6 +118,8 @@ class Program:
         timeouts: ViewerTimeouts | None = None,
         media: MediaSettings | None = None,
         ice: Ice | None = None,
+        music: Library | None = None,
+        on_music_failed: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self.stage = Stage(program_format.frame_rate)
         self._format = program_format
@@ -132,6 +136,7 @@ class Program:
             self._renditions[Codec.H264][0], max_queued_frames=max(8, round(QUEUE_S * program_format.frame_rate))
         )
         self._pacer = Pacer(self._clock)
+        self._audio = AudioProgram(music or Library(), clock=self._clock, on_failed=on_music_failed)
         self._gops: dict[Rendition, GopStore] = {}
         self._compositor = Compositor(width, height, program_format.frame_rate, has_marker=program_format.marker)
         self._studio = Studio(self._compositor, program_format.frame_rate, h264_encoder=media.h264_encoder)
@@ -153,6 +158,7 @@ class Program:
         if self._run_task is not None or self._is_closed:
             raise RuntimeError("a program is opened once")
         self._started_at = self._clock.now()
+        self._audio.open(self._started_at)
         self._run_task = asyncio.create_task(self._run(), name="program")
         self._pacer_task = asyncio.create_task(self._pacer.run(), name="pacer")
 
@@ -165,6 +171,7 @@ class Program:
         await asyncio.gather(*(self._close_peer(peer) for peer in list(self._peers.values())))
         await asyncio.gather(*self._closings)
         self._fanout.close()
+        await self._audio.close()
         if self._pacer_task is not None:
             self._pacer_task.cancel()
             await asyncio.gather(self._pacer_task, return_exceptions=True)
@@ -183,10 +190,25 @@ class Program:
         """
         if self._is_closed:
             raise RuntimeError("the program is closed")
-        viewer_id = f"viewer_{secrets.token_hex(6)}"
-        source = Source(self._fanout, self._pacer, self._renditions, self._started_at, self._uses_stock_sender)
+        peer = self._new_peer(on_channel)
+        try:
+            return peer.viewer_id, await peer.open(offer_sdp)
+        except BaseException:
+            self._peers.pop(peer.viewer_id, None)
+            raise
+
+    def new_publisher(self) -> Peer:
+        """A viewer that is offered the program instead of offering: `whip` connects it. End it by `remove_viewer`."""
+        if self._is_closed:
+            raise RuntimeError("the program is closed")
+        return self._new_peer()
+
+    def _new_peer(self, on_channel: Callable[[Any], None] | None = None) -> Peer:
+        source = Source(
+            self._fanout, self._pacer, self._renditions, self._started_at, self._uses_stock_sender, self._audio.fanout
+        )
         peer = Peer(
-            viewer_id,
+            f"viewer_{secrets.token_hex(6)}",
             source,
             clock=self._clock,
             timeouts=self._timeouts,
@@ -194,12 +216,8 @@ class Program:
             on_channel=on_channel,
             ice=self._ice,
         )
-        self._peers[viewer_id] = peer
-        try:
-            return viewer_id, await peer.open(offer_sdp)
-        except BaseException:
-            self._peers.pop(viewer_id, None)
-            raise
+        self._peers[peer.viewer_id] = peer
+        return peer
 
     async def add_candidate(
         self, viewer_id: str, candidate: str, sdp_mid: str | None, sdp_mline_index: int | None
@@ -217,6 +235,15 @@ class Program:
         """A frame's RTP timestamp on its way to a viewer; None for an unknown viewer, or before its first packet."""
         peer = self._peers.get(viewer_id)
         return None if peer is None else peer.rtp_timestamp(media_time(frame_index, self._format.frame_rate))
+
+    # --- the sound ------------------------------------------------------------------------------------------------
+
+    def play(self, music: str | None, volume: float) -> None:
+        """Fade to this music (a name in the library), or to silence; `volume` is a factor, 0 to 1."""
+        self._audio.play(music, volume)
+
+    def audio_statistics(self) -> AudioStatistics:
+        return self._audio.statistics()
 
     # --- what is measured, what is small --------------------------------------------------------------------------
 
@@ -339,6 +366,7 @@ class Program:
         on_air = self.stage.on_air
         if on_air != self._on_air:
             self._on_air = on_air
+            self._audio.blank(on_air[0] is OnAir.BLANK)
             self._on_changed(*on_air)
         for first in picture.first_shown:
             composed_s, encoded_s = (made.composed_s, made.encoded_s) if made else (0.0, 0.0)

@@ -68,6 +68,26 @@ def checked_offer(sdp: str, takes: Takes = _any_address) -> str:
     return usable
 
 
+def checked_answer(sdp: str) -> str:
+    """The answer to our own offer as we use it. Raises `OfferError`; the fault is the other side's."""
+    usable = _without_unusable_candidates(sdp)
+    videos = [media for media in _parsed(usable).media if media.kind == "video"]
+    if not videos or videos[0].port == 0 or videos[0].direction in ("sendonly", "inactive"):
+        raise OfferError("no_video", "the answer takes no video")
+    if Codec.H264 not in _common_codecs(videos[0]):
+        raise OfferError("no_video_codec", "the answer takes no H264")
+    _check_transport(videos[0])
+    return usable
+
+
+def rejects_audio(answer_sdp: str) -> bool:
+    """Whether an answer refuses an audio section that was offered (RFC 3264 section 6: port 0), or will not hear it."""
+    return any(
+        media.kind == "audio" and (media.port == 0 or media.direction in ("sendonly", "inactive"))
+        for media in _parsed(answer_sdp).media
+    )
+
+
 def best_codec(offer: str) -> Codec:
     """Of an offer that was checked: H264 where the viewer has it, since then one encode serves all; else VP8."""
     video = next(media for media in SessionDescription.parse(offer).media if media.kind == "video")

@@ -113,6 +113,7 @@ class FakeProgram:
         on_shown: Callable[[Shown], None],
         on_changed: Callable[[OnAir, str | None], None],
         on_viewer_lost: Callable[[str], None],
+        on_music_failed: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self.stage = Stage(program_format.frame_rate)
         self.format = program_format
@@ -120,6 +121,8 @@ class FakeProgram:
         self.candidates: list[str] = []
         self.is_open = False
         self.num_ports = 1000  # for UDP
+        self.played: list[tuple[str | None, float]] = []
+        self.lose_music = on_music_failed
         self._clock = clock
         self._on_shown = on_shown
         self._on_viewer_lost = on_viewer_lost
@@ -154,6 +157,9 @@ class FakeProgram:
 
     async def remove_viewer(self, viewer_id: str) -> None:
         self.viewers.remove(viewer_id)
+
+    def play(self, music: str | None, volume: float) -> None:
+        self.played.append((music, volume))
 
     def rtp_timestamp(self, viewer_id: str, frame_index: int) -> int | None:
         return 1000 + frame_index * 3750 if viewer_id in self.viewers else None
@@ -213,6 +219,7 @@ class House:
             metrics=self.metrics,
             clock=self.clock,
             max_viewers=3,
+            music=("calm", "waves"),
             wall_time=lambda: 0.0,
         )
         self.session.attach(self.controller)
