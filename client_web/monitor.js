@@ -1,5 +1,6 @@
 /**
- * The program monitor: the video with what lies over it (tally, caption, standing-by picture, full screen).
+ * The program monitor: the video with what lies over it (tally, caption, standing-by picture, sound, full screen). When the
+ * video goes away, its last picture is held, darkened, until it comes back.
  *
  * @module monitor
  */
@@ -15,6 +16,9 @@ import { t } from "./i18n.js";
  * @property {HTMLElement} caption
  * @property {HTMLElement} hint
  * @property {HTMLButtonElement} fullscreen
+ * @property {HTMLButtonElement} mute
+ * @property {HTMLVideoElement} video
+ * @property {HTMLImageElement} held
  */
 
 export class Monitor {
@@ -25,13 +29,21 @@ export class Monitor {
   #hasVideo = false;
   #engineState = "unknown";
   #isConnected = false;
+  #isRefused = false;
+  #takePicture;
 
   /**
    * @param {MonitorElements} elements
+   * @param {() => string | null} takePicture what the video shows, as a data URI
    * @param {(error: Error) => void} onError
    */
-  constructor(elements, onError) {
+  constructor(elements, takePicture, onError) {
     this.#elements = elements;
+    this.#takePicture = takePicture;
+    elements.mute.addEventListener("click", () => {
+      elements.video.muted = !elements.video.muted;
+      this.render();
+    });
     elements.fullscreen.addEventListener("click", () => void this.#toggleFullscreen().catch(onError));
     document.addEventListener("fullscreenchange", () => this.render());
   }
@@ -50,13 +62,23 @@ export class Monitor {
   setVideo(hasVideo) {
     if (hasVideo === this.#hasVideo) return;
     this.#hasVideo = hasVideo;
+    if (!hasVideo) this.#hold();
     this.render();
   }
 
-  /** @param {boolean} isConnected */
-  setConnected(isConnected) {
-    if (isConnected === this.#isConnected) return;
+  /** @param {boolean} hasSound whether the server can send any */
+  setSound(hasSound) {
+    this.#elements.mute.hidden = !hasSound;
+  }
+
+  /**
+   * @param {boolean} isConnected
+   * @param {boolean} isRefused whether nothing more will come by itself
+   */
+  setConnected(isConnected, isRefused) {
+    if (isConnected === this.#isConnected && isRefused === this.#isRefused) return;
     this.#isConnected = isConnected;
+    this.#isRefused = isRefused;
     this.render();
   }
 
@@ -68,10 +90,12 @@ export class Monitor {
   }
 
   render() {
-    const { root, tally, caption, hint, fullscreen } = this.#elements;
+    const { root, tally, caption, hint, fullscreen, mute, video, held } = this.#elements;
     const onAir = this.#known();
+    const isHeld = !this.#hasVideo && held.src !== "";
     root.dataset.onAir = onAir;
-    root.dataset.video = this.#hasVideo ? "playing" : "none";
+    root.dataset.video = this.#hasVideo ? "playing" : isHeld ? "held" : "none";
+    held.hidden = !isHeld;
     document.body.dataset.onAir = onAir;
     tally.textContent = t(`tally.${onAir}`);
     caption.textContent = this.#caption;
@@ -81,6 +105,14 @@ export class Monitor {
     const label = t(document.fullscreenElement === null ? "program.fullscreen" : "program.fullscreen_exit");
     fullscreen.ariaLabel = label;
     fullscreen.title = label;
+    mute.ariaPressed = String(!video.muted);
+    mute.ariaLabel = t(video.muted ? "program.unmute" : "program.mute");
+    mute.title = mute.ariaLabel;
+  }
+
+  #hold() {
+    const picture = this.#takePicture();
+    if (picture !== null) this.#elements.held.src = picture;
   }
 
   /** Without word from the server, and without its video, nobody here knows what is on air. */
@@ -92,7 +124,8 @@ export class Monitor {
   #hint(onAir) {
     switch (onAir) {
       case "lost":
-        return t("program.lost");
+        if (this.#isRefused) return t("program.refused");
+        return t(this.#elements.held.src === "" ? "program.lost" : "program.held");
       case "idle":
         return t(this.#engineState === "starting" ? "program.loading" : "program.hint");
       case "blank":
