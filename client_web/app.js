@@ -90,7 +90,7 @@ class App {
       timer: byId("rundown-timer", HTMLButtonElement),
       stop: byId("rundown-stop", HTMLButtonElement),
       hold: byId("rundown-hold", HTMLInputElement),
-      repeat: byId("rundown-repeat", HTMLInputElement),
+      repeat: byId("rundown-repeat", HTMLButtonElement),
       importing: byId("rundown-import", HTMLButtonElement),
       exporting: byId("rundown-export", HTMLButtonElement),
       file: byId("rundown-file", HTMLInputElement),

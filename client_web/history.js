@@ -211,7 +211,8 @@ function times(prompt) {
   const preview = prompt.atGlassMs.preview ?? prompt.atServerMs.preview;
   const picture = prompt.atGlassMs.picture ?? prompt.atServerMs.picture;
   const shown = [];
-  if (preview !== null) shown.push(make("span", "history-time", [t("history.preview", { time: duration(preview) })]));
+  // A narrow column: the preview's time is in the prompt's life.
+  if (preview !== null && picture === null) shown.push(make("span", "history-time", [t("history.preview", { time: duration(preview) })]));
   if (picture !== null) shown.push(make("span", "history-time", [t("history.picture", { time: duration(picture) })]));
   if (prompt.error !== null) shown.push(make("span", "history-error", [errorText(prompt)]));
   return shown;

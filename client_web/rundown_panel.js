@@ -26,7 +26,7 @@ const MAX_FILE_BYTES = 1_000_000;
  * @property {HTMLButtonElement} timer
  * @property {HTMLButtonElement} stop
  * @property {HTMLInputElement} hold
- * @property {HTMLInputElement} repeat
+ * @property {HTMLButtonElement} repeat
  * @property {HTMLButtonElement} importing
  * @property {HTMLButtonElement} exporting
  * @property {HTMLInputElement} file
@@ -79,7 +79,7 @@ export class RundownPanel {
     if (rows.length === 0) rows.push(make("li", "list-empty", [t("rundown.empty")]));
     list.replaceChildren(...rows);
     hold.value = String(this.#rundown.holdS);
-    repeat.checked = this.#rundown.isRepeated;
+    repeat.ariaPressed = String(this.#rundown.isRepeated);
     this.#renderTimer();
   }
 
@@ -95,7 +95,7 @@ export class RundownPanel {
       const holdS = Math.round(Number(hold.value));
       this.#change(() => (this.#rundown.holdS = Math.min(LONGEST_HOLD_S, Math.max(1, holdS || 1))));
     });
-    repeat.addEventListener("change", () => this.#change(() => (this.#rundown.isRepeated = repeat.checked)));
+    repeat.addEventListener("click", () => this.#change(() => (this.#rundown.isRepeated = !this.#rundown.isRepeated)));
     importing.addEventListener("click", () => file.click());
     file.addEventListener("change", () => void this.#import());
     exporting.addEventListener("click", () => this.#export());

@@ -8,7 +8,9 @@ import { make, textButton } from "./dom.js";
 import { t } from "./i18n.js";
 
 const NUM_AT_MOST = 3;
+// Errors, and what asks for a decision, longer than what only confirms.
 const SHOWN_MS = 7000;
+const NOTE_SHOWN_MS = 4000;
 
 export class Toasts {
   #root;
@@ -43,7 +45,7 @@ export class Toasts {
     toast.dataset.kind = kind;
     toast.dataset.text = text;
     this.#root.append(toast);
-    this.#timers.set(toast, setTimeout(() => this.#remove(toast), SHOWN_MS));
+    this.#timers.set(toast, setTimeout(() => this.#remove(toast), kind === "note" && action === undefined ? NOTE_SHOWN_MS : SHOWN_MS));
   }
 
   /** @param {HTMLElement} toast */
