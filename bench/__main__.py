@@ -12,6 +12,7 @@ BENCHES = {
     "faults": "the engine is killed, stopped and made to raise, round after round",
     "burst": "thirty prompts in three seconds from one controller",
     "load": "many stages prompted at random, with real viewers: latencies, estimates, continuous play",
+    "pages": "each page in a real browser: first paint, layout shift, bytes of script",
     "engine": "the engine alone: steps, previews, decoding",
     "arbiter": "whose turn it is, simulated: thousands of sessions, simpler policies beside ours",
     "gpu_wan": "the 5B model's shapes on one large GPU, through our engine and through stock diffusers",

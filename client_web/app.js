@@ -19,7 +19,6 @@ import { Options } from "./options.js";
 import { Player, PlayerState } from "./sdk/player.js";
 import { Plot } from "./plot.js";
 import { PromptLog, PromptState, hasEnded } from "./prompts.js";
-import { Recording } from "./recording.js";
 import { RundownPanel } from "./rundown_panel.js";
 import { openHelp, openItem } from "./sheets.js";
 import { StageName } from "./stage_name.js";
@@ -158,17 +157,8 @@ class App {
       onError: (error) => this.#videoFailed(error),
     },
   );
-  #recording = new Recording(
-    {
-      root: byId("recording", HTMLElement),
-      button: byId("record", HTMLButtonElement),
-      text: byId("record-text", HTMLElement),
-      link: byId("record-link", HTMLAnchorElement),
-    },
-    (recording) => this.#connection.request({ type: "program.record", recording }),
-    (url) => withToken(url),
-    (error) => this.#fail(error),
-  );
+  /** @type {Promise<import("./recording.js").Recording> | null} null while no server has said that it can record */
+  #recording = null;
   /** @type {{onAir: "idle" | "preview" | "clip" | "blank", promptId: string | null}} */
   #program = { onAir: "idle", promptId: null };
   /** @type {string | null} the prompt that the next monitor shows */
@@ -321,7 +311,7 @@ class App {
     if (!isResumed) {
       this.#prompts.loseAllInFlight();
       this.#programChanged("idle", null);
-      void this.#recording.begin();
+      void this.#learnRecording();
     }
     // The video does not need the WebSocket: after a cut it may have run on.
     if (!isResumed || this.#player.state !== PlayerState.PLAYING) void this.#player.open();
@@ -384,7 +374,7 @@ class App {
         this.#engineChanged(message.engine);
         break;
       case "recording.changed":
-        this.#recording.changed(message);
+        void this.#recordingChanged(message);
         break;
       case ServerType.ERROR:
         this.#fail(new RequestError(message.error));
@@ -479,6 +469,39 @@ class App {
     }
   }
 
+  /** A new session: can its server record? To end what does not run changes nothing, and is answered if so. */
+  async #learnRecording() {
+    try {
+      await this.#recordingChanged(await this.#askToRecord(false));
+    } catch (error) {
+      // Refused: it cannot. Else the connection went, and the next session asks again.
+      if (error instanceof RequestError) byId("recording", HTMLElement).hidden = true;
+    }
+  }
+
+  /** @param {ServerMessage} message */
+  async #recordingChanged(message) {
+    this.#recording ??= this.#loadRecording();
+    (await this.#recording).changed(message);
+    if (message.error) this.#fail(new RequestError(message.error));
+  }
+
+  async #loadRecording() {
+    const { Recording } = await import("./recording.js");
+    const elements = {
+      root: byId("recording", HTMLElement),
+      button: byId("record", HTMLButtonElement),
+      text: byId("record-text", HTMLElement),
+      link: byId("record-link", HTMLAnchorElement),
+    };
+    return new Recording(elements, (recording) => this.#askToRecord(recording), withToken, (error) => this.#fail(error));
+  }
+
+  /** @param {boolean} recording */
+  #askToRecord(recording) {
+    return this.#connection.request({ type: "program.record", recording });
+  }
+
   /** @param {string} state */
   #playerChanged(state) {
     if (state === PlayerState.NEGOTIATING) this.#glass.forget();
@@ -551,7 +574,7 @@ class App {
     this.#favourites.render();
     this.#field.renderStar();
     this.#rundown.render();
-    this.#recording.render();
+    void this.#recording?.then((recording) => recording.render());
     this.#options.render();
     this.#strip.render();
     this.#times.render();

@@ -12,7 +12,7 @@ const TEXTS = {
   "title": ["Sceneshift · live scenes from prompts", "Sceneshift · 一句话切换直播场景"],
   "skip": ["Skip to the prompt", "跳到提示词"],
   "language.other": ["中文", "English"],
-  "language.label": ["Switch the language to Chinese", "切换为英文"],
+  "language.label": ["中文: switch to Chinese", "English：切换为英文"],
 
   "tally.lost": ["No signal", "无信号"],
   "tally.idle": ["Standing by", "待机"],

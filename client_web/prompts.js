@@ -124,7 +124,7 @@ export class PromptLog {
     const prompt = {
       ...sent,
       state: PromptState.SENT,
-      life: [],
+      life: [{ what: PromptState.SENT, atMs: 0 }],
       seed: null,
       supersededBy: null,
       numSteps: 0,

@@ -1,12 +1,11 @@
 /**
  * The record button: begins and ends a recording at the server, shows how long it has run and where the last one can be
- * fetched. Hidden for a server that cannot record.
+ * fetched. Loaded when a server has answered that it can record; before, the button is hidden.
  *
  * @module recording
  */
 
 import { t } from "./i18n.js";
-import { RequestError } from "./sdk/connection.js";
 
 /** @typedef {import("./sdk/messages.js").ServerMessage} ServerMessage */
 
@@ -37,16 +36,6 @@ export class Recording {
     this.#address = address;
     this.#onError = onError;
     elements.button.addEventListener("click", () => void this.#toggle());
-  }
-
-  /** A new session: can its server record? To end what does not run changes nothing, and is answered if so. */
-  async begin() {
-    try {
-      this.changed(await this.#ask(false));
-    } catch (error) {
-      if (!(error instanceof RequestError)) return; // the connection went; the next session asks again
-      this.#elements.root.hidden = true;
-    }
   }
 
   /** @param {ServerMessage} message `recording.changed`, asked for or not */

@@ -170,9 +170,8 @@ export class RundownPanel {
   /** @param {Item} item */
   #remove(item) {
     const before = this.#rundown.toJson();
-    const { currentId } = this.#rundown;
+    const place = this.#rundown.indexOf(this.#rundown.currentId);
     this.#change(() => this.#rundown.remove(item.id));
-    const place = this.#rundown.indexOf(currentId);
     this.#offerUndo(t("rundown.removed", { text: item.text }), before, place === -1 ? null : place);
     this.#elements.list.focus();
   }

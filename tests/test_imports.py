@@ -16,6 +16,7 @@ SERVER_LAYERS = [
     {"server.__main__"},
     {"server.app", "server.doctor"},
     {"server.websocket", "server.http_api"},
+    {"server.client_scripts"},
     {"server.registry"},
     {"server.session"},
     {"server.receipts", "server.answered", "server.neighbours", "server.abilities", "server.continuation"},
