@@ -439,7 +439,7 @@ class App {
   /** @param {string} state */
   #connectionChanged(state) {
     this.#status.setConnection(state);
-    this.#monitor.setConnected(state === ConnectionState.LIVE, state === ConnectionState.REFUSED);
+    this.#monitor.setConnection(state);
     this.#retryButton.hidden = state !== ConnectionState.REFUSED && state !== ConnectionState.WAITING;
     this.#renderTransport();
     if (state === ConnectionState.REFUSED && this.#mayStartAgain) {

@@ -6,6 +6,7 @@
  */
 
 import { t } from "./i18n.js";
+import { ConnectionState } from "./sdk/connection.js";
 
 /** @typedef {"idle" | "preview" | "clip" | "blank"} OnAir */
 
@@ -28,8 +29,7 @@ export class Monitor {
   #caption = "";
   #hasVideo = false;
   #engineState = "unknown";
-  #isConnected = false;
-  #isRefused = false;
+  #connectionState = /** @type {string} */ (ConnectionState.CLOSED);
   #takePicture;
 
   /**
@@ -71,14 +71,9 @@ export class Monitor {
     this.#elements.mute.hidden = !hasSound;
   }
 
-  /**
-   * @param {boolean} isConnected
-   * @param {boolean} isRefused whether nothing more will come by itself
-   */
-  setConnected(isConnected, isRefused) {
-    if (isConnected === this.#isConnected && isRefused === this.#isRefused) return;
-    this.#isConnected = isConnected;
-    this.#isRefused = isRefused;
+  /** @param {string} state */
+  setConnection(state) {
+    this.#connectionState = state;
     this.render();
   }
 
@@ -117,15 +112,17 @@ export class Monitor {
 
   /** Without word from the server, and without its video, nobody here knows what is on air. */
   #known() {
-    return this.#isConnected || this.#hasVideo ? this.#onAir : "lost";
+    return this.#connectionState === ConnectionState.LIVE || this.#hasVideo ? this.#onAir : "lost";
   }
 
   /** @param {OnAir | "lost"} onAir */
   #hint(onAir) {
     switch (onAir) {
       case "lost":
-        if (this.#isRefused) return t("program.refused");
-        return t(this.#elements.held.src === "" ? "program.lost" : "program.held");
+        if (this.#connectionState === ConnectionState.REFUSED) return t("program.refused");
+        if (this.#elements.held.src !== "") return t("program.held");
+        // Not while the page opens: that it has no connection yet is no news.
+        return this.#connectionState === ConnectionState.WAITING ? t("program.lost") : "";
       case "idle":
         return t(this.#engineState === "starting" ? "program.loading" : "program.hint");
       case "blank":
