@@ -9,8 +9,13 @@ PORT ?= 8080
 serve: set-up
 	@$(BIN)/sceneshift serve --host $(HOST) --port $(PORT)
 
-test: set-up lint
+test: set-up lint tests/browser/node_modules
 	@$(BIN)/python -m pytest
+
+# axe-core, which reads the pages for faults that keep people out. Used by tests only, so it is not in the repository.
+tests/browser/node_modules: tests/browser/package.json
+	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --no-package-lock --prefix tests/browser; \
+	else echo "npm is not installed: the tests with axe-core are left out"; fi
 
 lint: set-up
 	@$(BIN)/ruff check .

@@ -15,6 +15,7 @@ BENCHES = {
     "viewers": "what a viewer costs the sending process, ours beside stock aiortc, and how late packets leave",
     "networks": "what a real browser sees through loss, delay, a thin link and an outage, and whether others notice",
     "soak": "a long show in a real browser: joins, hundreds of switches, every frame accounted for",
+    "pages": "each page in a real browser: first paint, layout shift, bytes of script",
     "engine": "the engine alone: steps, previews, decoding",
     "arbiter": "whose turn it is, simulated: thousands of sessions, simpler policies beside ours",
     "gpu_wan": "the 5B model's shapes on one large GPU, through our engine and through stock diffusers",

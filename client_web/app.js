@@ -7,16 +7,21 @@
 
 import { Connection, ConnectionState, RequestError } from "./sdk/connection.js";
 import { byId } from "./dom.js";
-import { Examples } from "./examples.js";
+import { Favourites } from "./favourites.js";
+import { Field } from "./field.js";
 import { Glass } from "./glass.js";
 import { History } from "./history.js";
-import { chooseLanguage, hasText, t, toggleLanguage } from "./i18n.js";
+import { chooseLanguage, hasText, storage, t, toggleLanguage } from "./i18n.js";
 import { listenToKeys } from "./keyboard.js";
 import { ClientType, ServerType, newId } from "./sdk/messages.js";
 import { Monitor } from "./monitor.js";
 import { Options } from "./options.js";
 import { Player, PlayerState } from "./sdk/player.js";
+import { Plot } from "./plot.js";
 import { PromptLog, PromptState, hasEnded } from "./prompts.js";
+import { RundownPanel } from "./rundown_panel.js";
+import { openHelp, openItem } from "./sheets.js";
+import { StageName } from "./stage_name.js";
 import { Status } from "./status.js";
 import { Strip } from "./strip.js";
 import { Times } from "./times.js";
@@ -27,23 +32,78 @@ import { Toasts } from "./toasts.js";
 /** @typedef {import("./prompts.js").Prompt} Prompt */
 
 const TOKEN_KEY = "sceneshift.token";
-// The console fades for half a second; RTP time has 90,000 ticks in one.
-const LONGEST_FADE_RTP = 0.6 * 90_000;
 const SESSION_KEY = "sceneshift.session";
+const RTP_TICKS_PER_S = 90_000;
 
 class App {
-  #field = byId("prompt-text", HTMLTextAreaElement);
   #takeButton = byId("take", HTMLButtonElement);
+  #takePurpose = byId("take-purpose", HTMLElement);
   #blankButton = byId("blank", HTMLButtonElement);
   #retryButton = byId("retry", HTMLButtonElement);
   #announcer = byId("announcer", HTMLElement);
+  #sheet = byId("sheet", HTMLDialogElement);
+  #stageName = new StageName();
   #toasts = new Toasts(byId("toasts", HTMLElement));
   #glass = new Glass();
   #prompts = new PromptLog((prompt) => this.#promptChanged(prompt));
-  #history = new History(byId("history", HTMLElement), (text) => this.#send(text));
-  #examples = new Examples(byId("examples", HTMLElement), (text) => this.#send(text));
-  #options = new Options(byId("options", HTMLElement), (change) => this.#update(change));
+  #history = new History(byId("history", HTMLElement), {
+    onAgain: (text) => this.#send(text),
+    onStar: (text) => this.#favourites.toggle(text),
+    onPlan: (text) => this.#plan(text),
+    onLock: (seed) => this.#options.lockSeed(seed),
+    isFavourite: (text) => this.#favourites.has(text),
+  });
+  #favourites = new Favourites(
+    {
+      list: byId("favourites", HTMLElement),
+      edit: byId("favourites-edit", HTMLButtonElement),
+      reset: byId("favourites-reset", HTMLButtonElement),
+    },
+    (text) => this.#send(text),
+    () => {
+      this.#field.renderStar();
+      this.#renderHistory();
+    },
+  );
+  #field = new Field(
+    {
+      form: byId("prompt-form", HTMLFormElement),
+      area: byId("prompt-text", HTMLTextAreaElement),
+      star: byId("star", HTMLButtonElement),
+      plan: byId("plan", HTMLButtonElement),
+    },
+    {
+      onSend: (text) => this.#send(text),
+      onPlan: (text) => this.#plan(text),
+      onStar: (text) => this.#favourites.toggle(text),
+      isFavourite: (text) => this.#favourites.has(text),
+      onEmpty: () => this.#toasts.show(t("error.prompt_empty"), "note"),
+    },
+  );
+  #rundown = new RundownPanel(
+    {
+      list: byId("rundown", HTMLElement),
+      clock: byId("rundown-clock", HTMLElement),
+      add: byId("rundown-add", HTMLButtonElement),
+      next: byId("rundown-next", HTMLButtonElement),
+      timer: byId("rundown-timer", HTMLButtonElement),
+      stop: byId("rundown-stop", HTMLButtonElement),
+      hold: byId("rundown-hold", HTMLInputElement),
+      repeat: byId("rundown-repeat", HTMLButtonElement),
+      importing: byId("rundown-import", HTMLButtonElement),
+      exporting: byId("rundown-export", HTMLButtonElement),
+      file: byId("rundown-file", HTMLInputElement),
+    },
+    {
+      onFire: (text) => this.#send(text),
+      onEdit: (item, onSave, onRemove) => openItem(this.#sheet, item, onSave, onRemove),
+      onNote: (text, action) => this.#toasts.show(text, "note", action),
+      onRefused: (text) => this.#toasts.show(text, "error"),
+    },
+  );
+  #options = new Options(byId("options", HTMLElement), byId("mix", HTMLElement), (change) => this.#update(change));
   #times = new Times(byId("time-preview", HTMLElement), byId("time-picture", HTMLElement), byId("where", HTMLElement));
+  #plot = new Plot(byId("plot", HTMLElement), byId("plot-legend", HTMLElement));
   #status = new Status(byId("connection", HTMLElement), byId("engine", HTMLElement), byId("stats", HTMLElement));
   #strip = new Strip(
     {
@@ -65,12 +125,16 @@ class App {
       caption: byId("caption", HTMLElement),
       hint: byId("hint", HTMLElement),
       fullscreen: byId("fullscreen", HTMLButtonElement),
+      mute: byId("mute", HTMLButtonElement),
+      video: byId("program", HTMLVideoElement),
+      held: byId("held", HTMLImageElement),
     },
+    () => this.#player.picture(832),
     (error) => this.#fail(error),
   );
   #connection = new Connection(
     realtimeUrl(),
-    () => this.#options.values,
+    () => /** @type {SessionOptions} */ ({ ...this.#options.values, ...this.#stageName.option }),
     {
       onState: (state) => this.#connectionChanged(state),
       onSession: (isResumed, created) => this.#sessionBegan(isResumed, created),
@@ -93,6 +157,8 @@ class App {
       onError: (error) => this.#videoFailed(error),
     },
   );
+  /** @type {Promise<import("./recording.js").Recording> | null} null while no server has said that it can record */
+  #recording = null;
   /** @type {{onAir: "idle" | "preview" | "clip" | "blank", promptId: string | null}} */
   #program = { onAir: "idle", promptId: null };
   /** @type {string | null} the prompt that the next monitor shows */
@@ -112,16 +178,6 @@ class App {
   }
 
   #listen() {
-    byId("prompt-form", HTMLFormElement).addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.#sendField();
-    });
-    this.#field.addEventListener("keydown", (event) => {
-      // Enter that ends a composition chooses a word. Safari ends it before the key event: 229 is what remains then.
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
-      event.preventDefault();
-      this.#sendField();
-    });
     this.#takeButton.addEventListener("click", () => this.#take());
     this.#retryButton.addEventListener("click", () => this.#connection.retry());
     this.#blankButton.addEventListener("click", () => this.#toggleBlank());
@@ -129,30 +185,27 @@ class App {
       toggleLanguage();
       this.#renderAll();
     });
-    // The show goes on over a reload of its console. Kept only from here on: a duplicated tab must find nothing, or
-    // the two would take the session from each other for ever.
-    window.addEventListener("pagehide", () => {
-      if (this.#connection.session !== null) sessionStorage.setItem(SESSION_KEY, JSON.stringify(this.#connection.session));
+    byId("theme", HTMLButtonElement).addEventListener("click", () => {
+      const theme = document.documentElement.dataset.theme === "light" ? "dark" : "light";
+      window.dispatchEvent(new CustomEvent("sceneshift:theme", { detail: theme }));
     });
-    window.addEventListener("pageshow", () => sessionStorage.removeItem(SESSION_KEY));
+    byId("help", HTMLButtonElement).addEventListener("click", () => openHelp(this.#sheet));
+    byId("share", HTMLButtonElement).addEventListener("click", () => void this.#share().catch((error) => this.#fail(error)));
+    // The show goes on over a reload of its console, and over closing and opening it again. Kept only from here on: a
+    // duplicated tab must find nothing, or the two would take the session from each other for ever.
+    window.addEventListener("pagehide", () => keepSession(this.#connection.session));
+    window.addEventListener("pageshow", () => keepSession(null));
     listenToKeys({
       onBlank: () => this.#blank(),
       onTake: () => this.#take(),
-      onExample: (index) => this.#examples.choose(index),
+      onFavourite: (index) => this.#favourites.choose(index),
+      onNext: () => void this.#rundown.fireNext(),
       onWrite: () => this.#field.focus(),
+      onHelp: () => openHelp(this.#sheet),
     });
   }
 
   // --- what the user asks ---------------------------------------------------------------------------------------
-
-  #sendField() {
-    const text = this.#field.value;
-    if (text.trim() === "") {
-      this.#toasts.show(t("error.prompt_empty"), "note");
-      return;
-    }
-    if (this.#send(text)) this.#field.value = "";
-  }
 
   /**
    * @param {string} text
@@ -168,8 +221,15 @@ class App {
       return false;
     }
     this.#inFocus = promptId;
+    this.#field.remember(text);
     this.#prompts.add({ promptId, eventId, text, quality: String(this.#options.values.quality), sentAt });
     return true;
+  }
+
+  /** @param {string} text */
+  #plan(text) {
+    this.#rundown.add(text);
+    this.#toasts.show(t("prompt.planned"), "note");
   }
 
   /** @param {string} promptId */
@@ -180,7 +240,7 @@ class App {
   /** @returns {boolean} whether there was something to take */
   #take() {
     if (this.#prompts.waitingForTake === null) return false;
-    return this.#connection.send({ type: ClientType.PROGRAM_TAKE });
+    return this.#connection.send({ type: ClientType.PROGRAM_TAKE, ...this.#options.takeNow });
   }
 
   #blank() {
@@ -195,6 +255,28 @@ class App {
   /** @param {SessionOptions} change */
   #update(change) {
     this.#connection.send({ type: ClientType.SESSION_UPDATE, ...change });
+  }
+
+  async #share() {
+    const { session } = this.#connection;
+    if (session === null) {
+      this.#toasts.show(t("share.none"), "note");
+      return;
+    }
+    const { openShare } = await import("./share.js");
+    const { sessionId } = session;
+    const prompt = this.#prompts.newestFirst[0]?.text ?? this.#favourites.texts[0] ?? "beach at sunset";
+    const name = this.#stageName.option.name === undefined ? null : this.#stageName.value;
+    const stage = { origin: location.origin, sessionId, token: accessToken(), prompt, name };
+    openShare(this.#sheet, stage, (wanted) => this.#rename(wanted), (text) => this.#toasts.show(text, "note"));
+  }
+
+  /** @param {string} name of the stage from now on, which is another session */
+  #rename(name) {
+    this.#stageName.rename(name);
+    this.#connection.close();
+    this.#connection.open();
+    this.#toasts.show(t("share.renamed", { name }), "note");
   }
 
   /** @param {RTCIceCandidate | null} candidate */
@@ -222,13 +304,32 @@ class App {
       this.#strip.expect(created.model.num_steps[created.options.quality]);
     }
     this.#engineChanged(created.engine);
+    const musics = created.music ?? [];
+    this.#options.setMusics(musics);
+    this.#monitor.setSound(musics.length > 0);
+    const wasOnAir = this.#textOnAir();
     if (!isResumed) {
       this.#prompts.loseAllInFlight();
       this.#programChanged("idle", null);
+      void this.#learnRecording();
     }
     // The video does not need the WebSocket: after a cut it may have run on.
     if (!isResumed || this.#player.state !== PlayerState.PLAYING) void this.#player.open();
-    for (const prompt of this.#prompts.unacknowledged) this.#repeat(prompt);
+    const unheard = this.#prompts.unacknowledged;
+    for (const prompt of unheard) this.#repeat(prompt);
+    if (!isResumed && wasOnAir !== null && unheard.length === 0) this.#restore(wasOnAir);
+  }
+
+  /** @returns {string | null} */
+  #textOnAir() {
+    const { onAir, promptId } = this.#program;
+    if (promptId === null || (onAir !== "clip" && onAir !== "preview")) return null;
+    return this.#prompts.get(promptId)?.text ?? null;
+  }
+
+  /** @param {string} text that was on air when its server went: the new stage is empty, and the viewers wait */
+  #restore(text) {
+    if (this.#send(text)) this.#toasts.show(t("warning.restored", { text }), "note");
   }
 
   /** @param {Prompt} prompt whose receipt was lost with the connection; the same event_id makes it a retry */
@@ -255,19 +356,25 @@ class App {
       case ServerType.PROMPT_FAILED:
         this.#awaitGlass(message);
         this.#prompts.receive(message);
+        this.#options.showSeed(this.#prompts.newestFirst[0]?.seed ?? null);
         break;
       case ServerType.PROGRAM_CHANGED:
         this.#programChanged(message.on_air, message.prompt_id ?? null);
         break;
       case ServerType.SESSION_UPDATED:
         this.#options.confirm(message.options);
+        this.#renderTransport();
         break;
       case ServerType.SESSION_WARNING:
         this.#warned(message);
         break;
       case ServerType.STATS_UPDATED:
         this.#status.setStats(/** @type {any} */ (message), this.#shownFrameRate());
+        this.#plot.setStats(/** @type {any} */ (message), performance.now());
         this.#engineChanged(message.engine);
+        break;
+      case "recording.changed":
+        void this.#recordingChanged(message);
         break;
       case ServerType.ERROR:
         this.#fail(new RequestError(message.error));
@@ -294,7 +401,8 @@ class App {
    */
   #awaitWholeClip(promptId, rtpTimestamp) {
     if (rtpTimestamp === null) return;
-    this.#glass.expect((rtpTimestamp + LONGEST_FADE_RTP) >>> 0, () => {
+    const fadeS = (this.#options.values.transition_s ?? 0) + 0.1;
+    this.#glass.expect((rtpTimestamp + Math.round(fadeS * RTP_TICKS_PER_S)) >>> 0, () => {
       const isOnAir = this.#program.onAir === "clip" && this.#program.promptId === promptId;
       const picture = isOnAir ? this.#player.picture(416) : null;
       if (picture !== null) this.#prompts.seenOnGlass(promptId, picture);
@@ -331,7 +439,7 @@ class App {
   /** @param {string} state */
   #connectionChanged(state) {
     this.#status.setConnection(state);
-    this.#monitor.setConnected(state === ConnectionState.LIVE);
+    this.#monitor.setConnection(state);
     this.#retryButton.hidden = state !== ConnectionState.REFUSED && state !== ConnectionState.WAITING;
     this.#renderTransport();
     if (state === ConnectionState.REFUSED && this.#mayStartAgain) {
@@ -359,6 +467,39 @@ class App {
     } catch (error) {
       this.#fail(/** @type {Error} */ (error));
     }
+  }
+
+  /** A new session: can its server record? To end what does not run changes nothing, and is answered if so. */
+  async #learnRecording() {
+    try {
+      await this.#recordingChanged(await this.#askToRecord(false));
+    } catch (error) {
+      // Refused: it cannot. Else the connection went, and the next session asks again.
+      if (error instanceof RequestError) byId("recording", HTMLElement).hidden = true;
+    }
+  }
+
+  /** @param {ServerMessage} message */
+  async #recordingChanged(message) {
+    this.#recording ??= this.#loadRecording();
+    (await this.#recording).changed(message);
+    if (message.error) this.#fail(new RequestError(message.error));
+  }
+
+  async #loadRecording() {
+    const { Recording } = await import("./recording.js");
+    const elements = {
+      root: byId("recording", HTMLElement),
+      button: byId("record", HTMLButtonElement),
+      text: byId("record-text", HTMLElement),
+      link: byId("record-link", HTMLAnchorElement),
+    };
+    return new Recording(elements, (recording) => this.#askToRecord(recording), withToken, (error) => this.#fail(error));
+  }
+
+  /** @param {boolean} recording */
+  #askToRecord(recording) {
+    return this.#connection.request({ type: "program.record", recording });
   }
 
   /** @param {string} state */
@@ -401,6 +542,7 @@ class App {
     this.#inFocus = shown?.promptId ?? null;
     this.#strip.show(shown);
     this.#times.show(this.#lastMeasured());
+    this.#plot.show(this.#prompts.newestFirst);
     this.#renderHistory();
     this.#renderTransport();
     this.#announce(prompt);
@@ -429,11 +571,15 @@ class App {
   // --- rendering ------------------------------------------------------------------------------------------------
 
   #renderAll() {
-    this.#examples.render();
+    this.#favourites.render();
+    this.#field.renderStar();
+    this.#rundown.render();
+    void this.#recording?.then((recording) => recording.render());
     this.#options.render();
     this.#strip.render();
     this.#times.render();
     this.#status.render();
+    this.#plot.render();
     this.#renderProgram();
     this.#renderTransport();
     this.#renderHistory();
@@ -447,7 +593,12 @@ class App {
   #renderTransport() {
     const isLive = this.#connection.isLive;
     const isBlank = this.#program.onAir === "blank";
-    this.#takeButton.disabled = !isLive || this.#prompts.waitingForTake === null;
+    const isWaiting = this.#prompts.waitingForTake !== null;
+    this.#takeButton.disabled = !isLive || !isWaiting;
+    const isByHand = this.#options.values.take === "manual";
+    const purpose = t(isWaiting ? "take.label" : isByHand ? "take.none" : "take.auto");
+    this.#takeButton.title = purpose;
+    if (this.#takePurpose.textContent !== purpose) this.#takePurpose.textContent = purpose;
     this.#blankButton.disabled = !isLive;
     this.#blankButton.dataset.blank = String(isBlank);
     /** @type {HTMLElement} */ (this.#blankButton.firstElementChild).textContent = t(isBlank ? "take.resume" : "take.blank");
@@ -475,10 +626,23 @@ class App {
     }
     const { code, message, param, event_id: eventId } = error.detail;
     // Chosen with another model, and kept by this browser: a console that cannot start over it would be of no use.
-    if (this.#connection.state === ConnectionState.STARTING) this.#mayStartAgain = this.#options.giveUp(param);
+    if (this.#connection.state === ConnectionState.STARTING) this.#mayStartAgain = this.#giveUp(code, param);
+    if (code === "unknown_field" && param === "name") return;
     if (eventId) this.#prompts.refuse(eventId, error.detail);
-    const key = `error.${code}`;
-    this.#toasts.show(hasText(key) ? t(key) : message, "error");
+    const key = code === "name_taken" ? "share.taken" : `error.${code}`;
+    this.#toasts.show(hasText(key) ? t(key, { name: this.#stageName.value }) : message, "error");
+  }
+
+  /**
+   * @param {string} code
+   * @param {string | null | undefined} param
+   * @returns {boolean} whether another start may succeed
+   */
+  #giveUp(code, param) {
+    if (code === "name_taken") this.#stageName.avoid();
+    else if (code === "unknown_field" && param === "name") this.#stageName.giveUp();
+    else return this.#options.giveUp(param);
+    return true;
   }
 }
 
@@ -489,18 +653,37 @@ function realtimeUrl() {
     sessionStorage.setItem(TOKEN_KEY, given);
     history.replaceState(null, "", location.pathname + location.search);
   }
-  const token = given ?? sessionStorage.getItem(TOKEN_KEY);
-  const url = new URL("/v1/realtime", location.href);
+  const url = new URL(withToken("/v1/realtime"));
   url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  return url.href;
+}
+
+/** @returns {string | null} */
+function accessToken() {
+  return sessionStorage.getItem(TOKEN_KEY);
+}
+
+/** @param {string} path of the server's, for what cannot send headers */
+function withToken(path) {
+  const url = new URL(path, location.href);
+  const token = accessToken();
   if (token !== null) url.searchParams.set("token", token);
   return url.href;
 }
 
-/** @returns {import("./sdk/connection.js").ResumableSession | null} the session of this tab before its reload */
+/** @param {import("./sdk/connection.js").ResumableSession | null} session of this page; null: it is in use, or there is none */
+function keepSession(session) {
+  const kept = JSON.stringify(session);
+  sessionStorage.setItem(SESSION_KEY, kept);
+  // For a tab that is opened after this one was closed. While two are open, each finds its own in `sessionStorage`.
+  storage()?.setItem(SESSION_KEY, kept);
+}
+
+/** @returns {import("./sdk/connection.js").ResumableSession | null} the session of this browser before its console went */
 function keptSession() {
-  const kept = sessionStorage.getItem(SESSION_KEY);
-  sessionStorage.removeItem(SESSION_KEY);
-  return kept === null ? null : JSON.parse(kept);
+  const [own, last] = [sessionStorage.getItem(SESSION_KEY), storage()?.getItem(SESSION_KEY)];
+  keepSession(null);
+  return JSON.parse(own ?? "null") ?? JSON.parse(last ?? "null");
 }
 
 new App().open();

@@ -4,6 +4,20 @@
  * @module dom
  */
 
+const SVG = "http://www.w3.org/2000/svg";
+
+/** Outlines in a square of 24, drawn by the class `icon`. */
+const ICONS = Object.freeze({
+  up: "M6 14l6-6 6 6",
+  down: "M6 10l6 6 6-6",
+  left: "M14 6l-6 6 6 6",
+  right: "M10 6l6 6-6 6",
+  remove: "M6 6l12 12M18 6L6 18",
+  edit: "M5 19h3.5L19 8.5 15.5 5 5 15.5z",
+  star: "M12 3.6l2.6 5.3 5.8.8-4.2 4.1 1 5.8-5.2-2.7-5.2 2.7 1-5.8-4.2-4.1 5.8-.8z",
+  plan: "M4 6h12M4 12h8M4 18h6M17 12v8M13 16h8",
+});
+
 /**
  * The element with this id; a page without it is broken and should say so at once.
  *
@@ -30,4 +44,53 @@ export function make(tag, className, children = []) {
   if (className) element.className = className;
   element.append(...children);
   return element;
+}
+
+/**
+ * @param {string} tag
+ * @param {Record<string, string | number>} attributes
+ * @param {(Node | string)[]} [children]
+ * @returns {SVGElement}
+ */
+export function makeSvg(tag, attributes, children = []) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, String(value));
+  element.append(...children);
+  return element;
+}
+
+/** @param {keyof typeof ICONS} name */
+export function icon(name) {
+  return makeSvg("svg", { viewBox: "0 0 24 24", class: `icon ${name}`, "aria-hidden": "true" }, [makeSvg("path", { d: ICONS[name] })]);
+}
+
+/**
+ * A button that shows a picture only, and so has its words in a label.
+ *
+ * @param {string} className
+ * @param {Node} picture
+ * @param {string} label
+ * @param {() => void} onPressed
+ */
+export function iconButton(className, picture, label, onPressed) {
+  const button = make("button", className, [picture]);
+  button.type = "button";
+  button.ariaLabel = label;
+  button.title = label;
+  button.addEventListener("click", onPressed);
+  return button;
+}
+
+/**
+ * A button that says what it does.
+ *
+ * @param {string} className
+ * @param {string} text
+ * @param {() => void} onPressed
+ */
+export function textButton(className, text, onPressed) {
+  const button = make("button", className, [text]);
+  button.type = "button";
+  button.addEventListener("click", onPressed);
+  return button;
 }

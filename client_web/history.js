@@ -1,18 +1,30 @@
 /**
- * The rundown: every prompt of this page, newest first, with its end and its times; a click fires it again.
+ * What was played: every prompt of this page, newest first, with its end and its times, and its whole life when it is
+ * unfolded. A click fires it again.
  *
  * @module history
  */
 
-import { make } from "./dom.js";
-import { duration, t } from "./i18n.js";
+import { icon, iconButton, make, textButton } from "./dom.js";
+import { duration, hasText, t } from "./i18n.js";
 import { PromptState, sharpestPicture } from "./prompts.js";
 
 /** @typedef {import("./prompts.js").Prompt} Prompt */
 
+/**
+ * @typedef {object} HistoryHandlers
+ * @property {(text: string) => void} onAgain
+ * @property {(text: string) => void} onStar
+ * @property {(text: string) => void} onPlan into the rundown
+ * @property {(seed: number) => void} onLock
+ * @property {(text: string) => boolean} isFavourite
+ */
+
 export class History {
   #list;
-  #onAgain;
+  #handlers;
+  /** @type {Set<string>} prompts whose life is unfolded */
+  #unfolded = new Set();
   /** @type {string | null} */
   #onAirId = null;
   /** @type {Prompt[]} */
@@ -20,11 +32,11 @@ export class History {
 
   /**
    * @param {HTMLElement} list an `<ol>`
-   * @param {(text: string) => void} onAgain
+   * @param {HistoryHandlers} handlers
    */
-  constructor(list, onAgain) {
+  constructor(list, handlers) {
     this.#list = list;
-    this.#onAgain = onAgain;
+    this.#handlers = handlers;
   }
 
   /**
@@ -39,7 +51,7 @@ export class History {
 
   render() {
     if (this.#prompts.length === 0) {
-      this.#list.replaceChildren(make("li", "history-empty", [t("history.empty")]));
+      this.#list.replaceChildren(make("li", "list-empty", [t("history.empty")]));
       return;
     }
     // Rows are kept, so that a click or a focus on one survives the receipts that arrive meanwhile.
@@ -61,7 +73,8 @@ export class History {
     const [, meta] = /** @type {HTMLElement[]} */ (Array.from(body.children));
     meta.replaceChildren(make("span", "badge", [t(`prompt.state.${state}`)]), ...marks(prompt), ...times(prompt));
     const label = t("history.again", { text: prompt.text });
-    row.firstElementChild?.setAttribute("aria-label", `${label} (${t(`prompt.state.${state}`)})`);
+    row.querySelector(".history-button")?.setAttribute("aria-label", `${label} (${t(`prompt.state.${state}`)})`);
+    this.#renderTools(row, prompt);
     return row;
   }
 
@@ -71,11 +84,89 @@ export class History {
     const body = make("span", "history-body", [make("span", "history-text", [prompt.text]), make("span", "history-meta")]);
     const button = make("button", "history-button", [picture, body]);
     button.type = "button";
-    button.addEventListener("click", () => this.#onAgain(prompt.text));
-    const row = make("li", "history-row", [button]);
+    button.addEventListener("click", () => this.#handlers.onAgain(prompt.text));
+    const star = iconButton("small-button", icon("star"), "", () => this.#handlers.onStar(prompt.text));
+    const plan = iconButton("small-button", icon("plan"), "", () => this.#handlers.onPlan(prompt.text));
+    const unfold = iconButton("small-button", icon("down"), "", () => this.#unfold(row, prompt));
+    const life = make("ol", "life");
+    const row = make("li", "history-row", [make("div", "history-line", [button, make("span", "row-buttons", [star, plan, unfold])]), life]);
     row.dataset.promptId = prompt.promptId;
     return row;
   }
+
+  /**
+   * @param {HTMLElement} row
+   * @param {Prompt} prompt
+   */
+  #renderTools(row, prompt) {
+    const [star, plan, unfold] = /** @type {HTMLElement[]} */ (Array.from(row.querySelectorAll(".row-buttons button")));
+    const isFavourite = this.#handlers.isFavourite(prompt.text);
+    star.ariaPressed = String(isFavourite);
+    name(star, t(isFavourite ? "favourites.remove" : "history.star", { text: prompt.text }));
+    name(plan, t("history.plan", { text: prompt.text }));
+    name(unfold, t("history.life", { text: prompt.text }));
+    const isUnfolded = this.#unfolded.has(prompt.promptId);
+    unfold.ariaExpanded = String(isUnfolded);
+    const life = /** @type {HTMLElement} */ (row.lastElementChild);
+    life.hidden = !isUnfolded;
+    if (isUnfolded) life.replaceChildren(...this.#life(prompt));
+  }
+
+  /**
+   * @param {HTMLElement} row
+   * @param {Prompt} prompt
+   */
+  #unfold(row, prompt) {
+    if (!this.#unfolded.delete(prompt.promptId)) this.#unfolded.add(prompt.promptId);
+    this.#renderTools(row, prompt);
+  }
+
+  /** @param {Prompt} prompt */
+  #life(prompt) {
+    return prompt.life.map((moment) => {
+      const what = make("span", "life-what", [words(moment, prompt)]);
+      if (moment.what === PromptState.ACCEPTED && prompt.seed !== null) {
+        const { seed } = prompt;
+        what.append(" · ", textButton("life-seed", t("life.seed", { seed }), () => this.#handlers.onLock(seed)));
+      }
+      return make("li", "", [make("span", "life-time", [duration(Math.max(0, moment.atMs))]), what]);
+    });
+  }
+}
+
+/**
+ * @param {import("./prompts.js").Moment} moment
+ * @param {Prompt} prompt
+ */
+function words(moment, prompt) {
+  switch (moment.what) {
+    case "step":
+      return t("life.step", { done: moment.count ?? 0, total: prompt.numSteps });
+    case PromptState.STARTED:
+      return t(prompt.isReused ? "life.reused" : "life.started", { steps: prompt.numSteps });
+    case PromptState.SUPERSEDED:
+      return prompt.supersededBy === null ? t("life.superseded") : t("life.superseded_by", { text: prompt.supersededBy });
+    case PromptState.REJECTED:
+    case PromptState.FAILED:
+      return `${t(`life.${moment.what}`)}: ${errorText(prompt)}`;
+    default:
+      return t(`life.${moment.what}`);
+  }
+}
+
+/** @param {Prompt} prompt */
+function errorText(prompt) {
+  const key = `error.${prompt.error?.code}`;
+  return hasText(key) ? t(key) : (prompt.error?.message ?? "");
+}
+
+/**
+ * @param {HTMLElement} button
+ * @param {string} label
+ */
+function name(button, label) {
+  button.ariaLabel = label;
+  button.title = label;
 }
 
 /**
@@ -106,7 +197,7 @@ function marks(prompt) {
  * @param {string} hint
  */
 function mark(kind, hint) {
-  const span = make("span", `mark mark-${kind}`, [t(`history.${kind}`)]);
+  const span = make("span", `mark tag${kind === "degraded" ? " tag-caution" : ""}`, [t(`history.${kind}`)]);
   span.title = hint;
   return span;
 }
@@ -120,8 +211,9 @@ function times(prompt) {
   const preview = prompt.atGlassMs.preview ?? prompt.atServerMs.preview;
   const picture = prompt.atGlassMs.picture ?? prompt.atServerMs.picture;
   const shown = [];
-  if (preview !== null) shown.push(make("span", "history-time", [t("history.preview", { time: duration(preview) })]));
+  // A narrow column: the preview's time is in the prompt's life.
+  if (preview !== null && picture === null) shown.push(make("span", "history-time", [t("history.preview", { time: duration(preview) })]));
   if (picture !== null) shown.push(make("span", "history-time", [t("history.picture", { time: duration(picture) })]));
-  if (prompt.error !== null) shown.push(make("span", "history-error", [prompt.error.message]));
+  if (prompt.error !== null) shown.push(make("span", "history-error", [errorText(prompt)]));
   return shown;
 }

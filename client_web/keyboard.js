@@ -1,6 +1,6 @@
 /**
- * The console's keys. Escape blanks from anywhere, for panic does not look where the focus is; the others work when
- * nothing else has a use for the key.
+ * The console's keys. Escape blanks from anywhere, for panic does not look where the focus is; only a sheet that is open
+ * takes the first one, as every dialog does. The others work when nothing else has a use for the key.
  *
  * @module keyboard
  */
@@ -9,8 +9,10 @@
  * @typedef {object} KeyHandlers
  * @property {() => void} onBlank
  * @property {() => boolean} onTake whether there was something to take
- * @property {(index: number) => void} onExample from 0
+ * @property {(index: number) => void} onFavourite from 0
+ * @property {() => void} onNext of the rundown
  * @property {() => void} onWrite
+ * @property {() => void} onHelp
  */
 
 /** @param {KeyHandlers} handlers */
@@ -18,6 +20,7 @@ export function listenToKeys(handlers) {
   document.addEventListener("keydown", (event) => {
     // While an input method is composing, Escape and the digits belong to it.
     if (event.isComposing || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (document.querySelector("dialog[open]") !== null) return;
     if (event.key === "Escape") handlers.onBlank();
     else if (!hasOwnUse(event.target, event.key) && isHandled(event.key, handlers)) event.preventDefault();
   });
@@ -29,8 +32,10 @@ export function listenToKeys(handlers) {
  */
 function isHandled(key, handlers) {
   if (key === " ") return handlers.onTake();
-  if (key === "/") handlers.onWrite();
-  else if (/^[1-9]$/.test(key)) handlers.onExample(Number(key) - 1);
+  if (key === "/" || key === "p") handlers.onWrite();
+  else if (key === "n") handlers.onNext();
+  else if (key === "?") handlers.onHelp();
+  else if (/^[1-9]$/.test(key)) handlers.onFavourite(Number(key) - 1);
   else return false;
   return true;
 }
@@ -43,6 +48,6 @@ function isHandled(key, handlers) {
  */
 function hasOwnUse(target, key) {
   if (!(target instanceof Element)) return false;
-  if (target.closest("textarea, select, input:not([type=radio])") !== null) return true;
+  if (target.closest("textarea, select, input:not([type=radio], [type=checkbox], [type=range])") !== null) return true;
   return key === " " && target.closest("button, a, input, summary") !== null;
 }

@@ -1,10 +1,12 @@
 /**
- * The program monitor: the video with what lies over it (tally, caption, standing-by picture, full screen).
+ * The program monitor: the video with what lies over it (tally, caption, standing-by picture, sound, full screen). When the
+ * video goes away, its last picture is held, darkened, until it comes back.
  *
  * @module monitor
  */
 
 import { t } from "./i18n.js";
+import { ConnectionState } from "./sdk/connection.js";
 
 /** @typedef {"idle" | "preview" | "clip" | "blank"} OnAir */
 
@@ -15,6 +17,9 @@ import { t } from "./i18n.js";
  * @property {HTMLElement} caption
  * @property {HTMLElement} hint
  * @property {HTMLButtonElement} fullscreen
+ * @property {HTMLButtonElement} mute
+ * @property {HTMLVideoElement} video
+ * @property {HTMLImageElement} held
  */
 
 export class Monitor {
@@ -24,14 +29,21 @@ export class Monitor {
   #caption = "";
   #hasVideo = false;
   #engineState = "unknown";
-  #isConnected = false;
+  #connectionState = /** @type {string} */ (ConnectionState.CLOSED);
+  #takePicture;
 
   /**
    * @param {MonitorElements} elements
+   * @param {() => string | null} takePicture what the video shows, as a data URI
    * @param {(error: Error) => void} onError
    */
-  constructor(elements, onError) {
+  constructor(elements, takePicture, onError) {
     this.#elements = elements;
+    this.#takePicture = takePicture;
+    elements.mute.addEventListener("click", () => {
+      elements.video.muted = !elements.video.muted;
+      this.render();
+    });
     elements.fullscreen.addEventListener("click", () => void this.#toggleFullscreen().catch(onError));
     document.addEventListener("fullscreenchange", () => this.render());
   }
@@ -50,13 +62,18 @@ export class Monitor {
   setVideo(hasVideo) {
     if (hasVideo === this.#hasVideo) return;
     this.#hasVideo = hasVideo;
+    if (!hasVideo) this.#hold();
     this.render();
   }
 
-  /** @param {boolean} isConnected */
-  setConnected(isConnected) {
-    if (isConnected === this.#isConnected) return;
-    this.#isConnected = isConnected;
+  /** @param {boolean} hasSound whether the server can send any */
+  setSound(hasSound) {
+    this.#elements.mute.hidden = !hasSound;
+  }
+
+  /** @param {string} state */
+  setConnection(state) {
+    this.#connectionState = state;
     this.render();
   }
 
@@ -68,10 +85,12 @@ export class Monitor {
   }
 
   render() {
-    const { root, tally, caption, hint, fullscreen } = this.#elements;
+    const { root, tally, caption, hint, fullscreen, mute, video, held } = this.#elements;
     const onAir = this.#known();
+    const isHeld = !this.#hasVideo && held.src !== "";
     root.dataset.onAir = onAir;
-    root.dataset.video = this.#hasVideo ? "playing" : "none";
+    root.dataset.video = this.#hasVideo ? "playing" : isHeld ? "held" : "none";
+    held.hidden = !isHeld;
     document.body.dataset.onAir = onAir;
     tally.textContent = t(`tally.${onAir}`);
     caption.textContent = this.#caption;
@@ -81,18 +100,29 @@ export class Monitor {
     const label = t(document.fullscreenElement === null ? "program.fullscreen" : "program.fullscreen_exit");
     fullscreen.ariaLabel = label;
     fullscreen.title = label;
+    mute.ariaPressed = String(!video.muted);
+    mute.ariaLabel = t(video.muted ? "program.unmute" : "program.mute");
+    mute.title = mute.ariaLabel;
+  }
+
+  #hold() {
+    const picture = this.#takePicture();
+    if (picture !== null) this.#elements.held.src = picture;
   }
 
   /** Without word from the server, and without its video, nobody here knows what is on air. */
   #known() {
-    return this.#isConnected || this.#hasVideo ? this.#onAir : "lost";
+    return this.#connectionState === ConnectionState.LIVE || this.#hasVideo ? this.#onAir : "lost";
   }
 
   /** @param {OnAir | "lost"} onAir */
   #hint(onAir) {
     switch (onAir) {
       case "lost":
-        return t("program.lost");
+        if (this.#connectionState === ConnectionState.REFUSED) return t("program.refused");
+        if (this.#elements.held.src !== "") return t("program.held");
+        // Not while the page opens: that it has no connection yet is no news.
+        return this.#connectionState === ConnectionState.WAITING ? t("program.lost") : "";
       case "idle":
         return t(this.#engineState === "starting" ? "program.loading" : "program.hint");
       case "blank":

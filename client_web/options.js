@@ -1,10 +1,11 @@
 /**
- * The session's options: segmented controls, the list of LoRAs, a tick box. What is shown is what the server confirmed, or will be told at the start.
+ * The session's options in two places: how clips go on air (between the monitors) and how they are made (the settings).
+ * What is shown is what the server confirmed, or will be told at the start.
  *
  * @module options
  */
 
-import { make } from "./dom.js";
+import { make, textButton } from "./dom.js";
 import { storage, t } from "./i18n.js";
 
 /** @typedef {import("./sdk/messages.js").SessionOptions} SessionOptions */
@@ -22,38 +23,87 @@ const CHOICES = Object.freeze({
 /** Choices that need a model that can start a clip from a given frame. */
 const FROM_FRAME = Object.freeze(["morph", "continue"]);
 const NAMES = /** @type {OptionName[]} */ (Object.keys(CHOICES));
+const DEFAULT_TRANSITION_S = 0.5;
+// The server takes up to 5 s; a longer one than this is an effect, not a take.
+const LONGEST_TRANSITION_S = 3;
 const STORAGE_KEY = "sceneshift.options";
 
 export class Options {
-  #root;
+  #settings;
+  #mix;
   #onChosen;
   /** @type {Record<OptionName, string>} */
   #values;
+  #transitionS = DEFAULT_TRANSITION_S;
+  /** @type {number | null} null: a random one for each prompt */
+  #seed = null;
+  /** @type {number | null} of the last prompt */
+  #seedUsed = null;
   /** @type {string | null} */
   #lora = null;
   #isFresh = false;
+  /** @type {string[]} what the server can play */
+  #musics = [];
+  /** @type {string | null} null: silence */
+  #music = null;
+  #volume = 0.5;
   /** @type {Abilities | null} null while the model is not known */
   #abilities = null;
 
   /**
-   * @param {HTMLElement} root
+   * @param {HTMLElement} settings
+   * @param {HTMLElement} mix
    * @param {(change: SessionOptions) => void} onChosen
    */
-  constructor(root, onChosen) {
-    this.#root = root;
+  constructor(settings, mix, onChosen) {
+    this.#settings = settings;
+    this.#mix = mix;
     this.#onChosen = onChosen;
-    this.#values = stored();
+    const { transition_s: transitionS, ...values } = stored();
+    this.#values = values;
+    this.#transitionS = transitionS;
   }
 
   /** @returns {SessionOptions} */
   get values() {
-    return /** @type {SessionOptions} */ ({ ...this.#values, lora: this.#lora, fresh: this.#isFresh });
+    const values = { ...this.#values, transition_s: this.#transitionS, lora: this.#lora, fresh: this.#isFresh };
+    // Only what is chosen: an older server does not know these.
+    const sound = this.#music === null ? {} : { music: this.#music, music_volume: this.#volume };
+    return /** @type {SessionOptions} */ ({ ...values, ...sound, ...(this.#seed === null ? {} : { seed: this.#seed }) });
+  }
+
+  /** @returns {{transition?: "cut" | "crossfade", transition_s: number}} how a clip that waits is to be taken now */
+  get takeNow() {
+    const { transition } = this.#values;
+    // A morph is made, not taken: a clip that was not made so is dissolved as it was asked for.
+    if (transition === "morph") return { transition_s: this.#transitionS };
+    return { transition: /** @type {"cut" | "crossfade"} */ (transition), transition_s: this.#transitionS };
   }
 
   /** @param {Abilities} abilities */
   setAbilities(abilities) {
     this.#abilities = abilities;
     this.render();
+  }
+
+  /** @param {string[]} musics the names that the server offers */
+  setMusics(musics) {
+    if (musics.join() === this.#musics.join()) return;
+    this.#musics = musics;
+    this.render();
+  }
+
+  /** @param {number | null} seed that the newest prompt is made with */
+  showSeed(seed) {
+    this.#seedUsed = seed;
+    this.#check();
+  }
+
+  /** @param {number | null} seed for every prompt from now on; null: a random one for each */
+  lockSeed(seed) {
+    this.#seed = seed;
+    this.#check();
+    this.#onChosen({ seed });
   }
 
   /**
@@ -64,6 +114,8 @@ export class Options {
    */
   giveUp(name) {
     if (name === "lora" && this.#lora !== null) this.#lora = null;
+    else if ((name === "music" || name === "music_volume") && this.#music !== null) this.#music = null;
+    else if (name === "seed" && this.#seed !== null) this.#seed = null;
     else if ((name === "transition" || name === "after") && FROM_FRAME.includes(this.#values[name])) {
       this.#values[name] = CHOICES[name][0];
     } else return false;
@@ -78,60 +130,39 @@ export class Options {
       const value = options[name];
       if (value !== undefined && CHOICES[name].includes(value)) this.#values[name] = value;
     }
+    if (options.transition_s !== undefined) this.#transitionS = options.transition_s;
+    if (options.seed !== undefined) this.#seed = options.seed;
     if (options.lora !== undefined) this.#lora = options.lora;
     if (options.fresh !== undefined) this.#isFresh = options.fresh;
+    if (options.music !== undefined) this.#music = options.music;
+    if (options.music_volume !== undefined) this.#volume = options.music_volume;
     this.#store();
     this.#check();
   }
 
   render() {
-    const controls = NAMES.map((name) => this.#control(name));
-    this.#root.replaceChildren(...controls, this.#freshControl(), ...this.#loraControl());
+    this.#mix.replaceChildren(this.#control("take"), this.#control("transition"), this.#lengthControl());
+    this.#settings.replaceChildren(
+      ...["quality", "after", "on_preview"].map((name) => this.#control(/** @type {OptionName} */ (name))),
+      this.#seedControl(),
+      this.#freshControl(),
+      ...this.#loraControl(),
+      ...this.#musicControl(),
+    );
     this.#check();
   }
 
   #store() {
-    storage()?.setItem(STORAGE_KEY, JSON.stringify(this.#values));
+    storage()?.setItem(STORAGE_KEY, JSON.stringify({ ...this.#values, transition_s: this.#transitionS }));
   }
+
+  // --- the controls -----------------------------------------------------------------------------------------------
 
   /** @param {OptionName} name */
   #control(name) {
     const legend = make("legend", "", [t(`options.${name}`)]);
     const choices = make("div", "segments", CHOICES[name].map((value) => this.#segment(name, value)));
-    const option = make("fieldset", "option", [legend, choices]);
-    option.dataset.option = name;
-    return option;
-  }
-
-  #freshControl() {
-    const box = make("input", "");
-    box.type = "checkbox";
-    box.name = "fresh";
-    box.addEventListener("change", () => {
-      this.#isFresh = box.checked;
-      this.#onChosen({ fresh: box.checked });
-    });
-    const label = make("label", "tick", [box, make("span", "", [t("options.fresh")])]);
-    label.title = t("options.fresh.hint");
-    const option = make("div", "option", [label]);
-    option.dataset.option = "fresh";
-    return option;
-  }
-
-  /** @returns {HTMLElement[]} none for a model without LoRAs */
-  #loraControl() {
-    const loras = this.#abilities?.loras ?? [];
-    if (loras.length === 0) return [];
-    const list = make("select", "");
-    list.name = "lora";
-    list.append(new Option(t("options.lora.none"), ""), ...loras.map((name) => new Option(name, name)));
-    list.addEventListener("change", () => {
-      this.#lora = list.value === "" ? null : list.value;
-      this.#onChosen({ lora: this.#lora });
-    });
-    const option = make("div", "option", [make("label", "pick", [make("span", "", [t("options.lora")]), list])]);
-    option.dataset.option = "lora";
-    return [option];
+    return placed(make("fieldset", "option", [legend, choices]), name);
   }
 
   /**
@@ -143,10 +174,10 @@ export class Options {
     radio.type = "radio";
     radio.name = name;
     radio.value = value;
-    radio.checked = this.#values[name] === value;
     radio.addEventListener("change", () => {
       this.#values[name] = value;
       this.#store();
+      this.#check();
       this.#onChosen(/** @type {SessionOptions} */ ({ [name]: value }));
     });
     const label = make("label", "segment", [radio, make("span", "", [t(`options.${name}.${value}`)])]);
@@ -159,19 +190,174 @@ export class Options {
     return label;
   }
 
+  #lengthControl() {
+    const slider = range("transition_s", LONGEST_TRANSITION_S, 0.1);
+    const shown = make("output", "");
+    slider.addEventListener("input", () => (shown.textContent = seconds(Number(slider.value))));
+    slider.addEventListener("change", () => {
+      this.#transitionS = Number(slider.value);
+      this.#store();
+      this.#onChosen({ transition_s: this.#transitionS });
+    });
+    const label = make("label", "length", [make("span", "", [t("options.transition_s")]), shown, slider]);
+    return placed(make("div", "option", [label]), "transition_s");
+  }
+
+  #seedControl() {
+    const field = make("input", "field");
+    Object.assign(field, { name: "seed", inputMode: "numeric", autocomplete: "off", placeholder: t("options.seed.random") });
+    field.ariaLabel = t("options.seed");
+    field.addEventListener("change", () => this.#typeSeed(field));
+    const lock = textButton("plain", "", () => this.lockSeed(this.#seed === null ? this.#seedUsed : null));
+    lock.name = "seed-lock";
+    const line = make("div", "seed-line", [field, lock]);
+    return placed(make("div", "option", [make("span", "option-label", [t("options.seed")]), line]), "seed");
+  }
+
+  /** @param {HTMLInputElement} field */
+  #typeSeed(field) {
+    const typed = field.value.trim();
+    const isSeed = /^\d+$/.test(typed) && Number.isSafeInteger(Number(typed));
+    field.ariaInvalid = String(typed !== "" && !isSeed);
+    field.title = typed !== "" && !isSeed ? t("options.seed.invalid") : "";
+    if (typed === "" || isSeed) this.lockSeed(typed === "" ? null : Number(typed));
+  }
+
+  #freshControl() {
+    const box = make("input", "");
+    box.type = "checkbox";
+    box.name = "fresh";
+    box.addEventListener("change", () => {
+      this.#isFresh = box.checked;
+      this.#onChosen({ fresh: box.checked });
+    });
+    const label = make("label", "tick", [box, make("span", "", [t("options.fresh")])]);
+    label.title = t("options.fresh.hint");
+    return placed(make("div", "option", [label]), "fresh");
+  }
+
+  /** @returns {HTMLElement[]} none for a model without LoRAs */
+  #loraControl() {
+    const names = this.#abilities?.loras ?? [];
+    if (names.length === 0) return [];
+    const list = picker("lora", t("options.lora.none"), names);
+    list.addEventListener("change", () => {
+      this.#lora = list.value === "" ? null : list.value;
+      this.#onChosen({ lora: this.#lora });
+    });
+    return [placed(make("div", "option", [make("label", "pick", [make("span", "", [t("options.lora")]), list])]), "lora")];
+  }
+
+  /** @returns {HTMLElement[]} none for a server without music */
+  #musicControl() {
+    if (this.#musics.length === 0) return [];
+    const list = picker("music", t("options.music.none"), this.#musics);
+    list.addEventListener("change", () => {
+      this.#music = list.value === "" ? null : list.value;
+      this.#check();
+      this.#onChosen(/** @type {SessionOptions} */ ({ music: this.#music }));
+    });
+    const volume = range("music_volume", 1, 0.01);
+    volume.ariaLabel = t("options.music_volume");
+    volume.addEventListener("change", () => {
+      this.#volume = Number(volume.value);
+      this.#onChosen(/** @type {SessionOptions} */ ({ music_volume: this.#volume }));
+    });
+    const label = make("label", "pick", [make("span", "", [t("options.music")]), list]);
+    return [placed(make("div", "option music", [label, volume]), "music")];
+  }
+
+  // --- what they show ---------------------------------------------------------------------------------------------
+
   #check() {
-    for (const input of this.#root.querySelectorAll("input")) {
-      if (input.type === "checkbox") input.checked = this.#isFresh;
-      else input.checked = this.#values[/** @type {OptionName} */ (input.name)] === input.value;
+    for (const input of [...this.#mix.querySelectorAll("input"), ...this.#settings.querySelectorAll("input")]) {
+      this.#checkOne(input);
     }
-    const list = this.#root.querySelector("select");
-    if (list !== null) list.value = this.#lora ?? "";
+    for (const list of this.#settings.querySelectorAll("select")) {
+      list.value = (list.name === "lora" ? this.#lora : this.#music) ?? "";
+    }
+    const shown = this.#mix.querySelector("output");
+    if (shown !== null) shown.textContent = this.#values.transition === "cut" ? "–" : seconds(this.#transitionS);
+    this.#checkLock();
+  }
+
+  /** @param {HTMLInputElement} input */
+  #checkOne(input) {
+    switch (input.name) {
+      case "fresh":
+        input.checked = this.#isFresh;
+        break;
+      case "transition_s":
+        input.value = String(this.#transitionS);
+        input.disabled = this.#values.transition === "cut";
+        input.title = input.disabled ? t("options.transition_s.cut") : "";
+        break;
+      case "seed":
+        // Not under the fingers of who writes in it.
+        if (input === document.activeElement && this.#seed === null) break;
+        input.value = this.#seed?.toString() ?? "";
+        input.placeholder = this.#seedUsed === null ? t("options.seed.random") : t("options.seed.used", { seed: this.#seedUsed });
+        break;
+      case "music_volume":
+        input.value = String(this.#volume);
+        input.disabled = this.#music === null;
+        break;
+      default:
+        input.checked = this.#values[/** @type {OptionName} */ (input.name)] === input.value;
+    }
+  }
+
+  #checkLock() {
+    const lock = this.#settings.querySelector("button");
+    if (lock === null) return;
+    const isLocked = this.#seed !== null;
+    lock.textContent = t(isLocked ? "options.seed.unlock" : "options.seed.lock");
+    lock.ariaPressed = String(isLocked);
+    lock.disabled = !isLocked && this.#seedUsed === null;
+    lock.title = t(isLocked ? "options.seed.unlock_hint" : lock.disabled ? "options.seed.none" : "options.seed.lock_hint");
   }
 }
 
-/** @returns {Record<OptionName, string>} what was chosen last time, where it still is a choice */
+/**
+ * @template {HTMLElement} T
+ * @param {T} element
+ * @param {string} name
+ */
+function placed(element, name) {
+  element.dataset.option = name;
+  return element;
+}
+
+/**
+ * @param {string} name
+ * @param {string} none
+ * @param {string[]} names
+ */
+function picker(name, none, names) {
+  const list = make("select", "field");
+  list.name = name;
+  list.append(new Option(none, ""), ...names.map((each) => new Option(each, each)));
+  return list;
+}
+
+/**
+ * @param {string} name
+ * @param {number} max
+ * @param {number} step
+ */
+function range(name, max, step) {
+  const slider = make("input", "");
+  Object.assign(slider, { type: "range", name, min: "0", max: String(max), step: String(step) });
+  return slider;
+}
+
+/** @param {number} length */
+function seconds(length) {
+  return `${length.toFixed(1)} s`;
+}
+
+/** @returns {Record<OptionName, string> & {transition_s: number}} what was chosen last time, where it still is a choice */
 function stored() {
-  const values = /** @type {Record<OptionName, string>} */ ({});
   /** @type {Record<string, unknown>} */
   let kept = {};
   try {
@@ -179,9 +365,13 @@ function stored() {
   } catch {
     // Edited by hand, or by another version: the defaults serve.
   }
+  const values = /** @type {Record<OptionName, string> & {transition_s: number}} */ ({});
   for (const name of NAMES) {
     const value = kept[name];
     values[name] = typeof value === "string" && CHOICES[name].includes(value) ? value : CHOICES[name][0];
   }
+  const length = kept.transition_s;
+  const isLength = typeof length === "number" && length >= 0 && length <= LONGEST_TRANSITION_S;
+  values.transition_s = isLength ? length : DEFAULT_TRANSITION_S;
   return values;
 }

@@ -40,6 +40,15 @@ const NEXT = Object.freeze({
 const NUM_REMEMBERED = 60;
 
 /**
+ * One line of a prompt's life: a state that it entered, or a step or picture on the way.
+ *
+ * @typedef {object} Moment
+ * @property {string} what a state, or `step`, `preview_glass`, `picture_glass`
+ * @property {number} atMs since it was sent, on this page's clock
+ * @property {number} [count] of steps that were done, or of the attempt
+ */
+
+/**
  * @typedef {object} Prompt
  * @property {string} promptId
  * @property {string} eventId
@@ -47,6 +56,9 @@ const NUM_REMEMBERED = 60;
  * @property {string} quality
  * @property {string} state
  * @property {number} sentAt on the clock of `performance.now()`
+ * @property {Moment[]} life oldest first
+ * @property {number | null} seed that was used; null while it is not known, and for a clip that was made before
+ * @property {string | null} supersededBy the text of the newer prompt
  * @property {number} numSteps
  * @property {number} numStepsDone
  * @property {number} attempt
@@ -67,10 +79,15 @@ export class PromptLog {
   /** @type {Map<string, Prompt>} oldest first, bounded, the oldest ended one goes */
   #prompts = new Map();
   #onChanged;
+  #now;
 
-  /** @param {(prompt: Prompt) => void} onChanged */
-  constructor(onChanged) {
+  /**
+   * @param {(prompt: Prompt) => void} onChanged
+   * @param {() => number} [now]
+   */
+  constructor(onChanged, now = () => performance.now()) {
     this.#onChanged = onChanged;
+    this.#now = now;
   }
 
   /** @returns {Prompt[]} newest first */
@@ -107,6 +124,9 @@ export class PromptLog {
     const prompt = {
       ...sent,
       state: PromptState.SENT,
+      life: [{ what: PromptState.SENT, atMs: 0 }],
+      seed: null,
+      supersededBy: null,
       numSteps: 0,
       numStepsDone: 0,
       attempt: 1,
@@ -138,6 +158,7 @@ export class PromptLog {
         if (prompt.state !== PromptState.SENT) return;
         this.#move(prompt, PromptState.ACCEPTED);
         prompt.quality = message.quality;
+        prompt.seed = message.seed;
         prompt.estimatedPictureMs = message.estimated_picture_ms;
         break;
       case ServerType.PROMPT_STARTED:
@@ -158,6 +179,7 @@ export class PromptLog {
         break;
       case ServerType.PROMPT_SUPERSEDED:
         this.#move(prompt, PromptState.SUPERSEDED);
+        prompt.supersededBy = this.#prompts.get(message.by_prompt_id)?.text ?? null;
         break;
       case ServerType.PROMPT_CANCELLED:
         this.#move(prompt, PromptState.CANCELLED);
@@ -201,6 +223,7 @@ export class PromptLog {
     const prompt = this.#prompts.get(promptId);
     if (prompt === undefined || prompt.atGlassMs[kind] !== null) return;
     prompt.atGlassMs[kind] = shownAt - prompt.sentAt;
+    prompt.life.push({ what: `${kind}_glass`, atMs: shownAt - prompt.sentAt });
     this.#onChanged(prompt);
   }
 
@@ -234,6 +257,16 @@ export class PromptLog {
   #move(prompt, next) {
     if (!NEXT[prompt.state].includes(next)) throw new Error(`prompt: ${prompt.state} → ${next} is not a move`);
     prompt.state = next;
+    this.#note(prompt, next);
+  }
+
+  /**
+   * @param {Prompt} prompt
+   * @param {string} what
+   * @param {number} [count]
+   */
+  #note(prompt, what, count) {
+    prompt.life.push({ what, atMs: this.#now() - prompt.sentAt, ...(count === undefined ? {} : { count }) });
   }
 
   /**
@@ -246,6 +279,8 @@ export class PromptLog {
     prompt.attempt = message.attempt;
     prompt.degraded = message.degraded ?? [];
     prompt.isReused = message.is_reused ?? false;
+    // The clip has the seed that it was made with, and that is not told.
+    if (prompt.isReused) prompt.seed = null;
     prompt.understood = message.understood;
     prompt.notUnderstood = message.not_understood;
     // Pictures of a lost attempt are void.
@@ -260,6 +295,7 @@ export class PromptLog {
    * @param {ServerMessage} message
    */
   #previewed(prompt, message) {
+    if (message.step_index >= prompt.numStepsDone) this.#note(prompt, "step", message.step_index + 1);
     prompt.numStepsDone = Math.max(prompt.numStepsDone, message.step_index + 1);
     if (message.picture) prompt.pictures[message.step_index] = message.picture;
     if (message.frame) prompt.atServerMs.preview = message.frame.sent_at_ms;

@@ -99,6 +99,7 @@ export class Status {
       [t("stats.sent"), latest === null ? "–" : `${latest.sent_frame_rate.toFixed(0)} fps`],
       [t("stats.shown"), latest === null ? "–" : `${this.#shownFrameRate.toFixed(0)} fps`],
       [t("stats.play_ratio"), latest === null ? "–" : percent(latest.continuous_play_ratio)],
+      [t("stats.drops"), latest === null ? "–" : String(Math.max(0, latest.frames_due - latest.frames_sent))],
       [t("stats.max_gap"), latest === null ? "–" : `${latest.max_gap_ms.toFixed(0)} ms`],
       [t("stats.bitrate"), latest === null ? "–" : `${(latest.bitrate / 1e6).toFixed(1)} Mbit/s`],
       [t("stats.viewers"), latest === null ? "–" : String(latest.viewers)],

@@ -13,6 +13,9 @@ import { duration, t } from "./i18n.js";
 
 const PARTS = /** @type {const} */ (["queued", "text", "denoised", "previewed", "decoded", "composed", "encoded"]);
 
+// What is thinner in the bar is not worth a word under it.
+const SMALLEST_SHARE = 0.02;
+
 /** @param {PromptTimings} timings */
 function partsOf(timings) {
   const parts = PARTS.map((name) => ({ name: /** @type {string} */ (name), ms: timings[`${name}_ms`] }));
@@ -86,7 +89,8 @@ function bar(timings) {
 
 /** @param {PromptTimings} timings */
 function legend(timings) {
-  const items = partsOf(timings).map((part) => {
+  const seen = partsOf(timings).filter((part) => part.ms >= timings.total_ms * SMALLEST_SHARE);
+  const items = seen.map((part) => {
     const item = make("li", "where-item", [t(`times.${part.name}`), " ", make("b", "", [duration(part.ms)])]);
     item.dataset.part = part.name;
     return item;

@@ -1,14 +1,16 @@
 /**
- * Short notes at the edge of the page; each goes by itself, or at a click.
+ * Short notes at the edge of the page; each goes by itself, or at a click. One may offer something to do about it.
  *
  * @module toasts
  */
 
-import { make } from "./dom.js";
+import { make, textButton } from "./dom.js";
 import { t } from "./i18n.js";
 
 const NUM_AT_MOST = 3;
+// Errors, and what asks for a decision, longer than what only confirms.
 const SHOWN_MS = 7000;
+const NOTE_SHOWN_MS = 4000;
 
 export class Toasts {
   #root;
@@ -23,20 +25,27 @@ export class Toasts {
   /**
    * @param {string} text
    * @param {"error" | "note"} kind
+   * @param {{label: string, onAct: () => void}} [action]
    */
-  show(text, kind) {
+  show(text, kind, action) {
     const kept = Array.from(this.#timers.keys()).find((toast) => toast.dataset.text === text);
     if (kept !== undefined) this.#remove(kept);
     while (this.#timers.size >= NUM_AT_MOST) this.#remove(/** @type {HTMLElement} */ (this.#timers.keys().next().value));
-    const close = make("button", "toast-close", ["×"]);
-    close.type = "button";
+    const close = textButton("toast-close", "×", () => this.#remove(toast));
     close.ariaLabel = t("toast.close");
-    const toast = make("div", "toast", [make("p", "", [text]), close]);
+    const toast = make("div", "toast", [make("p", "", [text])]);
+    if (action !== undefined) {
+      const act = () => {
+        this.#remove(toast);
+        action.onAct();
+      };
+      toast.append(textButton("plain", action.label, act));
+    }
+    toast.append(close);
     toast.dataset.kind = kind;
     toast.dataset.text = text;
-    close.addEventListener("click", () => this.#remove(toast));
     this.#root.append(toast);
-    this.#timers.set(toast, setTimeout(() => this.#remove(toast), SHOWN_MS));
+    this.#timers.set(toast, setTimeout(() => this.#remove(toast), kind === "note" && action === undefined ? NOTE_SHOWN_MS : SHOWN_MS));
   }
 
   /** @param {HTMLElement} toast */

@@ -17,6 +17,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from server.auth import Access
+from server.client_scripts import ClientScripts
 from server.messages import MAX_MESSAGE_BYTES, ErrorDetail, Refused, error_detail
 from server.metrics import Metrics
 from server.registry import Registry
@@ -63,6 +64,7 @@ class HttpApi:
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_get("/", self._page)
+        ClientScripts(CLIENT_FOLDER).add_routes(router, "/client/")
         router.add_static("/client/", CLIENT_FOLDER)
         router.add_get("/livez", self._livez)
         router.add_get("/readyz", self._readyz)

@@ -17,6 +17,7 @@ SERVER_LAYERS = [
     {"server.app", "server.doctor", "server.reachability"},
     {"server.websocket", "server.http_api", "server.whep", "server.calls"},
     {"server.connection"},
+    {"server.client_scripts"},
     {"server.registry"},
     {"server.session"},
     {"server.receipts", "server.answered", "server.neighbours", "server.abilities", "server.continuation"}

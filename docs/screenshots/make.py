@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page, ViewportSize
@@ -47,9 +48,39 @@ class Shot:
     locale: str
     scale: float
     play: Callable[[Page], Awaitable[None]]
+    theme: Literal["dark", "light"] = "dark"
+
+
+# A rundown as a streamer would have it before the show: what, for how long, and a word to oneself.
+_RUNDOWN = {
+    "en": [
+        ("beach at sunset", "opening music", 45),
+        ("a red sailboat on the sea at dawn", "", None),
+        ("how does a volcano erupt?", "question of the day", 60),
+        ("snowy mountains at night", "guest comes in", None),
+        ("a rocket in space", "", None),
+    ],
+    "zh": [
+        ("海边日落", "开场音乐", 45),
+        ("黎明海上的红色帆船", "", None),
+        ("火山是怎么喷发的？", "今日问题", 60),
+        ("夜晚的雪山", "嘉宾上场", None),
+    ],
+}
+
+
+async def _has_a_rundown(page: Page, language: str) -> None:
+    items = [{"text": text, "note": note, "hold_s": hold_s} for text, note, hold_s in _RUNDOWN[language]]
+    file = json.dumps({"sceneshift_rundown": 1, "items": items}).encode()
+    await page.set_input_files(
+        "#rundown-file", {"name": "rundown.json", "mimeType": "application/json", "buffer": file}
+    )
+    await page.wait_for_selector(f".rundown-row:nth-child({len(items)})")
+    await page.click("#toasts .toast-close")
 
 
 async def _shows_one_scene_after_another(page: Page) -> None:
+    await _has_a_rundown(page, "en")
     for text in ("snowy mountains at night", "a yellow fish under water", "beach at sunset"):
         await _fire(page, text)
         await page.wait_for_function(_IS_MEASURED, arg=text, timeout=TIMEOUT_MS)
@@ -57,6 +88,7 @@ async def _shows_one_scene_after_another(page: Page) -> None:
 
 
 async def _is_in_the_making(page: Page) -> None:
+    await _has_a_rundown(page, "en")
     await page.check("#options input[name=on_preview][value=controller]", force=True)
     await _fire(page, "a red sailboat on the sea at dawn")
     await page.wait_for_function(_IS_MEASURED, arg="a red sailboat on the sea at dawn", timeout=TIMEOUT_MS)
@@ -67,6 +99,7 @@ async def _is_in_the_making(page: Page) -> None:
 
 
 async def _shows_chinese(page: Page) -> None:
+    await _has_a_rundown(page, "zh")
     for text in ("黎明海上的红色帆船", "夜晚的雪山"):
         await _fire(page, text)
         await page.wait_for_function(_IS_MEASURED, arg=text, timeout=TIMEOUT_MS)
@@ -75,6 +108,7 @@ async def _shows_chinese(page: Page) -> None:
 
 SHOTS = (
     Shot("console", DESKTOP, "en-US", 1.5, _shows_one_scene_after_another),
+    Shot("console-light", DESKTOP, "en-US", 1.5, _shows_one_scene_after_another, theme="light"),
     Shot("making", DESKTOP, "en-US", 1.5, _is_in_the_making),
     Shot("console-zh", DESKTOP, "zh-CN", 1.5, _shows_chinese),
     Shot("phone", PHONE, "en-US", 2, _shows_one_scene_after_another),
@@ -88,7 +122,11 @@ async def _fire(page: Page, text: str) -> None:
 
 async def _take(browser: Browser, url: str, shot: Shot, folder: Path) -> None:
     context = await browser.new_context(
-        viewport=shot.viewport, locale=shot.locale, device_scale_factor=shot.scale, reduced_motion="reduce"
+        viewport=shot.viewport,
+        locale=shot.locale,
+        device_scale_factor=shot.scale,
+        reduced_motion="reduce",
+        color_scheme=shot.theme,
     )
     page = await context.new_page()
     await page.goto(url)

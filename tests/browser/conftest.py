@@ -97,7 +97,7 @@ class Console:
 
     async def choose(self, option: str, value: str) -> None:
         """Sets an option and waits until the server has confirmed it, which it stores."""
-        await self.page.check(f"#options input[name={option}][value={value}]", force=True)
+        await self.page.check(f"input[name={option}][value={value}]", force=True)
 
     async def newest_is(self, state: str) -> None:
         await self.until("(state) => document.querySelector('.history-row')?.dataset.state === state", state)

@@ -31,7 +31,7 @@ async def test_a_prompt_takes_shape_step_by_step_and_goes_on_air(console: Any) -
     assert await console.text("#announcer") == "On air: scene 5"
 
 
-async def test_the_last_step_and_the_rundown_show_the_clip_itself(console: Any) -> None:
+async def test_the_last_step_and_the_log_show_the_clip_itself(console: Any) -> None:
     await console.send("scene 5")
     await console.until(
         """() => {
@@ -60,7 +60,7 @@ async def test_the_next_prompt_switches_the_scene(console: Any) -> None:
     assert await console.states() == ["on_air", "applied"]
 
 
-async def test_a_prompt_of_the_rundown_fires_again(console: Any) -> None:
+async def test_a_prompt_that_was_played_fires_again(console: Any) -> None:
     await console.send("scene 5")
     await console.shows_number(5)
     await console.send("scene 9")
@@ -71,13 +71,13 @@ async def test_a_prompt_of_the_rundown_fires_again(console: Any) -> None:
 
 async def test_of_a_burst_the_newest_wins_and_each_has_its_end(console: Any) -> None:
     await console.page.evaluate(
-        "() => [0, 1, 2].forEach((index) => document.querySelectorAll('#examples button')[index].click())"
+        "() => [0, 1, 2].forEach((index) => document.querySelectorAll('#favourites button')[index].click())"
     )
     await console.newest_is("on_air")
     assert await console.states() == ["on_air", "superseded", "superseded"]
 
 
-async def test_digits_fire_examples_unless_one_writes(console: Any) -> None:
+async def test_digits_fire_favourites_unless_one_writes(console: Any) -> None:
     await console.page.press("#prompt-text", "2")
     assert await console.page.input_value("#prompt-text") == "2"
     await console.page.evaluate("() => document.activeElement.blur()")

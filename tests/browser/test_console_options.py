@@ -18,7 +18,7 @@ async def test_what_the_model_cannot_is_disabled_and_says_why(console: Any) -> N
     for option, value in [("transition", "morph"), ("after", "continue")]:
         choice = f"input[name={option}][value={value}]"
         assert await console.page.is_disabled(choice)
-        assert "cannot start" in await console.page.locator(f"label:has({choice})").get_attribute("title")
+        assert "can start from a frame" in await console.page.locator(f"label:has({choice})").get_attribute("title")
     assert await console.page.is_enabled("#options input[name=after][value=hold]")
     assert await console.page.locator("#options select").count() == 0
 
@@ -29,7 +29,8 @@ async def test_what_the_model_can_may_be_chosen(console: Any) -> None:
           const { Options } = await import("/client/options.js");
           const changes = [], root = document.createElement("div");
           document.body.append(root);  // a click on what is in no page changes nothing
-          const options = new Options(root, (change) => changes.push(change));
+          const [settings, mix] = [0, 1].map(() => root.appendChild(document.createElement("div")));
+          const options = new Options(settings, mix, (change) => changes.push(change));
           options.setAbilities(abilities);
           root.querySelector("[value=morph]").click();
           root.querySelector("[value=continue]").click();
@@ -56,7 +57,7 @@ async def test_settings_of_another_model_do_not_keep_the_console_out(open_consol
     await fresh.evaluate("sessionStorage.clear()")
     await fresh.goto(fresh.url)
     await console.is_live()
-    assert await fresh.is_checked("#options input[name=transition][value=crossfade]")
+    assert await fresh.is_checked("input[name=transition][value=crossfade]")
     assert await fresh.is_checked("#options input[name=after][value=loop]")
 
 
@@ -85,7 +86,7 @@ async def test_a_reused_and_a_simplified_clip_are_marked(console: Any) -> None:
           const { PromptLog } = await import("/client/prompts.js");
           const { History } = await import("/client/history.js");
           const list = document.createElement("ol");
-          const history = new History(list, () => {});
+          const history = new History(list, { isFavourite: () => false });
           const log = new PromptLog(() => history.show(log.newestFirst, null));
           const started = { type: "prompt.started", num_steps: 4, attempt: 1, understood: [], not_understood: [] };
           for (const promptId of ["whole", "reused", "simple"]) {

@@ -13,7 +13,7 @@ async def test_a_chinese_browser_gets_a_chinese_page(open_console: Any) -> None:
     console = await open_console(locale="zh-CN")
     assert await console.page.get_attribute("html", "lang") == "zh-Hans"
     assert await console.text("#tally") == "待机"
-    await console.page.click("#examples button")
+    await console.page.click("#favourites button")
     await console.newest_is("on_air")
     assert await console.text("#caption") == "海边日落"
     assert console.errors == []

@@ -1,0 +1,43 @@
+/**
+ * Putting the items of a list into another order with the mouse. What it does, buttons do for the keyboard.
+ *
+ * @module drag
+ */
+
+/**
+ * @param {HTMLElement} list whose children have `draggable` set where they may be dragged
+ * @param {(from: number, to: number) => void} onMoved indices of children; `to` as it is once the item is taken out
+ */
+export function orderByDragging(list, onMoved) {
+  /** @type {Element | null} */
+  let dragged = null;
+  const childAt = (/** @type {EventTarget | null} */ target) =>
+    target instanceof Element ? (Array.from(list.children).find((child) => child.contains(target)) ?? null) : null;
+  const unmark = () => list.querySelectorAll("[data-drop]").forEach((child) => child.removeAttribute("data-drop"));
+
+  list.addEventListener("dragstart", (event) => {
+    dragged = childAt(event.target);
+    event.dataTransfer?.setData("text/plain", dragged?.textContent ?? "");
+  });
+  list.addEventListener("dragover", (event) => {
+    const over = childAt(event.target);
+    if (dragged === null || over === null) return;
+    event.preventDefault();
+    unmark();
+    if (over !== dragged) over.setAttribute("data-drop", "before");
+  });
+  list.addEventListener("drop", (event) => {
+    const over = childAt(event.target);
+    unmark();
+    if (dragged === null || over === null || over === dragged) return;
+    event.preventDefault();
+    const children = Array.from(list.children);
+    const from = children.indexOf(dragged);
+    const before = children.indexOf(over);
+    onMoved(from, before > from ? before - 1 : before);
+  });
+  list.addEventListener("dragend", () => {
+    dragged = null;
+    unmark();
+  });
+}

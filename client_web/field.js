@@ -1,0 +1,149 @@
+/**
+ * The prompt field: Enter sends, the arrows call back what was sent before (as a shell does), the star keeps the text
+ * as a favourite and Ctrl+Enter puts it into the rundown.
+ *
+ * @module field
+ */
+
+import { storage, t } from "./i18n.js";
+
+const NUM_REMEMBERED = 50;
+const STORAGE_KEY = "sceneshift.sent";
+
+/**
+ * @typedef {object} FieldHandlers
+ * @property {(text: string) => boolean} onSend whether it went out, so that the field may be emptied
+ * @property {(text: string) => void} onPlan into the rundown
+ * @property {(text: string) => void} onStar
+ * @property {(text: string) => boolean} isFavourite
+ * @property {() => void} onEmpty one of these was asked for with nothing written
+ */
+
+export class Field {
+  #area;
+  #star;
+  #handlers;
+  /** @type {string[]} oldest first */
+  #sent = stored();
+  /** Where in `#sent` the field is; its length: at what the user writes now. */
+  #place = this.#sent.length;
+  #draft = "";
+
+  /**
+   * @param {{form: HTMLFormElement, area: HTMLTextAreaElement, star: HTMLButtonElement, plan: HTMLButtonElement}} elements
+   * @param {FieldHandlers} handlers
+   */
+  constructor({ form, area, star, plan }, handlers) {
+    this.#area = area;
+    this.#star = star;
+    this.#handlers = handlers;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#send();
+    });
+    area.addEventListener("keydown", (event) => this.#pressed(event));
+    area.addEventListener("input", () => {
+      this.#place = this.#sent.length;
+      this.renderStar();
+    });
+    star.addEventListener("click", () => this.#withText((text) => this.#handlers.onStar(text)));
+    plan.addEventListener("click", () => this.#plan());
+  }
+
+  focus() {
+    this.#area.focus();
+  }
+
+  /** @param {string} text that was sent from anywhere, so that the arrows find it */
+  remember(text) {
+    this.#sent = [...this.#sent.filter((each) => each !== text), text].slice(-NUM_REMEMBERED);
+    this.#place = this.#sent.length;
+    storage()?.setItem(STORAGE_KEY, JSON.stringify(this.#sent));
+  }
+
+  renderStar() {
+    const isFavourite = this.#handlers.isFavourite(this.#area.value);
+    const label = t(isFavourite ? "prompt.unstar" : "prompt.star");
+    this.#star.ariaPressed = String(isFavourite);
+    this.#star.ariaLabel = label;
+    this.#star.title = label;
+  }
+
+  /** @param {KeyboardEvent} event */
+  #pressed(event) {
+    // Keys belong to a composition while it lasts. Safari ends it before the Enter that chose a word: 229 is what remains then.
+    if (event.isComposing || event.keyCode === 229) return;
+    if (event.key === "Enter" && !event.shiftKey) {
+      event.preventDefault();
+      if (event.ctrlKey || event.metaKey) this.#plan();
+      else this.#send();
+    } else if (event.key === "ArrowUp" && !isAltered(event) && this.#isAtEdge("up") && this.#place > 0) {
+      event.preventDefault();
+      if (this.#place === this.#sent.length) this.#draft = this.#area.value;
+      this.#recall(this.#place - 1);
+    } else if (event.key === "ArrowDown" && !isAltered(event) && this.#isAtEdge("down") && this.#place < this.#sent.length) {
+      event.preventDefault();
+      this.#recall(this.#place + 1);
+    }
+  }
+
+  /**
+   * Within a text of several lines the arrows move the caret first.
+   *
+   * @param {"up" | "down"} way
+   */
+  #isAtEdge(way) {
+    const { value, selectionStart, selectionEnd } = this.#area;
+    return way === "up" ? !value.slice(0, selectionStart).includes("\n") : !value.slice(selectionEnd).includes("\n");
+  }
+
+  /** @param {number} place */
+  #recall(place) {
+    this.#place = place;
+    this.#area.value = this.#sent[place] ?? this.#draft;
+    this.#area.setSelectionRange(this.#area.value.length, this.#area.value.length);
+    this.renderStar();
+  }
+
+  #send() {
+    this.#withText((text) => {
+      if (this.#handlers.onSend(text)) this.#clear();
+    });
+  }
+
+  #plan() {
+    this.#withText((text) => {
+      this.#handlers.onPlan(text);
+      this.#clear();
+    });
+  }
+
+  /** @param {(text: string) => void} act */
+  #withText(act) {
+    if (this.#area.value.trim() === "") this.#handlers.onEmpty();
+    else act(this.#area.value);
+  }
+
+  #clear() {
+    this.#area.value = "";
+    this.#draft = "";
+    this.#place = this.#sent.length;
+    this.renderStar();
+  }
+}
+
+/** @param {KeyboardEvent} event */
+function isAltered(event) {
+  return event.shiftKey || event.ctrlKey || event.altKey || event.metaKey;
+}
+
+/** @returns {string[]} */
+function stored() {
+  try {
+    const kept = JSON.parse(storage()?.getItem(STORAGE_KEY) ?? "[]");
+    if (Array.isArray(kept)) return kept.filter((text) => typeof text === "string").slice(-NUM_REMEMBERED);
+  } catch {
+    // Edited by hand, or by another version: nothing to call back.
+  }
+  return [];
+}

@@ -1,0 +1,188 @@
+/**
+ * The sheet that says how this stage is used elsewhere: its address for OBS, and code that works as it stands. Loaded when
+ * it is opened for the first time.
+ *
+ * @module share
+ */
+
+import { make, textButton } from "./dom.js";
+import { t } from "./i18n.js";
+import { openSheet } from "./sheets.js";
+import { isStageName } from "./stage_name.js";
+
+const KINDS = /** @type {const} */ (["obs", "curl", "javascript", "python"]);
+
+/**
+ * @typedef {object} Stage
+ * @property {string} origin
+ * @property {string} sessionId
+ * @property {string | null} token
+ * @property {string} prompt the last one, as an example
+ * @property {string | null} name null: this server gives sessions no names
+ */
+
+/**
+ * @param {HTMLDialogElement} dialog
+ * @param {Stage} stage
+ * @param {(name: string) => void} onRename
+ * @param {(text: string) => void} onNote
+ */
+export function openShare(dialog, stage, onRename, onNote) {
+  const code = make("pre", "snippet");
+  code.tabIndex = 0;
+  code.ariaLabel = t("share.title");
+  code.role = "region";
+  const note = make("p", "snippet-note");
+  let chosen = /** @type {typeof KINDS[number]} */ ("obs");
+  const show = () => {
+    code.textContent = snippet(chosen, stage);
+    note.textContent = t(`share.${chosen}.note`);
+  };
+  const tabs = make("div", "segments", KINDS.map((kind) => tab(kind, kind === chosen, () => {
+    chosen = kind;
+    show();
+  })));
+  tabs.role = "radiogroup";
+  tabs.ariaLabel = t("share.title");
+  const copy = textButton("primary", t("share.copy"), () => void copyText(code, dialog).then((isCopied) => {
+    onNote(t(isCopied ? "share.copied" : "share.select"));
+    copy.textContent = t(isCopied ? "share.copied" : "share.copy");
+  }));
+  const row = make("div", "sheet-actions", [copy]);
+  openSheet(dialog, t("share.title"), [...nameForm(dialog, stage, onRename), tabs, note, code, row]);
+  show();
+}
+
+/**
+ * @param {HTMLDialogElement} dialog
+ * @param {Stage} stage
+ * @param {(name: string) => void} onRename
+ * @returns {HTMLElement[]}
+ */
+function nameForm(dialog, stage, onRename) {
+  if (stage.name === null) return [];
+  const field = make("input", "field");
+  Object.assign(field, { name: "stage-name", value: stage.name, autocomplete: "off", spellcheck: false, maxLength: 40 });
+  const error = make("p", "field-error");
+  error.role = "status";
+  const rename = make("button", "plain", [t("share.rename")]);
+  rename.type = "submit";
+  const row = make("div", "sheet-row", [make("label", "grow", [t("share.name"), field]), rename]);
+  const form = make("form", "sheet-form", [row, error]);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const name = field.value.trim();
+    const isGood = isStageName(name);
+    field.ariaInvalid = String(!isGood);
+    error.textContent = isGood ? "" : t("share.name_invalid");
+    if (!isGood || name === stage.name) return;
+    dialog.close();
+    onRename(name);
+  });
+  return [form];
+}
+
+/**
+ * @param {string} kind
+ * @param {boolean} isChosen
+ * @param {() => void} onChosen
+ */
+function tab(kind, isChosen, onChosen) {
+  const radio = make("input", "");
+  Object.assign(radio, { type: "radio", name: "share-kind", value: kind, checked: isChosen });
+  radio.addEventListener("change", onChosen);
+  return make("label", "segment", [radio, make("span", "", [t(`share.${kind}`)])]);
+}
+
+/**
+ * @param {string} kind
+ * @param {Stage} stage
+ */
+export function snippet(kind, { origin, sessionId, token, prompt }) {
+  const bearer = token === null ? "" : ` -H "Authorization: Bearer ${token}"`;
+  switch (kind) {
+    case "obs":
+      return `${origin}/obs/${sessionId}${token === null ? "" : `#token=${token}`}`;
+    case "curl":
+      return `curl -fo snapshot.jpg${bearer} ${origin}/v1/sessions/${sessionId}/snapshot.jpg`;
+    case "javascript":
+      return javascript(origin, sessionId, token);
+    case "python":
+      return python(origin, token, prompt);
+    default:
+      throw new Error(`unknown kind of snippet ${kind}`);
+  }
+}
+
+/**
+ * A viewer by WHEP: nothing but what browsers have.
+ *
+ * @param {string} origin
+ * @param {string} sessionId
+ * @param {string | null} token
+ */
+function javascript(origin, sessionId, token) {
+  const authorization = token === null ? "" : `, Authorization: ${JSON.stringify(`Bearer ${token}`)}`;
+  return `const video = Object.assign(document.createElement("video"), { autoplay: true, muted: true, playsInline: true });
+document.body.append(video);
+const peer = new RTCPeerConnection();
+peer.ontrack = (event) => (video.srcObject = event.streams[0]);
+peer.addTransceiver("video", { direction: "recvonly" });
+await peer.setLocalDescription();
+if (peer.iceGatheringState !== "complete") {
+  await new Promise((resolve) => (peer.onicegatheringstatechange = () => peer.iceGatheringState === "complete" && resolve()));
+}
+const answer = await fetch(${JSON.stringify(`${origin}/whep/${sessionId}`)}, {
+  method: "POST",
+  headers: { "Content-Type": "application/sdp"${authorization} },
+  body: peer.localDescription.sdp,
+});
+await peer.setRemoteDescription({ type: "answer", sdp: await answer.text() });
+`;
+}
+
+/**
+ * A controller with a stage of its own.
+ *
+ * @param {string} origin
+ * @param {string | null} token
+ * @param {string} prompt
+ */
+function python(origin, token, prompt) {
+  const url = `${origin.replace(/^http/, "ws")}/v1/realtime${token === null ? "" : `?token=${encodeURIComponent(token)}`}`;
+  return `# pip install websockets
+import asyncio, json
+from websockets.asyncio.client import connect
+
+async def main() -> None:
+    async with connect(${JSON.stringify(url)}, max_size=None) as socket:
+        await socket.send(json.dumps({"type": "session.start"}))
+        await socket.send(json.dumps({"type": "prompt.set", "text": ${JSON.stringify(prompt)}}))
+        async for text in socket:
+            event = json.loads(text)
+            print(event["type"])
+            if event["type"] == "prompt.applied":
+                break
+
+asyncio.run(main())
+`;
+}
+
+/**
+ * Where a page may not write to the clipboard (plain http on a LAN), the old way; else it is at least selected.
+ *
+ * @param {HTMLElement} code
+ * @param {HTMLElement} dialog
+ * @returns {Promise<boolean>}
+ */
+async function copyText(code, dialog) {
+  const text = code.textContent ?? "";
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    getSelection()?.selectAllChildren(code);
+    dialog.focus();
+    return document.execCommand("copy");
+  }
+}

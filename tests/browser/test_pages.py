@@ -1,0 +1,54 @@
+"""Every page that people see: no fault that keeps somebody out, nothing moves while it loads, and it stays light.
+
+A new page is registered in `bench/pages.py`. Times are printed by `sceneshift bench pages`, not asserted.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.pages import PAGES, Page, measure
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
+MAX_SCRIPT_BYTES = 150_000
+_FAULTS = """async () => {
+  const { violations } = await axe.run(document, { resultTypes: ["violations"] });
+  return violations.filter((one) => ["serious", "critical"].includes(one.impact))
+    .map((one) => `${one.id}: ${one.nodes.map((node) => node.target.join(" ")).join(", ")}`);
+}"""
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    if not AXE.is_file():
+        missing = "axe-core is not installed: npm install --no-package-lock --prefix tests/browser"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return AXE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+async def test_axe_finds_no_serious_fault(browser: Any, synthetic_url: str, axe: str, page: Page, theme: str) -> None:
+    context = await browser.new_context(color_scheme=theme, locale="en-US", reduced_motion="reduce")
+    tab = await context.new_page()
+    await tab.goto(synthetic_url + page.path)
+    await tab.wait_for_selector(page.is_up, state="attached")
+    await tab.evaluate(axe)
+    assert await tab.evaluate(_FAULTS) == []
+    await context.close()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+async def test_nothing_moves_while_it_loads_and_it_stays_light(browser: Any, synthetic_url: str, page: Page) -> None:
+    seen = await measure(browser, synthetic_url, page)
+    assert (seen.layout_shift, seen.moved) == (0, [])
+    assert seen.script_bytes <= MAX_SCRIPT_BYTES
+    assert seen.first_paint_ms is not None

@@ -1,0 +1,46 @@
+"""The scripts as they are served are the scripts that lie there, but for their comments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from server.client_scripts import ClientScripts, without_comments
+
+CLIENT = Path(__file__).parent.parent.parent / "client_web"
+SCRIPTS = sorted(CLIENT.rglob("*.js"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_a_served_script_keeps_its_lines_and_loses_only_comments(path: Path) -> None:
+    source = path.read_text(encoding="utf-8").split("\n")
+    served = without_comments("\n".join(source)).split("\n")
+    assert len(served) == len(source), "a trace of a browser names the lines of the source"
+    for before, after in zip(source, served, strict=True):
+        assert after == before or (after == "" and before.strip().startswith(("/**", "*", "//")))
+
+
+def test_only_lines_that_are_comments_as_a_whole_go() -> None:
+    script = "/** a\n * b */\nf(); // c\n// d\n/** e */ g();\nconst t = `\n// not one\n`;\n/** f */\nh();"
+    assert without_comments(script) == "\n\nf(); // c\n\n/** e */ g();\nconst t = `\n// not one\n`;\n\nh();"
+
+
+async def test_a_script_is_sent_once_and_nothing_outside_of_the_folder_ever(tmp_path: Path) -> None:
+    folder = tmp_path / "client"
+    (folder / "sdk").mkdir(parents=True)
+    (folder / "sdk" / "a.js").write_text("// a\nf();", encoding="utf-8")
+    (tmp_path / "secret.js").write_text("no", encoding="utf-8")
+    app = web.Application()
+    ClientScripts(folder).add_routes(app.router, "/client/")
+    async with TestClient(TestServer(app)) as client:
+        first = await client.get("/client/sdk/a.js")
+        assert (await first.text(), first.content_type) == ("\nf();", "text/javascript")
+        again = await client.get("/client/sdk/a.js", headers={"If-None-Match": first.headers["ETag"]})
+        assert again.status == 304
+        (folder / "sdk" / "a.js").write_text("g(); // changed", encoding="utf-8")
+        assert await (await client.get("/client/sdk/a.js")).text() == "g(); // changed"
+        for path in ("..%2Fsecret.js", "sdk/%2e%2e/%2e%2e/secret.js", "none.js"):
+            assert (await client.get(f"/client/{path}")).status == 404
