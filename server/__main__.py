@@ -74,6 +74,9 @@ def _serve(arguments: Sequence[str]) -> int:
         needs_token = settings.token is None and not settings.is_loopback
         if needs_token:
             settings = dataclasses.replace(settings, token=auth.new_token())
+        if settings.recordings_folder is None and settings.is_loopback:
+            folder = config.default_recordings_folder(os.environ)
+            settings = dataclasses.replace(settings, recordings_folder=str(folder))
         logging.basicConfig(
             level=settings.log_level.upper(), format="%(asctime)s %(levelname).1s %(message)s", stream=sys.stderr
         )

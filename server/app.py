@@ -19,18 +19,22 @@ from typing import TextIO
 from aiohttp import web
 
 from engine.api import Engine, EngineReady, EngineStopped, ModelError
+from server import watch
 from server.auth import Access
 from server.calls import CallsApi
 from server.clock import Clock, MonotonicClock
 from server.config import Settings
+from server.downloads import Downloads
 from server.http_api import HttpApi
 from server.media import hardware
 from server.media.ice import Ice, IceSettings
 from server.media.music import Library
 from server.media.program import MediaSettings, Program
+from server.media.recording import RecordingLimits
 from server.messages import MAX_MESSAGE_BYTES
 from server.metrics import Metrics
 from server.neighbours import ProgramFactory
+from server.recordings import Recordings
 from server.registry import Registry
 from server.websocket import HEARTBEAT_S, RealtimeEndpoint
 from server.whep import WhepApi
@@ -55,6 +59,7 @@ def build(
     make_program: ProgramFactory | None = None,
     media: MediaSettings | None = None,
     heartbeat_s: float = HEARTBEAT_S,
+    watch_heartbeat_s: float = watch.HEARTBEAT_S,
     on_engine_ready: Callable[[EngineReady], None] = lambda event: None,
     on_engine_unusable: Callable[[EngineStopped], None] = lambda event: None,
 ) -> web.Application:
@@ -64,6 +69,10 @@ def build(
     access = Access(settings)
     ice = Ice(IceSettings.of(settings), clock=clock)
     music = Library(Path(settings.music_folder) if settings.music_folder else None)
+    recordings = Recordings(
+        Path(settings.recordings_folder) if settings.recordings_folder else None,
+        RecordingLimits(settings.max_recording_size),
+    )
     registry = Registry(
         engine,
         metrics=metrics,
@@ -73,6 +82,7 @@ def build(
         max_viewers=settings.max_viewers,
         resume_grace_s=settings.resume_grace_s,
         make_program=make_program or partial(Program, media=media, ice=ice, music=music),
+        recordings=recordings,
         ice_servers=ice.client_servers,
         music=music.names,
         push_targets={target.name: target for target in settings.whip_targets},
@@ -83,11 +93,14 @@ def build(
     whep = WhepApi(registry, access, ice)
     calls = CallsApi(registry, access, ice, metrics=metrics, clock=clock)
     realtime = RealtimeEndpoint(registry, access, metrics=metrics, clock=clock, heartbeat_s=heartbeat_s)
+    watching = watch.WatchEndpoint(registry, access, metrics, heartbeat_s=watch_heartbeat_s)
+    downloads = Downloads(registry, access, recordings)
 
     app = web.Application(middlewares=[api.guard()], client_max_size=MAX_MESSAGE_BYTES)
     app[REGISTRY] = registry
     app.router.add_get("/v1/realtime", realtime.handle)
-    for routes in (api, whep, calls):
+    app.router.add_get("/v1/sessions/{session_id}/watch", watching.handle)
+    for routes in (api, whep, calls, downloads):
         routes.add_routes(app.router)
     app.on_response_prepare.append(api.set_headers)
 
@@ -97,7 +110,7 @@ def build(
     async def end_everything(app: web.Application) -> None:
         # Sessions first: their writers then say goodbye on the sockets that they have.
         await registry.close()
-        await realtime.close()
+        await asyncio.gather(realtime.close(), watching.close())
         await calls.close()
         music.close()
 

@@ -87,6 +87,9 @@ class Settings:
     h264_encoder: str = "auto"
     sender: Sender = "own"  # of RTP; aiortc's is the plain twin, without pacing and adaptation
     resume_grace_s: float = 60.0
+    # None: nothing is recorded. Where only the user can reach the server, `__main__` names the user's own folder.
+    recordings_folder: str | None = None
+    max_recording_size: int = 8 * 10**9  # bytes of one file, 9 hours at 2 Mbit/s; 0: nothing is recorded
     # Pages of other origins that may use this server, as `https://stage.example`; their host names are accepted, too.
     allowed_origins: tuple[str, ...] = ()
     # How viewers' media finds its way (`server.media.ice`, docs/media.md). No server is asked that is not named here.
@@ -136,6 +139,12 @@ def _check_turn(settings: Settings) -> None:
         raise ConfigError("turn_secret", reason, "missing")
 
 
+def default_recordings_folder(environment: Mapping[str, str]) -> Path:
+    """In the user's data folder, by the XDG base directory specification."""
+    data = environment.get("XDG_DATA_HOME") or Path(environment.get("HOME") or Path.home()) / ".local" / "share"
+    return Path(data) / "sceneshift" / "recordings"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sceneshift serve",
@@ -170,6 +179,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--h264-encoder", help="auto (default: hardware where it wins), libx264, h264_nvenc, ...")
     parser.add_argument("--sender", help="of RTP: own (default), or aiortc, to compare or to fall back on")
     parser.add_argument("--resume-grace-s", help="how long a stage outlives its controller's connection (default 60)")
+    parser.add_argument(
+        "--recordings-folder",
+        metavar="FOLDER",
+        help="for recordings (default: on a loopback address the user's data folder, else nothing is recorded)",
+    )
+    parser.add_argument("--max-recording-size", metavar="SIZE", help="of one recording (default 8GB; 0: none)")
     parser.add_argument("--allowed-origins", help="origins of other pages that may connect, with commas between")
     add_ice_flags(parser)
     parser.add_argument("--music-folder", metavar="FOLDER", help="music that sessions may name, beside what ships")
@@ -236,7 +251,7 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _pixels(name, value, source)
         case "gpu_memory":
             return _bytes(name, value, source, low=2**20)
-        case "cache_memory" | "cache_disk":
+        case "cache_memory" | "cache_disk" | "max_recording_size":
             return _bytes(name, value, source, low=0)
         case "no_compile" | "allow_pickles":
             return _boolean(name, value, source)
@@ -264,7 +279,17 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _origins(value, source)
         case "whip_targets":
             return _whip_targets(value, source)
-        case "host" | "h264_encoder" | "model" | "device" | "decoder" | "lora_folder" | "cache_folder" | "music_folder":
+        case (
+            "host"
+            | "h264_encoder"
+            | "model"
+            | "device"
+            | "decoder"
+            | "lora_folder"
+            | "cache_folder"
+            | "music_folder"
+            | "recordings_folder"
+        ):
             return _text(name, value, source)
         case _:
             known = ", ".join(setting.name for setting in fields(Settings))

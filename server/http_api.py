@@ -26,10 +26,10 @@ _log = logging.getLogger(__name__)
 
 CLIENT_FOLDER = Path(__file__).parent.parent / "client_web"
 
-# Scripts, styles and connections are ours alone; previews come as data URIs.
+# Scripts, styles and connections are ours alone; previews come as data URIs, Media Source Extensions play blobs.
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'self'",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; media-src 'self' blob:; object-src 'none'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",  # the address may hold a token
 }
@@ -48,6 +48,7 @@ STATUS = {
     "etag_mismatch": HTTPStatus.PRECONDITION_FAILED,
     "ice_restart_not_supported": HTTPStatus.UNPROCESSABLE_ENTITY,
     "server_full": HTTPStatus.SERVICE_UNAVAILABLE,
+    "unknown_recording": HTTPStatus.NOT_FOUND,
     "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "message_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "too_many_viewers": HTTPStatus.SERVICE_UNAVAILABLE,

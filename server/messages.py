@@ -162,6 +162,12 @@ class ProgramPush(ClientMessage, frozen=True, kw_only=True, tag="program.push"):
     push: bool
 
 
+class ProgramRecord(ClientMessage, frozen=True, kw_only=True, tag="program.record"):
+    """Begins or ends a recording of the program, into a file at the server."""
+
+    recording: bool
+
+
 class WebrtcOffer(ClientMessage, frozen=True, kw_only=True, tag="webrtc.offer"):
     sdp: str
 
@@ -186,6 +192,7 @@ AnyClientMessage = (
     | ProgramBlank
     | ProgramResume
     | ProgramPush
+    | ProgramRecord
     | WebrtcOffer
     | WebrtcCandidate
 )
@@ -234,9 +241,10 @@ SessionErrorCode = Literal[
     "not_connected",
     "unknown_viewer",
     "unknown_call",
+    "unknown_recording",
 ]
 EngineErrorCode = Literal["engine_busy", "engine_unavailable", "engine_lost", "out_of_memory", "model_error"]
-ServerErrorCode = Literal["server_full", "too_many_viewers", "draining", "internal_error"]
+ServerErrorCode = Literal["server_full", "too_many_viewers", "recording_failed", "draining", "internal_error"]
 ErrorCode = RequestErrorCode | SessionErrorCode | EngineErrorCode | ServerErrorCode
 ErrorType = Literal["invalid_request", "session", "engine", "server"]
 
@@ -443,6 +451,21 @@ class PushChanged(ServerMessage, frozen=True, kw_only=True, tag="push.changed"):
     event_id: str | None = None
 
 
+class RecordingChanged(ServerMessage, frozen=True, kw_only=True, tag="recording.changed"):
+    """A recording began or ended, by `program.record` or by itself: then `error` says why.
+
+    The other fields are of the recording that runs, or of the one that just ended; all null if there was none.
+    """
+
+    event_id: str | None = None
+    recording: bool
+    name: str | None = None
+    duration_s: float | None = None
+    size_bytes: int | None = None
+    url: str | None = None  # path at this server
+    error: ErrorDetail | None = None
+
+
 class WebrtcAnswer(ServerMessage, frozen=True, kw_only=True, tag="webrtc.answer"):
     event_id: str | None = None
     sdp: str
@@ -463,6 +486,15 @@ class StatsUpdated(ServerMessage, frozen=True, kw_only=True, tag="stats.updated"
 
 class Error(ServerMessage, frozen=True, kw_only=True, tag="error"):
     error: ErrorDetail
+
+
+class StreamStarted(Struct, frozen=True, kw_only=True, tag_field="type", tag="stream.started"):
+    """The first word of `WS /v1/sessions/{session_id}/watch`; after it comes fragmented MP4, in binary frames."""
+
+    mime: str  # for `MediaSource.addSourceBuffer`
+    width: int
+    height: int
+    frame_rate: int
 
 
 # --- decoding -----------------------------------------------------------------------------------------------------
@@ -559,7 +591,7 @@ def is_name(session_id: str) -> bool:
     return _NAME.fullmatch(session_id) is not None and _MADE_UP.fullmatch(session_id) is None
 
 
-def encode(message: ServerMessage) -> str:
+def encode(message: ServerMessage | StreamStarted) -> str:
     return _encoder.encode(message).decode()
 
 

@@ -49,6 +49,7 @@ class Snapshot:
     num_sessions: int
     num_detached: int
     num_viewers: int
+    num_recordings: int
     worst_play_ratio: float  # over the open sessions; 1.0 without any
     engine_state: EngineState
     engine: EngineStatistics
@@ -71,6 +72,9 @@ class Metrics:
         self._continued = self._counter("sceneshift_continuations", "Clips that a scene went on with", ["timing"])
         self._degraded = self._counter("sceneshift_generations_degraded", "Generations made with less than asked for")
         self._refusals = self._counter("sceneshift_refusals", "Requests refused, by error code", ["code"])
+        self._recordings_failed = self._counter(
+            "sceneshift_recordings_failed", "Recordings that could not begin, or ended by themselves"
+        )
         self._frames_due = self._counter("sceneshift_frames_due", "Program frames that were due")
         self._frames_sent = self._counter("sceneshift_frames_sent", "Program frames sent")
         self._frames_late = self._counter("sceneshift_frames_late", "Program frames sent late")
@@ -101,6 +105,9 @@ class Metrics:
     def refused(self, code: str) -> None:
         """`code` is one of ours, so the number of labels is bounded."""
         self._refusals.labels(code=code).inc()
+
+    def recording_failed(self) -> None:
+        self._recordings_failed.inc()
 
     def program_ran(self, counts: ProgramCounts) -> None:
         self._frames_due.inc(counts.frames_due)
@@ -135,6 +142,7 @@ class _SnapshotCollector(Collector):
         yield _gauge("sceneshift_sessions", "Sessions, detached ones included", now.num_sessions)
         yield _gauge("sceneshift_sessions_detached", "Sessions whose controller is gone", now.num_detached)
         yield _gauge("sceneshift_viewers", "Connected viewers", now.num_viewers)
+        yield _gauge("sceneshift_recordings", "Recordings that run", now.num_recordings)
         yield _gauge("sceneshift_play_ratio_worst", "Lowest continuous play ratio", now.worst_play_ratio)
         yield _gauge("sceneshift_sessions_queued", "Controllers that wait for a stage", now.num_queued)
         yield _gauge(

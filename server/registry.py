@@ -30,6 +30,7 @@ from server.media.program import Program
 from server.messages import IceServer, Refused, SessionOptions, SessionResume, SessionStart, is_name
 from server.metrics import Metrics, Snapshot
 from server.neighbours import Controller, ProgramFactory
+from server.recordings import Recordings
 from server.session import Session, SessionState
 
 _log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Registry:
         max_queued: int = 16,
         max_viewers: int = 32,
         resume_grace_s: float = 60.0,
+        recordings: Recordings | None = None,
         make_program: ProgramFactory = Program,
         ice_servers: Callable[[str], tuple[IceServer, ...]] = lambda session_id: (),
         music: tuple[str, ...] = (),
@@ -71,6 +73,7 @@ class Registry:
         self._max_sessions = max_sessions
         self._max_viewers = max_viewers
         self._resume_grace_s = resume_grace_s
+        self._recordings = recordings
         self._make_program = make_program
         self._ice_servers = ice_servers
         self._music = music
@@ -167,6 +170,7 @@ class Registry:
             metrics=self._metrics,
             clock=self._clock,
             max_viewers=self._max_viewers,
+            recordings=self._recordings,
             tenant=tenant,
             ice_servers=self._ice_servers,
             music=self._music,
@@ -346,6 +350,7 @@ class Registry:
             num_sessions=len(sessions),
             num_detached=sum(session.state is SessionState.DETACHED for session in sessions),
             num_viewers=sum(session.program.num_viewers for session in sessions),
+            num_recordings=sum(session.is_recording for session in sessions),
             worst_play_ratio=min(
                 (session.program.statistics().continuous_play_ratio for session in sessions), default=1.0
             ),

@@ -67,6 +67,7 @@ from server.messages import (
     ProgramBlank,
     ProgramChanged,
     ProgramPush,
+    ProgramRecord,
     ProgramResume,
     ProgramTake,
     PromptAccepted,
@@ -81,6 +82,7 @@ from server.messages import (
     PromptStarted,
     PromptSuperseded,
     PushChanged,
+    RecordingChanged,
     Refused,
     ServerMessage,
     SessionClose,
@@ -103,6 +105,7 @@ from server.messages import (
 from server.metrics import Metrics, ProgramCounts
 from server.neighbours import Controller, ProgramFactory
 from server.prompt import Prompt, PromptEvent, PromptState
+from server.recordings import Recorder, Recordings
 from server.stage import Clip, OnAir, Transition
 from server.viewers import Viewers
 
@@ -161,6 +164,7 @@ class Session:
         metrics: Metrics,
         clock: Clock,
         max_viewers: int,
+        recordings: Recordings | None = None,
         tenant: str = "",
         ice_servers: Callable[[str], tuple[IceServer, ...]] = lambda session_id: (),
         music: tuple[str, ...] = (),
@@ -176,14 +180,15 @@ class Session:
         self.resume_token = secrets.token_urlsafe(24)
         self.state = SessionState.OPEN
         self.detached_at = 0.0
+        self.program_format = ProgramFormat(
+            width=options.width,
+            height=options.height,
+            frame_rate=options.frame_rate,
+            bitrate=options.bitrate,
+            marker=options.marker,
+        )
         self.program = make_program(
-            ProgramFormat(
-                width=options.width,
-                height=options.height,
-                frame_rate=options.frame_rate,
-                bitrate=options.bitrate,
-                marker=options.marker,
-            ),
+            self.program_format,
             clock=clock,
             on_shown=self._on_shown,
             on_changed=self._on_changed,
@@ -218,6 +223,14 @@ class Session:
         self._previewed_prompt_id: str | None = None
         self._reported_on_air: tuple[OnAir, str | None] = (OnAir.IDLE, None)
         self._pushes: dict[str, Push] = {}  # by target
+        self._recorder = Recorder(
+            session_id,
+            self.program,
+            self.program_format,
+            recordings or Recordings(),
+            metrics,
+            on_ended=self._on_recorded,
+        )
         self._ticked_at = self._opened_at
         self._ticked_counts = ProgramCounts()
 
@@ -256,6 +269,8 @@ class Session:
             displaced.abort("taken up by another connection")
         self._log("=", "resumed")
         self._emit(self._created(message.event_id))
+        if self._recorder.is_recording:
+            self._emit(self._recorder.status())
 
     def detach(self, controller: Controller) -> None:
         """The connection is gone. Nothing happens if it is not (or no longer) this session's."""
@@ -271,6 +286,8 @@ class Session:
 
         If cancelled, the program may be left open: call it again.
         """
+        if (recorded := await self._recorder.close()) is not None:
+            self._emit(recorded)
         if self.state is not SessionState.CLOSED:
             for prompt in (self._taken, self._current):
                 if prompt is not None:
@@ -348,6 +365,8 @@ class Session:
                 self._report_program(message)
             case ProgramPush():
                 self._set_push(message)
+            case ProgramRecord():
+                await self._record(message)
             case WebrtcOffer():
                 await self._connect(message)
             case WebrtcCandidate():
@@ -741,11 +760,11 @@ class Session:
     # --- a scene that goes on -------------------------------------------------------------------------------------
 
     def _continue(self) -> None:
-        """Asks for the scene's next clip, if one is needed, the engine is free for us and somebody watches."""
+        """Asks for the scene's next clip, if one is needed, the engine is free and somebody watches or records."""
         continuation = self._continuation
         if continuation is None:
             return
-        if self.program.num_viewers == 0:
+        if self.program.num_viewers == 0 and not self.is_recording:
             self._stop_continuation_in_engine(continuation)
             return
         if not continuation.needs_clip or self._in_engine is not None or self._current is not None:
@@ -960,6 +979,22 @@ class Session:
 
     def _push_changed(self, push: Push, event_id: str | None = None) -> PushChanged:
         return PushChanged(target=push.target.name, state=push.state.value, detail=push.detail, event_id=event_id)
+
+    # --- recording ------------------------------------------------------------------------------------------------
+
+    @property
+    def is_recording(self) -> bool:
+        return self._recorder.is_recording
+
+    async def _record(self, message: ProgramRecord) -> None:
+        changed = await (self._recorder.start() if message.recording else self._recorder.stop())
+        self._answer(message, msgspec.structs.replace(changed, event_id=message.event_id))
+        self._continue()
+
+    def _on_recorded(self, changed: RecordingChanged) -> None:
+        """A recording ended by itself."""
+        if self.state is not SessionState.CLOSED:
+            self._emit(changed)
 
     # --- viewers --------------------------------------------------------------------------------------------------
 

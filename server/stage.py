@@ -207,6 +207,11 @@ class Stage:
         return self._layers or (Layer(Scene.IDLE, 0, FULL_WEIGHT),)
 
     @property
+    def last_picture(self) -> Picture:
+        """What the last picture showed, a blank included."""
+        return Picture((Layer(Scene.BLANK, 0, FULL_WEIGHT),) if self._was_blank else self.layers)
+
+    @property
     def has_clip(self) -> bool:
         """Whether a clip was taken, be it on air or below a preview or the blank."""
         return isinstance(self._running, _ClipShot)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from server.media.fanout import Subscription
 from server.media.program import OfferError
 from server.messages import Refused, WebrtcCandidate
 from server.neighbours import SessionProgram
@@ -71,6 +72,19 @@ class Viewers:
         """The program ends, and all its viewers with it."""
         for viewer_id in list(self._on_gone):
             self._forget(viewer_id)
+
+    def watch(self) -> Subscription:
+        """The frames for a viewer without a peer (`watch.py`), who is there until `leave`. Raises `Refused`."""
+        self._check_room(self._program.num_viewers)
+        subscription = self._program.watch()
+        self._log(f"viewer over WebSocket joined, {self._program.num_viewers} now")
+        self._on_joined()
+        return subscription
+
+    def leave(self, subscription: Subscription) -> None:
+        """Ends what `watch` gave."""
+        self._program.leave(subscription)
+        self._log(f"viewer over WebSocket left, {self._program.num_viewers} now")
 
     async def add_candidate(
         self, viewer_id: str, candidate: str, sdp_mid: str | None, sdp_mline_index: int | None

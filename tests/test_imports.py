@@ -15,11 +15,12 @@ HEAVY = {"torch", "diffusers", "transformers", "safetensors"}
 SERVER_LAYERS = [
     {"server.__main__"},
     {"server.app", "server.doctor", "server.reachability"},
-    {"server.websocket", "server.http_api", "server.whep", "server.calls"},
+    {"server.websocket", "server.watch", "server.http_api", "server.downloads", "server.whep", "server.calls"},
     {"server.connection"},
     {"server.client_scripts"},
     {"server.registry"},
     {"server.session"},
+    {"server.recordings"},
     {"server.receipts", "server.answered", "server.neighbours", "server.abilities", "server.continuation"}
     | {"server.viewers"},
     {"server.stage", "server.media", "server.limits", "server.prompt", "server.auth", "server.metrics"}

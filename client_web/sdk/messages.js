@@ -21,6 +21,7 @@ export const ClientType = Object.freeze({
   PROGRAM_BLANK: "program.blank",
   PROGRAM_RESUME: "program.resume",
   PROGRAM_PUSH: "program.push",
+  PROGRAM_RECORD: "program.record",
   WEBRTC_OFFER: "webrtc.offer",
   WEBRTC_CANDIDATE: "webrtc.candidate",
 });
@@ -45,6 +46,7 @@ export const ServerType = Object.freeze({
   PROMPT_FAILED: "prompt.failed",
   PROGRAM_CHANGED: "program.changed",
   PUSH_CHANGED: "push.changed",
+  RECORDING_CHANGED: "recording.changed",
   WEBRTC_ANSWER: "webrtc.answer",
   STATS_UPDATED: "stats.updated",
   ERROR: "error",
@@ -125,6 +127,29 @@ export const ServerType = Object.freeze({
  * @property {number} bitrate
  * @property {number} viewers
  * @property {string} engine
+ */
+
+/**
+ * The fields of `recording.changed`: of the recording that runs, or of the one that just ended.
+ *
+ * @typedef {object} RecordingChanged
+ * @property {string | null} event_id
+ * @property {boolean} recording
+ * @property {string | null} name
+ * @property {number | null} duration_s
+ * @property {number | null} size_bytes
+ * @property {string | null} url path at the server; the access token, where there is one, goes behind it as `?token=`
+ * @property {ErrorDetail | null} error
+ */
+
+/**
+ * The first word of `WS /v1/sessions/{session_id}/watch`; `mime` is for `MediaSource.addSourceBuffer`.
+ *
+ * @typedef {object} StreamStarted
+ * @property {string} mime
+ * @property {number} width
+ * @property {number} height
+ * @property {number} frame_rate
  */
 
 /**

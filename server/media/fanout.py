@@ -41,8 +41,9 @@ class FanoutStatistics:
 class Taker(ABC):
     """Somebody who takes frames, in one rendition at a time. Subclasses say how they queue and what they drop."""
 
-    def __init__(self, rendition: Rendition) -> None:
+    def __init__(self, rendition: Rendition, *, is_viewer: bool = True) -> None:
         self.rendition = rendition
+        self.is_viewer = is_viewer
         self.next_rendition: Rendition | None = None  # from its next keyframe on
 
     @abstractmethod
@@ -96,9 +97,9 @@ class Fanout:
         renditions |= dict.fromkeys(taker.next_rendition for taker in self._takers if taker.next_rendition is not None)
         return list(renditions)
 
-    def subscribe(self, rendition: Rendition | None = None) -> Subscription:
+    def subscribe(self, rendition: Rendition | None = None, *, is_viewer: bool = True) -> Subscription:
         """A queue to take frames from, holding those since the last keyframe already."""
-        subscription = Subscription(self, rendition or self.best, self._max_queued_frames)
+        subscription = Subscription(self, rendition or self.best, self._max_queued_frames, is_viewer=is_viewer)
         self.add(subscription)
         return subscription
 
@@ -163,15 +164,15 @@ class Fanout:
         self._frames_dropped += num_dropped
         if num_dropped > 1:  # its queue was emptied just now
             self.request_keyframe(taker.rendition)
-        if num_dropped == 0:
+        if num_dropped == 0 and taker.is_viewer:
             self._bytes_queued += frame.size_bytes
 
 
 class Subscription(Taker):
     """A queue that one task takes frames from; see the module for its drop rule. Bound: `max_frames`."""
 
-    def __init__(self, fanout: Fanout, rendition: Rendition, max_frames: int) -> None:
-        super().__init__(rendition)
+    def __init__(self, fanout: Fanout, rendition: Rendition, max_frames: int, *, is_viewer: bool = True) -> None:
+        super().__init__(rendition, is_viewer=is_viewer)
         self._fanout = fanout
         self._max_frames = max_frames
         self._frames: deque[EncodedFrame] = deque()

@@ -25,7 +25,7 @@ from server.clock import Clock, MonotonicClock
 from server.media.audio import AudioProgram, AudioStatistics
 from server.media.compositor import Compositor
 from server.media.encoder import KEYFRAME_INTERVAL_S, SOFTWARE_H264, EncodedFrame, media_time
-from server.media.fanout import Fanout
+from server.media.fanout import Fanout, Subscription
 from server.media.gop_store import GopStore
 from server.media.ice import Ice
 from server.media.music import Library
@@ -83,7 +83,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class ProgramStatistics:
-    """Since `open`. Due, sent, late and gaps count only while a viewer is there."""
+    """Since `open`. Due, sent, late and gaps count only while somebody takes frames."""
 
     frames_due: int
     frames_sent: int
@@ -143,6 +143,7 @@ class Program:
         self._uses_stock_sender = media.uses_stock_sender
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="program")
         self._peers: dict[str, Peer] = {}
+        self._watchers: set[Subscription] = set()
         self._closings: set[asyncio.Task[None]] = set()
         self._run_task: asyncio.Task[None] | None = None
         self._pacer_task: asyncio.Task[None] | None = None
@@ -172,6 +173,7 @@ class Program:
         await asyncio.gather(*self._closings)
         self._fanout.close()
         await self._audio.close()
+        self._watchers.clear()
         if self._pacer_task is not None:
             self._pacer_task.cancel()
             await asyncio.gather(self._pacer_task, return_exceptions=True)
@@ -181,7 +183,7 @@ class Program:
 
     @property
     def num_viewers(self) -> int:
-        return len(self._peers)
+        return len(self._peers) + len(self._watchers)
 
     async def add_viewer(self, offer_sdp: str, *, on_channel: Callable[[Any], None] | None = None) -> tuple[str, str]:
         """Answer a viewer's offer with (viewer_id, answer). Raises `OfferError`; then nothing is left of it.
@@ -230,6 +232,26 @@ class Program:
         """Close a viewer's connection. Without effect on one that is gone already."""
         if peer := self._peers.get(viewer_id):
             await self._close_peer(peer)
+
+    def watch(self) -> Subscription:
+        """The program's frames for a viewer who needs no connection of ours. It counts as one until it `leave`s."""
+        subscription = self._subscribed(is_viewer=True)
+        self._watchers.add(subscription)
+        return subscription
+
+    def record(self) -> Subscription:
+        """The same for a file: the program is composed and encoded for it, and nobody is told of a viewer."""
+        return self._subscribed(is_viewer=False)
+
+    def leave(self, subscription: Subscription) -> None:
+        """End what `watch` or `record` gave. Idempotent."""
+        self._watchers.discard(subscription)
+        subscription.close()
+
+    def _subscribed(self, *, is_viewer: bool) -> Subscription:
+        if self._is_closed:
+            raise RuntimeError("the program is closed")
+        return self._fanout.subscribe(is_viewer=is_viewer)
 
     def rtp_timestamp(self, viewer_id: str, frame_index: int) -> int | None:
         """A frame's RTP timestamp on its way to a viewer; None for an unknown viewer, or before its first packet."""

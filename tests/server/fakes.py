@@ -31,10 +31,13 @@ from engine.api import (
     Timings,
 )
 from server.clock import FakeClock
+from server.media.fanout import Fanout, Subscription
 from server.media.program import ProgramFormat, ProgramStatistics, Shown
+from server.media.rendition import ladder
 from server.media.signalling import OfferError
 from server.messages import SessionOptions, decode
 from server.metrics import Metrics
+from server.recordings import Recordings
 from server.session import Session
 from server.stage import OnAir, Stage
 
@@ -118,6 +121,8 @@ class FakeProgram:
         self.stage = Stage(program_format.frame_rate)
         self.format = program_format
         self.viewers: list[str] = []
+        self.watchers: list[Subscription] = []
+        self.fanout = Fanout(ladder(program_format.width, program_format.height, program_format.bitrate)[0], 48)
         self.candidates: list[str] = []
         self.is_open = False
         self.num_ports = 1000  # for UDP
@@ -131,7 +136,7 @@ class FakeProgram:
 
     @property
     def num_viewers(self) -> int:
-        return len(self.viewers)
+        return len(self.viewers) + len(self.watchers)
 
     async def open(self) -> None:
         self.is_open = True
@@ -160,6 +165,18 @@ class FakeProgram:
 
     def play(self, music: str | None, volume: float) -> None:
         self.played.append((music, volume))
+
+    def watch(self) -> Subscription:
+        self.watchers.append(self.fanout.subscribe())
+        return self.watchers[-1]
+
+    def record(self) -> Subscription:
+        return self.fanout.subscribe(is_viewer=False)
+
+    def leave(self, subscription: Subscription) -> None:
+        if subscription in self.watchers:
+            self.watchers.remove(subscription)
+        subscription.close()
 
     def rtp_timestamp(self, viewer_id: str, frame_index: int) -> int | None:
         return 1000 + frame_index * 3750 if viewer_id in self.viewers else None
@@ -206,7 +223,7 @@ class FakeController:
 class House:
     """One session with everything around it in the test's hands."""
 
-    def __init__(self, options: SessionOptions) -> None:
+    def __init__(self, options: SessionOptions, *, recordings: Recordings | None = None) -> None:
         self.clock = FakeClock()
         self.engine = FakeEngine()
         self.metrics = Metrics()
@@ -220,6 +237,7 @@ class House:
             clock=self.clock,
             max_viewers=3,
             music=("calm", "waves"),
+            recordings=recordings,
             wall_time=lambda: 0.0,
         )
         self.session.attach(self.controller)

@@ -35,7 +35,7 @@ def test_every_message_and_field_is_described(kind: str) -> None:
 
 
 def test_every_described_message_exists() -> None:
-    described = set(re.findall(r"`((?:session|prompt|program|webrtc|stats)\.[a-z]+)`", DOCUMENT))
+    described = set(re.findall(r"`((?:session|prompt|program|recording|webrtc|stats)\.[a-z]+)`", DOCUMENT))
     assert described <= set(KINDS)
     assert set(KINDS) >= CLIENT_TYPES
 

@@ -1,0 +1,161 @@
+"""A recording on a real disk: what is in the file, and what happens when it cannot be written."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from server.media import marker
+from server.media.encoder import Encoder
+from server.media.fanout import Fanout
+from server.media.recording import Recording, RecordingFailed, RecordingLimits
+from server.media.rendition import ladder
+
+WIDTH, HEIGHT, RATE = 256, 144, 12
+RENDITION = ladder(WIDTH, HEIGHT, 500_000)[0]
+LIMITS = RecordingLimits(max_bytes=10**9, min_free_bytes=0)
+
+
+class Stage:
+    """A program in the test's hands: numbered frames, encoded for real, into a real fan-out."""
+
+    def __init__(self) -> None:
+        self.fanout = Fanout(RENDITION, 10_000)
+        self.failures: asyncio.Queue[RecordingFailed] = asyncio.Queue()
+        self._encoder = Encoder(RENDITION, RATE)
+        self._noise = np.random.default_rng(1)
+
+    def play(self, *indices: int) -> None:
+        for index in indices:
+            planes = self._noise.integers(0, 255, (HEIGHT * 3 // 2, WIDTH), dtype=np.uint8)
+            marker.paint(planes, index)
+            is_keyframe = index % RATE == 0
+            self.fanout.put({RENDITION: self._encoder.encode(planes, index, is_keyframe=is_keyframe)})
+
+    def recording(self, path: Path, limits: RecordingLimits = LIMITS) -> Recording:
+        return Recording(
+            path,
+            self.fanout.subscribe(is_viewer=False),
+            size=(WIDTH, HEIGHT),
+            frame_rate=RATE,
+            limits=limits,
+            on_ended=self.failures.put_nowait,
+        )
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+def film(path: Path) -> tuple[list[int | None], list[float], float]:
+    """The frames' numbers and times, and the duration, all in seconds."""
+    with av.open(path) as container:
+        frames = list(container.decode(video=0))
+        numbers = [marker.read(frame.to_ndarray(format="yuv420p")) for frame in frames]
+        return numbers, [float(frame.time or 0) for frame in frames], (container.duration or 0) / 1e6
+
+
+async def written(is_enough: Callable[[], bool]) -> None:
+    """Another thread writes, without a word."""
+    while not is_enough():  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+
+
+async def test_every_frame_is_in_the_file_from_the_last_keyframe_on(stage: Stage, tmp_path: Path) -> None:
+    stage.play(*range(504, 522))  # keyframes at 504 and 516
+    recording = stage.recording(tmp_path / "new" / "folder" / "show.mp4")
+    await recording.open()
+    stage.play(*range(522, 554))
+    await recording.stop()
+    numbers, times, duration_s = film(recording.path)
+    assert numbers == list(range(516, 554))
+    assert times == pytest.approx([index / RATE for index in range(38)])
+    assert duration_s == pytest.approx(38 / RATE, abs=0.001)
+    assert recording.duration_s == pytest.approx(38 / RATE)
+    assert recording.size_bytes == recording.path.stat().st_size
+    assert not stage.fanout.num_takers and stage.failures.empty()
+
+
+async def test_frames_that_were_left_out_are_bridged_by_the_one_before(stage: Stage, tmp_path: Path) -> None:
+    recording = stage.recording(tmp_path / "show.mp4")
+    await recording.open()
+    stage.play(0, 1, 2, 6, 7, 8, 9, 10, 11, 12)
+    await recording.stop()
+    numbers, times, duration_s = film(recording.path)
+    assert numbers == [0, 1, 2, 6, 7, 8, 9, 10, 11, 12]
+    assert times == pytest.approx([index / RATE for index in numbers if index is not None])
+    assert duration_s == pytest.approx(13 / RATE, abs=0.001)
+
+
+async def test_it_ends_with_its_program(stage: Stage, tmp_path: Path) -> None:
+    recording = stage.recording(tmp_path / "show.mp4")
+    await recording.open()
+    stage.play(*range(30))
+    await written(lambda: recording.duration_s == 2.0)
+    stage.fanout.close()
+    await recording.stop()
+    assert film(recording.path)[0][:24] == list(range(24))
+
+
+async def test_the_largest_size_ends_it_and_what_there_is_plays(stage: Stage, tmp_path: Path) -> None:
+    recording = stage.recording(tmp_path / "show.mp4", RecordingLimits(max_bytes=150_000, min_free_bytes=0))
+    await recording.open()
+    stage.play(*range(60))
+    failure = await stage.failures.get()
+    assert "largest size" in str(failure)
+    assert recording.path.stat().st_size <= 150_000
+    numbers, _, duration_s = film(recording.path)
+    assert numbers == list(range(len(numbers))) and len(numbers) >= RATE
+    assert duration_s == pytest.approx(len(numbers) / RATE, abs=0.001)
+
+
+async def test_a_disk_that_takes_no_more_in_the_middle_of_a_fragment_leaves_a_file_that_plays(
+    stage: Stage, tmp_path: Path
+) -> None:
+    recording = stage.recording(tmp_path / "show.mp4")
+    await recording.open()
+    stage.play(*range(13))
+    await written(lambda: recording.duration_s == 1.0)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (recording.size_bytes + 5000, limits[1]))
+    try:
+        stage.play(*range(13, 40))
+        failure = await stage.failures.get()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "File too large" in str(failure) and str(tmp_path) not in str(failure)
+    assert recording.path.stat().st_size == recording.size_bytes
+    assert film(recording.path)[0] == list(range(12))
+
+
+async def test_a_nearly_full_disk_and_a_folder_that_is_none_are_refused_and_leave_nothing(
+    stage: Stage, tmp_path: Path
+) -> None:
+    with pytest.raises(RecordingFailed, match="MB left"):
+        await stage.recording(tmp_path / "show.mp4", RecordingLimits(10**9, min_free_bytes=2**62)).open()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(RecordingFailed, match="cannot be written"):
+        await stage.recording(tmp_path / "file" / "show.mp4").open()
+    assert not stage.fanout.num_takers
+
+
+async def test_another_file_is_never_written_over(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "show.mp4").write_bytes(b"precious")
+    with pytest.raises(FileExistsError):
+        await stage.recording(tmp_path / "show.mp4").open()
+    assert (tmp_path / "show.mp4").read_bytes() == b"precious"
+
+
+async def test_a_recording_without_a_frame_leaves_no_file(stage: Stage, tmp_path: Path) -> None:
+    recording = stage.recording(tmp_path / "show.mp4")
+    await recording.open()
+    await recording.stop()
+    assert list(tmp_path.iterdir()) == []

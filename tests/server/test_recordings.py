@@ -1,0 +1,211 @@
+"""Recording a show: what is on disk, what the controller is told, and that the show goes on when the disk does not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import av
+import numpy as np
+import pytest
+from fakes import House
+from serving import Controller, number, serving
+
+from bench.served import served
+from engine.synthetic import Script, SyntheticEngine
+from server.media import marker
+from server.media.encoder import Encoder
+from server.media.recording import RecordingLimits
+from server.messages import Refused, SessionOptions, SessionResume
+from server.recordings import Recordings
+
+
+async def record(controller: Controller, recording: bool) -> dict[str, Any]:
+    await controller.say("program.record", recording=recording)
+    return await controller.hear("recording.changed", "error")
+
+
+def film(path: Path) -> tuple[list[Any], float]:
+    """The decoded frames and the duration in seconds."""
+    with av.open(path) as container:
+        return list(container.decode(video=0)), (container.duration or 0) / 1e6
+
+
+async def test_a_recording_over_two_takes_shows_both_and_counts_as_no_viewer(tmp_path: Path) -> None:
+    async with serving(recordings_folder=str(tmp_path)) as server:
+        controller = await server.controller(marker=True)
+        begun = await record(controller, True)
+        assert begun["recording"] and begun["error"] is None
+        assert (await record(controller, True))["name"] == begun["name"]  # it runs already
+        first, second = await controller.apply("scene 5"), await controller.apply("scene 9")
+        stats = await controller.hear("stats.updated")
+        assert stats["viewers"] == 0 and stats["frames_sent"] > 0 and stats["bitrate"] == 0
+        ended = await record(controller, False)
+        assert not ended["recording"] and ended["name"] == begun["name"]
+
+        path = tmp_path / begun["name"]
+        frames, duration_s = film(path)
+        seen = {marker.read(frame.to_ndarray(format="yuv420p")): number(frame) for frame in frames}
+        assert seen[first["frame"]["frame_index"]] == 5 and seen[second["frame"]["frame_index"]] == 9
+        assert duration_s == pytest.approx(ended["duration_s"], abs=0.002)
+        assert ended["size_bytes"] == path.stat().st_size
+
+        async with server.http.get(ended["url"]) as response:
+            whole = await response.read()
+            assert (response.status, response.content_type) == (200, "video/mp4")
+        assert whole == path.read_bytes()
+        async with server.http.get(ended["url"], headers={"Range": "bytes=10-19"}) as response:
+            assert (response.status, await response.read()) == (206, whole[10:20])
+        another = await record(controller, True)
+        assert another["name"] != begun["name"]
+        await controller.say("session.close")
+        assert (await controller.hear("recording.changed", "session.closed"))["name"] == another["name"]
+        async with server.http.get(ended["url"]) as response:  # the session has ended, its recordings have not
+            assert await response.read() == whole
+
+
+async def test_a_scene_goes_on_while_it_is_recorded(tmp_path: Path) -> None:
+    engine = SyntheticEngine(Script(step_s=0.01, decode_s=0.01, num_frames=7, can_start_from_frame=True))
+    async with serving(engine, recordings_folder=str(tmp_path)) as server:
+        controller = await server.controller(after="continue", width=320, height=192)
+        await record(controller, True)
+        await controller.apply("scene 3")
+        assert (await controller.hear("prompt.continued"))["index"] == 1
+
+
+async def test_a_killed_server_leaves_a_file_that_plays(tmp_path: Path) -> None:
+    async with served(["--engine", "synthetic", "--recordings-folder", str(tmp_path)]) as server:
+        async with aiohttp.ClientSession(server.url) as http:
+            controller = Controller(http, await http.ws_connect("/v1/realtime"))
+            await controller.start(width=512, height=288, marker=True)
+            await record(controller, True)
+            while (stats := await controller.hear("stats.updated"))["frames_sent"] < 60:
+                pass
+            os.kill(server.pid, signal.SIGKILL)
+            async for _ in controller.socket:
+                pass  # until the connection breaks
+    (path,) = tmp_path.iterdir()
+    frames, duration_s = film(path)
+    numbers = [marker.read(frame.to_ndarray(format="yuv420p")) for frame in frames]
+    assert None not in numbers and numbers == sorted(set(numbers), key=lambda index: index or 0)
+    num_frames = numbers[-1] - numbers[0] + 1  # type: ignore[operator]
+    assert num_frames >= stats["frames_sent"] - 36  # the last second, and what was sent while the message came
+    assert duration_s == pytest.approx(num_frames / 24, abs=0.05)
+
+
+async def test_a_folder_that_cannot_be_written_is_told_and_the_show_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    async with serving(recordings_folder=str(tmp_path / "file" / "folder")) as server:
+        controller = await server.controller(width=320, height=192)
+        changed = await record(controller, True)
+        assert not changed["recording"] and changed["name"] is None
+        assert changed["error"]["code"] == "recording_failed"
+        assert str(tmp_path) not in changed["error"]["message"]
+        await controller.apply("scene 1")
+        async with server.http.get("/metrics") as response:
+            assert "sceneshift_recordings_failed_total 1.0" in await response.text()
+
+
+async def test_a_server_without_a_folder_names_the_flag() -> None:
+    async with serving() as server:
+        refused = await record(await server.controller(width=320, height=192), True)
+        assert refused["error"]["code"] == "not_supported" and "--recordings-folder" in refused["error"]["message"]
+    async with serving(recordings_folder="x", max_recording_size=0) as server:
+        assert (await record(await server.controller(width=320, height=192), True))["type"] == "error"
+
+
+async def test_what_was_not_recorded_here_cannot_be_fetched(tmp_path: Path) -> None:
+    (tmp_path / "diary.mp4").write_bytes(b"private")
+    async with serving(recordings_folder=str(tmp_path), token="0123456789abcdef0123") as server:
+        controller = await server.controller(token="0123456789abcdef0123", width=320, height=192)
+        begun = await record(controller, True)
+        query = "?token=0123456789abcdef0123"
+        for name in ("diary.mp4", "..%2fdiary.mp4", "%2e%2e%2f" + begun["name"]):
+            async with server.http.get(controller.path(f"recordings/{name}{query}")) as response:
+                assert (response.status, (await response.json())["error"]["code"]) == (404, "unknown_recording")
+        async with server.http.get(f"/v1/sessions/other/recordings/{begun['name']}{query}") as response:
+            assert response.status == 404
+        async with server.http.get(begun["url"]) as response:
+            assert (response.status, (await response.json())["error"]["code"]) == (401, "unauthorized")
+
+
+# --- with the program in the test's hands ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    recordings = Recordings(
+        tmp_path, RecordingLimits(max_bytes=60_000, min_free_bytes=0), local_time=lambda: "20261124-201503"
+    )
+    return House(SessionOptions(width=256, height=144), recordings=recordings)
+
+
+def play(house: House, num_frames: int) -> None:
+    encoder, noise = Encoder(house.program.fanout.best, 24), np.random.default_rng(1)
+    for index in range(num_frames):
+        planes = noise.integers(0, 255, (216, 256), dtype=np.uint8)
+        frame = encoder.encode(planes, index, is_keyframe=index % 24 == 0)
+        house.program.fanout.put({house.program.fanout.best: frame})
+
+
+async def test_whoever_comes_back_learns_of_a_recording(house: House) -> None:
+    (begun,) = await house.say("program.record", recording=True)
+    house.session.detach(house.controller)
+    message = SessionResume(session_id="s1", resume_token=house.session.resume_token)
+    house.session.take_up(house.controller, message)
+    changed = (await house.hear())[-1]
+    assert changed["type"] == "recording.changed" and changed["recording"] and changed["name"] == begun["name"]
+    await house.session.close("client")
+
+
+async def test_a_recording_that_ends_by_itself_says_why_and_another_may_begin(house: House, tmp_path: Path) -> None:
+    (begun,) = await house.say("program.record", event_id="e1", recording=True)
+    assert begun["name"] == "s1-20261124-201503-1.mp4"
+    play(house, 40)
+    text = await house.session.outbox.next_text()
+    assert text is not None and '"recording_failed"' in text and '"recording":false' in text
+    assert not house.session.is_recording and house.program.fanout.num_takers == 0
+    (tmp_path / "s1-20261124-201503-2.mp4").touch()  # somebody's: never written over
+    (again,) = await house.say("program.record", event_id="e2", recording=True)
+    assert again["name"] == "s1-20261124-201503-3.mp4"
+    await house.session.close("client")
+
+
+async def test_a_retry_begins_no_second_recording(house: House, tmp_path: Path) -> None:
+    (begun,) = await house.say("program.record", event_id="e1", recording=True)
+    await house.say("program.record", event_id="e1", recording=True)
+    assert [path.name for path in tmp_path.iterdir()] == [begun["name"]]
+    await house.session.close("client")
+
+
+async def test_an_ended_session_keeps_no_thread_and_says_its_last_word_last(house: House) -> None:
+    await house.say("program.record", recording=True)
+    play(house, 30)
+    await asyncio.gather(house.session.close("client"), house.session.close("client"))
+    kinds = [message["type"] for message in await house.hear()]
+    assert kinds == ["recording.changed", "session.closed"]
+    for thread in threading.enumerate():
+        if thread.name.startswith("recording"):
+            thread.join(timeout=5)
+            assert not thread.is_alive()
+
+
+def test_only_the_newest_names_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.recordings.MAX_KNOWN", 2)
+    recordings = Recordings(tmp_path)
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        (tmp_path / name).touch()
+        recordings.remember("s1", tmp_path / name)
+    assert recordings.find("s1", "b.mp4") == tmp_path / "b.mp4"
+    with pytest.raises(Refused):
+        recordings.find("s1", "a.mp4")
+
+
+def test_a_name_is_safe_whatever_the_session_is_called(tmp_path: Path) -> None:
+    recordings = Recordings(tmp_path, local_time=lambda: "20261124-201503")
+    assert recordings.new_path("../x y/", 1) == tmp_path / "---x-y--20261124-201503-1.mp4"
