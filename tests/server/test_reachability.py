@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aioice import stun
 from aioice.ice import get_host_addresses
 from serving import serving
 from viewer import Viewer
@@ -131,11 +132,29 @@ async def _running_coturn(folder: Path) -> AsyncIterator[int]:
                 else:
                     writer.close()
                     break
+            await _answers_udp(host, port)
         yield port
     finally:
         process.kill()
         process._transport.close()  # type: ignore[attr-defined]
         await process.wait()
+
+
+async def _answers_udp(host: str, port: int) -> None:
+    """It listens for UDP in threads of its own, soon after TCP: until then the kernel refuses."""
+    request = bytes(stun.Message(stun.Method.BINDING, stun.Class.REQUEST))
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.setblocking(False)
+        asking.connect((host, port))
+        while True:
+            try:
+                await loop.sock_sendall(asking, request)
+                async with asyncio.timeout(1.0):
+                    await loop.sock_recv(asking, 1500)
+            except (ConnectionRefusedError, TimeoutError):
+                continue
+            return
 
 
 async def test_a_real_turn_server_takes_our_credentials(coturn: int) -> None:
