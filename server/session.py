@@ -12,7 +12,6 @@ its next clip made (`_continuation`).
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import dataclasses
 import logging
@@ -56,7 +55,6 @@ from server.config import WhipTarget
 from server.continuation import Continuation
 from server.limits import Outbox, Outgoing, ReplayGap
 from server.media.program import ProgramFormat, Shown
-from server.media.whip import Push, PushState
 from server.messages import (
     After,
     AnyClientMessage,
@@ -105,6 +103,7 @@ from server.messages import (
 from server.metrics import Metrics, ProgramCounts
 from server.neighbours import Controller, ProgramFactory
 from server.prompt import Prompt, PromptEvent, PromptState
+from server.pushes import Pushes
 from server.recordings import Recorder, Recordings
 from server.stage import Clip, OnAir, Transition
 from server.viewers import Viewers
@@ -198,13 +197,19 @@ class Session:
         self.viewers = Viewers(
             self.program, max_viewers=max_viewers, on_joined=self._continue, log=lambda text: self._log("=", text)
         )
+        self.pushes = Pushes(
+            self.program,
+            push_targets or {},
+            clock=clock,
+            on_changed=self._on_push_changed,
+            log=lambda text, is_error: self._log("!" if is_error else "=", text),
+        )
         self.outbox = Outbox(session_id, wall_time=wall_time, on_overflow=self._on_overflow)
         self._engine = engine
         self._metrics = metrics
         self._clock = clock
         self._ice_servers = ice_servers
         self._music = music
-        self._push_targets = push_targets or {}
         self._controller: Controller | None = None
         self._opened_at = clock.now()
         # Prompts.
@@ -222,7 +227,6 @@ class Session:
         # The program.
         self._previewed_prompt_id: str | None = None
         self._reported_on_air: tuple[OnAir, str | None] = (OnAir.IDLE, None)
-        self._pushes: dict[str, Push] = {}  # by target
         self._recorder = Recorder(
             session_id,
             self.program,
@@ -301,7 +305,7 @@ class Session:
             if self._controller is not None:
                 await self._controller.farewell()
         self.viewers.close()
-        await asyncio.gather(*(push.close() for push in self._pushes.values()))
+        await self.pushes.close()
         await self.program.close()
 
     def tick(self) -> None:
@@ -364,7 +368,7 @@ class Session:
                 self.program.stage.resume()
                 self._report_program(message)
             case ProgramPush():
-                self._set_push(message)
+                self._answer(message, self.pushes.set(message))
             case ProgramRecord():
                 await self._record(message)
             case WebrtcOffer():
@@ -953,32 +957,9 @@ class Session:
 
     # --- pushes to an ingest --------------------------------------------------------------------------------------
 
-    def _set_push(self, message: ProgramPush) -> None:
-        target = self._push_targets.get(message.target)
-        if target is None:
-            known = ", ".join(self._push_targets) or "none"
-            reason = f"the operator has named no target `{message.target}`; there are: {known}"
-            raise Refused("invalid_value", reason, param="target")
-        push = self._pushes.get(target.name)
-        if push is None:
-            push = Push(target, self.program, clock=self._clock, on_changed=self._on_push_changed)
-            self._pushes[target.name] = push
-        if message.push:
-            push.start()
-        else:
-            push.stop()
-        self._answer(message, self._push_changed(push, message.event_id))
-
-    def _on_push_changed(self, push: Push) -> None:
-        self._log(
-            "!" if push.state is PushState.FAILED else "=",
-            f"push to {push.target.name}: {push.state} {push.detail or ''}",
-        )
+    def _on_push_changed(self, changed: PushChanged) -> None:
         if self.state is not SessionState.CLOSED:
-            self._emit(self._push_changed(push))
-
-    def _push_changed(self, push: Push, event_id: str | None = None) -> PushChanged:
-        return PushChanged(target=push.target.name, state=push.state.value, detail=push.detail, event_id=event_id)
+            self._emit(changed)
 
     # --- recording ------------------------------------------------------------------------------------------------
 
@@ -1023,7 +1004,7 @@ class Session:
             estimated_picture_ms=self._estimated_picture_ms(),
             ice_servers=self._ice_servers(self.session_id),
             music=self._music,
-            push_targets=tuple(self._push_targets),
+            push_targets=self.pushes.targets,
         )
 
     def _estimated_picture_ms(self) -> float | None:

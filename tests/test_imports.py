@@ -22,7 +22,7 @@ SERVER_LAYERS = [
     {"server.session"},
     {"server.recordings"},
     {"server.receipts", "server.answered", "server.neighbours", "server.abilities", "server.continuation"}
-    | {"server.viewers"},
+    | {"server.viewers", "server.pushes"},
     {"server.stage", "server.media", "server.limits", "server.prompt", "server.auth", "server.metrics"}
     | {"server.admission"},
     {"server.messages", "server.config", "server.clock"},

@@ -132,7 +132,7 @@ class Peer:
             self._audio_track = audio_track.add_audio(connection, self._source.audio)
         connection.on("connectionstatechange", self._on_connection_state)
         await connection.setLocalDescription(await connection.createOffer())
-        return connection.localDescription.sdp
+        return self._ice.advertised(connection.localDescription.sdp)
 
     async def accept(self, answer_sdp: str) -> None:
         """The answer to our offer. Raises `OfferError`."""

@@ -185,6 +185,8 @@ class Push:
             await publisher.until_lost()
             raise PushInterrupted(f"the connection was lost ({publisher.lost_reason})")
         except OfferError as error:
+            if error.code == "too_many_viewers":
+                raise PushInterrupted(error.message) from None
             raise PushRefused(f"the ingest's answer cannot be used: {error.message}") from None
         finally:
             await self._program.remove_viewer(publisher.viewer_id)
