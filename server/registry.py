@@ -175,6 +175,8 @@ class Registry:
             ice_servers=self._ice_servers,
             music=self._music,
             push_targets=self._push_targets,
+            # At once: its place and its name are free, however long its viewers and ingests take to be told.
+            on_closed=self._forget_session,
         )
         # From here on it counts: nothing may be awaited between the admission and this line.
         self._sessions[session.session_id] = session

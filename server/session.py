@@ -168,6 +168,7 @@ class Session:
         ice_servers: Callable[[str], tuple[IceServer, ...]] = lambda session_id: (),
         music: tuple[str, ...] = (),
         push_targets: Mapping[str, WhipTarget] | None = None,
+        on_closed: Callable[[Session], None] = lambda session: None,
         wall_time: Callable[[], float] = time.time,
     ) -> None:
         self.session_id = session_id
@@ -210,6 +211,7 @@ class Session:
         self._clock = clock
         self._ice_servers = ice_servers
         self._music = music
+        self._on_closed = on_closed
         self._controller: Controller | None = None
         self._opened_at = clock.now()
         # Prompts.
@@ -300,6 +302,7 @@ class Session:
             self.tick()
             self._emit(SessionClosed(event_id=event_id, reason=reason, usage=self._usage()))
             self._move(SessionMove.CLOSE)
+            self._on_closed(self)
             self.outbox.close()
             self._log("x", reason)
             if self._controller is not None:
