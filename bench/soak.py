@@ -39,20 +39,21 @@ _WATCH = """async (whep) => {
   document.body.replaceChildren(video);
   const peer = new RTCPeerConnection({ iceServers: [], encodedInsertableStreams: true });
   const transceiver = peer.addTransceiver("video", { direction: "recvonly" });
-  const seen = { frames: 0, keyframes: 0, repeated: 0, lost: 0, last: null };
+  const seen = { frames: 0, keyframes: 0, again: 0, lost: 0, last: null };
   const streams = transceiver.receiver.createEncodedStreams();
   const look = new TransformStream({
     transform(frame, controller) {
       const timestamp = frame.getMetadata().rtpTimestamp ?? frame.timestamp;
-      if (seen.last !== null) {
-        const step = ((timestamp - seen.last) >>> 0) / TICKS;
-        if (step === 0 || step > 1e6) seen.repeated += 1;
-        else seen.lost += Math.round(step) - 1;
+      const step = seen.last === null ? 1 : ((timestamp - seen.last) >>> 0) / TICKS;
+      controller.enqueue(frame);
+      if (step === 0 || step > 1e6) {
+        seen.again += 1; // a frame that was there: packets sent again by a probe, which the browser throws away
+        return;
       }
+      seen.lost += Math.round(step) - 1;
       seen.last = timestamp;
       seen.frames += 1;
       seen.keyframes += frame.type === "key" ? 1 : 0;
-      controller.enqueue(frame);
     },
   });
   void streams.readable.pipeThrough(look).pipeTo(streams.writable);
@@ -170,7 +171,8 @@ async def _show(
         },
         "frames": last["frames"],
         "keyframes": last["keyframes"],
-        "frames_repeated": last["repeated"],
+        "frames_decoded": last["decoded"],  # more than there were: one was shown twice
+        "frames_that_came_again": last["again"],
         "frames_lost": last["lost"],
         "freezes": last["freezes"],
         "frames_dropped_by_browser": last["dropped"],

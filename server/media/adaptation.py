@@ -9,8 +9,8 @@ owned by its sender, on the event loop.
     probing ──loss or low estimate─▶ steady, and the next probe waits twice as long
 
 Loss that a network has at any rate (radio) is repaired by retransmission and is no reason to go down: only a lot of
-it, twice in a row, is. What is probed with are packets that were sent before: a receiver throws duplicates away, and
-some of them repair a loss.
+it, twice in a row, is; and an estimate below what is sent, for some seconds. What is probed with are packets that were
+sent before: a receiver throws duplicates away, and some of them repair a loss.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ EXTREME_LOSS = 0.30
 PROBE_LOSS = 0.03
 # The receiver's estimate (REMB) falls to 0.85 of what arrives when delay grows, and is above it otherwise.
 LOW_ESTIMATE = 0.95
+# Bad reports in a row that are believed. Estimates alone also fall when the viewer's own machine is busy.
+NUM_LOSSY, NUM_LOW = 2, 4
 SETTLE_S = 2.0
 PROBE_S = 3.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 80.0
@@ -57,7 +59,7 @@ class Adaptation:
         self._changed_at = float("-inf")
         self._quiet_since = now
         self._wait_s = FIRST_WAIT_S
-        self._was_bad = False
+        self._num_lossy = self._num_low = 0
         self._loss_before = 0.0
         self._climbed_at = float("-inf")
 
@@ -65,14 +67,16 @@ class Adaptation:
         """Take a report in. True if `level` changed."""
         if now - self._changed_at < SETTLE_S:
             return False  # it speaks of what was sent before the last change
-        is_bad = report.fraction_lost >= HIGH_LOSS or _is_estimate_low(report)
-        is_worse = is_bad or report.fraction_lost > self._loss_before + PROBE_LOSS
+        is_lossy, is_low = report.fraction_lost >= HIGH_LOSS, _is_estimate_low(report)
+        is_worse = is_lossy or is_low or report.fraction_lost > self._loss_before + PROBE_LOSS
         if self.mode is Mode.PROBING:
             return self._end_probe(now) if is_worse else self._climb_if_proven(now)
-        if is_bad and (self._was_bad or report.fraction_lost >= EXTREME_LOSS):
+        self._num_lossy = self._num_lossy + 1 if is_lossy else 0
+        self._num_low = self._num_low + 1 if is_lossy or is_low else 0
+        is_believed = self._num_lossy >= NUM_LOSSY or self._num_low >= NUM_LOW
+        if is_believed or report.fraction_lost >= EXTREME_LOSS:
             return self._descend(now)
-        self._was_bad = is_bad
-        if is_bad:
+        if is_lossy or is_low:
             self._quiet_since = now
         elif self.level > 0 and now - self._quiet_since >= self._wait_s:
             self.mode = Mode.PROBING
@@ -83,7 +87,7 @@ class Adaptation:
     def _descend(self, now: float) -> bool:
         if now - self._climbed_at < MISTAKE_S:
             self._wait_longer()
-        self._was_bad = False
+        self._num_lossy = self._num_low = 0
         self._changed_at = self._quiet_since = now
         if self.level == self._num_levels - 1:
             return False

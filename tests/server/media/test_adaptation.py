@@ -54,9 +54,16 @@ def test_an_estimate_below_what_was_sent_is_congestion_one_above_is_not() -> Non
     viewer = Viewer()
     viewer.hear(GOOD, 5)
     assert viewer.hear(Report(0.0, 1_100_000, 1e6), 3) == [0, 0, 0]
-    assert viewer.hear(Report(0.0, 850_000, 1e6), 2) == [0, 1]
+    assert viewer.hear(Report(0.0, 850_000, 1e6), 4) == [0, 0, 0, 1]
     # A calm scene takes little: an estimate below the ceiling says nothing then.
     assert viewer.hear(Report(0.0, 300_000, 2e5), 10)[-1] <= 1
+
+
+def test_an_estimate_that_falls_for_a_moment_is_the_viewers_own_machine() -> None:
+    viewer = Viewer()
+    for _ in range(20):
+        assert viewer.hear(Report(0.0, 850_000, 1e6), 2) == [0, 0]
+        viewer.hear(GOOD)
 
 
 def test_reports_right_after_a_change_speak_of_what_was_before() -> None:

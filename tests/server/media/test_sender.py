@@ -289,7 +289,7 @@ async def test_single_lost_packets_that_are_reported_at_once_are_no_reason() -> 
 
 async def test_an_estimate_below_what_is_sent_takes_the_viewer_to_a_lower_rendition() -> None:
     viewer = await connected()
-    for _ in range(5):
+    for _ in range(8):
         await viewer.play(1.0, num_packets=8)
         await viewer.report(fraction_lost=0.0, estimate=1_200_000)
     assert viewer.sender.next_rendition == RENDITIONS[1]
