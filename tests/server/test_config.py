@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from server.config import ConfigError, Settings, is_loopback, load
+from server.config import ConfigError, Settings, default_recordings_folder, is_loopback, load
 
 TOKEN = "0123456789abcdef0123"
 
@@ -24,6 +24,12 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
     settings = load(["--config", str(file), "--port", "3333"], environment)
     assert (settings.port, settings.max_sessions, settings.host) == (3333, 3, "::1")
     assert settings.allowed_origins == ("https://stage.example",)
+
+
+def test_recordings_lie_in_the_users_data_folder() -> None:
+    assert default_recordings_folder({"HOME": "/home/ada"}) == Path("/home/ada/.local/share/sceneshift/recordings")
+    assert default_recordings_folder({"XDG_DATA_HOME": "/data"}) == Path("/data/sceneshift/recordings")
+    assert load(["--max-recording-size", "2GB"], {}).max_recording_size == 2 * 10**9
 
 
 def test_the_file_may_be_named_in_the_environment(tmp_path: Path) -> None:
@@ -58,6 +64,8 @@ def test_the_file_may_be_named_in_the_environment(tmp_path: Path) -> None:
         (["--gpu-memory", "16XB"], {}, "gpu_memory", "--gpu-memory"),
         (["--gpu-memory", "0"], {}, "gpu_memory", "--gpu-memory"),
         (["--cache-disk=-1GB"], {}, "cache_disk", "--cache-disk"),
+        (["--max-recording-size", "much"], {}, "max_recording_size", "--max-recording-size"),
+        (["--recordings-folder", ""], {}, "recordings_folder", "--recordings-folder"),
         (["--size", "832"], {}, "size", "--size"),
         ([], {"SCENESHIFT_NO_COMPILE": "perhaps"}, "no_compile", "SCENESHIFT_NO_COMPILE"),
         ([], {"SCENESHIFT_LOG_LEVEL": "loud"}, "log_level", "SCENESHIFT_LOG_LEVEL"),
