@@ -9,7 +9,7 @@ import { Connection, ConnectionState, RequestError } from "./sdk/connection.js";
 import { byId } from "./dom.js";
 import { Favourites } from "./favourites.js";
 import { Field } from "./field.js";
-import { Glass } from "./glass.js";
+import { Glass } from "./sdk/glass.js";
 import { History } from "./history.js";
 import { chooseLanguage, hasText, storage, t, toggleLanguage } from "./i18n.js";
 import { listenToKeys } from "./keyboard.js";

@@ -5,7 +5,11 @@
  * @module connection
  */
 
+import { Backoff, LONGEST_DELAY_MS } from "./backoff.js";
+import { RequestError, SceneshiftError } from "./errors.js";
 import { ClientType, ServerType, decode, newId } from "./messages.js";
+
+export { RequestError };
 
 /** @typedef {import("./messages.js").ServerMessage} ServerMessage */
 /** @typedef {import("./messages.js").ClientMessage} ClientMessage */
@@ -35,24 +39,11 @@ const NEXT = Object.freeze({
   refused: ["connecting", "closed"],
 });
 
-// Full jitter (Brooker, "Exponential backoff and jitter"): many pages that lose one server must not return at once.
-const FIRST_DELAY_MS = 250;
-const LONGEST_DELAY_MS = 8000;
 // The server sends stats.updated every second and session.queued every five, so this much silence is a dead link.
 const SILENCE_MS = 8000;
 const REPLY_TIMEOUT_MS = 10000;
 // RFC 6455, 7.4.1: 1008 is a policy violation; here it is a missing or wrong token.
 const POLICY_VIOLATION = 1008;
-
-/** The server's answer to a request was an error. */
-export class RequestError extends Error {
-  /** @param {ErrorDetail} detail */
-  constructor(detail) {
-    super(detail.message);
-    this.name = "RequestError";
-    this.detail = detail;
-  }
-}
 
 /** @typedef {{sessionId: string, resumeToken: string}} ResumableSession */
 
@@ -69,7 +60,7 @@ export class Connection {
   #url;
   #options;
   #handlers;
-  #random;
+  #backoff;
   #state = /** @type {string} */ (ConnectionState.CLOSED);
   /** @type {WebSocket | null} */
   #socket = null;
@@ -78,7 +69,6 @@ export class Connection {
   #lastSeq = -1;
   /** The event_id of the start or resume that is on its way. */
   #openingId = "";
-  #numAttempts = 0;
   #retryAfterMs = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #retryTimer;
@@ -98,7 +88,7 @@ export class Connection {
     this.#session = session;
     this.#options = options;
     this.#handlers = handlers;
-    this.#random = random;
+    this.#backoff = new Backoff(random);
   }
 
   get state() {
@@ -133,6 +123,22 @@ export class Connection {
     if (this.#state !== ConnectionState.CLOSED) this.#enter(ConnectionState.CLOSED);
   }
 
+  /**
+   * Ends the session and waits for the server's last words.
+   *
+   * @returns {Promise<ServerMessage | null>} `session.closed`; null if it could not be told
+   */
+  async end() {
+    try {
+      return await this.request({ type: ClientType.SESSION_CLOSE });
+    } catch {
+      return null; // whoever cannot be told will find out: a session without a connection is ended
+    } finally {
+      if (this.isLive) this.#drop();
+      this.close();
+    }
+  }
+
   /** Tries again now instead of at the end of the wait. */
   retry() {
     if (this.#state !== ConnectionState.WAITING && this.#state !== ConnectionState.REFUSED) return;
@@ -162,12 +168,12 @@ export class Connection {
     const eventId = message.event_id ?? newId("e-");
     return new Promise((resolve, reject) => {
       if (!this.send({ ...message, event_id: eventId })) {
-        reject(new Error("not connected"));
+        reject(new SceneshiftError("no_connection", "not connected"));
         return;
       }
       const timer = setTimeout(() => {
         this.#requests.delete(eventId);
-        reject(new Error(`no reply to ${message.type} within ${REPLY_TIMEOUT_MS / 1000} s`));
+        reject(new SceneshiftError("no_reply", `no reply to ${message.type} within ${REPLY_TIMEOUT_MS / 1000} s`));
       }, REPLY_TIMEOUT_MS);
       this.#requests.set(eventId, { resolve, reject, timer });
     });
@@ -298,7 +304,7 @@ export class Connection {
     if (!isResumed) this.#lastSeq = -1;
     if (typeof created.seq === "number") this.#lastSeq = Math.max(this.#lastSeq, created.seq);
     this.#session = { sessionId: String(created.session_id), resumeToken: created.resume_token };
-    this.#numAttempts = 0;
+    this.#backoff.reset();
     this.#enter(ConnectionState.LIVE);
     this.#handlers.onSession(isResumed, created);
   }
@@ -348,9 +354,7 @@ export class Connection {
       return;
     }
     this.#enter(ConnectionState.WAITING);
-    const longest = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** this.#numAttempts);
-    const delay = this.#retryAfterMs + this.#random() * longest;
-    this.#numAttempts = Math.min(this.#numAttempts + 1, 10);
+    const delay = this.#retryAfterMs + this.#backoff.next();
     this.#retryAfterMs = 0;
     this.#retryTimer = setTimeout(() => this.retry(), delay);
   }
@@ -363,7 +367,7 @@ export class Connection {
     clearTimeout(this.#retryTimer);
     for (const { reject, timer } of this.#requests.values()) {
       clearTimeout(timer);
-      reject(new Error("the connection was lost"));
+      reject(new SceneshiftError("connection_lost", "the connection was lost"));
     }
     this.#requests.clear();
   }

@@ -1,40 +1,53 @@
 /**
- * The program on a `<video>`: one receiving RTCPeerConnection, opened again when it fails, and each shown frame
- * reported with its RTP timestamp. Signalling is given to it, so it knows no WebSocket.
+ * The program on a `<video>`, for as long as it is wanted: over WebRTC, or where UDP does not get through, as fMP4 over a
+ * WebSocket. Opens again when a path fails, holds the last picture meanwhile, and reports each shown frame.
+ * `rtc.js` and `mse.js` are one attempt each; this is what stays.
  *
  * @module player
  */
 
+import { Backoff } from "./backoff.js";
+import { SceneshiftError } from "./errors.js";
+import { RtcPath } from "./rtc.js";
+
 export const PlayerState = Object.freeze({
   CLOSED: "closed",
-  NEGOTIATING: "negotiating", // offer and answer, then ICE and DTLS
+  NEGOTIATING: "negotiating", // a path is being opened
   PLAYING: "playing", // connected
   FAILED: "failed", // will be opened again after a while
+  PAUSED: "paused", // nobody looks; nothing is received
 });
 
 /** @type {Record<string, readonly string[]>} */
 const NEXT = Object.freeze({
   closed: ["negotiating"],
-  negotiating: ["playing", "failed", "closed", "negotiating"],
-  playing: ["failed", "closed", "negotiating"],
-  failed: ["negotiating", "closed"],
+  negotiating: ["playing", "failed", "paused", "closed", "negotiating"],
+  playing: ["failed", "paused", "closed", "negotiating"],
+  failed: ["negotiating", "paused", "closed"],
+  paused: ["negotiating", "closed"],
 });
 
-const REOPEN_MS = 1500;
-// ICE calls a path "disconnected" after some lost checks and often finds it again by itself.
-const DISCONNECTED_MS = 4000;
+export const Transport = Object.freeze({ WEBRTC: "webrtc", MSE: "mse" });
+
 // ICE needs longer to notice that nobody is there; the eye does not.
 const STALLED_MS = 2000;
+// A path that lasted so long was a good one: the next attempt is the first again.
+const SETTLED_MS = 10_000;
+// So many losses in a row are the path's fault, and the other one's turn.
+const MAX_LOSSES = 2;
+// Whether UDP gets through by now: each probe costs the server an answer.
+const FIRST_PROBE_MS = 60_000;
+const LONGEST_PROBE_MS = 960_000;
+const GRACE_MS = 5000;
+// Faults of a path as such: waiting would not mend them.
+const USELESS = ["udp_blocked", "no_webrtc", "no_mse", "no_h264"];
 
-/**
- * @typedef {object} Signalling
- * @property {(sdp: string) => Promise<string>} offer resolves with the answer's SDP
- * @property {(candidate: RTCIceCandidate | null) => void} candidate
- */
+/** @typedef {import("./rtc.js").Signalling} Signalling */
 
 /**
  * @typedef {object} ShownFrame
- * @property {number | undefined} rtpTimestamp 90 kHz, as in the packet
+ * @property {number | undefined} rtpTimestamp 90 kHz, as in the packet; only over WebRTC
+ * @property {number | undefined} frameIndex of the program; only over MSE
  * @property {number} shownAt when it is on the glass, on the clock of `performance.now()`
  * @property {number} presentedFrames how many the browser has shown so far
  */
@@ -47,54 +60,101 @@ const STALLED_MS = 2000;
  * @property {(error: Error) => void} onError
  */
 
+/**
+ * @typedef {object} PlayerSettings
+ * @property {() => string | null} [watchUrl] the WebSocket of the program's fMP4; without one there is only WebRTC
+ * @property {"auto" | "webrtc" | "mse"} [transport]
+ * @property {() => number} [random]
+ * @property {number} [graceMs] from `pause` until the path is closed
+ */
+
+/** @typedef {{open: () => void, close: () => void, statistics: () => Promise<RTCStatsReport | null>, isReceiving: () => Promise<boolean>}} Path */
+
 export class Player {
   #video;
   #signalling;
   #handlers;
+  #settings;
+  #backoff;
+  #probeBackoff;
   #state = /** @type {string} */ (PlayerState.CLOSED);
-  /** @type {RTCPeerConnection | null} */
-  #peer = null;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #timer;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #stallTimer;
-  /** @type {(RTCIceCandidate | null)[]} as many as the machine has interfaces */
-  #candidates = [];
-  #isWatching = false;
+  #transport;
+  /** @type {Path | null} */
+  #path = null;
+  /** @type {RtcPath | null} tried in the background while the other path plays */
+  #probe = null;
+  #numLosses = 0;
+  #playingSince = 0;
+  #canMse = true;
+  #frameRate = 0;
+  /** @type {Record<"reopen" | "stall" | "probe" | "pause", ReturnType<typeof setTimeout> | undefined>} */
+  #timers = { reopen: undefined, stall: undefined, probe: undefined, pause: undefined };
+  #frameCallback = 0;
+  /** Counts what was opened: whoever has waited sees whether it was for nothing. */
+  #attempt = 0;
+  #poster;
 
   /**
    * @param {HTMLVideoElement} video
    * @param {Signalling} signalling
    * @param {PlayerHandlers} handlers
+   * @param {PlayerSettings} [settings]
    */
-  constructor(video, signalling, handlers) {
+  constructor(video, signalling, handlers, settings = {}) {
     this.#video = video;
+    this.#poster = video.poster;
     this.#signalling = signalling;
     this.#handlers = handlers;
+    this.#settings = settings;
+    const random = settings.random ?? Math.random;
+    this.#backoff = new Backoff(random);
+    this.#probeBackoff = new Backoff(random, FIRST_PROBE_MS, LONGEST_PROBE_MS);
+    this.#transport = settings.transport === "mse" ? Transport.MSE : Transport.WEBRTC;
   }
 
   get state() {
     return this.#state;
   }
 
-  /** Opens, or opens anew. Never rejects: what goes wrong is reported, and tried again. */
-  async open() {
+  /** @returns {string} what the picture comes over, or is being opened over */
+  get transport() {
+    return this.#transport;
+  }
+
+  /** Opens, or opens anew. What goes wrong is reported, and tried again. */
+  open() {
+    clearTimeout(this.#timers.pause);
     this.#drop();
     this.#enter(PlayerState.NEGOTIATING);
-    // No STUN: without a list Chromium asks none, and the server is where the page came from.
-    const peer = new RTCPeerConnection({ iceServers: [], bundlePolicy: "max-bundle" });
-    this.#peer = peer;
-    try {
-      await this.#negotiate(peer);
-    } catch (error) {
-      if (this.#peer === peer) this.#fail(/** @type {Error} */ (error));
-    }
+    if (this.#transport === Transport.MSE) void this.#openMse();
+    else this.#openRtc();
   }
 
   close() {
+    clearTimeout(this.#timers.pause);
     this.#drop();
+    this.#video.cancelVideoFrameCallback?.(this.#frameCallback);
+    this.#frameCallback = 0;
     this.#video.srcObject = null;
+    this.#video.removeAttribute("src");
+    this.#video.load();
+    this.#video.poster = this.#poster;
     if (this.#state !== PlayerState.CLOSED) this.#enter(PlayerState.CLOSED);
+  }
+
+  /** Nobody looks: after a grace nothing is received any more. The last picture stays. */
+  pause() {
+    if (this.#state === PlayerState.CLOSED || this.#state === PlayerState.PAUSED) return;
+    clearTimeout(this.#timers.pause);
+    this.#timers.pause = setTimeout(() => {
+      this.#drop();
+      this.#enter(PlayerState.PAUSED);
+    }, this.#settings.graceMs ?? GRACE_MS);
+  }
+
+  resume() {
+    clearTimeout(this.#timers.pause);
+    if (this.#state === PlayerState.PAUSED) this.open();
   }
 
   /**
@@ -113,9 +173,9 @@ export class Player {
     return canvas.toDataURL("image/jpeg", 0.8);
   }
 
-  /** @returns {Promise<RTCStatsReport | null>} */
+  /** @returns {Promise<RTCStatsReport | null>} null without WebRTC */
   async statistics() {
-    return this.#peer === null ? null : this.#peer.getStats();
+    return this.#path === null ? null : this.#path.statistics();
   }
 
   /** @param {string} next */
@@ -125,112 +185,191 @@ export class Player {
     this.#handlers.onState(next);
   }
 
-  /** @param {RTCPeerConnection} peer */
-  async #negotiate(peer) {
-    this.#listen(peer);
-    preferH264(peer.addTransceiver("video", { direction: "recvonly" }));
-    await peer.setLocalDescription();
-    if (this.#peer !== peer) return;
-    const answer = await this.#signalling.offer(/** @type {RTCSessionDescription} */ (peer.localDescription).sdp);
-    if (this.#peer !== peer) return;
-    await peer.setRemoteDescription({ type: "answer", sdp: answer });
-    if (this.#peer !== peer) return;
-    for (const candidate of this.#candidates) this.#signalling.candidate(candidate);
-    this.#candidates = [];
+  // --- paths ----------------------------------------------------------------------------------------------------
+
+  #openRtc() {
+    /** @type {MediaStream | null} */
+    let stream = null;
+    /** @type {RtcPath} */
+    const path = new RtcPath(this.#signalling, {
+      onStream: (received) => {
+        stream = received;
+        // While an old picture is held, the new one has to be there before it.
+        if (this.#path === path && this.#video.videoWidth === 0) this.#show(received);
+      },
+      onConnected: () => {
+        if (this.#path !== path) return;
+        if (stream !== null && this.#video.srcObject !== stream) this.#show(stream);
+        this.#connected();
+      },
+      onLost: (error) => this.#path === path && this.#lost(error),
+    });
+    this.#path = path;
+    path.open();
   }
 
-  /** @param {RTCPeerConnection} peer */
-  #listen(peer) {
-    peer.addEventListener("track", (event) => {
-      if (this.#peer !== peer) return;
-      // The receiver may hold frames back for smoothness; a live stage wants them now.
-      if ("jitterBufferTarget" in event.receiver) event.receiver.jitterBufferTarget = 0;
-      this.#show(event.streams[0] ?? new MediaStream([event.track]));
-    });
-    peer.addEventListener("icecandidate", (event) => {
-      if (this.#peer !== peer) return;
-      // Before its answer the server has no viewer that a candidate could belong to.
-      if (peer.remoteDescription === null) this.#candidates.push(event.candidate);
-      else this.#signalling.candidate(event.candidate);
-    });
-    peer.addEventListener("connectionstatechange", () => {
-      if (this.#peer === peer) this.#peerChanged(peer.connectionState);
-    });
-  }
-
-  /** @param {RTCPeerConnectionState} peerState */
-  #peerChanged(peerState) {
-    clearTimeout(this.#timer);
-    switch (peerState) {
-      case "new":
-      case "connecting":
-        break;
-      case "connected":
-        if (this.#state === PlayerState.NEGOTIATING) this.#enter(PlayerState.PLAYING);
-        break;
-      case "disconnected":
-        this.#timer = setTimeout(() => this.#fail(new Error("the video path is lost")), DISCONNECTED_MS);
-        break;
-      case "failed":
-      case "closed":
-        this.#fail(new Error("the video path failed"));
-        break;
-      default:
-        throw new Error(`unknown connection state ${peerState}`);
+  async #openMse() {
+    const attempt = this.#attempt;
+    try {
+      // Most viewers never need it.
+      const { MsePath } = await import("./mse.js");
+      if (this.#attempt !== attempt) return;
+      /** @type {Path} */
+      const path = new MsePath(this.#video, this.#settings.watchUrl?.() ?? null, {
+        onStarted: (frameRate) => {
+          this.#frameRate = frameRate;
+          this.#hold();
+        },
+        onAttached: () => this.#play(),
+        onConnected: () => this.#path === path && this.#connected(),
+        onLost: (error) => this.#path === path && this.#lost(error),
+      });
+      this.#path = path;
+      path.open();
+    } catch (error) {
+      if (this.#attempt === attempt) this.#lost(/** @type {Error} */ (error));
     }
   }
 
+  #connected() {
+    if (this.#state !== PlayerState.NEGOTIATING) return;
+    this.#playingSince = performance.now();
+    this.#enter(PlayerState.PLAYING);
+    this.#watchForStall();
+    if (this.#transport === Transport.MSE && this.#settings.transport !== "mse") this.#probeLater();
+  }
+
+  /** @param {Error} error */
+  #lost(error) {
+    if (this.#state === PlayerState.PLAYING && performance.now() - this.#playingSince > SETTLED_MS) {
+      this.#backoff.reset();
+      this.#numLosses = 0;
+    }
+    this.#drop();
+    const code = /** @type {{code?: string}} */ (error).code ?? "";
+    const isOver = this.#turnOver(code);
+    this.#enter(PlayerState.FAILED);
+    this.#handlers.onError(error);
+    if (this.#state !== PlayerState.FAILED) return; // whoever was told has opened or closed it
+    const delay = isOver && USELESS.includes(code) ? 0 : this.#backoff.next();
+    this.#timers.reopen = setTimeout(() => this.open(), delay);
+  }
+
+  /**
+   * Whose turn it is after a path was lost. Errors in signalling say nothing about a path.
+   *
+   * @param {string} code of the error
+   * @returns {boolean} whether it is the other one's
+   */
+  #turnOver(code) {
+    if (code === "no_mse") this.#canMse = false;
+    if ((this.#settings.transport ?? "auto") !== "auto") return false;
+    const isRtc = this.#transport === Transport.WEBRTC;
+    if (isRtc && !(this.#canMse && this.#settings.watchUrl)) return false;
+    if (USELESS.includes(code)) this.#numLosses = MAX_LOSSES;
+    else if (code === "picture_lost") this.#numLosses += 1;
+    if (this.#numLosses < MAX_LOSSES) return false;
+    this.#numLosses = 0;
+    this.#transport = isRtc ? Transport.MSE : Transport.WEBRTC;
+    return true;
+  }
+
+  /** WebRTC is faster and adapts: now and then it is looked whether it gets through by now. */
+  #probeLater() {
+    clearTimeout(this.#timers.probe);
+    this.#timers.probe = setTimeout(() => this.#probeRtc(), FIRST_PROBE_MS / 2 + this.#probeBackoff.next());
+  }
+
+  #probeRtc() {
+    /** @type {MediaStream | null} */
+    let stream = null;
+    const probe = new RtcPath(this.#signalling, {
+      onStream: (received) => (stream = received),
+      onConnected: () => {
+        if (this.#probe !== probe || stream === null) return;
+        this.#probe = null;
+        this.#drop();
+        this.#path = probe;
+        this.#transport = Transport.WEBRTC;
+        this.#probeBackoff.reset();
+        this.#enter(PlayerState.NEGOTIATING);
+        this.#show(stream);
+        this.#connected();
+      },
+      onLost: (error) => {
+        if (this.#path === probe) this.#lost(error);
+        else if (this.#probe === probe) this.#probeLater();
+      },
+    });
+    this.#probe = probe;
+    probe.open();
+  }
+
+  #drop() {
+    this.#attempt += 1;
+    clearTimeout(this.#timers.reopen);
+    clearTimeout(this.#timers.stall);
+    clearTimeout(this.#timers.probe);
+    const paths = [this.#path, this.#probe];
+    this.#path = this.#probe = null;
+    for (const path of paths) path?.close();
+  }
+
+  // --- the glass ------------------------------------------------------------------------------------------------
+
   /** @param {MediaStream} stream */
   #show(stream) {
+    this.#hold();
+    this.#video.removeAttribute("src");
     this.#video.srcObject = stream;
+    this.#play();
+  }
+
+  /** A new source empties the element until its first frame: the last picture is its poster meanwhile. */
+  #hold() {
+    const last = this.picture(this.#video.videoWidth);
+    if (last !== null) this.#video.poster = last;
+  }
+
+  #play() {
     // Muted autoplay is allowed everywhere; a refusal all the same (power saving) leaves the browser's own play button.
     this.#video.play().catch((error) => {
       if (error.name !== "AbortError") this.#handlers.onError(error);
     });
-    if (!this.#isWatching && "requestVideoFrameCallback" in this.#video) {
-      this.#isWatching = true;
-      this.#video.requestVideoFrameCallback((now, metadata) => this.#frame(metadata));
-    }
+    if (this.#frameCallback === 0 && "requestVideoFrameCallback" in this.#video) this.#awaitFrame();
+  }
+
+  #awaitFrame() {
+    this.#frameCallback = this.#video.requestVideoFrameCallback((now, metadata) => {
+      this.#awaitFrame();
+      this.#frame(metadata);
+    });
   }
 
   /** @param {VideoFrameCallbackMetadata} metadata */
   #frame(metadata) {
-    this.#video.requestVideoFrameCallback((now, next) => this.#frame(next));
-    clearTimeout(this.#stallTimer);
-    this.#stallTimer = setTimeout(() => this.#handlers.onStalled?.(), STALLED_MS);
+    if (this.#state === PlayerState.PLAYING) this.#watchForStall();
+    const isMse = this.#transport === Transport.MSE;
     this.#handlers.onFrame({
       rtpTimestamp: metadata.rtpTimestamp,
+      frameIndex: isMse ? Math.round(metadata.mediaTime * this.#frameRate) : undefined,
       shownAt: metadata.expectedDisplayTime,
       presentedFrames: metadata.presentedFrames,
     });
   }
 
-  /** @param {Error} error */
-  #fail(error) {
-    this.#drop();
-    this.#enter(PlayerState.FAILED);
-    this.#handlers.onError(error);
-    this.#timer = setTimeout(() => void this.open(), REOPEN_MS);
+  #watchForStall() {
+    clearTimeout(this.#timers.stall);
+    this.#timers.stall = setTimeout(() => void this.#stalled(), STALLED_MS);
   }
 
-  #drop() {
-    clearTimeout(this.#timer);
-    clearTimeout(this.#stallTimer);
-    const peer = this.#peer;
-    this.#peer = null;
-    this.#candidates = [];
-    peer?.close();
+  /** A hidden page shows no frames either: only a path on which nothing comes is lost. */
+  async #stalled() {
+    this.#handlers.onStalled?.();
+    const path = this.#path;
+    const isReceiving = (await path?.isReceiving()) ?? true;
+    if (this.#path !== path || path === null || this.#state !== PlayerState.PLAYING) return;
+    if (isReceiving) this.#watchForStall();
+    else this.#lost(new SceneshiftError("picture_lost", "no picture comes any more"));
   }
-}
-
-/**
- * H264 first: the server encodes a program once, as H264. Must stand before the offer is made.
- *
- * @param {RTCRtpTransceiver} transceiver
- */
-function preferH264(transceiver) {
-  const codecs = RTCRtpReceiver.getCapabilities("video")?.codecs ?? [];
-  const isH264 = (/** @type {{mimeType: string}} */ codec) => codec.mimeType.toLowerCase() === "video/h264";
-  if (!codecs.some(isH264)) throw new Error("this browser cannot receive H264");
-  transceiver.setCodecPreferences([...codecs.filter(isH264), ...codecs.filter((codec) => !isH264(codec))]);
 }

@@ -1,0 +1,38 @@
+/**
+ * Events by name. One listener's mistake is reported to the page and costs the others nothing.
+ *
+ * @module emitter
+ */
+
+/** The key of the method by which an emitter's owner speaks: a symbol, so that it is no part of the public surface. */
+export const emit = Symbol("emit");
+
+export class Emitter {
+  /** @type {Map<string, Set<(...details: any[]) => void>>} */
+  #listeners = new Map();
+
+  /**
+   * @param {string} type
+   * @param {(...details: any[]) => void} listener
+   * @returns {() => void} ends it
+   */
+  on(type, listener) {
+    const listeners = this.#listeners.get(type) ?? new Set();
+    this.#listeners.set(type, listeners.add(listener));
+    return () => void listeners.delete(listener);
+  }
+
+  /**
+   * @param {string} type
+   * @param {...any} details
+   */
+  [emit](type, ...details) {
+    for (const listener of [...(this.#listeners.get(type) ?? [])]) {
+      try {
+        listener(...details);
+      } catch (error) {
+        reportError(error);
+      }
+    }
+  }
+}
