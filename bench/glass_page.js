@@ -65,9 +65,8 @@ class Bench {
         }),
     };
     this.#player = new Player(this.#video, signalling, {
-      onState: () => {},
-      onFrame: (frame) => this.#shown(frame),
-      onError: (error) => this.#errors.push(String(error)),
+      frame: (frame) => this.#shown(frame),
+      error: (error) => this.#errors.push(String(error)),
     });
   }
 

@@ -1,10 +1,8 @@
 /**
- * Where the server is, and the token that opens it. Pure, but for the page's own address.
+ * Where the server is, and the token that opens it.
  *
  * @module address
  */
-
-const REALTIME = /\/v1\/realtime\/?$/;
 
 export class Address {
   #base;
@@ -12,19 +10,16 @@ export class Address {
   token;
 
   /**
-   * @param {string | null | undefined} url the server's, http(s) or ws(s), with or without `/v1/realtime`, maybe with
-   *   `#token=`; without one: where this script came from
-   * @param {string | null} [token]
+   * @param {string | null} [url] http(s) or ws(s), with or without `/v1/realtime`; without one: where this script is from
+   * @param {string | null} [token] else the fragment's of `url`, or of the page if it is of the same server
    */
   constructor(url, token = null) {
-    // Scripts may also come from a file or a blob; then the page's own server is meant.
     const script = new URL(import.meta.url);
     const given = new URL(url ?? (script.protocol.startsWith("http") ? script.origin : "/"), location.href);
-    const path = given.pathname.replace(REALTIME, "").replace(/\/$/, "");
-    this.#base = `${given.protocol.replace(/^ws/, "http")}//${given.host}${path}`;
-    // The page's own token is for the page's own server, and for nobody else.
-    const own = new URL(this.#base).origin === location.origin ? tokenOf(location.hash) : null;
-    this.token = token ?? tokenOf(given.hash) ?? given.searchParams.get("token") ?? own;
+    const path = given.pathname.replace(/(\/v1\/realtime)?\/?$/, "");
+    this.#base = given.protocol.replace("ws", "http") + "//" + given.host + path;
+    const isOwn = new URL(this.#base).origin === location.origin;
+    this.token = token ?? tokenOf(given.hash) ?? given.searchParams.get("token") ?? (isOwn ? tokenOf(location.hash) : null);
   }
 
   /** @param {string} path */
@@ -32,13 +27,9 @@ export class Address {
     return this.#base + path;
   }
 
-  /**
-   * Browsers cannot set headers on a WebSocket: its token is in the query.
-   *
-   * @param {string} path
-   */
+  /** @param {string} path of a WebSocket, for which browsers set no headers: the token is in the query */
   socket(path) {
-    const url = new URL(this.#base.replace(/^http/, "ws") + path);
+    const url = new URL(this.#base.replace("http", "ws") + path);
     if (this.token !== null) url.searchParams.set("token", this.token);
     return url.href;
   }
@@ -50,6 +41,4 @@ export class Address {
 }
 
 /** @param {string} hash */
-function tokenOf(hash) {
-  return new URLSearchParams(hash.slice(1)).get("token");
-}
+const tokenOf = (hash) => new URLSearchParams(hash.slice(1)).get("token");

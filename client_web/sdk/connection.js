@@ -5,16 +5,13 @@
  * @module connection
  */
 
-import { Backoff, LONGEST_DELAY_MS } from "./backoff.js";
+/** @import { ClientMessage, ConnectionHandlers, ErrorDetail, ResumableSession, ServerMessage, SessionOptions } from "./types.js" */
+
 import { RequestError, SceneshiftError } from "./errors.js";
 import { ClientType, ServerType, decode, newId } from "./messages.js";
+import { Backoff, LONGEST_DELAY_MS, checkMove } from "./states.js";
 
 export { RequestError };
-
-/** @typedef {import("./messages.js").ServerMessage} ServerMessage */
-/** @typedef {import("./messages.js").ClientMessage} ClientMessage */
-/** @typedef {import("./messages.js").SessionOptions} SessionOptions */
-/** @typedef {import("./messages.js").ErrorDetail} ErrorDetail */
 
 export const ConnectionState = Object.freeze({
   CLOSED: "closed", // not opened, or closed on purpose
@@ -45,17 +42,6 @@ const REPLY_TIMEOUT_MS = 10000;
 // RFC 6455, 7.4.1: 1008 is a policy violation; here it is a missing or wrong token.
 const POLICY_VIOLATION = 1008;
 
-/** @typedef {{sessionId: string, resumeToken: string}} ResumableSession */
-
-/**
- * @typedef {object} ConnectionHandlers
- * @property {(state: string) => void} onState
- * @property {(message: ServerMessage) => void} onMessage
- * @property {(isResumed: boolean, created: ServerMessage) => void} onSession
- * @property {(error: Error) => void} onError
- * @property {(position: number, waitMs: number | null) => void} [onQueued] where we stand, each time it changes
- */
-
 export class Connection {
   #url;
   #options;
@@ -64,7 +50,6 @@ export class Connection {
   #state = /** @type {string} */ (ConnectionState.CLOSED);
   /** @type {WebSocket | null} */
   #socket = null;
-  /** @type {ResumableSession | null} */
   #session;
   #lastSeq = -1;
   /** The event_id of the start or resume that is on its way. */
@@ -117,26 +102,18 @@ export class Connection {
 
   /** Ends the session, too. */
   close() {
-    if (this.isLive) this.send({ type: ClientType.SESSION_CLOSE });
+    this.send({ type: ClientType.SESSION_CLOSE });
     this.#drop();
     this.#session = null;
     if (this.#state !== ConnectionState.CLOSED) this.#enter(ConnectionState.CLOSED);
   }
 
-  /**
-   * Ends the session and waits for the server's last words.
-   *
-   * @returns {Promise<ServerMessage | null>} `session.closed`; null if it could not be told
-   */
+  /** @returns {Promise<ServerMessage | null>} as `close`, but waits for `session.closed`; null if it could not be told */
   async end() {
-    try {
-      return await this.request({ type: ClientType.SESSION_CLOSE });
-    } catch {
-      return null; // whoever cannot be told will find out: a session without a connection is ended
-    } finally {
-      if (this.isLive) this.#drop();
-      this.close();
-    }
+    const closed = await this.request({ type: ClientType.SESSION_CLOSE }).catch(() => null);
+    this.#drop();
+    this.close();
+    return closed;
   }
 
   /** Tries again now instead of at the end of the wait. */
@@ -154,7 +131,7 @@ export class Connection {
    */
   send(message) {
     if (!this.isLive || this.#socket === null) return false;
-    this.#socket.send(JSON.stringify(message));
+    this.#write(message);
     return true;
   }
 
@@ -181,7 +158,7 @@ export class Connection {
 
   /** @param {string} next */
   #enter(next) {
-    if (!NEXT[this.#state].includes(next)) throw new Error(`connection: ${this.#state} → ${next} is not a move`);
+    checkMove("connection", NEXT, this.#state, next);
     this.#state = next;
     this.#handlers.onState(next);
   }
@@ -195,17 +172,14 @@ export class Connection {
     this.#resume(this.#session, this.#lastSeq);
   }
 
-  /**
-   * @param {ResumableSession} session
-   * @param {number} lastSeq
-   */
-  #resume(session, lastSeq) {
+  /** @param {ResumableSession} session @param {number} lastSeq */
+  #resume({ sessionId, resumeToken }, lastSeq) {
     this.#openingId = newId("e-");
     this.#write({
       type: ClientType.SESSION_RESUME,
       event_id: this.#openingId,
-      session_id: session.sessionId,
-      resume_token: session.resumeToken,
+      session_id: sessionId,
+      resume_token: resumeToken,
       last_seq: lastSeq,
     });
   }
@@ -220,7 +194,7 @@ export class Connection {
 
   /** @param {ClientMessage} message */
   #write(message) {
-    /** @type {WebSocket} */ (this.#socket).send(JSON.stringify(message));
+    this.#socket?.send(JSON.stringify(message));
   }
 
   /** @param {unknown} raw */
@@ -234,33 +208,14 @@ export class Connection {
       return;
     }
     if (this.#isReplayed(message)) return;
-    switch (this.#state) {
-      case ConnectionState.STARTING:
-      case ConnectionState.QUEUED:
-      case ConnectionState.RESUMING:
-        this.#receiveBeforeLive(message);
-        break;
-      case ConnectionState.LIVE:
-        this.#receiveLive(message);
-        break;
-      case ConnectionState.CLOSED:
-      case ConnectionState.CONNECTING:
-      case ConnectionState.WAITING:
-      case ConnectionState.REFUSED:
-        break;
-      default:
-        throw new Error(`unknown connection state ${this.#state}`);
-    }
+    if (this.isLive) this.#receiveLive(message);
+    else this.#receiveBeforeLive(message);
   }
 
-  /**
-   * After a resume the server repeats what it cannot know that we have.
-   *
-   * @param {ServerMessage} message
-   */
+  /** @param {ServerMessage} message after a resume the server repeats what it cannot know that we have */
   #isReplayed(message) {
     if (message.type === ServerType.SESSION_CREATED || !isNumbered(message)) return false;
-    const seq = /** @type {number} */ (message.seq);
+    const seq = Number(message.seq);
     if (seq <= this.#lastSeq) return true;
     this.#lastSeq = seq;
     return false;
@@ -295,10 +250,7 @@ export class Connection {
     }
   }
 
-  /**
-   * @param {ServerMessage} created
-   * @param {boolean} isResuming
-   */
+  /** @param {ServerMessage} created @param {boolean} isResuming */
   #becomeLive(created, isResuming) {
     const isResumed = isResuming && this.#session?.sessionId === created.session_id;
     if (!isResumed) this.#lastSeq = -1;
@@ -312,7 +264,7 @@ export class Connection {
   /** @param {ServerMessage} message */
   #receiveLive(message) {
     const eventId = message.event_id ?? message.error?.event_id;
-    const waiting = eventId === undefined || eventId === null ? undefined : this.#requests.get(eventId);
+    const waiting = this.#requests.get(eventId);
     if (waiting !== undefined) {
       clearTimeout(waiting.timer);
       this.#requests.delete(eventId);
@@ -342,10 +294,7 @@ export class Connection {
     this.#enter(ConnectionState.REFUSED);
   }
 
-  /**
-   * @param {number} code
-   * @param {string} reason
-   */
+  /** @param {number} code @param {string} reason */
   #lost(code, reason) {
     this.#drop();
     if (code === POLICY_VIOLATION) {
@@ -379,6 +328,4 @@ export class Connection {
 }
 
 /** @param {ServerMessage} message */
-function isNumbered(message) {
-  return typeof message.seq === "number" && message.seq >= 0;
-}
+const isNumbered = (message) => typeof message.seq === "number" && message.seq >= 0;

@@ -1,15 +1,20 @@
 /**
- * Events by name. One listener's mistake is reported to the page and costs the others nothing.
+ * Events by name. A listener's mistake is reported to the page and costs the others nothing.
  *
  * @module emitter
  */
 
-/** The key of the method by which an emitter's owner speaks: a symbol, so that it is no part of the public surface. */
+/** How an emitter's owner speaks: a symbol is no part of the public surface. */
 export const emit = Symbol("emit");
 
 export class Emitter {
   /** @type {Map<string, Set<(...details: any[]) => void>>} */
   #listeners = new Map();
+
+  /** @param {Record<string, (...details: any[]) => void>} [listeners] by event */
+  constructor(listeners = {}) {
+    for (const [type, listener] of Object.entries(listeners)) this.on(type, listener);
+  }
 
   /**
    * @param {string} type
@@ -22,10 +27,7 @@ export class Emitter {
     return () => void listeners.delete(listener);
   }
 
-  /**
-   * @param {string} type
-   * @param {...any} details
-   */
+  /** @param {string} type @param {...any} details */
   [emit](type, ...details) {
     for (const listener of [...(this.#listeners.get(type) ?? [])]) {
       try {

@@ -1,21 +1,12 @@
 /**
- * What goes wrong, by name: each error has a `code`, and `param` if one field is to blame.
+ * What goes wrong, by name.
  *
  * @module errors
  */
 
-/** @typedef {import("./messages.js").ErrorDetail} ErrorDetail */
-
-/**
- * Codes of the client's own: `no_connection`, `connection_lost`, `no_reply`, `session_closed`, `session_lost`, `aborted`;
- * of the picture: `udp_blocked`, `no_webrtc`, `no_mse`, `picture_lost`, `no_server`, `not_allowed_to_play`.
- */
+/** `code` is one of `docs/protocol.md` or of `docs/sdk.md`; `param` the field that is to blame, or null. */
 export class SceneshiftError extends Error {
-  /**
-   * @param {string} code
-   * @param {string} message
-   * @param {string | null} [param]
-   */
+  /** @param {string} code @param {string} message @param {string | null} [param] */
   constructor(code, message, param = null) {
     super(message);
     this.name = "SceneshiftError";
@@ -24,9 +15,9 @@ export class SceneshiftError extends Error {
   }
 }
 
-/** The server's answer to a request was an error; its codes are listed in `docs/protocol.md`. */
+/** The server's answer to a request was an error. */
 export class RequestError extends SceneshiftError {
-  /** @param {ErrorDetail} detail */
+  /** @param {import("./messages.js").ErrorDetail} detail */
   constructor(detail) {
     super(detail.code, detail.message, detail.param);
     this.name = "RequestError";

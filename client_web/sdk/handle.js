@@ -1,17 +1,17 @@
 /**
- * One prompt, as whoever sent it sees it: promises for what will be seen, and exactly one end.
- * Pure: `session.js` drives it through the methods under `receive`, `finish`, `sent` and `shown`.
+ * One prompt, as whoever sent it sees it: promises for what will be seen, and exactly one end. Pure: `session.js` drives
+ * it, by methods whose names are symbols, so that nobody else does.
  *
  * @module handle
  */
 
 import { Emitter, emit } from "./emitter.js";
-import { ServerType, newId } from "./messages.js";
+import { newId } from "./messages.js";
+import { checkMove } from "./states.js";
 
 /** @typedef {import("./messages.js").ServerMessage} ServerMessage */
 /** @typedef {import("./messages.js").ErrorDetail} ErrorDetail */
-/** @typedef {import("./messages.js").FrameStamp} FrameStamp */
-/** @typedef {import("./messages.js").PromptTimings} PromptTimings */
+/** @typedef {{frame: import("./messages.js").FrameStamp, glassMs: number | null, timings: import("./messages.js").PromptTimings | null}} Shown */
 
 export const HandleState = Object.freeze({
   WAITING: "waiting", // not sent: there is no connection, or prompts come too fast
@@ -28,56 +28,32 @@ export const HandleState = Object.freeze({
 
 const ENDS = ["applied", "superseded", "cancelled", "rejected", "failed"];
 
-/** @type {Record<string, readonly string[]>} */
+/** @type {Record<string, readonly string[]>} back to waiting: the server asked for patience, or lost the session */
 const NEXT = Object.freeze({
-  waiting: ["sent", "superseded", "cancelled", "rejected", "failed"],
-  // Back to waiting: the server asked for patience, or has forgotten the session. Onwards past a gap in a resume.
-  sent: ["waiting", "sent", "accepted", "started", "ready", ...ENDS],
+  waiting: ["sent", "superseded", "cancelled", "rejected"],
+  sent: ["waiting", "accepted", "started", "ready", ...ENDS],
   accepted: ["waiting", "started", "ready", ...ENDS],
   started: ["waiting", "started", "ready", ...ENDS], // again: the engine was lost and the clip is made anew
   ready: ["waiting", "started", ...ENDS],
-  applied: [],
-  superseded: [],
-  cancelled: [],
-  rejected: [],
-  failed: [],
+  ...Object.fromEntries(ENDS.map((end) => [end, []])),
 });
 
-/** @type {Record<string, string>} */
-const MOVES = Object.freeze({
-  [ServerType.PROMPT_ACCEPTED]: HandleState.ACCEPTED,
-  [ServerType.PROMPT_STARTED]: HandleState.STARTED,
-  [ServerType.PROMPT_READY]: HandleState.READY,
-  [ServerType.PROMPT_APPLIED]: HandleState.APPLIED,
-  [ServerType.PROMPT_SUPERSEDED]: HandleState.SUPERSEDED,
-  [ServerType.PROMPT_CANCELLED]: HandleState.CANCELLED,
-  [ServerType.PROMPT_REJECTED]: HandleState.REJECTED,
-  [ServerType.PROMPT_FAILED]: HandleState.FAILED,
-});
-
-// What the session does to a handle, and nobody else can.
 export const receive = Symbol("receive");
 export const finish = Symbol("finish");
 export const move = Symbol("move");
 export const shown = Symbol("shown");
 
-/** @typedef {{frame: FrameStamp, glassMs: number | null, timings: PromptTimings | null}} Shown */
-
 export class PromptHandle extends Emitter {
   promptId = newId("p-");
   eventId = newId("e-");
-  /** On the clock of `performance.now()`. */
   askedAt = performance.now();
-  /** @type {ErrorDetail | null} why it was rejected or failed */
+  /** @type {ErrorDetail | null} */
   error = null;
   /** @type {string | null} */
   supersededBy = null;
   #state = /** @type {string} */ (HandleState.WAITING);
   #cancel;
-  #accepted = promised();
-  #preview = promised();
-  #picture = promised();
-  #ended = promised();
+  #promises = { accepted: promised(), preview: promised(), picture: promised(), ended: promised() };
 
   /**
    * @param {string} text
@@ -96,82 +72,68 @@ export class PromptHandle extends Emitter {
   }
 
   get hasEnded() {
-    return NEXT[this.#state].length === 0;
+    return ENDS.includes(this.#state);
   }
 
-  /** @returns {Promise<ServerMessage | null>} `prompt.accepted`; null if the prompt ended without it */
+  /** @returns {Promise<ServerMessage | null>} `prompt.accepted`; null if it ended without */
   get accepted() {
-    return this.#accepted.promise;
+    return this.#promises.accepted.promise;
   }
 
   /** @returns {Promise<Shown | null>} when the first preview is seen; null if none will be */
   get preview() {
-    return this.#preview.promise;
+    return this.#promises.preview.promise;
   }
 
   /** @returns {Promise<Shown | null>} when the first frame of the finished clip is seen; null if none will be */
   get picture() {
-    return this.#picture.promise;
+    return this.#promises.picture.promise;
   }
 
   /** @returns {Promise<string>} applied, superseded, cancelled, rejected or failed */
   get ended() {
-    return this.#ended.promise;
+    return this.#promises.ended.promise;
   }
 
-  /** @returns {Promise<string>} its end, which may still be another one if the cancel comes too late */
+  /** @returns {Promise<string>} its end, which is another one if the cancel comes too late */
   cancel() {
     if (!this.hasEnded) this.#cancel(this);
     return this.ended;
   }
 
-  /** @param {ServerMessage} message any event about this prompt */
+  /** @param {ServerMessage} message about this prompt */
   [receive](message) {
-    const next = MOVES[message.type];
+    const next = message.type.slice("prompt.".length);
     // The receipt of a repeated prompt may come after what followed the first one.
-    const isLate = this.hasEnded || (next === HandleState.ACCEPTED && this.#state !== HandleState.SENT);
-    if (isLate && next !== undefined) return;
-    if (next === HandleState.ACCEPTED) this.#accepted.resolve(message);
-    if (ENDS.includes(next)) this[finish](next, message.error ?? null, message.by_prompt_id ?? null);
-    else if (next !== undefined) this[move](next);
+    if (next === HandleState.ACCEPTED && this.#state !== HandleState.SENT) return;
+    if (next === HandleState.ACCEPTED) this.#promises.accepted.resolve(message);
+    if (ENDS.includes(next)) this[finish](next, message.error, message.by_prompt_id);
+    else if (next in NEXT) this[move](next);
     this[emit](message.type, message);
   }
 
-  /**
-   * @param {string} end
-   * @param {ErrorDetail | null} [error]
-   * @param {string | null} [supersededBy]
-   */
+  /** @param {string} end @param {ErrorDetail | null} [error] @param {string | null} [supersededBy] */
   [finish](end, error = null, supersededBy = null) {
     this.error = error;
     this.supersededBy = supersededBy;
     this[move](end);
-    this.#accepted.resolve(null);
-    if (end !== HandleState.APPLIED) {
-      this.#preview.resolve(null);
-      this.#picture.resolve(null);
-    }
-    this.#ended.resolve(end);
+    this.#promises.accepted.resolve(null);
+    if (end !== HandleState.APPLIED) this[shown]("picture", null);
+    this.#promises.ended.resolve(end);
   }
 
   /** @param {string} next */
   [move](next) {
-    if (!NEXT[this.#state].includes(next)) throw new Error(`prompt: ${this.#state} → ${next} is not a move`);
+    checkMove("prompt", NEXT, this.#state, next);
     this.#state = next;
     this[emit]("state", next);
   }
 
-  /**
-   * @param {"preview" | "picture"} kind
-   * @param {Shown} seen
-   */
+  /** @param {"preview" | "picture"} kind @param {Shown | null} seen */
   [shown](kind, seen) {
-    if (kind === "preview") {
-      this.#preview.resolve(seen);
-      return;
-    }
-    this.#preview.resolve(null); // none came before the picture, so none ever will
-    this.#picture.resolve(seen);
+    this.#promises[kind].resolve(seen);
+    // No preview comes after the picture.
+    if (kind === "picture") this.#promises.preview.resolve(null);
   }
 }
 

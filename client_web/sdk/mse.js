@@ -1,7 +1,6 @@
 /**
  * The other way for the picture, where UDP does not get through: the program as fMP4 over `WS /v1/sessions/{id}/watch`
- * into a MediaSource, kept close to its live edge. One attempt; `player.js` makes the next one, and imports this file
- * only when it is needed.
+ * into a MediaSource, kept close to its live edge. One attempt; `player.js` makes the next one.
  *
  * @module mse
  */
@@ -47,11 +46,7 @@ export class MsePath {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #silenceTimer;
 
-  /**
-   * @param {HTMLVideoElement} video
-   * @param {string | null} url
-   * @param {MseHandlers} handlers
-   */
+  /** @param {HTMLVideoElement} video @param {string | null} url @param {MseHandlers} handlers */
   constructor(video, url, handlers) {
     this.#video = video;
     this.#url = url;

@@ -1,14 +1,14 @@
 /**
  * The program on a `<video>`, for as long as it is wanted: over WebRTC, or where UDP does not get through, as fMP4 over a
- * WebSocket. Opens again when a path fails, holds the last picture meanwhile, and reports each shown frame.
- * `rtc.js` and `mse.js` are one attempt each; this is what stays.
+ * WebSocket. Opens again what fails, holds the last picture meanwhile. `rtc.js` and `mse.js` are one attempt each.
  *
  * @module player
  */
 
-import { Backoff } from "./backoff.js";
+import { Emitter, emit } from "./emitter.js";
 import { SceneshiftError } from "./errors.js";
 import { RtcPath } from "./rtc.js";
+import { Backoff, checkMove } from "./states.js";
 
 export const PlayerState = Object.freeze({
   CLOSED: "closed",
@@ -33,31 +33,21 @@ export const Transport = Object.freeze({ WEBRTC: "webrtc", MSE: "mse" });
 const STALLED_MS = 2000;
 // A path that lasted so long was a good one: the next attempt is the first again.
 const SETTLED_MS = 10_000;
-// So many losses in a row are the path's fault, and the other one's turn.
+// So many losses in a row are the path's fault, and it is the other one's turn.
 const MAX_LOSSES = 2;
-// Whether UDP gets through by now: each probe costs the server an answer.
-const FIRST_PROBE_MS = 60_000;
-const LONGEST_PROBE_MS = 960_000;
-const GRACE_MS = 5000;
 // Faults of a path as such: waiting would not mend them.
 const USELESS = ["udp_blocked", "no_webrtc", "no_mse", "no_h264"];
-
-/** @typedef {import("./rtc.js").Signalling} Signalling */
+// Whether UDP gets through by now is looked at after so long, and ever more rarely: each time costs the server an answer.
+const PROBE_MS = 30_000;
+const LONGEST_PROBE_MS = 960_000;
+const GRACE_MS = 5000;
 
 /**
  * @typedef {object} ShownFrame
- * @property {number | undefined} rtpTimestamp 90 kHz, as in the packet; only over WebRTC
- * @property {number | undefined} frameIndex of the program; only over MSE
+ * @property {number | undefined} rtpTimestamp 90 kHz, as in the packet; over WebRTC only
+ * @property {number | undefined} frameIndex of the program; over MSE only
  * @property {number} shownAt when it is on the glass, on the clock of `performance.now()`
  * @property {number} presentedFrames how many the browser has shown so far
- */
-
-/**
- * @typedef {object} PlayerHandlers
- * @property {(state: string) => void} onState
- * @property {(frame: ShownFrame) => void} onFrame
- * @property {() => void} [onStalled] no frame has come for two seconds
- * @property {(error: Error) => void} onError
  */
 
 /**
@@ -65,58 +55,56 @@ const USELESS = ["udp_blocked", "no_webrtc", "no_mse", "no_h264"];
  * @property {() => string | null} [watchUrl] the WebSocket of the program's fMP4; without one there is only WebRTC
  * @property {"auto" | "webrtc" | "mse"} [transport]
  * @property {() => number} [random]
- * @property {number} [graceMs] from `pause` until the path is closed
+ * @property {number} [graceMs] from `pause` until nothing is received any more
  */
 
-/** @typedef {{open: () => void, close: () => void, statistics: () => Promise<RTCStatsReport | null>, isReceiving: () => Promise<boolean>}} Path */
-
-export class Player {
+/** Events: `state` (state), `frame` (ShownFrame), `stalled` after two seconds without one, `error` (Error). */
+export class Player extends Emitter {
   #video;
+  #poster;
   #signalling;
-  #handlers;
   #settings;
   #backoff;
   #probeBackoff;
   #state = /** @type {string} */ (PlayerState.CLOSED);
   #transport;
-  /** @type {Path | null} */
+  /** @type {RtcPath | import("./mse.js").MsePath | null} */
   #path = null;
-  /** @type {RtcPath | null} tried in the background while the other path plays */
+  /** @type {RtcPath | null} tried in the background while MSE plays */
   #probe = null;
-  #numLosses = 0;
-  #playingSince = 0;
-  #canMse = true;
-  #frameRate = 0;
-  /** @type {Record<"reopen" | "stall" | "probe" | "pause", ReturnType<typeof setTimeout> | undefined>} */
-  #timers = { reopen: undefined, stall: undefined, probe: undefined, pause: undefined };
-  #frameCallback = 0;
   /** Counts what was opened: whoever has waited sees whether it was for nothing. */
   #attempt = 0;
-  #poster;
+  #numLosses = 0;
+  #playingSince = 0;
+  #canMse;
+  #frameRate = 0;
+  #frameCallback = 0;
+  /** @type {Record<string, ReturnType<typeof setTimeout>>} */
+  #timers = {};
 
   /**
    * @param {HTMLVideoElement} video
-   * @param {Signalling} signalling
-   * @param {PlayerHandlers} handlers
+   * @param {import("./rtc.js").Signalling} signalling
+   * @param {Record<string, (...details: any[]) => void>} [listeners] by event
    * @param {PlayerSettings} [settings]
    */
-  constructor(video, signalling, handlers, settings = {}) {
+  constructor(video, signalling, listeners, settings = {}) {
+    super(listeners);
     this.#video = video;
     this.#poster = video.poster;
     this.#signalling = signalling;
-    this.#handlers = handlers;
-    this.#settings = settings;
-    const random = settings.random ?? Math.random;
-    this.#backoff = new Backoff(random);
-    this.#probeBackoff = new Backoff(random, FIRST_PROBE_MS, LONGEST_PROBE_MS);
+    this.#settings = { transport: "auto", random: Math.random, graceMs: GRACE_MS, ...settings };
+    this.#backoff = new Backoff(this.#settings.random);
+    this.#probeBackoff = new Backoff(this.#settings.random, PROBE_MS, LONGEST_PROBE_MS);
     this.#transport = settings.transport === "mse" ? Transport.MSE : Transport.WEBRTC;
+    this.#canMse = settings.watchUrl !== undefined;
   }
 
   get state() {
     return this.#state;
   }
 
-  /** @returns {string} what the picture comes over, or is being opened over */
+  /** What the picture comes over, or is being opened over. */
   get transport() {
     return this.#transport;
   }
@@ -145,11 +133,10 @@ export class Player {
   /** Nobody looks: after a grace nothing is received any more. The last picture stays. */
   pause() {
     if (this.#state === PlayerState.CLOSED || this.#state === PlayerState.PAUSED) return;
-    clearTimeout(this.#timers.pause);
-    this.#timers.pause = setTimeout(() => {
+    this.#after("pause", this.#settings.graceMs, () => {
       this.#drop();
       this.#enter(PlayerState.PAUSED);
-    }, this.#settings.graceMs ?? GRACE_MS);
+    });
   }
 
   resume() {
@@ -158,12 +145,10 @@ export class Player {
   }
 
   /**
-   * What the video shows now, small, as a JPEG data URI; null before the first frame.
-   *
-   * @param {number} width
-   * @returns {string | null}
+   * @param {number} [width] pixels
+   * @returns {string | null} what the video shows now, as a JPEG data URI; null before the first frame
    */
-  picture(width) {
+  picture(width = this.#video.videoWidth) {
     const { videoWidth, videoHeight } = this.#video;
     if (videoWidth === 0) return null;
     const canvas = document.createElement("canvas");
@@ -175,53 +160,61 @@ export class Player {
 
   /** @returns {Promise<RTCStatsReport | null>} null without WebRTC */
   async statistics() {
-    return this.#path === null ? null : this.#path.statistics();
+    return this.#path?.statistics() ?? null;
   }
 
   /** @param {string} next */
   #enter(next) {
-    if (!NEXT[this.#state].includes(next)) throw new Error(`player: ${this.#state} → ${next} is not a move`);
+    checkMove("player", NEXT, this.#state, next);
     this.#state = next;
-    this.#handlers.onState(next);
+    this[emit]("state", next);
   }
 
   // --- paths ----------------------------------------------------------------------------------------------------
 
   #openRtc() {
-    /** @type {MediaStream | null} */
-    let stream = null;
-    /** @type {RtcPath} */
-    const path = new RtcPath(this.#signalling, {
-      onStream: (received) => {
-        stream = received;
-        // While an old picture is held, the new one has to be there before it.
-        if (this.#path === path && this.#video.videoWidth === 0) this.#show(received);
-      },
-      onConnected: () => {
-        if (this.#path !== path) return;
-        if (stream !== null && this.#video.srcObject !== stream) this.#show(stream);
-        this.#connected();
-      },
-      onLost: (error) => this.#path === path && this.#lost(error),
+    const path = this.#makeRtc((stream) => {
+      if (this.#video.srcObject !== stream) this.#show(stream);
+      this.#connected();
     });
     this.#path = path;
     path.open();
   }
 
+  /** @param {(stream: MediaStream) => void} onConnected */
+  #makeRtc(onConnected) {
+    /** @type {MediaStream} */
+    let stream;
+    /** @type {RtcPath} */
+    const path = new RtcPath(this.#signalling, {
+      onStream: (received) => {
+        stream = received;
+        // A held picture stays until there is another one behind it.
+        if (this.#path === path && this.#video.videoWidth === 0) this.#show(stream);
+      },
+      onConnected: () => {
+        if (this.#path === path || this.#probe === path) onConnected(stream);
+      },
+      onLost: (error) => {
+        if (this.#path === path) this.#lost(error);
+        else if (this.#probe === path) this.#probeLater();
+      },
+    });
+    return path;
+  }
+
   async #openMse() {
     const attempt = this.#attempt;
     try {
-      // Most viewers never need it.
-      const { MsePath } = await import("./mse.js");
+      const { MsePath } = await import("./mse.js"); // most viewers never need it
       if (this.#attempt !== attempt) return;
-      /** @type {Path} */
       const path = new MsePath(this.#video, this.#settings.watchUrl?.() ?? null, {
         onStarted: (frameRate) => {
           this.#frameRate = frameRate;
           this.#hold();
         },
         onAttached: () => this.#play(),
-        onConnected: () => this.#path === path && this.#connected(),
+        onConnected: () => this.#connected(),
         onLost: (error) => this.#path === path && this.#lost(error),
       });
       this.#path = path;
@@ -236,57 +229,44 @@ export class Player {
     this.#playingSince = performance.now();
     this.#enter(PlayerState.PLAYING);
     this.#watchForStall();
-    if (this.#transport === Transport.MSE && this.#settings.transport !== "mse") this.#probeLater();
+    if (this.#transport === Transport.MSE && this.#settings.transport === "auto") this.#probeLater();
   }
 
-  /** @param {Error} error */
+  /** @param {Error & {code?: string}} error */
   #lost(error) {
     if (this.#state === PlayerState.PLAYING && performance.now() - this.#playingSince > SETTLED_MS) {
       this.#backoff.reset();
       this.#numLosses = 0;
     }
     this.#drop();
-    const code = /** @type {{code?: string}} */ (error).code ?? "";
-    const isOver = this.#turnOver(code);
+    const isUseless = USELESS.includes(error.code ?? "");
+    const isSwitched = this.#switchAfter(error.code ?? "");
+    this.#after("reopen", isUseless && isSwitched ? 0 : this.#backoff.next(), () => this.open());
     this.#enter(PlayerState.FAILED);
-    this.#handlers.onError(error);
-    if (this.#state !== PlayerState.FAILED) return; // whoever was told has opened or closed it
-    const delay = isOver && USELESS.includes(code) ? 0 : this.#backoff.next();
-    this.#timers.reopen = setTimeout(() => this.open(), delay);
+    this[emit]("error", error);
   }
 
   /**
-   * Whose turn it is after a path was lost. Errors in signalling say nothing about a path.
+   * Turns to the other transport if it is its turn. Errors of the signalling say nothing about either.
    *
-   * @param {string} code of the error
-   * @returns {boolean} whether it is the other one's
+   * @param {string} code of what was lost
    */
-  #turnOver(code) {
+  #switchAfter(code) {
     if (code === "no_mse") this.#canMse = false;
-    if ((this.#settings.transport ?? "auto") !== "auto") return false;
-    const isRtc = this.#transport === Transport.WEBRTC;
-    if (isRtc && !(this.#canMse && this.#settings.watchUrl)) return false;
     if (USELESS.includes(code)) this.#numLosses = MAX_LOSSES;
     else if (code === "picture_lost") this.#numLosses += 1;
-    if (this.#numLosses < MAX_LOSSES) return false;
+    const isRtc = this.#transport === Transport.WEBRTC;
+    if (this.#numLosses < MAX_LOSSES || this.#settings.transport !== "auto" || (isRtc && !this.#canMse)) return false;
     this.#numLosses = 0;
     this.#transport = isRtc ? Transport.MSE : Transport.WEBRTC;
     return true;
   }
 
-  /** WebRTC is faster and adapts: now and then it is looked whether it gets through by now. */
+  /** WebRTC is faster, and adapts: now and then it is looked whether it gets through by now. */
   #probeLater() {
-    clearTimeout(this.#timers.probe);
-    this.#timers.probe = setTimeout(() => this.#probeRtc(), FIRST_PROBE_MS / 2 + this.#probeBackoff.next());
-  }
-
-  #probeRtc() {
-    /** @type {MediaStream | null} */
-    let stream = null;
-    const probe = new RtcPath(this.#signalling, {
-      onStream: (received) => (stream = received),
-      onConnected: () => {
-        if (this.#probe !== probe || stream === null) return;
+    this.#after("probe", PROBE_MS + this.#probeBackoff.next(), () => {
+      const probe = this.#makeRtc((stream) => {
+        if (this.#path === probe) return;
         this.#probe = null;
         this.#drop();
         this.#path = probe;
@@ -295,24 +275,24 @@ export class Player {
         this.#enter(PlayerState.NEGOTIATING);
         this.#show(stream);
         this.#connected();
-      },
-      onLost: (error) => {
-        if (this.#path === probe) this.#lost(error);
-        else if (this.#probe === probe) this.#probeLater();
-      },
+      });
+      this.#probe = probe;
+      probe.open();
     });
-    this.#probe = probe;
-    probe.open();
   }
 
   #drop() {
     this.#attempt += 1;
-    clearTimeout(this.#timers.reopen);
-    clearTimeout(this.#timers.stall);
-    clearTimeout(this.#timers.probe);
+    for (const name of ["reopen", "stall", "probe"]) clearTimeout(this.#timers[name]);
     const paths = [this.#path, this.#probe];
     this.#path = this.#probe = null;
     for (const path of paths) path?.close();
+  }
+
+  /** @param {string} name @param {number | undefined} delay @param {() => void} act */
+  #after(name, delay, act) {
+    clearTimeout(this.#timers[name]);
+    this.#timers[name] = setTimeout(act, delay);
   }
 
   // --- the glass ------------------------------------------------------------------------------------------------
@@ -325,51 +305,41 @@ export class Player {
     this.#play();
   }
 
-  /** A new source empties the element until its first frame: the last picture is its poster meanwhile. */
+  /** A new source empties the element until its first frame: meanwhile the last picture is its poster. */
   #hold() {
-    const last = this.picture(this.#video.videoWidth);
+    const last = this.picture();
     if (last !== null) this.#video.poster = last;
   }
 
   #play() {
     // Muted autoplay is allowed everywhere; a refusal all the same (power saving) leaves the browser's own play button.
-    this.#video.play().catch((error) => {
-      if (error.name !== "AbortError") this.#handlers.onError(error);
-    });
+    this.#video.play().catch((error) => error.name !== "AbortError" && this[emit]("error", error));
     if (this.#frameCallback === 0 && "requestVideoFrameCallback" in this.#video) this.#awaitFrame();
   }
 
   #awaitFrame() {
     this.#frameCallback = this.#video.requestVideoFrameCallback((now, metadata) => {
       this.#awaitFrame();
-      this.#frame(metadata);
-    });
-  }
-
-  /** @param {VideoFrameCallbackMetadata} metadata */
-  #frame(metadata) {
-    if (this.#state === PlayerState.PLAYING) this.#watchForStall();
-    const isMse = this.#transport === Transport.MSE;
-    this.#handlers.onFrame({
-      rtpTimestamp: metadata.rtpTimestamp,
-      frameIndex: isMse ? Math.round(metadata.mediaTime * this.#frameRate) : undefined,
-      shownAt: metadata.expectedDisplayTime,
-      presentedFrames: metadata.presentedFrames,
+      if (this.#state === PlayerState.PLAYING) this.#watchForStall();
+      const isMse = this.#transport === Transport.MSE;
+      this[emit]("frame", {
+        rtpTimestamp: metadata.rtpTimestamp,
+        frameIndex: isMse ? Math.round(metadata.mediaTime * this.#frameRate) : undefined,
+        shownAt: metadata.expectedDisplayTime,
+        presentedFrames: metadata.presentedFrames,
+      });
     });
   }
 
   #watchForStall() {
-    clearTimeout(this.#timers.stall);
-    this.#timers.stall = setTimeout(() => void this.#stalled(), STALLED_MS);
-  }
-
-  /** A hidden page shows no frames either: only a path on which nothing comes is lost. */
-  async #stalled() {
-    this.#handlers.onStalled?.();
-    const path = this.#path;
-    const isReceiving = (await path?.isReceiving()) ?? true;
-    if (this.#path !== path || path === null || this.#state !== PlayerState.PLAYING) return;
-    if (isReceiving) this.#watchForStall();
-    else this.#lost(new SceneshiftError("picture_lost", "no picture comes any more"));
+    this.#after("stall", STALLED_MS, async () => {
+      const path = this.#path;
+      this[emit]("stalled");
+      // A hidden page shows no frames either: only a path on which nothing comes is lost.
+      const isReceiving = (await path?.isReceiving()) ?? true;
+      if (this.#path !== path || this.#state !== PlayerState.PLAYING) return;
+      if (isReceiving) this.#watchForStall();
+      else this.#lost(new SceneshiftError("picture_lost", "no picture comes any more"));
+    });
   }
 }

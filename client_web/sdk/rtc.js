@@ -1,6 +1,5 @@
 /**
- * One way for the picture: an RTCPeerConnection that receives, from its offer to its end. It does not come back:
- * `player.js` makes another one. Signalling is given to it.
+ * One way for the picture: a receiving RTCPeerConnection, from its offer to its end; `player.js` makes the next one.
  *
  * @module rtc
  */
@@ -9,10 +8,10 @@ import { SceneshiftError } from "./errors.js";
 
 // Where UDP is blocked nothing answers, and Chromium would try for fifteen seconds.
 const BLOCKED_MS = 3000;
-// ICE calls a path "disconnected" after some lost checks and often finds it again by itself.
-const DISCONNECTED_MS = 4000;
 // DTLS repeats a lost flight after one second, then two, then four.
 const HANDSHAKE_MS = 8000;
+// ICE calls a path "disconnected" after some lost checks and often finds it again by itself.
+const DISCONNECTED_MS = 4000;
 // Between two looks at the number of received bytes; frames come at least five times a second.
 const LISTENING_MS = 1000;
 
@@ -25,7 +24,7 @@ const LISTENING_MS = 1000;
  */
 
 /**
- * @typedef {object} PathHandlers
+ * @typedef {object} RtcHandlers
  * @property {(stream: MediaStream) => void} onStream
  * @property {() => void} onConnected
  * @property {(error: Error) => void} onLost once, and nothing comes after it
@@ -34,18 +33,14 @@ const LISTENING_MS = 1000;
 export class RtcPath {
   #signalling;
   #handlers;
-  /** @type {RTCPeerConnection | null} */
-  #peer = null;
+  #over = new AbortController();
+  /** @type {RTCPeerConnection | undefined} */
+  #peer;
+  #wasConnected = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
-  #over = new AbortController();
-  /** @type {(RTCIceCandidate | null)[]} as many as the machine has interfaces */
-  #candidates = [];
 
-  /**
-   * @param {Signalling} signalling
-   * @param {PathHandlers} handlers
-   */
+  /** @param {Signalling} signalling @param {RtcHandlers} handlers */
   constructor(signalling, handlers) {
     this.#signalling = signalling;
     this.#handlers = handlers;
@@ -56,16 +51,14 @@ export class RtcPath {
   }
 
   close() {
-    clearTimeout(this.#timer);
-    const peer = this.#peer;
-    this.#peer = null;
-    peer?.close();
     this.#over.abort();
+    clearTimeout(this.#timer);
+    this.#peer?.close();
   }
 
   /** @returns {Promise<RTCStatsReport | null>} */
   async statistics() {
-    return this.#peer === null ? null : this.#peer.getStats();
+    return this.#peer?.getStats() ?? null;
   }
 
   /** @returns {Promise<boolean>} whether packets come at all, shown or not */
@@ -84,79 +77,60 @@ export class RtcPath {
   }
 
   async #negotiate() {
-    if (!("RTCPeerConnection" in globalThis)) throw new SceneshiftError("no_webrtc", "this browser has no WebRTC");
+    const { signal } = this.#over;
+    if (!globalThis.RTCPeerConnection) throw new SceneshiftError("no_webrtc", "this browser has no WebRTC");
     // An empty list, not none: without one some browsers ask a public STUN server.
-    const peer = new RTCPeerConnection({ iceServers: [], bundlePolicy: "max-bundle" });
-    this.#peer = peer;
-    this.#listen(peer);
+    const peer = (this.#peer = new RTCPeerConnection({ iceServers: [], bundlePolicy: "max-bundle" }));
+    /** @type {(RTCIceCandidate | null)[]} as many as the machine has interfaces */
+    const candidates = [];
+    let isAnswered = false;
+    peer.ontrack = ({ receiver, streams, track }) => {
+      // The receiver may hold frames back for smoothness; a live stage wants them now.
+      if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = 0;
+      this.#handlers.onStream(streams[0] ?? new MediaStream([track]));
+    };
+    peer.onicecandidate = ({ candidate }) => {
+      if (isAnswered) this.#signalling.candidate(candidate);
+      else candidates.push(candidate);
+    };
+    peer.oniceconnectionstatechange = () => {
+      const isHandshake = peer.iceConnectionState === "connected" && peer.connectionState === "connecting";
+      if (isHandshake) this.#loseAfter(HANDSHAKE_MS, "picture_lost", "the video path does not finish its handshake");
+    };
+    peer.onconnectionstatechange = () => this.#changed(peer.connectionState);
     preferH264(peer.addTransceiver("video", { direction: "recvonly" }));
     const offer = await peer.createOffer();
-    if (this.#peer !== peer) return;
-    const sdp = await this.#signalling.offer(/** @type {string} */ (offer.sdp), this.#over.signal);
-    if (this.#peer !== peer) return;
-    // Gathering begins with the local description: only now the servers to gather from are known (RFC 9725, 4.6).
-    const iceServers = this.#signalling.iceServers?.() ?? [];
-    if (iceServers.length > 0) peer.setConfiguration({ ...peer.getConfiguration(), iceServers });
+    if (signal.aborted) return;
+    const sdp = await this.#signalling.offer(String(offer.sdp), signal);
+    if (signal.aborted) return;
+    // Gathering begins with the local description: only now it is known from which servers (RFC 9725, 4.6).
+    peer.setConfiguration({ ...peer.getConfiguration(), iceServers: this.#signalling.iceServers?.() ?? [] });
     await peer.setLocalDescription(offer);
-    if (this.#peer !== peer) return;
+    if (signal.aborted) return;
+    this.#loseAfter(BLOCKED_MS, "udp_blocked", "no way for the picture was found over UDP");
     await peer.setRemoteDescription({ type: "answer", sdp });
-    if (this.#peer !== peer) return;
-    for (const candidate of this.#candidates) this.#signalling.candidate(candidate);
-    this.#candidates = [];
-    if (peer.connectionState === "connected") return;
-    this.#loseAfter(BLOCKED_MS, new SceneshiftError("udp_blocked", "no way for the picture was found over UDP"));
-  }
-
-  /** @param {RTCPeerConnection} peer */
-  #listen(peer) {
-    /** @param {string} type @param {(event: any) => void} act */
-    const on = (type, act) => peer.addEventListener(type, (event) => this.#peer === peer && act(event));
-    on("track", (/** @type {RTCTrackEvent} */ event) => {
-      // The receiver may hold frames back for smoothness; a live stage wants them now.
-      if ("jitterBufferTarget" in event.receiver) event.receiver.jitterBufferTarget = 0;
-      this.#handlers.onStream(event.streams[0] ?? new MediaStream([event.track]));
-    });
-    on("icecandidate", (/** @type {RTCPeerConnectionIceEvent} */ event) => {
-      if (peer.remoteDescription === null) this.#candidates.push(event.candidate);
-      else this.#signalling.candidate(event.candidate);
-    });
-    on("iceconnectionstatechange", () => {
-      if (peer.iceConnectionState === "connected" && peer.connectionState === "connecting") {
-        this.#loseAfter(HANDSHAKE_MS, new SceneshiftError("picture_lost", "the video path does not finish its handshake"));
-      }
-    });
-    on("connectionstatechange", () => this.#changed(peer.connectionState));
+    if (signal.aborted) return;
+    isAnswered = true;
+    for (const candidate of candidates) this.#signalling.candidate(candidate);
   }
 
   /** @param {RTCPeerConnectionState} state */
   #changed(state) {
-    switch (state) {
-      case "new":
-      case "connecting":
-        break;
-      case "connected":
-        clearTimeout(this.#timer);
-        this.#handlers.onConnected();
-        break;
-      case "disconnected":
-        this.#loseAfter(DISCONNECTED_MS, new SceneshiftError("picture_lost", "the video path is lost"));
-        break;
-      case "failed":
-      case "closed":
-        this.#lose(new SceneshiftError("picture_lost", "the video path failed"));
-        break;
-      default:
-        throw new Error(`unknown connection state ${state}`);
+    if (state === "connected") {
+      clearTimeout(this.#timer);
+      this.#wasConnected = true;
+      this.#handlers.onConnected();
+    } else if (state === "disconnected") {
+      this.#loseAfter(DISCONNECTED_MS, "picture_lost", "the video path is lost");
+    } else if (state === "failed") {
+      this.#loseAfter(0, this.#wasConnected ? "picture_lost" : "udp_blocked", "the video path failed");
     }
   }
 
-  /**
-   * @param {number} delay
-   * @param {Error} error
-   */
-  #loseAfter(delay, error) {
+  /** @param {number} delay @param {string} code @param {string} message */
+  #loseAfter(delay, code, message) {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#lose(error), delay);
+    this.#timer = setTimeout(() => this.#lose(new SceneshiftError(code, message)), delay);
   }
 
   /** @param {Error} error */
@@ -167,11 +141,7 @@ export class RtcPath {
   }
 }
 
-/**
- * H264 first: the server encodes a program once, as H264. Must stand before the offer is made.
- *
- * @param {RTCRtpTransceiver} transceiver
- */
+/** The server encodes a program once, as H264. @param {RTCRtpTransceiver} transceiver before the offer is made */
 function preferH264(transceiver) {
   const codecs = RTCRtpReceiver.getCapabilities("video")?.codecs ?? [];
   const isH264 = (/** @type {{mimeType: string}} */ codec) => codec.mimeType.toLowerCase() === "video/h264";

@@ -14,20 +14,13 @@ export class Whep {
   /** @type {RTCIceServer[]} */
   #iceServers = [];
 
-  /**
-   * @param {string} url
-   * @param {Record<string, string>} headers
-   */
+  /** @param {string} url @param {Record<string, string>} headers */
   constructor(url, headers) {
     this.#url = url;
     this.#headers = headers;
   }
 
-  /**
-   * @param {string} sdp
-   * @param {AbortSignal} signal
-   * @returns {Promise<string>}
-   */
+  /** @param {string} sdp @param {AbortSignal} signal @returns {Promise<string>} */
   async offer(sdp, signal) {
     const response = await this.#fetch(this.#url, "POST", sdp);
     const answer = await response.text();
@@ -45,10 +38,7 @@ export class Whep {
     return this.#iceServers;
   }
 
-  /**
-   * @param {AbortSignal} signal
-   * @param {string} location
-   */
+  /** @param {AbortSignal} signal @param {string} location */
   #leaveOn(signal, location) {
     const leave = () => {
       // A server that is gone need not be told.
@@ -60,11 +50,7 @@ export class Whep {
     addEventListener("pagehide", leave, { signal });
   }
 
-  /**
-   * @param {string} url
-   * @param {string} method
-   * @param {string} [body]
-   */
+  /** @param {string} url @param {string} method @param {string} [body] */
   async #fetch(url, method, body) {
     const headers = body === undefined ? this.#headers : { ...this.#headers, "Content-Type": "application/sdp" };
     try {
@@ -75,10 +61,7 @@ export class Whep {
   }
 }
 
-/**
- * @param {number} status
- * @param {string} body
- */
+/** @param {number} status @param {string} body */
 function refusal(status, body) {
   try {
     return new RequestError(JSON.parse(body).error);

@@ -1,0 +1,117 @@
+// The shapes that the SDK's modules share, and its users meet. Fields that cross the wire are described in docs/protocol.md.
+
+import type { Address } from "./address.js";
+import type { ErrorDetail, FrameStamp, PromptTimings, ServerMessage, SessionOptions } from "./messages.js";
+
+export type { ClientMessage, ErrorDetail, FrameStamp, PromptTimings, ServerMessage, SessionOptions, Stats } from "./messages.js";
+
+/** Listeners by event: the event's details are their arguments. */
+export type Listeners = Record<string, (...details: any[]) => void>;
+
+export interface ResumableSession {
+  sessionId: string;
+  resumeToken: string;
+}
+
+export interface ConnectionHandlers {
+  onState(state: string): void;
+  onMessage(message: ServerMessage): void;
+  onSession(isResumed: boolean, created: ServerMessage): void;
+  onError(error: Error): void;
+  /** Where we stand, each time it changes. */
+  onQueued?(position: number, waitMs: number | null): void;
+}
+
+export interface Signalling {
+  /** Resolves with the answer's SDP. Once `signal` is aborted, this peer is no longer wanted. */
+  offer(sdp: string, signal: AbortSignal): Promise<string>;
+  candidate(candidate: RTCIceCandidate | null): void;
+  /** Asked for when the answer is there. */
+  iceServers?(): RTCIceServer[];
+}
+
+export interface RtcHandlers {
+  onStream(stream: MediaStream): void;
+  onConnected(): void;
+  /** Once, and nothing comes after it. */
+  onLost(error: Error): void;
+}
+
+export interface MseHandlers {
+  /** Before the element is touched. Frame k is at k / frameRate seconds. */
+  onStarted(frameRate: number): void;
+  onAttached(): void;
+  /** The first frame is there. */
+  onConnected(): void;
+  /** Once, and nothing comes after it. */
+  onLost(error: Error): void;
+}
+
+export type TransportChoice = "auto" | "webrtc" | "mse";
+
+export interface PlayerSettings {
+  /** The WebSocket of the program's fMP4; without one there is only WebRTC. */
+  watchUrl?: () => string;
+  transport?: TransportChoice;
+  random?: () => number;
+  /** From `pause` until nothing is received any more; 5000. */
+  graceMs?: number;
+}
+
+export interface ShownFrame {
+  /** 90 kHz, as in the packet; over WebRTC only. */
+  rtpTimestamp: number | undefined;
+  /** Of the program; over MSE only. */
+  frameIndex: number | undefined;
+  /** When it is on the glass, on the clock of `performance.now()`. */
+  shownAt: number;
+  /** How many the browser has shown so far. */
+  presentedFrames: number;
+}
+
+/** What was seen of a prompt. */
+export interface Shown {
+  frame: FrameStamp;
+  /** From `prompt()` to the glass of the attached video; null if it was not seen there. */
+  glassMs: number | null;
+  /** Where the time went; of the finished clip only. */
+  timings: PromptTimings | null;
+}
+
+export interface PlaySettings {
+  transport?: TransportChoice;
+  random?: () => number;
+  graceMs?: number;
+  on?: Listeners;
+}
+
+export interface ConnectSettings extends PlaySettings {
+  /** Of the session, which then outlives a restart of the server; 3 to 40 of a-z, 0-9, -. */
+  name?: string;
+  options?: SessionOptions;
+  /** A session of before: `session.resumable`. */
+  resume?: ResumableSession | null;
+  /** At most; 4. */
+  promptsPerSecond?: number;
+}
+
+export interface SessionSettings extends ConnectSettings {
+  address: Address;
+}
+
+export interface ConnectOptions extends ConnectSettings {
+  /** Access token; else the one in the fragment of the url, or of the page's own address. */
+  token?: string | null;
+  /** Shows the program. */
+  video?: HTMLVideoElement | null;
+  /** Closes the session. */
+  signal?: AbortSignal;
+}
+
+export interface WatchOptions extends PlaySettings {
+  /** Its id or name. */
+  session: string;
+  /** Address; without one: where the script came from. */
+  server?: string | null;
+  token?: string | null;
+}
