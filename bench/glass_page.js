@@ -65,8 +65,9 @@ class Bench {
         }),
     };
     this.#player = new Player(this.#video, signalling, {
-      frame: (frame) => this.#shown(frame),
-      error: (error) => this.#errors.push(String(error)),
+      onState: () => {},
+      onFrame: (frame) => this.#shown(frame),
+      onError: (error) => this.#errors.push(String(error)),
     });
   }
 

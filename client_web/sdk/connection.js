@@ -5,7 +5,8 @@
  * @module connection
  */
 
-/** @import { ClientMessage, ConnectionHandlers, ErrorDetail, ResumableSession, ServerMessage, SessionOptions } from "./types.js" */
+/** @import { ClientMessage, ConnectionHandlers, ErrorDetail, ServerMessage, SessionOptions } from "./types.js" */
+/** @typedef {import("./types.js").ResumableSession} ResumableSession */
 
 import { RequestError, SceneshiftError } from "./errors.js";
 import { ClientType, ServerType, decode, newId } from "./messages.js";

@@ -11,9 +11,11 @@ export class Emitter {
   /** @type {Map<string, Set<(...details: any[]) => void>>} */
   #listeners = new Map();
 
-  /** @param {Record<string, (...details: any[]) => void>} [listeners] by event */
+  /** @param {Record<string, any>} [listeners] by event; `onState` is one for `state` */
   constructor(listeners = {}) {
-    for (const [type, listener] of Object.entries(listeners)) this.on(type, listener);
+    for (const [name, listener] of Object.entries(listeners)) {
+      this.on(name.replace(/^on[A-Z]/, (on) => on[2].toLowerCase()), listener);
+    }
   }
 
   /**

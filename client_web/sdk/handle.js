@@ -5,13 +5,11 @@
  * @module handle
  */
 
+/** @import { ErrorDetail, ServerMessage, Shown } from "./types.js" */
+
 import { Emitter, emit } from "./emitter.js";
 import { newId } from "./messages.js";
 import { checkMove } from "./states.js";
-
-/** @typedef {import("./messages.js").ServerMessage} ServerMessage */
-/** @typedef {import("./messages.js").ErrorDetail} ErrorDetail */
-/** @typedef {{frame: import("./messages.js").FrameStamp, glassMs: number | null, timings: import("./messages.js").PromptTimings | null}} Shown */
 
 export const HandleState = Object.freeze({
   WAITING: "waiting", // not sent: there is no connection, or prompts come too fast
@@ -54,6 +52,14 @@ export class PromptHandle extends Emitter {
   #state = /** @type {string} */ (HandleState.WAITING);
   #cancel;
   #promises = { accepted: promised(), preview: promised(), picture: promised(), ended: promised() };
+  /** @type {Promise<ServerMessage | null>} `prompt.accepted`; null if it ended without */
+  accepted = this.#promises.accepted.promise;
+  /** @type {Promise<Shown | null>} when the first preview is seen; null if none will be */
+  preview = this.#promises.preview.promise;
+  /** @type {Promise<Shown | null>} when the first frame of the finished clip is seen; null if none will be */
+  picture = this.#promises.picture.promise;
+  /** @type {Promise<string>} applied, superseded, cancelled, rejected or failed */
+  ended = this.#promises.ended.promise;
 
   /**
    * @param {string} text
@@ -73,26 +79,6 @@ export class PromptHandle extends Emitter {
 
   get hasEnded() {
     return ENDS.includes(this.#state);
-  }
-
-  /** @returns {Promise<ServerMessage | null>} `prompt.accepted`; null if it ended without */
-  get accepted() {
-    return this.#promises.accepted.promise;
-  }
-
-  /** @returns {Promise<Shown | null>} when the first preview is seen; null if none will be */
-  get preview() {
-    return this.#promises.preview.promise;
-  }
-
-  /** @returns {Promise<Shown | null>} when the first frame of the finished clip is seen; null if none will be */
-  get picture() {
-    return this.#promises.picture.promise;
-  }
-
-  /** @returns {Promise<string>} applied, superseded, cancelled, rejected or failed */
-  get ended() {
-    return this.#promises.ended.promise;
   }
 
   /** @returns {Promise<string>} its end, which is another one if the cancel comes too late */

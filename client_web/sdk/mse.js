@@ -20,14 +20,6 @@ const MAX_QUEUED_BYTES = 16 * 1024 * 1024;
 // Frames come at least five times a second.
 const SILENCE_MS = 5000;
 
-/**
- * @typedef {object} MseHandlers
- * @property {(frameRate: number) => void} onStarted before the element is touched; frame k is at k / frameRate seconds
- * @property {() => void} onAttached
- * @property {() => void} onConnected the first frame is there
- * @property {(error: Error) => void} onLost once, and nothing comes after it
- */
-
 export class MsePath {
   #video;
   #url;
@@ -46,7 +38,7 @@ export class MsePath {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #silenceTimer;
 
-  /** @param {HTMLVideoElement} video @param {string | null} url @param {MseHandlers} handlers */
+  /** @param {HTMLVideoElement} video @param {string | null} url @param {import("./types.js").MseHandlers} handlers */
   constructor(video, url, handlers) {
     this.#video = video;
     this.#url = url;
@@ -54,8 +46,12 @@ export class MsePath {
   }
 
   open() {
-    if (this.#url === null || mediaSource() === undefined) {
+    if (mediaSource() === undefined) {
       this.#lose(new SceneshiftError("no_mse", "this browser cannot play a stream without WebRTC"));
+      return;
+    }
+    if (this.#url === null) {
+      this.#lose(new SceneshiftError("no_connection", "there is no session to watch yet"));
       return;
     }
     const socket = new WebSocket(this.#url);

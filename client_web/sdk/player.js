@@ -42,21 +42,9 @@ const PROBE_MS = 30_000;
 const LONGEST_PROBE_MS = 960_000;
 const GRACE_MS = 5000;
 
-/**
- * @typedef {object} ShownFrame
- * @property {number | undefined} rtpTimestamp 90 kHz, as in the packet; over WebRTC only
- * @property {number | undefined} frameIndex of the program; over MSE only
- * @property {number} shownAt when it is on the glass, on the clock of `performance.now()`
- * @property {number} presentedFrames how many the browser has shown so far
- */
-
-/**
- * @typedef {object} PlayerSettings
- * @property {() => string | null} [watchUrl] the WebSocket of the program's fMP4; without one there is only WebRTC
- * @property {"auto" | "webrtc" | "mse"} [transport]
- * @property {() => number} [random]
- * @property {number} [graceMs] from `pause` until nothing is received any more
- */
+/** @typedef {import("./types.js").Signalling} Signalling */
+/** @typedef {import("./types.js").PlayerSettings} PlayerSettings */
+/** @typedef {import("./types.js").ShownFrame} ShownFrame */
 
 /** Events: `state` (state), `frame` (ShownFrame), `stalled` after two seconds without one, `error` (Error). */
 export class Player extends Emitter {
@@ -79,24 +67,25 @@ export class Player extends Emitter {
   #canMse;
   #frameRate = 0;
   #frameCallback = 0;
-  /** @type {Record<string, ReturnType<typeof setTimeout>>} */
+  /** @type {Record<string, ReturnType<typeof setTimeout> | undefined>} */
   #timers = {};
 
   /**
    * @param {HTMLVideoElement} video
-   * @param {import("./rtc.js").Signalling} signalling
-   * @param {Record<string, (...details: any[]) => void>} [listeners] by event
+   * @param {Signalling} signalling
+   * @param {import("./types.js").PlayerHandlers} [handlers]
    * @param {PlayerSettings} [settings]
    */
-  constructor(video, signalling, listeners, settings = {}) {
-    super(listeners);
+  constructor(video, signalling, handlers, settings = {}) {
+    super(handlers);
     this.#video = video;
     this.#poster = video.poster;
     this.#signalling = signalling;
-    this.#settings = { transport: "auto", random: Math.random, graceMs: GRACE_MS, ...settings };
-    this.#backoff = new Backoff(this.#settings.random);
-    this.#probeBackoff = new Backoff(this.#settings.random, PROBE_MS, LONGEST_PROBE_MS);
-    this.#transport = settings.transport === "mse" ? Transport.MSE : Transport.WEBRTC;
+    const { random = Math.random, transport = "auto", graceMs = GRACE_MS } = settings;
+    this.#settings = { ...settings, transport, graceMs };
+    this.#backoff = new Backoff(random);
+    this.#probeBackoff = new Backoff(random, PROBE_MS, LONGEST_PROBE_MS);
+    this.#transport = transport === "mse" ? Transport.MSE : Transport.WEBRTC;
     this.#canMse = settings.watchUrl !== undefined;
   }
 

@@ -4,6 +4,8 @@
  * @module rtc
  */
 
+/** @import { RtcHandlers, Signalling } from "./types.js" */
+
 import { SceneshiftError } from "./errors.js";
 
 // Where UDP is blocked nothing answers, and Chromium would try for fifteen seconds.
@@ -14,21 +16,6 @@ const HANDSHAKE_MS = 8000;
 const DISCONNECTED_MS = 4000;
 // Between two looks at the number of received bytes; frames come at least five times a second.
 const LISTENING_MS = 1000;
-
-/**
- * @typedef {object} Signalling
- * @property {(sdp: string, signal: AbortSignal) => Promise<string>} offer resolves with the answer's SDP; once `signal`
- *   is aborted, this peer is no longer wanted
- * @property {(candidate: RTCIceCandidate | null) => void} candidate
- * @property {() => RTCIceServer[]} [iceServers] asked for when the answer is there
- */
-
-/**
- * @typedef {object} RtcHandlers
- * @property {(stream: MediaStream) => void} onStream
- * @property {() => void} onConnected
- * @property {(error: Error) => void} onLost once, and nothing comes after it
- */
 
 export class RtcPath {
   #signalling;

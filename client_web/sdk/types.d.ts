@@ -51,11 +51,20 @@ export type TransportChoice = "auto" | "webrtc" | "mse";
 
 export interface PlayerSettings {
   /** The WebSocket of the program's fMP4; without one there is only WebRTC. */
-  watchUrl?: () => string;
+  watchUrl?: () => string | null;
   transport?: TransportChoice;
   random?: () => number;
   /** From `pause` until nothing is received any more; 5000. */
   graceMs?: number;
+}
+
+export interface PlayerHandlers {
+  onState?(state: string): void;
+  onFrame?(frame: ShownFrame): void;
+  /** No frame has come for two seconds. */
+  onStalled?(): void;
+  /** Another attempt follows. */
+  onError?(error: Error): void;
 }
 
 export interface ShownFrame {

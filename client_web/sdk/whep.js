@@ -7,7 +7,7 @@
 
 import { RequestError, SceneshiftError } from "./errors.js";
 
-/** @implements {import("./rtc.js").Signalling} */
+/** A `Signalling`. */
 export class Whep {
   #url;
   #headers;
