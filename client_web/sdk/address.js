@@ -40,5 +40,4 @@ export class Address {
   }
 }
 
-/** @param {string} hash */
 const tokenOf = (hash) => new URLSearchParams(hash.slice(1)).get("token");

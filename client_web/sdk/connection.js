@@ -1,6 +1,6 @@
 /**
- * The WebSocket to the server: opens a session, takes it up again after a cut, matches replies to requests.
- * Knows nothing of prompts or pictures. Its neighbours are `messages.js` and whoever is given as `handlers`.
+ * The WebSocket to the server: opens a session, takes it up again after a cut, matches replies to requests. Knows
+ * nothing of prompts or pictures.
  *
  * @module connection
  */
@@ -60,7 +60,7 @@ export class Connection {
   #retryTimer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #silenceTimer;
-  /** @type {Map<string, {resolve: (reply: ServerMessage) => void, reject: (error: Error) => void, timer: ReturnType<typeof setTimeout>}>} */
+  /** @type {Map<string, {resolve: Function, reject: Function, timer: ReturnType<typeof setTimeout>}>} by event_id */
   #requests = new Map();
 
   /**
@@ -85,7 +85,7 @@ export class Connection {
     return this.#state === ConnectionState.LIVE;
   }
 
-  /** @returns {ResumableSession | null} what another page needs to go on with the session */
+  /** What another page needs to go on with the session. */
   get session() {
     return this.#session;
   }
@@ -94,7 +94,7 @@ export class Connection {
     this.#enter(ConnectionState.CONNECTING);
     const socket = new WebSocket(this.#url);
     this.#socket = socket;
-    // Each listener asks whether its socket is still ours: a late event of an old one must not touch the new one.
+    // A late event of an old socket must not touch the new one.
     socket.addEventListener("open", () => socket === this.#socket && this.#begin());
     socket.addEventListener("message", (event) => socket === this.#socket && this.#receive(event.data));
     socket.addEventListener("close", (event) => socket === this.#socket && this.#lost(event.code, event.reason));
@@ -109,7 +109,7 @@ export class Connection {
     if (this.#state !== ConnectionState.CLOSED) this.#enter(ConnectionState.CLOSED);
   }
 
-  /** @returns {Promise<ServerMessage | null>} as `close`, but waits for `session.closed`; null if it could not be told */
+  /** As `close`, but with the server's last words; null if it could not be told. @returns {Promise<any>} */
   async end() {
     const closed = await this.request({ type: ClientType.SESSION_CLOSE }).catch(() => null);
     this.#drop();
@@ -124,31 +124,23 @@ export class Connection {
     this.open();
   }
 
-  /**
-   * Sends now or not at all: what cannot be sent is the caller's to keep.
-   *
-   * @param {ClientMessage} message
-   * @returns {boolean} whether it went out
-   */
+  /** Sends now or not at all. @param {ClientMessage} message @returns {boolean} whether it went out */
   send(message) {
     if (!this.isLive || this.#socket === null) return false;
-    this.#write(message);
+    this.#socket.send(JSON.stringify(message));
     return true;
   }
 
   /**
-   * Sends and resolves with the reply that repeats the event_id; rejects on an error, a cut, or after ten seconds.
+   * Resolves with the reply that repeats the event_id; rejects on an error, a cut, or after ten seconds.
    *
    * @param {ClientMessage} message
    * @returns {Promise<ServerMessage>}
    */
-  request(message) {
+  async request(message) {
     const eventId = message.event_id ?? newId("e-");
+    if (!this.send({ ...message, event_id: eventId })) throw new SceneshiftError("no_connection", "not connected");
     return new Promise((resolve, reject) => {
-      if (!this.send({ ...message, event_id: eventId })) {
-        reject(new SceneshiftError("no_connection", "not connected"));
-        return;
-      }
       const timer = setTimeout(() => {
         this.#requests.delete(eventId);
         reject(new SceneshiftError("no_reply", `no reply to ${message.type} within ${REPLY_TIMEOUT_MS / 1000} s`));
@@ -157,7 +149,6 @@ export class Connection {
     });
   }
 
-  /** @param {string} next */
   #enter(next) {
     checkMove("connection", NEXT, this.#state, next);
     this.#state = next;
@@ -167,18 +158,16 @@ export class Connection {
   #begin() {
     if (this.#session === null) {
       this.#start();
-      return;
+    } else {
+      this.#enter(ConnectionState.RESUMING);
+      this.#resume(this.#lastSeq);
     }
-    this.#enter(ConnectionState.RESUMING);
-    this.#resume(this.#session, this.#lastSeq);
   }
 
-  /** @param {ResumableSession} session @param {number} lastSeq */
-  #resume({ sessionId, resumeToken }, lastSeq) {
-    this.#openingId = newId("e-");
-    this.#write({
+  #resume(lastSeq) {
+    const { sessionId, resumeToken } = /** @type {ResumableSession} */ (this.#session);
+    this.#ask({
       type: ClientType.SESSION_RESUME,
-      event_id: this.#openingId,
       session_id: sessionId,
       resume_token: resumeToken,
       last_seq: lastSeq,
@@ -189,23 +178,21 @@ export class Connection {
     this.#session = null;
     this.#lastSeq = -1;
     this.#enter(ConnectionState.STARTING);
+    this.#ask({ type: ClientType.SESSION_START, ...this.#options() });
+  }
+
+  #ask(opening) {
     this.#openingId = newId("e-");
-    this.#write({ type: ClientType.SESSION_START, event_id: this.#openingId, ...this.#options() });
+    this.#socket?.send(JSON.stringify({ ...opening, event_id: this.#openingId }));
   }
 
-  /** @param {ClientMessage} message */
-  #write(message) {
-    this.#socket?.send(JSON.stringify(message));
-  }
-
-  /** @param {unknown} raw */
   #receive(raw) {
     this.#listenForSilence();
     let message;
     try {
-      message = decode(String(raw));
+      message = decode(raw);
     } catch (error) {
-      this.#handlers.onError(/** @type {Error} */ (error));
+      this.#handlers.onError(error);
       return;
     }
     if (this.#isReplayed(message)) return;
@@ -213,16 +200,13 @@ export class Connection {
     else this.#receiveBeforeLive(message);
   }
 
-  /** @param {ServerMessage} message after a resume the server repeats what it cannot know that we have */
   #isReplayed(message) {
     if (message.type === ServerType.SESSION_CREATED || !isNumbered(message)) return false;
-    const seq = Number(message.seq);
-    if (seq <= this.#lastSeq) return true;
-    this.#lastSeq = seq;
+    if (message.seq <= this.#lastSeq) return true;
+    this.#lastSeq = message.seq;
     return false;
   }
 
-  /** @param {ServerMessage} message */
   #receiveBeforeLive(message) {
     const isResuming = this.#state === ConnectionState.RESUMING;
     switch (message.type) {
@@ -235,11 +219,11 @@ export class Connection {
         this.#handlers.onQueued?.(message.position, message.estimated_wait_ms ?? null);
         break;
       case ServerType.ERROR:
-        // An error with a number belongs to the replay; what answers us here is from outside the session.
+        // One with a number belongs to the replay.
         if (isNumbered(message)) this.#handlers.onMessage(message);
         else if (!isResuming) this.#refused(message.error);
         // We were away for longer than the server remembers: what it still has is better than a new stage.
-        else if (message.error.code === "resume_gap") this.#resume(/** @type {any} */ (this.#session), -1);
+        else if (message.error.code === "resume_gap") this.#resume(-1);
         else this.#start();
         break;
       case ServerType.SESSION_CLOSED:
@@ -251,7 +235,6 @@ export class Connection {
     }
   }
 
-  /** @param {ServerMessage} created @param {boolean} isResuming */
   #becomeLive(created, isResuming) {
     const isResumed = isResuming && this.#session?.sessionId === created.session_id;
     if (!isResumed) this.#lastSeq = -1;
@@ -262,7 +245,6 @@ export class Connection {
     this.#handlers.onSession(isResumed, created);
   }
 
-  /** @param {ServerMessage} message */
   #receiveLive(message) {
     const eventId = message.event_id ?? message.error?.event_id;
     const waiting = this.#requests.get(eventId);
@@ -283,7 +265,6 @@ export class Connection {
     this.#lost(1000, "");
   }
 
-  /** @param {ErrorDetail} detail */
   #refused(detail) {
     this.#handlers.onError(new RequestError(detail));
     if (detail.retryable) {
@@ -295,7 +276,6 @@ export class Connection {
     this.#enter(ConnectionState.REFUSED);
   }
 
-  /** @param {number} code @param {string} reason */
   #lost(code, reason) {
     this.#drop();
     if (code === POLICY_VIOLATION) {
@@ -328,5 +308,4 @@ export class Connection {
   }
 }
 
-/** @param {ServerMessage} message */
 const isNumbered = (message) => typeof message.seq === "number" && message.seq >= 0;

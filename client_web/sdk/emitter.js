@@ -29,7 +29,6 @@ export class Emitter {
     return () => void listeners.delete(listener);
   }
 
-  /** @param {string} type @param {...any} details */
   [emit](type, ...details) {
     for (const listener of [...(this.#listeners.get(type) ?? [])]) {
       try {

@@ -9,12 +9,7 @@ const NUM_REMEMBERED_FRAMES = 600;
 const NUM_REMEMBERED_RECEIPTS = 64;
 const HALF_RTP_CYCLE = 2 ** 31;
 
-/**
- * Whether RTP timestamp `a` is `b` or comes after it, across the wrap of 32 bits (RFC 3550, 5.1).
- *
- * @param {number} a
- * @param {number} b
- */
+/** Across the wrap of 32 bits (RFC 3550, 5.1). @param {number} a an RTP timestamp @param {number} b */
 export function isAtOrAfter(a, b) {
   return (a - b) >>> 0 < HALF_RTP_CYCLE;
 }
@@ -25,10 +20,7 @@ export class Glass {
   /** @type {{rtpTimestamp: number, onShown: (shownAt: number) => void}[]} bounded, the oldest goes */
   #awaited = [];
 
-  /**
-   * @param {number | undefined} rtpTimestamp
-   * @param {number} shownAt
-   */
+  /** @param {number | undefined} rtpTimestamp @param {number} shownAt */
   frameShown(rtpTimestamp, shownAt) {
     if (rtpTimestamp === undefined) return;
     this.#shown.push({ rtpTimestamp, shownAt });
@@ -40,8 +32,8 @@ export class Glass {
   }
 
   /**
-   * Calls back once with the time at which the frame, or the first one after it, was shown. A frame from before our
-   * memory never calls: no number is better than a wrong one.
+   * Calls back once, when the frame or the first one after it is shown. One from before our memory never calls: no
+   * number is better than a wrong one.
    *
    * @param {number | null | undefined} rtpTimestamp
    * @param {(shownAt: number) => void} onShown
@@ -52,10 +44,9 @@ export class Glass {
     if (index === -1) {
       this.#awaited.push({ rtpTimestamp, onShown });
       if (this.#awaited.length > NUM_REMEMBERED_RECEIPTS) this.#awaited.shift();
-      return;
+    } else if (index > 0 || this.#shown[0].rtpTimestamp === rtpTimestamp) {
+      onShown(this.#shown[index].shownAt);
     }
-    const isOlderThanMemory = index === 0 && this.#shown[0].rtpTimestamp !== rtpTimestamp;
-    if (!isOlderThanMemory) onShown(this.#shown[index].shownAt);
   }
 
   /** A new peer counts from another start. */

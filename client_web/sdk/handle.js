@@ -1,6 +1,6 @@
 /**
- * One prompt, as whoever sent it sees it: promises for what will be seen, and exactly one end. Pure: `session.js` drives
- * it, by methods whose names are symbols, so that nobody else does.
+ * One prompt, as whoever sent it sees it: promises for what will be seen, and exactly one end. Pure; `session.js` drives
+ * it by methods whose names are symbols, so that nobody else does.
  *
  * @module handle
  */
@@ -11,28 +11,15 @@ import { Emitter, emit } from "./emitter.js";
 import { newId } from "./messages.js";
 import { checkMove } from "./states.js";
 
-export const HandleState = Object.freeze({
-  WAITING: "waiting", // not sent: there is no connection, or prompts come too fast
-  SENT: "sent",
-  ACCEPTED: "accepted",
-  STARTED: "started",
-  READY: "ready", // its clip waits for a take
-  APPLIED: "applied",
-  SUPERSEDED: "superseded",
-  CANCELLED: "cancelled",
-  REJECTED: "rejected",
-  FAILED: "failed",
-});
-
 const ENDS = ["applied", "superseded", "cancelled", "rejected", "failed"];
 
-/** @type {Record<string, readonly string[]>} back to waiting: the server asked for patience, or lost the session */
+/** @type {Record<string, readonly string[]>} */
 const NEXT = Object.freeze({
-  waiting: ["sent", "superseded", "cancelled", "rejected"],
-  sent: ["waiting", "accepted", "started", "ready", ...ENDS],
+  waiting: ["sent", "superseded", "cancelled", "rejected"], // for a connection, or because prompts come too fast
+  sent: ["waiting", "accepted", "started", "ready", ...ENDS], // to wait again: the server is busy, or has lost the session
   accepted: ["waiting", "started", "ready", ...ENDS],
   started: ["waiting", "started", "ready", ...ENDS], // again: the engine was lost and the clip is made anew
-  ready: ["waiting", "started", ...ENDS],
+  ready: ["waiting", "started", ...ENDS], // its clip waits for a take
   ...Object.fromEntries(ENDS.map((end) => [end, []])),
 });
 
@@ -49,23 +36,20 @@ export class PromptHandle extends Emitter {
   error = null;
   /** @type {string | null} */
   supersededBy = null;
-  #state = /** @type {string} */ (HandleState.WAITING);
+  #state = "waiting";
   #cancel;
   #promises = { accepted: promised(), preview: promised(), picture: promised(), ended: promised() };
-  /** @type {Promise<ServerMessage | null>} `prompt.accepted`; null if it ended without */
+  // Each is null if it never came to that.
+  /** @type {Promise<ServerMessage | null>} */
   accepted = this.#promises.accepted.promise;
-  /** @type {Promise<Shown | null>} when the first preview is seen; null if none will be */
+  /** @type {Promise<Shown | null>} */
   preview = this.#promises.preview.promise;
-  /** @type {Promise<Shown | null>} when the first frame of the finished clip is seen; null if none will be */
+  /** @type {Promise<Shown | null>} */
   picture = this.#promises.picture.promise;
-  /** @type {Promise<string>} applied, superseded, cancelled, rejected or failed */
+  /** @type {Promise<string>} */
   ended = this.#promises.ended.promise;
 
-  /**
-   * @param {string} text
-   * @param {Record<string, any>} options fields of `prompt.set`
-   * @param {(handle: PromptHandle) => void} cancel
-   */
+  /** @param {string} text @param {object} options @param {(handle: PromptHandle) => void} cancel */
   constructor(text, options, cancel) {
     super();
     this.text = text;
@@ -81,18 +65,16 @@ export class PromptHandle extends Emitter {
     return ENDS.includes(this.#state);
   }
 
-  /** @returns {Promise<string>} its end, which is another one if the cancel comes too late */
   cancel() {
     if (!this.hasEnded) this.#cancel(this);
     return this.ended;
   }
 
-  /** @param {ServerMessage} message about this prompt */
   [receive](message) {
     const next = message.type.slice("prompt.".length);
     // The receipt of a repeated prompt may come after what followed the first one.
-    if (next === HandleState.ACCEPTED && this.#state !== HandleState.SENT) return;
-    if (next === HandleState.ACCEPTED) this.#promises.accepted.resolve(message);
+    if (next === "accepted" && this.#state !== "sent") return;
+    if (next === "accepted") this.#promises.accepted.resolve(message);
     if (ENDS.includes(next)) this[finish](next, message.error, message.by_prompt_id);
     else if (next in NEXT) this[move](next);
     this[emit](message.type, message);
@@ -104,18 +86,16 @@ export class PromptHandle extends Emitter {
     this.supersededBy = supersededBy;
     this[move](end);
     this.#promises.accepted.resolve(null);
-    if (end !== HandleState.APPLIED) this[shown]("picture", null);
+    if (end !== "applied") this[shown]("picture", null);
     this.#promises.ended.resolve(end);
   }
 
-  /** @param {string} next */
   [move](next) {
     checkMove("prompt", NEXT, this.#state, next);
     this.#state = next;
     this[emit]("state", next);
   }
 
-  /** @param {"preview" | "picture"} kind @param {Shown | null} seen */
   [shown](kind, seen) {
     this.#promises[kind].resolve(seen);
     // No preview comes after the picture.

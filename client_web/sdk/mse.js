@@ -83,7 +83,6 @@ export class MsePath {
     return true; // silence is noticed here
   }
 
-  /** @param {string | ArrayBuffer} data */
   #receive(data) {
     this.#listenForSilence();
     if (typeof data !== "string") {
@@ -95,7 +94,6 @@ export class MsePath {
     else if (message.type === "error") this.#lose(new RequestError(message.error));
   }
 
-  /** @param {{mime: string, frame_rate: number}} started */
   #attach({ mime, frame_rate: frameRate }) {
     const Source = /** @type {typeof MediaSource} */ (mediaSource());
     if (!Source.isTypeSupported(mime)) {
@@ -117,7 +115,6 @@ export class MsePath {
     this.#handlers.onAttached();
   }
 
-  /** @param {string} mime */
   #begin(mime) {
     const buffer = /** @type {MediaSource} */ (this.#source).addSourceBuffer(mime);
     buffer.addEventListener("updateend", () => this.#appended(), { signal: this.#over.signal });
@@ -125,7 +122,6 @@ export class MsePath {
     this.#append();
   }
 
-  /** @param {ArrayBuffer} bytes */
   #enqueue(bytes) {
     this.#queue.push(bytes);
     this.#numQueuedBytes += bytes.byteLength;
@@ -190,7 +186,6 @@ export class MsePath {
     this.#silenceTimer = setTimeout(() => this.#lose(lost("the stream fell silent")), SILENCE_MS);
   }
 
-  /** @param {Error} error */
   #lose(error) {
     if (this.#over.signal.aborted) return;
     this.close();
@@ -198,7 +193,6 @@ export class MsePath {
   }
 }
 
-/** @param {string} message */
 function lost(message) {
   return new SceneshiftError("picture_lost", message);
 }

@@ -27,8 +27,6 @@ const NEXT = Object.freeze({
   paused: ["negotiating", "closed"],
 });
 
-export const Transport = Object.freeze({ WEBRTC: "webrtc", MSE: "mse" });
-
 // ICE needs longer to notice that nobody is there; the eye does not.
 const STALLED_MS = 2000;
 // A path that lasted so long was a good one: the next attempt is the first again.
@@ -37,7 +35,7 @@ const SETTLED_MS = 10_000;
 const MAX_LOSSES = 2;
 // Faults of a path as such: waiting would not mend them.
 const USELESS = ["udp_blocked", "no_webrtc", "no_mse", "no_h264"];
-// Whether UDP gets through by now is looked at after so long, and ever more rarely: each time costs the server an answer.
+// After so long, and ever more rarely, it is looked whether UDP gets through by now.
 const PROBE_MS = 30_000;
 const LONGEST_PROBE_MS = 960_000;
 const GRACE_MS = 5000;
@@ -67,7 +65,7 @@ export class Player extends Emitter {
   #canMse;
   #frameRate = 0;
   #frameCallback = 0;
-  /** @type {Record<string, ReturnType<typeof setTimeout> | undefined>} */
+  /** @type {Record<string, any>} */
   #timers = {};
 
   /**
@@ -85,7 +83,7 @@ export class Player extends Emitter {
     this.#settings = { ...settings, transport, graceMs };
     this.#backoff = new Backoff(random);
     this.#probeBackoff = new Backoff(random, PROBE_MS, LONGEST_PROBE_MS);
-    this.#transport = transport === "mse" ? Transport.MSE : Transport.WEBRTC;
+    this.#transport = transport === "mse" ? "mse" : "webrtc";
     this.#canMse = settings.watchUrl !== undefined;
   }
 
@@ -93,7 +91,6 @@ export class Player extends Emitter {
     return this.#state;
   }
 
-  /** What the picture comes over, or is being opened over. */
   get transport() {
     return this.#transport;
   }
@@ -103,7 +100,7 @@ export class Player extends Emitter {
     clearTimeout(this.#timers.pause);
     this.#drop();
     this.#enter(PlayerState.NEGOTIATING);
-    if (this.#transport === Transport.MSE) void this.#openMse();
+    if (this.#transport === "mse") void this.#openMse();
     else this.#openRtc();
   }
 
@@ -119,7 +116,6 @@ export class Player extends Emitter {
     if (this.#state !== PlayerState.CLOSED) this.#enter(PlayerState.CLOSED);
   }
 
-  /** Nobody looks: after a grace nothing is received any more. The last picture stays. */
   pause() {
     if (this.#state === PlayerState.CLOSED || this.#state === PlayerState.PAUSED) return;
     this.#after("pause", this.#settings.graceMs, () => {
@@ -133,10 +129,7 @@ export class Player extends Emitter {
     if (this.#state === PlayerState.PAUSED) this.open();
   }
 
-  /**
-   * @param {number} [width] pixels
-   * @returns {string | null} what the video shows now, as a JPEG data URI; null before the first frame
-   */
+  /** What the video shows now, as a JPEG data URI; null before the first frame. */
   picture(width = this.#video.videoWidth) {
     const { videoWidth, videoHeight } = this.#video;
     if (videoWidth === 0) return null;
@@ -147,12 +140,10 @@ export class Player extends Emitter {
     return canvas.toDataURL("image/jpeg", 0.8);
   }
 
-  /** @returns {Promise<RTCStatsReport | null>} null without WebRTC */
   async statistics() {
     return this.#path?.statistics() ?? null;
   }
 
-  /** @param {string} next */
   #enter(next) {
     checkMove("player", NEXT, this.#state, next);
     this.#state = next;
@@ -170,7 +161,6 @@ export class Player extends Emitter {
     path.open();
   }
 
-  /** @param {(stream: MediaStream) => void} onConnected */
   #makeRtc(onConnected) {
     /** @type {MediaStream} */
     let stream;
@@ -218,10 +208,9 @@ export class Player extends Emitter {
     this.#playingSince = performance.now();
     this.#enter(PlayerState.PLAYING);
     this.#watchForStall();
-    if (this.#transport === Transport.MSE && this.#settings.transport === "auto") this.#probeLater();
+    if (this.#transport === "mse" && this.#settings.transport === "auto") this.#probeLater();
   }
 
-  /** @param {Error & {code?: string}} error */
   #lost(error) {
     if (this.#state === PlayerState.PLAYING && performance.now() - this.#playingSince > SETTLED_MS) {
       this.#backoff.reset();
@@ -235,23 +224,19 @@ export class Player extends Emitter {
     this[emit]("error", error);
   }
 
-  /**
-   * Turns to the other transport if it is its turn. Errors of the signalling say nothing about either.
-   *
-   * @param {string} code of what was lost
-   */
+  /** Turns to the other transport if it is its turn. Errors of the signalling say nothing about either. */
   #switchAfter(code) {
     if (code === "no_mse") this.#canMse = false;
     if (USELESS.includes(code)) this.#numLosses = MAX_LOSSES;
     else if (code === "picture_lost") this.#numLosses += 1;
-    const isRtc = this.#transport === Transport.WEBRTC;
+    const isRtc = this.#transport === "webrtc";
     if (this.#numLosses < MAX_LOSSES || this.#settings.transport !== "auto" || (isRtc && !this.#canMse)) return false;
     this.#numLosses = 0;
-    this.#transport = isRtc ? Transport.MSE : Transport.WEBRTC;
+    this.#transport = isRtc ? "mse" : "webrtc";
     return true;
   }
 
-  /** WebRTC is faster, and adapts: now and then it is looked whether it gets through by now. */
+  /** WebRTC is faster, and adapts. */
   #probeLater() {
     this.#after("probe", PROBE_MS + this.#probeBackoff.next(), () => {
       const probe = this.#makeRtc((stream) => {
@@ -259,7 +244,7 @@ export class Player extends Emitter {
         this.#probe = null;
         this.#drop();
         this.#path = probe;
-        this.#transport = Transport.WEBRTC;
+        this.#transport = "webrtc";
         this.#probeBackoff.reset();
         this.#enter(PlayerState.NEGOTIATING);
         this.#show(stream);
@@ -278,7 +263,6 @@ export class Player extends Emitter {
     for (const path of paths) path?.close();
   }
 
-  /** @param {string} name @param {number | undefined} delay @param {() => void} act */
   #after(name, delay, act) {
     clearTimeout(this.#timers[name]);
     this.#timers[name] = setTimeout(act, delay);
@@ -286,7 +270,6 @@ export class Player extends Emitter {
 
   // --- the glass ------------------------------------------------------------------------------------------------
 
-  /** @param {MediaStream} stream */
   #show(stream) {
     this.#hold();
     this.#video.removeAttribute("src");
@@ -310,7 +293,7 @@ export class Player extends Emitter {
     this.#frameCallback = this.#video.requestVideoFrameCallback((now, metadata) => {
       this.#awaitFrame();
       if (this.#state === PlayerState.PLAYING) this.#watchForStall();
-      const isMse = this.#transport === Transport.MSE;
+      const isMse = this.#transport === "mse";
       this[emit]("frame", {
         rtpTimestamp: metadata.rtpTimestamp,
         frameIndex: isMse ? Math.round(metadata.mediaTime * this.#frameRate) : undefined,

@@ -101,7 +101,6 @@ export class RtcPath {
     for (const candidate of candidates) this.#signalling.candidate(candidate);
   }
 
-  /** @param {RTCPeerConnectionState} state */
   #changed(state) {
     if (state === "connected") {
       clearTimeout(this.#timer);
@@ -114,13 +113,11 @@ export class RtcPath {
     }
   }
 
-  /** @param {number} delay @param {string} code @param {string} message */
   #loseAfter(delay, code, message) {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#lose(new SceneshiftError(code, message)), delay);
   }
 
-  /** @param {Error} error */
   #lose(error) {
     if (this.#over.signal.aborted) return;
     this.close();

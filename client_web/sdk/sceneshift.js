@@ -10,9 +10,9 @@ import { SceneshiftError } from "./errors.js";
 import { Session } from "./session.js";
 
 export { RequestError, SceneshiftError } from "./errors.js";
-export { HandleState, PromptHandle } from "./handle.js";
-export { Player as Viewer, PlayerState as ViewerState, Transport } from "./player.js";
-export { Session, SessionState } from "./session.js";
+export { PromptHandle } from "./handle.js";
+export { Player as Viewer } from "./player.js";
+export { Session };
 
 /**
  * Opens a session, and tries again for as long as the server cannot be reached.

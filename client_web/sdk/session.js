@@ -1,37 +1,28 @@
 /**
  * One stage, for whoever drives it: prompts in, handles out, through cuts and restarts. Sits on `connection.js`; its
- * picture is a `player.js` whose signalling goes through the same connection.
+ * picture is a `player.js` that signals through it. What is public is described in `sceneshift.d.ts`.
  *
  * @module session
  */
 
-/** @import { ErrorDetail, ServerMessage, SessionOptions, SessionSettings } from "./types.js" */
+/** @import { ServerMessage, SessionSettings } from "./types.js" */
 
 import { Connection } from "./connection.js";
 import { Emitter, emit } from "./emitter.js";
 import { RequestError, SceneshiftError } from "./errors.js";
 import { Glass } from "./glass.js";
-import { HandleState, PromptHandle, finish, move, receive, shown } from "./handle.js";
+import { PromptHandle, finish, move, receive, shown } from "./handle.js";
 import { ClientType, ServerType } from "./messages.js";
-import { Player, PlayerState, Transport } from "./player.js";
+import { Player } from "./player.js";
 import { checkMove } from "./states.js";
-
-export const SessionState = Object.freeze({
-  CONNECTING: "connecting", // for the first time
-  QUEUED: "queued", // the server has no room yet
-  LIVE: "live",
-  RECONNECTING: "reconnecting", // the connection was lost; prompts wait
-  REFUSED: "refused", // the server does not want us, and asking again would not help
-  CLOSED: "closed",
-});
 
 /** @type {Record<string, readonly string[]>} */
 const NEXT = Object.freeze({
   connecting: ["queued", "live", "refused", "closed"],
-  queued: ["connecting", "reconnecting", "live", "refused", "closed"],
+  queued: ["connecting", "reconnecting", "live", "refused", "closed"], // the server has no room yet
   live: ["reconnecting", "refused", "closed"],
-  reconnecting: ["queued", "live", "refused", "closed"],
-  refused: ["connecting", "reconnecting", "closed"],
+  reconnecting: ["queued", "live", "refused", "closed"], // prompts wait
+  refused: ["connecting", "reconnecting", "closed"], // the server does not want us; asking again would not help
   closed: [],
 });
 
@@ -45,7 +36,7 @@ export class Session extends Emitter {
   #options;
   #settings;
   #connection;
-  #state = /** @type {string} */ (SessionState.CONNECTING);
+  #state = "connecting";
   #hasBeenLive = false;
   /** @type {ServerMessage | null} */
   #created = null;
@@ -61,10 +52,10 @@ export class Session extends Emitter {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #promptTimer;
   #lastError = new SceneshiftError("no_connection", "there never was a connection");
-  /** @type {{resolve: (session: Session) => void, reject: (error: Error) => void}} */
-  #opening = { resolve() {}, reject() {} };
+  /** @type {any} settles `ready` */
+  #opening;
   /** @type {Promise<Session>} */
-  #ready = new Promise((resolve, reject) => (this.#opening = { resolve, reject }));
+  ready = new Promise((resolve, reject) => (this.#opening = { resolve, reject }));
 
   /** @param {SessionSettings} settings */
   constructor(settings) {
@@ -85,39 +76,29 @@ export class Session extends Emitter {
       },
       { random, session: resume },
     );
-    this.#ready.catch(() => {}); // whoever does not ask is told by events
+    this.ready.catch(() => {}); // whoever does not ask is told by events
   }
 
   get state() {
     return this.#state;
   }
 
-  /** @returns {Promise<Session>} itself when it is live; rejects if it is refused or closed before */
-  get ready() {
-    return this.#ready;
-  }
-
-  /** @returns {string | null} under which others watch */
   get id() {
     return this.#created?.session_id ?? null;
   }
 
-  /** As the server has them. */
   get options() {
     return this.#options;
   }
 
-  /** The last `session.created`: model, engine, and what else it says. */
   get created() {
     return this.#created;
   }
 
-  /** What is on air, and whose. */
   get program() {
     return this.#program;
   }
 
-  /** For `connect(url, { resume })` after a reload of the page. Holds a secret. */
   get resumable() {
     return this.#connection.session;
   }
@@ -130,49 +111,34 @@ export class Session extends Emitter {
     this.#connection.open();
   }
 
-  /** Tries again now: after a refusal, or instead of waiting. */
   retry() {
     this.#connection.retry();
   }
 
-  /** @returns {Promise<ServerMessage | null>} `session.closed`; null if the server could not be told */
   async close() {
     const closed = await this.#connection.end();
     clearTimeout(this.#promptTimer);
     this.attach(null);
     this.#waiting = null;
-    for (const handle of this.#handles.values()) handle[finish](HandleState.CANCELLED);
+    for (const handle of this.#handles.values()) handle[finish]("cancelled");
     this.#opening.reject(new SceneshiftError("session_closed", "the session was closed"));
     return closed;
   }
 
-  /**
-   * Shows the program on `video`, over whatever gets through. Another video replaces it, null ends it.
-   *
-   * @template {HTMLVideoElement | null} Video
-   * @param {Video} video
-   * @returns {Video extends null ? null : Player}
-   */
   attach(video) {
     this.#viewer?.close();
     this.#viewer = video === null ? null : this.#makeViewer(video);
     if (this.#connection.isLive) this.#viewer?.open();
-    return /** @type {any} */ (this.#viewer);
+    return this.#viewer;
   }
 
   // --- what the program should do -------------------------------------------------------------------------------
 
-  /**
-   * Puts a scene on the stage. Of prompts that come too fast, or while there is no connection, the newest is sent.
-   *
-   * @param {string} text
-   * @param {Record<string, any>} [options] fields of `prompt.set`
-   */
   prompt(text, options = {}) {
     const handle = new PromptHandle(text, options, (cancelled) => this.#cancel(cancelled));
-    if (this.#state === SessionState.CLOSED) {
+    if (this.#state === "closed") {
       const detail = { code: "session_closed", message: "the session was closed" };
-      handle[finish](HandleState.REJECTED, { type: "session", ...detail });
+      handle[finish]("rejected", { type: "session", ...detail });
       return handle;
     }
     this.#handles.set(handle.promptId, handle);
@@ -181,37 +147,30 @@ export class Session extends Emitter {
     return handle;
   }
 
-  /** @param {{transition?: "cut" | "crossfade", transition_s?: number}} [how] */
   take(how) {
     return this.request({ ...how, type: ClientType.PROGRAM_TAKE });
   }
 
-  /** Black, at once. */
   blank() {
     return this.request({ type: ClientType.PROGRAM_BLANK });
   }
 
-  /** Ends the blank. */
   resume() {
     return this.request({ type: ClientType.PROGRAM_RESUME });
   }
 
-  /** @param {SessionOptions} change */
   update(change) {
     return this.request({ ...change, type: ClientType.SESSION_UPDATE });
   }
 
-  /** @param {boolean} [recording] @returns {Promise<ServerMessage>} `recording.changed` */
   record(recording = true) {
     return this.request({ type: "program.record", recording });
   }
 
-  /** @param {string} target one of `created.push_targets` @param {boolean} [push] */
   push(target, push = true) {
     return this.request({ type: "program.push", target, push });
   }
 
-  /** @returns {Promise<Blob>} the frame on air, as JPEG */
   async snapshot() {
     const { headers } = this.#address;
     const response = await fetch(this.#address.http(`/v1/sessions/${this.id}/snapshot.jpg`), { headers });
@@ -219,11 +178,6 @@ export class Session extends Emitter {
     return response.blob();
   }
 
-  /**
-   * Any message of the protocol; resolves with what answers it, rejects with a `RequestError` or a lost connection.
-   *
-   * @param {{type: string} & Record<string, any>} message
-   */
   async request(message) {
     const reply = await this.#connection.request(message);
     this.#receive(reply);
@@ -232,11 +186,10 @@ export class Session extends Emitter {
 
   // --- prompts --------------------------------------------------------------------------------------------------
 
-  /** @param {PromptHandle} handle the newest */
   #wait(handle) {
     const older = this.#waiting;
     this.#waiting = handle;
-    older?.[finish](HandleState.SUPERSEDED, null, handle.promptId);
+    older?.[finish]("superseded", null, handle.promptId);
     this.#sendWaiting();
   }
 
@@ -251,20 +204,18 @@ export class Session extends Emitter {
     }
     this.#waiting = null;
     this.#mayPromptAt = now + 1000 / (this.#settings.promptsPerSecond ?? PROMPTS_PER_SECOND);
-    handle[move](HandleState.SENT);
+    handle[move]("sent");
     this.#sendPrompt(handle);
   }
 
-  /** @param {PromptHandle} handle sent again under its `event_id` it is taken once */
   #sendPrompt({ promptId, eventId, text, options }) {
     this.#connection.send({ ...options, type: ClientType.PROMPT_SET, event_id: eventId, prompt_id: promptId, text });
   }
 
-  /** @param {PromptHandle} handle */
   async #cancel(handle) {
     if (handle === this.#waiting) {
       this.#waiting = null;
-      handle[finish](HandleState.CANCELLED);
+      handle[finish]("cancelled");
       return;
     }
     try {
@@ -290,19 +241,18 @@ export class Session extends Emitter {
     const newest = open.at(-1);
     for (const handle of open) {
       if (handle === this.#waiting) continue;
-      if (isResumed && handle.state === HandleState.SENT) this.#sendPrompt(handle);
-      if (!isResumed && handle !== newest) handle[finish](HandleState.SUPERSEDED, null, newest?.promptId);
+      if (isResumed && handle.state === "sent") this.#sendPrompt(handle);
+      if (!isResumed && handle !== newest) handle[finish]("superseded", null, newest?.promptId);
       if (!isResumed && handle === newest) this.#wait(again(handle));
     }
     this.#sendWaiting();
   }
 
-  /** @param {PromptHandle} handle @param {ErrorDetail} detail the server's answer instead of a receipt */
   #refused(handle, detail) {
     if (detail.code !== "rate_limited") {
-      handle[finish](HandleState.REJECTED, detail);
+      handle[finish]("rejected", detail);
     } else if (this.#waiting !== null) {
-      handle[finish](HandleState.SUPERSEDED, null, this.#waiting.promptId);
+      handle[finish]("superseded", null, this.#waiting.promptId);
     } else {
       this.#mayPromptAt = performance.now() + (detail.retry_after_ms ?? 1000);
       this.#wait(again(handle));
@@ -311,7 +261,6 @@ export class Session extends Emitter {
 
   // --- what the server says -------------------------------------------------------------------------------------
 
-  /** @param {boolean} isResumed @param {ServerMessage} created */
   #began(isResumed, created) {
     this.#created = created;
     this.#options = created.options;
@@ -319,44 +268,41 @@ export class Session extends Emitter {
     this.#repeatPrompts(isResumed);
     // The video does not need the WebSocket: after a cut it may have run on.
     const state = this.#viewer?.state;
-    if (state !== PlayerState.PAUSED && !(isResumed && state === PlayerState.PLAYING)) this.#viewer?.open();
+    if (state !== "paused" && !(isResumed && state === "playing")) this.#viewer?.open();
     this.#opening.resolve(this);
     this[emit]("session", { isResumed, created });
   }
 
-  /** @param {ServerMessage} message */
   #receive(message) {
     const { type, code, error } = message;
-    const isPlaying = this.#viewer?.state === PlayerState.PLAYING;
+    const isPlaying = this.#viewer?.state === "playing";
     if (type === ServerType.PROGRAM_CHANGED) this.#program = { on_air: message.on_air, prompt_id: message.prompt_id };
     if (type === ServerType.SESSION_UPDATED) this.#options = message.options;
     // In a replay, or after another way was found, a lost viewer is old news.
-    const isWebrtc = this.#connection.isLive && this.#viewer?.transport === Transport.WEBRTC;
+    const isWebrtc = this.#connection.isLive && this.#viewer?.transport === "webrtc";
     if (type === ServerType.SESSION_WARNING && code === "viewer_lost" && isWebrtc && isPlaying) this.#viewer?.open();
     if (type.startsWith("prompt.")) this.#promptChanged(message);
     if (type === ServerType.ERROR) {
       const handle = [...this.#handles.values()].find(({ eventId }) => eventId === error.event_id);
       if (handle === undefined) this.#fail(new RequestError(error));
-      else if (handle.state === HandleState.SENT) this.#refused(handle, error);
+      else if (handle.state === "sent") this.#refused(handle, error);
     } else {
       this[emit](type, message);
     }
     this[emit]("message", message);
   }
 
-  /** @param {string} state of the connection */
   #connectionChanged(state) {
     const isSame = /** @type {string[]} */ (["live", "queued", "refused", "closed"]).includes(state);
-    const next = isSame ? state : this.#hasBeenLive ? SessionState.RECONNECTING : SessionState.CONNECTING;
+    const next = isSame ? state : this.#hasBeenLive ? "reconnecting" : "connecting";
     if (next === this.#state) return;
     checkMove("session", NEXT, this.#state, next);
     this.#state = next;
-    this.#hasBeenLive ||= next === SessionState.LIVE;
-    if (next === SessionState.REFUSED) this.#opening.reject(this.#lastError);
+    this.#hasBeenLive ||= next === "live";
+    if (next === "refused") this.#opening.reject(this.#lastError);
     this[emit]("state", next);
   }
 
-  /** @param {any} error of no request and no prompt */
   #fail(error) {
     this.#lastError = error;
     this[emit]("error", error);
@@ -364,7 +310,6 @@ export class Session extends Emitter {
 
   // --- the glass ------------------------------------------------------------------------------------------------
 
-  /** @param {HTMLVideoElement} video */
   #makeViewer(video) {
     const signalling = {
       /** @param {string} sdp */
@@ -379,12 +324,11 @@ export class Session extends Emitter {
     const watchUrl = () => this.#address.socket(`/v1/sessions/${this.id}/watch`);
     const viewer = new Player(video, signalling, {}, { ...this.#settings, watchUrl });
     // Each path counts its frames in its own way.
-    viewer.on("state", (state) => state !== PlayerState.PLAYING && this.#glass.forget());
+    viewer.on("state", (state) => state !== "playing" && this.#glass.forget());
     viewer.on("frame", (frame) => this.#glass.frameShown(frame.frameIndex ?? frame.rtpTimestamp, frame.shownAt));
     return viewer;
   }
 
-  /** @param {ServerMessage} message about a prompt, of ours or not */
   #promptChanged(message) {
     const handle = this.#handles.get(message.prompt_id);
     if (handle === undefined) return;
@@ -395,13 +339,11 @@ export class Session extends Emitter {
     handle[receive](message);
   }
 
-  /** @param {ServerMessage} message @param {(seen: import("./types.js").Shown) => void} onSeen */
   #awaitGlass({ frame, timings = null, prompt_id: promptId }, onSeen) {
     const askedAt = this.#handles.get(promptId)?.askedAt ?? 0;
-    const isPlaying = this.#viewer?.state === PlayerState.PLAYING;
-    const isMse = this.#viewer?.transport === Transport.MSE;
+    const isPlaying = this.#viewer?.state === "playing";
+    const isMse = this.#viewer?.transport === "mse";
     const stamp = isPlaying ? (isMse ? frame.frame_index : frame.rtp_timestamp) : null;
-    /** @param {number | null} shownAt */
     const seen = (shownAt) => {
       clearTimeout(timer);
       onSeen({ frame, glassMs: shownAt === null ? null : shownAt - askedAt, timings });
@@ -411,8 +353,7 @@ export class Session extends Emitter {
   }
 }
 
-/** @param {PromptHandle} handle that the server has not, or no longer */
 function again(handle) {
-  handle[move](HandleState.WAITING);
+  handle[move]("waiting");
   return handle;
 }

@@ -1,9 +1,63 @@
 // The shapes that the SDK's modules share, and its users meet. Fields that cross the wire are described in docs/protocol.md.
 
-import type { Address } from "./address.js";
-import type { ErrorDetail, FrameStamp, PromptTimings, ServerMessage, SessionOptions } from "./messages.js";
+export interface SessionOptions {
+  width?: number;
+  height?: number;
+  frame_rate?: number;
+  quality?: "fast" | "fine";
+  on_preview?: "on_air" | "controller" | "off";
+  take?: "auto" | "manual";
+  transition?: "cut" | "crossfade" | "morph";
+  transition_s?: number;
+  after?: "loop" | "continue" | "hold";
+  seed?: number | null;
+  lora?: string | null;
+  fresh?: boolean;
+  marker?: boolean;
+}
 
-export type { ClientMessage, ErrorDetail, FrameStamp, PromptTimings, ServerMessage, SessionOptions, Stats } from "./messages.js";
+export interface ErrorDetail {
+  type: "invalid_request" | "session" | "engine" | "server";
+  code: string;
+  message: string;
+  param?: string | null;
+  event_id?: string | null;
+  retryable?: boolean;
+  retry_after_ms?: number | null;
+}
+
+export interface FrameStamp {
+  frame_index: number;
+  rtp_timestamp: number | null;
+  sent_at_ms: number;
+}
+
+export interface PromptTimings {
+  queued_ms: number;
+  text_ms: number;
+  denoised_ms: number;
+  previewed_ms: number;
+  decoded_ms: number;
+  composed_ms: number;
+  encoded_ms: number;
+  total_ms: number;
+}
+
+export interface Stats {
+  frames_sent: number;
+  frames_due: number;
+  continuous_play_ratio: number;
+  max_gap_ms: number;
+  sent_frame_rate: number;
+  bitrate: number;
+  viewers: number;
+  engine: string;
+}
+
+/** Any event of the server, loosely: `type` says which of the fields are there. */
+export type ServerMessage = Record<string, any> & { type: string; session_id?: string | null; seq?: number; ts?: number };
+
+export type ClientMessage = Record<string, any> & { type: string; event_id?: string };
 
 /** Listeners by event: the event's details are their arguments. */
 export type Listeners = Record<string, (...details: any[]) => void>;
@@ -105,7 +159,7 @@ export interface ConnectSettings extends PlaySettings {
 }
 
 export interface SessionSettings extends ConnectSettings {
-  address: Address;
+  address: { http(path: string): string; socket(path: string): string; readonly headers: Record<string, string> };
 }
 
 export interface ConnectOptions extends ConnectSettings {

@@ -38,7 +38,6 @@ export class Whep {
     return this.#iceServers;
   }
 
-  /** @param {AbortSignal} signal @param {string} location */
   #leaveOn(signal, location) {
     const leave = () => {
       // A server that is gone need not be told.
@@ -50,7 +49,6 @@ export class Whep {
     addEventListener("pagehide", leave, { signal });
   }
 
-  /** @param {string} url @param {string} method @param {string} [body] */
   async #fetch(url, method, body) {
     const headers = body === undefined ? this.#headers : { ...this.#headers, "Content-Type": "application/sdp" };
     try {
@@ -61,7 +59,6 @@ export class Whep {
   }
 }
 
-/** @param {number} status @param {string} body */
 function refusal(status, body) {
   try {
     return new RequestError(JSON.parse(body).error);
