@@ -1,7 +1,5 @@
 /**
  * Where the server is, and the token that opens it.
- *
- * @module address
  */
 
 export class Address {

@@ -1,8 +1,6 @@
 /**
  * The WebSocket to the server: opens a session, takes it up again after a cut, matches replies to requests. Knows
  * nothing of prompts or pictures.
- *
- * @module connection
  */
 
 /** @import { ClientMessage, ConnectionHandlers, ErrorDetail, ServerMessage, SessionOptions } from "./types.js" */
@@ -25,7 +23,6 @@ export const ConnectionState = Object.freeze({
   REFUSED: "refused", // the server does not want us, and asking again would not help
 });
 
-/** @type {Record<string, readonly string[]>} */
 const NEXT = Object.freeze({
   closed: ["connecting"],
   connecting: ["starting", "resuming", "waiting", "refused", "closed"],
@@ -48,7 +45,8 @@ export class Connection {
   #options;
   #handlers;
   #backoff;
-  #state = /** @type {string} */ (ConnectionState.CLOSED);
+  /** @type {string} */
+  #state = ConnectionState.CLOSED;
   /** @type {WebSocket | null} */
   #socket = null;
   #session;
@@ -56,10 +54,8 @@ export class Connection {
   /** The event_id of the start or resume that is on its way. */
   #openingId = "";
   #retryAfterMs = 0;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #retryTimer;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #silenceTimer;
+  #retryTimer = 0;
+  #silenceTimer = 0;
   /** @type {Map<string, {resolve: Function, reject: Function, timer: ReturnType<typeof setTimeout>}>} by event_id */
   #requests = new Map();
 

@@ -1,7 +1,5 @@
 /**
  * Events by name. A listener's mistake is reported to the page and costs the others nothing.
- *
- * @module emitter
  */
 
 /** How an emitter's owner speaks: a symbol is no part of the public surface. */

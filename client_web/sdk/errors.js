@@ -1,7 +1,5 @@
 /**
  * What goes wrong, by name.
- *
- * @module errors
  */
 
 /** `code` is one of `docs/protocol.md` or of `docs/sdk.md`; `param` the field that is to blame, or null. */

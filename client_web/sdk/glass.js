@@ -1,23 +1,18 @@
 /**
  * When did a frame that a receipt names reach the glass? Matches RTP timestamps of shown frames with those of receipts,
  * which may come in either order. Pure: time and frames are given to it.
- *
- * @module glass
  */
 
 const NUM_REMEMBERED_FRAMES = 600;
 const NUM_REMEMBERED_RECEIPTS = 64;
-const HALF_RTP_CYCLE = 2 ** 31;
 
-/** Across the wrap of 32 bits (RFC 3550, 5.1). @param {number} a an RTP timestamp @param {number} b */
-export function isAtOrAfter(a, b) {
-  return (a - b) >>> 0 < HALF_RTP_CYCLE;
-}
+/** Across the wrap of 32 bits (RFC 3550, 5.1). @param {number} a @param {number} b */
+export const isAtOrAfter = (a, b) => (a - b) >>> 0 < 2 ** 31;
 
 export class Glass {
-  /** @type {{rtpTimestamp: number, shownAt: number}[]} oldest first, bounded, the oldest goes */
+  /** @type {{rtpTimestamp: number, shownAt: number}[]} both bounded, the oldest goes */
   #shown = [];
-  /** @type {{rtpTimestamp: number, onShown: (shownAt: number) => void}[]} bounded, the oldest goes */
+  /** @type {{rtpTimestamp: number, onShown: (shownAt: number) => void}[]} */
   #awaited = [];
 
   /** @param {number | undefined} rtpTimestamp @param {number} shownAt */

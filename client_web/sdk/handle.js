@@ -1,8 +1,6 @@
 /**
  * One prompt, as whoever sent it sees it: promises for what will be seen, and exactly one end. Pure; `session.js` drives
  * it by methods whose names are symbols, so that nobody else does.
- *
- * @module handle
  */
 
 /** @import { ErrorDetail, ServerMessage, Shown } from "./types.js" */
@@ -13,7 +11,6 @@ import { checkMove } from "./states.js";
 
 const ENDS = ["applied", "superseded", "cancelled", "rejected", "failed"];
 
-/** @type {Record<string, readonly string[]>} */
 const NEXT = Object.freeze({
   waiting: ["sent", "superseded", "cancelled", "rejected"], // for a connection, or because prompts come too fast
   sent: ["waiting", "accepted", "started", "ready", ...ENDS], // to wait again: the server is busy, or has lost the session

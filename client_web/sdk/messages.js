@@ -1,8 +1,6 @@
 /**
  * The wire protocol of `WS /v1/realtime`, version 1: the names, the shapes, and nothing else.
  * The twin of `server/messages.py`; a test holds the two together.
- *
- * @module messages
  */
 
 export const PROTOCOL_VERSION = 1;

@@ -1,8 +1,6 @@
 /**
  * The other way for the picture, where UDP does not get through: the program as fMP4 over `WS /v1/sessions/{id}/watch`
  * into a MediaSource, kept close to its live edge. One attempt; `player.js` makes the next one.
- *
- * @module mse
  */
 
 import { RequestError, SceneshiftError } from "./errors.js";
@@ -27,16 +25,13 @@ export class MsePath {
   #over = new AbortController();
   /** @type {WebSocket | null} */
   #socket = null;
-  /** @type {MediaSource | null} */
-  #source = null;
-  /** @type {SourceBuffer | null} */
+  /** @type {any} a SourceBuffer */
   #buffer = null;
   /** @type {ArrayBuffer[]} bounded: beyond MAX_QUEUED_BYTES the path is given up */
   #queue = [];
   #numQueuedBytes = 0;
   #objectUrl = "";
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #silenceTimer;
+  #silenceTimer = 0;
 
   /** @param {HTMLVideoElement} video @param {string | null} url @param {import("./types.js").MseHandlers} handlers */
   constructor(video, url, handlers) {
@@ -69,16 +64,13 @@ export class MsePath {
     this.#socket?.close();
     this.#queue = [];
     this.#video.playbackRate = 1;
-    // The element keeps its last picture for as long as it keeps the source.
     URL.revokeObjectURL(this.#objectUrl);
   }
 
-  /** @returns {Promise<null>} there are none */
   async statistics() {
     return null;
   }
 
-  /** @returns {Promise<boolean>} */
   async isReceiving() {
     return true; // silence is noticed here
   }
@@ -95,15 +87,14 @@ export class MsePath {
   }
 
   #attach({ mime, frame_rate: frameRate }) {
-    const Source = /** @type {typeof MediaSource} */ (mediaSource());
+    const Source = mediaSource();
     if (!Source.isTypeSupported(mime)) {
       this.#lose(new SceneshiftError("no_mse", `this browser cannot play ${mime}`));
       return;
     }
     const source = new Source();
     const { signal } = this.#over;
-    this.#source = source;
-    source.addEventListener("sourceopen", () => this.#begin(mime), { once: true, signal });
+    source.addEventListener("sourceopen", () => this.#begin(source, mime), { once: true, signal });
     this.#handlers.onStarted(frameRate);
     this.#video.addEventListener("loadeddata", () => this.#handlers.onConnected(), { once: true, signal });
     this.#objectUrl = URL.createObjectURL(source);
@@ -115,8 +106,8 @@ export class MsePath {
     this.#handlers.onAttached();
   }
 
-  #begin(mime) {
-    const buffer = /** @type {MediaSource} */ (this.#source).addSourceBuffer(mime);
+  #begin(source, mime) {
+    const buffer = source.addSourceBuffer(mime);
     buffer.addEventListener("updateend", () => this.#appended(), { signal: this.#over.signal });
     this.#buffer = buffer;
     this.#append();
@@ -137,8 +128,8 @@ export class MsePath {
     try {
       buffer.appendBuffer(bytes);
     } catch (error) {
-      if (/** @type {DOMException} */ (error).name === "QuotaExceededError" && this.#trim(0)) return;
-      this.#lose(/** @type {Error} */ (error));
+      if (error.name === "QuotaExceededError" && this.#trim(0)) return;
+      this.#lose(error);
       return;
     }
     this.#queue = [];
@@ -150,14 +141,9 @@ export class MsePath {
     if (!this.#trim(KEPT_S)) this.#append();
   }
 
-  /**
-   * Lets go of what was shown.
-   *
-   * @param {number} kept seconds
-   * @returns {boolean} whether the buffer is busy with it
-   */
+  /** Lets go of what was shown before so many seconds; whether the buffer is busy with it. */
   #trim(kept) {
-    const buffer = /** @type {SourceBuffer} */ (this.#buffer);
+    const buffer = this.#buffer;
     const end = this.#video.currentTime - kept;
     if (buffer.buffered.length === 0 || end - buffer.buffered.start(0) < Math.max(kept, 0.5)) return false;
     buffer.remove(0, end);
@@ -165,7 +151,7 @@ export class MsePath {
   }
 
   #keepUp() {
-    const { buffered } = /** @type {SourceBuffer} */ (this.#buffer);
+    const { buffered } = this.#buffer;
     if (buffered.length === 0 || this.#video.seeking) return;
     const start = buffered.start(buffered.length - 1);
     const end = buffered.end(buffered.length - 1);
@@ -193,19 +179,11 @@ export class MsePath {
   }
 }
 
-function lost(message) {
-  return new SceneshiftError("picture_lost", message);
-}
+const lost = (message) => new SceneshiftError("picture_lost", message);
 
-/** @returns {typeof MediaSource | undefined} iPhones have the managed one only */
-function mediaSource() {
-  return /** @type {any} */ (globalThis).ManagedMediaSource ?? globalThis.MediaSource;
-}
+/** iPhones have the managed one only. */
+const mediaSource = () => /** @type {any} */ (globalThis).ManagedMediaSource ?? globalThis.MediaSource;
 
-/**
- * @param {ArrayBuffer[]} parts
- * @param {number} numBytes
- */
 function joined(parts, numBytes) {
   if (parts.length === 1) return parts[0];
   const whole = new Uint8Array(numBytes);

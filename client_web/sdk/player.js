@@ -1,8 +1,6 @@
 /**
  * The program on a `<video>`, for as long as it is wanted: over WebRTC, or where UDP does not get through, as fMP4 over a
  * WebSocket. Opens again what fails, holds the last picture meanwhile. `rtc.js` and `mse.js` are one attempt each.
- *
- * @module player
  */
 
 import { Emitter, emit } from "./emitter.js";
@@ -18,7 +16,6 @@ export const PlayerState = Object.freeze({
   PAUSED: "paused", // nobody looks; nothing is received
 });
 
-/** @type {Record<string, readonly string[]>} */
 const NEXT = Object.freeze({
   closed: ["negotiating"],
   negotiating: ["playing", "failed", "paused", "closed", "negotiating"],
@@ -52,7 +49,7 @@ export class Player extends Emitter {
   #settings;
   #backoff;
   #probeBackoff;
-  #state = /** @type {string} */ (PlayerState.CLOSED);
+  #state = "closed";
   #transport;
   /** @type {RtcPath | import("./mse.js").MsePath | null} */
   #path = null;
@@ -65,6 +62,8 @@ export class Player extends Emitter {
   #canMse;
   #frameRate = 0;
   #frameCallback = 0;
+  /** @type {string | null} */
+  #held = null;
   /** @type {Record<string, any>} */
   #timers = {};
 
@@ -99,7 +98,7 @@ export class Player extends Emitter {
   open() {
     clearTimeout(this.#timers.pause);
     this.#drop();
-    this.#enter(PlayerState.NEGOTIATING);
+    this.#enter("negotiating");
     if (this.#transport === "mse") void this.#openMse();
     else this.#openRtc();
   }
@@ -113,26 +112,27 @@ export class Player extends Emitter {
     this.#video.removeAttribute("src");
     this.#video.load();
     this.#video.poster = this.#poster;
-    if (this.#state !== PlayerState.CLOSED) this.#enter(PlayerState.CLOSED);
+    this.#held = null;
+    if (this.#state !== "closed") this.#enter("closed");
   }
 
   pause() {
-    if (this.#state === PlayerState.CLOSED || this.#state === PlayerState.PAUSED) return;
+    if (this.#state === "closed" || this.#state === "paused") return;
     this.#after("pause", this.#settings.graceMs, () => {
       this.#drop();
-      this.#enter(PlayerState.PAUSED);
+      this.#enter("paused");
     });
   }
 
   resume() {
     clearTimeout(this.#timers.pause);
-    if (this.#state === PlayerState.PAUSED) this.open();
+    if (this.#state === "paused") this.open();
   }
 
   /** What the video shows now, as a JPEG data URI; null before the first frame. */
   picture(width = this.#video.videoWidth) {
     const { videoWidth, videoHeight } = this.#video;
-    if (videoWidth === 0) return null;
+    if (this.#path === null || videoWidth === 0) return this.#held; // a source that has ended is drawn black
     const canvas = document.createElement("canvas");
     canvas.width = width;
     canvas.height = Math.round((width * videoHeight) / videoWidth);
@@ -150,7 +150,7 @@ export class Player extends Emitter {
     this[emit]("state", next);
   }
 
-  // --- paths ----------------------------------------------------------------------------------------------------
+  // --- paths
 
   #openRtc() {
     const path = this.#makeRtc((stream) => {
@@ -188,10 +188,7 @@ export class Player extends Emitter {
       const { MsePath } = await import("./mse.js"); // most viewers never need it
       if (this.#attempt !== attempt) return;
       const path = new MsePath(this.#video, this.#settings.watchUrl?.() ?? null, {
-        onStarted: (frameRate) => {
-          this.#frameRate = frameRate;
-          this.#hold();
-        },
+        onStarted: (frameRate) => (this.#frameRate = frameRate),
         onAttached: () => this.#play(),
         onConnected: () => this.#connected(),
         onLost: (error) => this.#path === path && this.#lost(error),
@@ -199,20 +196,20 @@ export class Player extends Emitter {
       this.#path = path;
       path.open();
     } catch (error) {
-      if (this.#attempt === attempt) this.#lost(/** @type {Error} */ (error));
+      if (this.#attempt === attempt) this.#lost(error);
     }
   }
 
   #connected() {
-    if (this.#state !== PlayerState.NEGOTIATING) return;
+    if (this.#state !== "negotiating") return;
     this.#playingSince = performance.now();
-    this.#enter(PlayerState.PLAYING);
+    this.#enter("playing");
     this.#watchForStall();
     if (this.#transport === "mse" && this.#settings.transport === "auto") this.#probeLater();
   }
 
   #lost(error) {
-    if (this.#state === PlayerState.PLAYING && performance.now() - this.#playingSince > SETTLED_MS) {
+    if (this.#state === "playing" && performance.now() - this.#playingSince > SETTLED_MS) {
       this.#backoff.reset();
       this.#numLosses = 0;
     }
@@ -220,7 +217,7 @@ export class Player extends Emitter {
     const isUseless = USELESS.includes(error.code ?? "");
     const isSwitched = this.#switchAfter(error.code ?? "");
     this.#after("reopen", isUseless && isSwitched ? 0 : this.#backoff.next(), () => this.open());
-    this.#enter(PlayerState.FAILED);
+    this.#enter("failed");
     this[emit]("error", error);
   }
 
@@ -246,7 +243,7 @@ export class Player extends Emitter {
         this.#path = probe;
         this.#transport = "webrtc";
         this.#probeBackoff.reset();
-        this.#enter(PlayerState.NEGOTIATING);
+        this.#enter("negotiating");
         this.#show(stream);
         this.#connected();
       });
@@ -257,6 +254,7 @@ export class Player extends Emitter {
 
   #drop() {
     this.#attempt += 1;
+    this.#hold();
     for (const name of ["reopen", "stall", "probe"]) clearTimeout(this.#timers[name]);
     const paths = [this.#path, this.#probe];
     this.#path = this.#probe = null;
@@ -268,19 +266,24 @@ export class Player extends Emitter {
     this.#timers[name] = setTimeout(act, delay);
   }
 
-  // --- the glass ------------------------------------------------------------------------------------------------
+  // --- the glass
 
   #show(stream) {
-    this.#hold();
     this.#video.removeAttribute("src");
     this.#video.srcObject = stream;
     this.#play();
   }
 
-  /** A new source empties the element until its first frame: meanwhile the last picture is its poster. */
+  /** Chromium blackens a stream that has ended, and the next source empties the element: the last picture is its poster. */
   #hold() {
-    const last = this.picture();
-    if (last !== null) this.#video.poster = last;
+    const { srcObject } = this.#video;
+    const picture = this.#path === null ? null : this.picture();
+    if (picture === null) return;
+    this.#held = this.#video.poster = picture;
+    const image = new Image();
+    image.src = picture;
+    const detach = () => srcObject && this.#video.srcObject === srcObject && (this.#video.srcObject = null);
+    image.decode().then(detach, detach);
   }
 
   #play() {
@@ -292,7 +295,7 @@ export class Player extends Emitter {
   #awaitFrame() {
     this.#frameCallback = this.#video.requestVideoFrameCallback((now, metadata) => {
       this.#awaitFrame();
-      if (this.#state === PlayerState.PLAYING) this.#watchForStall();
+      if (this.#state === "playing") this.#watchForStall();
       const isMse = this.#transport === "mse";
       this[emit]("frame", {
         rtpTimestamp: metadata.rtpTimestamp,
@@ -309,7 +312,7 @@ export class Player extends Emitter {
       this[emit]("stalled");
       // A hidden page shows no frames either: only a path on which nothing comes is lost.
       const isReceiving = (await path?.isReceiving()) ?? true;
-      if (this.#path !== path || this.#state !== PlayerState.PLAYING) return;
+      if (this.#path !== path || this.#state !== "playing") return;
       if (isReceiving) this.#watchForStall();
       else this.#lost(new SceneshiftError("picture_lost", "no picture comes any more"));
     });

@@ -1,7 +1,5 @@
 /**
  * One way for the picture: a receiving RTCPeerConnection, from its offer to its end; `player.js` makes the next one.
- *
- * @module rtc
  */
 
 /** @import { RtcHandlers, Signalling } from "./types.js" */
@@ -21,11 +19,10 @@ export class RtcPath {
   #signalling;
   #handlers;
   #over = new AbortController();
-  /** @type {RTCPeerConnection | undefined} */
+  /** @type {any} an RTCPeerConnection */
   #peer;
   #wasConnected = false;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #timer;
+  #timer = 0;
 
   /** @param {Signalling} signalling @param {RtcHandlers} handlers */
   constructor(signalling, handlers) {
@@ -43,12 +40,11 @@ export class RtcPath {
     this.#peer?.close();
   }
 
-  /** @returns {Promise<RTCStatsReport | null>} */
   async statistics() {
     return this.#peer?.getStats() ?? null;
   }
 
-  /** @returns {Promise<boolean>} whether packets come at all, shown or not */
+  /** Whether packets come at all, shown or not. */
   async isReceiving() {
     const before = await this.#numBytes();
     await new Promise((resolve) => setTimeout(resolve, LISTENING_MS));

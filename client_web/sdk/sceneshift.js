@@ -1,8 +1,6 @@
 /**
  * The SDK's door, see `docs/sdk.md`. Fields that cross the wire keep the names that `docs/protocol.md` gives them
  * (`transition_s`, `frame_index`); everything else is camelCase.
- *
- * @module sceneshift
  */
 
 import { Address } from "./address.js";

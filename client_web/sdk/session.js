@@ -1,8 +1,6 @@
 /**
  * One stage, for whoever drives it: prompts in, handles out, through cuts and restarts. Sits on `connection.js`; its
  * picture is a `player.js` that signals through it. What is public is described in `sceneshift.d.ts`.
- *
- * @module session
  */
 
 /** @import { ServerMessage, SessionSettings } from "./types.js" */
@@ -16,7 +14,6 @@ import { ClientType, ServerType } from "./messages.js";
 import { Player } from "./player.js";
 import { checkMove } from "./states.js";
 
-/** @type {Record<string, readonly string[]>} */
 const NEXT = Object.freeze({
   connecting: ["queued", "live", "refused", "closed"],
   queued: ["connecting", "reconnecting", "live", "refused", "closed"], // the server has no room yet
@@ -49,8 +46,7 @@ export class Session extends Emitter {
   /** @type {PromptHandle | null} the newest, while it is not sent; an older one is superseded */
   #waiting = null;
   #mayPromptAt = 0;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #promptTimer;
+  #promptTimer = 0;
   #lastError = new SceneshiftError("no_connection", "there never was a connection");
   /** @type {any} settles `ready` */
   #opening;
@@ -119,9 +115,9 @@ export class Session extends Emitter {
     const closed = await this.#connection.end();
     clearTimeout(this.#promptTimer);
     this.attach(null);
-    this.#waiting = null;
-    for (const handle of this.#handles.values()) handle[finish]("cancelled");
-    this.#opening.reject(new SceneshiftError("session_closed", "the session was closed"));
+    this.#endAll("cancelled");
+    this.#lastError = new SceneshiftError("session_closed", "the session was closed");
+    this.#opening.reject(this.#lastError);
     return closed;
   }
 
@@ -132,13 +128,12 @@ export class Session extends Emitter {
     return this.#viewer;
   }
 
-  // --- what the program should do -------------------------------------------------------------------------------
+  // --- what the program should do
 
   prompt(text, options = {}) {
     const handle = new PromptHandle(text, options, (cancelled) => this.#cancel(cancelled));
-    if (this.#state === "closed") {
-      const detail = { code: "session_closed", message: "the session was closed" };
-      handle[finish]("rejected", { type: "session", ...detail });
+    if (this.#state === "closed" || this.#state === "refused") {
+      handle[finish]("rejected", detailOf(this.#lastError));
       return handle;
     }
     this.#handles.set(handle.promptId, handle);
@@ -184,7 +179,7 @@ export class Session extends Emitter {
     return reply;
   }
 
-  // --- prompts --------------------------------------------------------------------------------------------------
+  // --- prompts
 
   #wait(handle) {
     const older = this.#waiting;
@@ -233,8 +228,6 @@ export class Session extends Emitter {
   /**
    * After a cut: what is not known to have arrived is said again, in its order. A new session knows nothing of what was
    * in the making: the newest is still wanted, the others it supersedes.
-   *
-   * @param {boolean} isResumed
    */
   #repeatPrompts(isResumed) {
     const open = [...this.#handles.values()];
@@ -259,7 +252,7 @@ export class Session extends Emitter {
     }
   }
 
-  // --- what the server says -------------------------------------------------------------------------------------
+  // --- what the server says
 
   #began(isResumed, created) {
     this.#created = created;
@@ -293,14 +286,22 @@ export class Session extends Emitter {
   }
 
   #connectionChanged(state) {
-    const isSame = /** @type {string[]} */ (["live", "queued", "refused", "closed"]).includes(state);
+    const isSame = ["live", "queued", "refused", "closed"].includes(state);
     const next = isSame ? state : this.#hasBeenLive ? "reconnecting" : "connecting";
     if (next === this.#state) return;
     checkMove("session", NEXT, this.#state, next);
     this.#state = next;
     this.#hasBeenLive ||= next === "live";
-    if (next === "refused") this.#opening.reject(this.#lastError);
+    if (next === "refused") {
+      this.#opening.reject(this.#lastError);
+      this.#endAll("rejected", this.#lastError);
+    }
     this[emit]("state", next);
+  }
+
+  #endAll(end, error) {
+    this.#waiting = null;
+    for (const handle of this.#handles.values()) handle[finish](end, detailOf(error));
   }
 
   #fail(error) {
@@ -308,13 +309,11 @@ export class Session extends Emitter {
     this[emit]("error", error);
   }
 
-  // --- the glass ------------------------------------------------------------------------------------------------
+  // --- the glass
 
   #makeViewer(video) {
     const signalling = {
-      /** @param {string} sdp */
       offer: async (sdp) => (await this.#connection.request({ type: ClientType.WEBRTC_OFFER, sdp })).sdp,
-      /** @param {RTCIceCandidate | null} ice */
       candidate: (ice) => {
         const { candidate = "", sdpMid: sdp_mid = null, sdpMLineIndex: sdp_mline_index = null } = ice ?? {};
         this.#connection.send({ type: ClientType.WEBRTC_CANDIDATE, candidate, sdp_mid, sdp_mline_index });
@@ -324,7 +323,7 @@ export class Session extends Emitter {
     const watchUrl = () => this.#address.socket(`/v1/sessions/${this.id}/watch`);
     const viewer = new Player(video, signalling, {}, { ...this.#settings, watchUrl });
     // Each path counts its frames in its own way.
-    viewer.on("state", (state) => state !== "playing" && this.#glass.forget());
+    viewer.on("state", (state) => state === "negotiating" && this.#glass.forget());
     viewer.on("frame", (frame) => this.#glass.frameShown(frame.frameIndex ?? frame.rtpTimestamp, frame.shownAt));
     return viewer;
   }
@@ -341,9 +340,7 @@ export class Session extends Emitter {
 
   #awaitGlass({ frame, timings = null, prompt_id: promptId }, onSeen) {
     const askedAt = this.#handles.get(promptId)?.askedAt ?? 0;
-    const isPlaying = this.#viewer?.state === "playing";
-    const isMse = this.#viewer?.transport === "mse";
-    const stamp = isPlaying ? (isMse ? frame.frame_index : frame.rtp_timestamp) : null;
+    const stamp = this.#viewer && (this.#viewer.transport === "mse" ? frame.frame_index : frame.rtp_timestamp);
     const seen = (shownAt) => {
       clearTimeout(timer);
       onSeen({ frame, glassMs: shownAt === null ? null : shownAt - askedAt, timings });
@@ -357,3 +354,6 @@ function again(handle) {
   handle[move]("waiting");
   return handle;
 }
+
+/** @returns {import("./types.js").ErrorDetail | null} */
+const detailOf = (error) => error?.detail ?? (error ? { type: "session", code: error.code, message: error.message } : null);

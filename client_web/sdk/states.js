@@ -1,7 +1,5 @@
 /**
  * What everything that lives for long shares: moves that a table allows, and waits that grow.
- *
- * @module states
  */
 
 /** @param {string} whose @param {Record<string, readonly string[]>} table @param {string} from @param {string} to */

@@ -1,7 +1,5 @@
 /**
  * A viewer without a controller: `watch(video, { session })` shows a program for ever, whatever the network does.
- *
- * @module watch
  */
 
 import { Address } from "./address.js";

@@ -1,8 +1,6 @@
 /**
  * Signalling for a viewer without a controller: WHEP (draft-ietf-wish-whep). An offer is POSTed, the answer's `Location`
  * is DELETEd when the viewer leaves, ICE servers come as `Link` headers.
- *
- * @module whep
  */
 
 import { RequestError, SceneshiftError } from "./errors.js";
@@ -54,7 +52,7 @@ export class Whep {
     try {
       return await fetch(url, { method, headers, body, keepalive: method === "DELETE" });
     } catch (error) {
-      throw new SceneshiftError("no_server", `the server does not answer (${/** @type {Error} */ (error).message})`);
+      throw new SceneshiftError("no_server", `the server does not answer (${error.message})`);
     }
   }
 }
@@ -67,12 +65,7 @@ function refusal(status, body) {
   }
 }
 
-/**
- * `<turn:host:3478?transport=udp>; rel="ice-server"; username="u"; credential="c"; credential-type="password", <…`
- *
- * @param {string | null} link
- * @returns {RTCIceServer[]}
- */
+/** `<turn:host?transport=udp>; rel="ice-server"; username="u"; credential="c", <…` @returns {RTCIceServer[]} */
 export function iceServers(link) {
   const servers = [];
   for (const [, url, parameters] of (link ?? "").matchAll(/<([^>]+)>((?:[^,"]|"(?:[^"\\]|\\.)*")*)/g)) {

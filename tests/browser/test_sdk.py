@@ -17,6 +17,7 @@ async def test_a_prompt_is_accepted_previewed_and_seen_at_the_glass(bare: Any) -
     seen = await bare.run(
         """async ({ connect, video }) => {
           const session = await connect(null, { video, options: { transition: "cut" } });
+          await new Promise((resolve) => session.viewer.on("frame", resolve));
           const handle = session.prompt("scene 5", { seed: 7 });
           const pictures = [];
           handle.on("prompt.preview", ({ picture }) => picture && pictures.push(picture));
@@ -38,11 +39,13 @@ async def test_a_prompt_is_accepted_previewed_and_seen_at_the_glass(bare: Any) -
 async def test_of_a_burst_the_last_is_made_and_most_never_leave_the_page(bare: Any) -> None:
     prompts = await bare.run(
         """async ({ connect }) => {
-          const session = await connect(location.origin);
+          const session = await connect(location.origin, { options: { take: "manual" } });
           const handles = [1, 2, 3, 4, 5, 6].map((number) => session.prompt(`scene ${number}`));
+          handles.at(-1).on("prompt.ready", () => session.take());
           return Promise.all(handles.map(async (handle) => {
             const isSent = (await handle.accepted) !== null;
-            return { end: await handle.ended, isSent, by: handles.findIndex((one) => one.promptId === handle.supersededBy) };
+            const end = await handle.ended;
+            return { end, isSent, by: handles.findIndex(({ promptId }) => promptId === handle.supersededBy) };
           }));
         }"""
     )
@@ -58,7 +61,8 @@ async def test_prompts_are_cancelled_whether_sent_or_not(bare: Any) -> None:
           const sent = session.prompt("scene 5");
           await new Promise((resolve) => sent.on("prompt.ready", resolve));
           const held = [session.prompt("scene 6"), session.prompt("scene 7")][1];
-          return { held: await held.cancel(), wasSent: await held.accepted, sent: await session.prompt("scene 8").cancel() };
+          const ends = { held: await held.cancel(), wasSent: await held.accepted };
+          return { ...ends, sent: await session.prompt("scene 8").cancel() };
         }"""
     )
     assert ends == {"held": "cancelled", "wasSent": None, "sent": "cancelled"}
@@ -135,6 +139,7 @@ async def test_after_a_cut_the_session_goes_on_and_what_did_not_arrive_is_said_a
           const on = { state: (state) => states.push(state), session: ({ isResumed }) => sessions.push(isResumed) };
           const session = await connect(null, { video, on, random: () => 0.1 });
           const id = session.id;
+          await new Promise((resolve) => session.viewer.on("frame", resolve));
           const handle = session.prompt("scene 5");
           await handle.picture;
           return { states, sessions, isSame: session.id === id, end: await handle.ended };
@@ -191,11 +196,11 @@ async def test_a_session_is_taken_up_by_the_next_page(bare: Any) -> None:
 
 
 async def test_a_refused_token_ends_the_attempt(open_bare: Any) -> None:
-    async with served(["--engine", "synthetic", "--token", "right"], is_ready=False) as server:
+    async with served(["--engine", "synthetic", "--token", "the-right-token-of-this-test"], is_ready=False) as server:
         bare = await open_bare(server.url)
         told = await bare.run(
             """async ({ connect }) => {
-              const session = await connect(`${location.origin}#token=right`);
+              const session = await connect(`${location.origin}#token=the-right-token-of-this-test`);
               return [session.state, await connect(location.origin, { token: "wrong" }).catch(({ code }) => code)];
             }"""
         )

@@ -22,7 +22,7 @@ def members(declaration: str) -> set[str]:
 def declared() -> dict[str, set[str]]:
     """What `sceneshift.d.ts` says is exported, with the members of the classes."""
     text = (SDK / "sceneshift.d.ts").read_text()
-    values = dict.fromkeys(re.findall(r"^export declare (?:function|const) (\w+)", text, re.M), set[str]())
+    values = {name: set[str]() for name in re.findall(r"^export declare function (\w+)", text, re.M)}
     classes = re.findall(r"^export declare class (\w+) extends (\w+)[^{]*\{\n(.*?)^\}", text, re.M | re.S)
     for name, base, body in classes:
         values[name] = members(body) | ({"on"} if base == "Emitter" else set())
@@ -36,8 +36,9 @@ async def test_the_declarations_name_what_the_modules_export(bare: Any) -> None:
           const sdk = await import("/client/sdk/sceneshift.js");
           const namesOf = (object) => {
             const names = new Set(Object.keys(object));
-            for (let one = object; one !== Object.prototype && one !== Error.prototype; one = Object.getPrototypeOf(one)) {
-              if (one !== object) Object.getOwnPropertyNames(one).forEach((name) => names.add(name));
+            let kind = Object.getPrototypeOf(object);
+            for (; ![Object, Error].includes(kind.constructor); kind = Object.getPrototypeOf(kind)) {
+              Object.getOwnPropertyNames(kind).forEach((name) => names.add(name));
             }
             return [...names].filter((name) => name !== "constructor" && name !== "name");
           };
@@ -50,7 +51,7 @@ async def test_the_declarations_name_what_the_modules_export(bare: Any) -> None:
             SceneshiftError: new sdk.SceneshiftError("c", "m"),
             RequestError: new sdk.RequestError(detail),
           };
-          return Object.fromEntries(Object.keys(sdk).map((name) => [name, name in objects ? namesOf(objects[name]) : []]));
+          return Object.fromEntries(Object.keys(sdk).map((key) => [key, objects[key] ? namesOf(objects[key]) : []]));
         }"""
     )
     named = declared()

