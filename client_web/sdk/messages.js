@@ -52,6 +52,7 @@ export const ServerType = Object.freeze({
 
 // Their shapes are in types.d.ts.
 /** @typedef {import("./types.js").SessionOptions} SessionOptions */
+/** @typedef {import("./types.js").RecordingChanged} RecordingChanged */
 /** @typedef {import("./types.js").ErrorDetail} ErrorDetail */
 /** @typedef {import("./types.js").PromptTimings} PromptTimings */
 /** @typedef {import("./types.js").Stats} Stats */

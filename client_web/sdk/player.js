@@ -169,7 +169,8 @@ export class Player extends Emitter {
       onStream: (received) => {
         stream = received;
         // A held picture stays until there is another one behind it.
-        if (this.#path === path && this.#video.videoWidth === 0) this.#show(stream);
+        const isEmpty = this.#video.videoWidth === 0 && this.#video.srcObject !== stream;
+        if (this.#path === path && isEmpty) this.#show(stream);
       },
       onConnected: () => {
         if (this.#path === path || this.#probe === path) onConnected(stream);

@@ -82,6 +82,7 @@ export class RtcPath {
     };
     peer.onconnectionstatechange = () => this.#changed(peer.connectionState);
     preferH264(peer.addTransceiver("video", { direction: "recvonly" }));
+    peer.addTransceiver("audio", { direction: "recvonly" }); // nothing is sent in it while there is no music
     const offer = await peer.createOffer();
     if (signal.aborted) return;
     const sdp = await this.#signalling.offer(String(offer.sdp), signal);

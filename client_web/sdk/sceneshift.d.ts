@@ -4,7 +4,7 @@ import type {
   ConnectOptions,
   ErrorDetail,
   Listeners,
-  PromptTimings,
+  RecordingChanged,
   ResumableSession,
   ServerMessage,
   SessionOptions,
@@ -75,7 +75,7 @@ export declare class Session extends Emitter<SessionEvents> {
   resume(): Promise<ServerMessage>;
   update(change: SessionOptions): Promise<ServerMessage>;
   /** Starts or stops a recording: `recording.changed`. */
-  record(recording?: boolean): Promise<ServerMessage>;
+  record(recording?: boolean): Promise<RecordingChanged & ServerMessage>;
   /** To one of `created.push_targets`: `push.changed`. */
   push(target: string, push?: boolean): Promise<ServerMessage>;
   /** The frame on air, as JPEG. */

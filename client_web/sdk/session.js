@@ -159,11 +159,11 @@ export class Session extends Emitter {
   }
 
   record(recording = true) {
-    return this.request({ type: "program.record", recording });
+    return this.request({ type: ClientType.PROGRAM_RECORD, recording });
   }
 
   push(target, push = true) {
-    return this.request({ type: "program.push", target, push });
+    return this.request({ type: ClientType.PROGRAM_PUSH, target, push });
   }
 
   async snapshot() {

@@ -4,6 +4,7 @@ export interface SessionOptions {
   width?: number;
   height?: number;
   frame_rate?: number;
+  bitrate?: number;
   quality?: "fast" | "fine";
   on_preview?: "on_air" | "controller" | "off";
   take?: "auto" | "manual";
@@ -13,7 +14,19 @@ export interface SessionOptions {
   seed?: number | null;
   lora?: string | null;
   fresh?: boolean;
+  music?: string | null;
+  music_volume?: number;
   marker?: boolean;
+}
+
+/** What `session.start` takes: the id beside the options, for an address that outlives a restart. */
+export type SessionStart = SessionOptions & { name?: string };
+
+/** As in `session.created.ice_servers`; a browser's RTCIceServer. */
+export interface IceServer {
+  urls: string[];
+  username?: string;
+  credential?: string;
 }
 
 export interface ErrorDetail {
@@ -52,6 +65,26 @@ export interface Stats {
   bitrate: number;
   viewers: number;
   engine: string;
+}
+
+/** `recording.changed`: of the recording that runs, or of the one that just ended. */
+export interface RecordingChanged {
+  event_id: string | null;
+  recording: boolean;
+  name: string | null;
+  duration_s: number | null;
+  size_bytes: number | null;
+  /** Path at the server; the access token, where there is one, goes behind it as `?token=`. */
+  url: string | null;
+  error: ErrorDetail | null;
+}
+
+/** The first word of `WS /v1/sessions/{session_id}/watch`; `mime` is for `MediaSource.addSourceBuffer`. */
+export interface StreamStarted {
+  mime: string;
+  width: number;
+  height: number;
+  frame_rate: number;
 }
 
 /** Any event of the server, loosely: `type` says which of the fields are there. */

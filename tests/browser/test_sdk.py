@@ -166,8 +166,9 @@ async def test_the_stage_comes_back_after_a_restart_of_the_server(open_bare: Any
         await bare.run(
             """async ({ connect, video }) => {
               window.sessions = [];
-              window.session = await connect(null, { video, options: { transition: "cut" }, random: () => 0.1 });
-              session.on("session", (event) => sessions.push(event.isResumed));
+              const options = { transition: "cut" };
+              window.session = await connect(null, { video, name: "my-show", options, random: () => 0.1 });
+              session.on("session", (event) => sessions.push([session.id, event.isResumed]));
               await session.prompt("scene 5").picture;
             }"""
         )
@@ -178,7 +179,7 @@ async def test_the_stage_comes_back_after_a_restart_of_the_server(open_bare: Any
     async with served(arguments):
         await bare.until("() => handle.state === 'applied'")
         await bare.shows_number(9)
-        assert await bare.page.evaluate("() => window.sessions") == [False]
+        assert await bare.page.evaluate("() => window.sessions") == [["my-show", False]], "another one of the same name"
 
 
 async def test_a_session_is_taken_up_by_the_next_page(bare: Any) -> None:
