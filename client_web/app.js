@@ -9,7 +9,7 @@ import { Connection, ConnectionState, RequestError } from "./sdk/connection.js";
 import { byId } from "./dom.js";
 import { Favourites } from "./favourites.js";
 import { Field } from "./field.js";
-import { Glass } from "./glass.js";
+import { Glass } from "./sdk/glass.js";
 import { History } from "./history.js";
 import { chooseLanguage, hasText, storage, t, toggleLanguage } from "./i18n.js";
 import { listenToKeys } from "./keyboard.js";
@@ -149,6 +149,7 @@ class App {
     {
       offer: async (sdp) => (await this.#connection.request({ type: ClientType.WEBRTC_OFFER, sdp })).sdp,
       candidate: (candidate) => this.#sendCandidate(candidate),
+      iceServers: () => this.#iceServers,
     },
     {
       onState: (state) => this.#playerChanged(state),
@@ -156,7 +157,11 @@ class App {
       onStalled: () => this.#monitor.setVideo(false),
       onError: (error) => this.#videoFailed(error),
     },
+    { watchUrl: () => withToken(`/v1/sessions/${this.#connection.session?.sessionId}/watch`).replace("http", "ws") },
   );
+  /** @type {RTCIceServer[]} */
+  #iceServers = [];
+  #frameRate = 24;
   /** @type {Promise<import("./recording.js").Recording> | null} null while no server has said that it can record */
   #recording = null;
   /** @type {{onAir: "idle" | "preview" | "clip" | "blank", promptId: string | null}} */
@@ -297,6 +302,8 @@ class App {
    */
   #sessionBegan(isResumed, created) {
     this.#options.confirm(created.options);
+    this.#iceServers = created.ice_servers ?? [];
+    this.#frameRate = created.options.frame_rate;
     if (created.model) {
       this.#modelName = String(created.model.name);
       this.#status.setModel(created.model.name);
@@ -389,20 +396,22 @@ class App {
   #awaitGlass(message) {
     if (!message.frame) return;
     const kind = message.type === ServerType.PROMPT_APPLIED ? "picture" : "preview";
-    this.#glass.expect(message.frame.rtp_timestamp, (shownAt) =>
-      this.#prompts.shownOnGlass(message.prompt_id, kind, shownAt),
-    );
-    if (kind === "picture") this.#awaitWholeClip(message.prompt_id, message.frame.rtp_timestamp);
+    const { frame_index: frameIndex, rtp_timestamp: rtpTimestamp } = message.frame;
+    // Over MSE frames have their numbers, and no RTP.
+    const stamp = this.#player.transport === "mse" ? frameIndex : rtpTimestamp;
+    this.#glass.expect(stamp, (shownAt) => this.#prompts.shownOnGlass(message.prompt_id, kind, shownAt));
+    if (kind === "picture") this.#awaitWholeClip(message.prompt_id, stamp);
   }
 
   /**
    * @param {string} promptId
-   * @param {number | null} rtpTimestamp of the first frame in which something of the clip is seen
+   * @param {number | null} stamp of the first frame in which something of the clip is seen
    */
-  #awaitWholeClip(promptId, rtpTimestamp) {
-    if (rtpTimestamp === null) return;
+  #awaitWholeClip(promptId, stamp) {
+    if (stamp === null) return;
     const fadeS = (this.#options.values.transition_s ?? 0) + 0.1;
-    this.#glass.expect((rtpTimestamp + Math.round(fadeS * RTP_TICKS_PER_S)) >>> 0, () => {
+    const ticksPerS = this.#player.transport === "mse" ? this.#frameRate : RTP_TICKS_PER_S;
+    this.#glass.expect((stamp + Math.round(fadeS * ticksPerS)) >>> 0, () => {
       const isOnAir = this.#program.onAir === "clip" && this.#program.promptId === promptId;
       const picture = isOnAir ? this.#player.picture(416) : null;
       if (picture !== null) this.#prompts.seenOnGlass(promptId, picture);
@@ -512,7 +521,7 @@ class App {
   #frameShown(frame) {
     this.#monitor.setVideo(true);
     this.#presentedFrames = frame.presentedFrames;
-    this.#glass.frameShown(frame.rtpTimestamp, frame.shownAt);
+    this.#glass.frameShown(frame.frameIndex ?? frame.rtpTimestamp, frame.shownAt);
   }
 
   /** Since it was asked last. */

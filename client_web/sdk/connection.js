@@ -1,16 +1,16 @@
 /**
- * The WebSocket to the server: opens a session, takes it up again after a cut, matches replies to requests.
- * Knows nothing of prompts or pictures. Its neighbours are `messages.js` and whoever is given as `handlers`.
- *
- * @module connection
+ * The WebSocket to the server: opens a session, takes it up again after a cut, matches replies to requests. Knows
+ * nothing of prompts or pictures.
  */
 
-import { ClientType, ServerType, decode, newId } from "./messages.js";
+/** @import { ClientMessage, ConnectionHandlers, ErrorDetail, ServerMessage, SessionOptions } from "./types.js" */
+/** @typedef {import("./types.js").ResumableSession} ResumableSession */
 
-/** @typedef {import("./messages.js").ServerMessage} ServerMessage */
-/** @typedef {import("./messages.js").ClientMessage} ClientMessage */
-/** @typedef {import("./messages.js").SessionOptions} SessionOptions */
-/** @typedef {import("./messages.js").ErrorDetail} ErrorDetail */
+import { RequestError, SceneshiftError } from "./errors.js";
+import { ClientType, ServerType, decode, newId } from "./messages.js";
+import { Backoff, LONGEST_DELAY_MS, checkMove } from "./states.js";
+
+export { RequestError };
 
 export const ConnectionState = Object.freeze({
   CLOSED: "closed", // not opened, or closed on purpose
@@ -23,7 +23,6 @@ export const ConnectionState = Object.freeze({
   REFUSED: "refused", // the server does not want us, and asking again would not help
 });
 
-/** @type {Record<string, readonly string[]>} */
 const NEXT = Object.freeze({
   closed: ["connecting"],
   connecting: ["starting", "resuming", "waiting", "refused", "closed"],
@@ -35,56 +34,29 @@ const NEXT = Object.freeze({
   refused: ["connecting", "closed"],
 });
 
-// Full jitter (Brooker, "Exponential backoff and jitter"): many pages that lose one server must not return at once.
-const FIRST_DELAY_MS = 250;
-const LONGEST_DELAY_MS = 8000;
 // The server sends stats.updated every second and session.queued every five, so this much silence is a dead link.
 const SILENCE_MS = 8000;
 const REPLY_TIMEOUT_MS = 10000;
 // RFC 6455, 7.4.1: 1008 is a policy violation; here it is a missing or wrong token.
 const POLICY_VIOLATION = 1008;
 
-/** The server's answer to a request was an error. */
-export class RequestError extends Error {
-  /** @param {ErrorDetail} detail */
-  constructor(detail) {
-    super(detail.message);
-    this.name = "RequestError";
-    this.detail = detail;
-  }
-}
-
-/** @typedef {{sessionId: string, resumeToken: string}} ResumableSession */
-
-/**
- * @typedef {object} ConnectionHandlers
- * @property {(state: string) => void} onState
- * @property {(message: ServerMessage) => void} onMessage
- * @property {(isResumed: boolean, created: ServerMessage) => void} onSession
- * @property {(error: Error) => void} onError
- * @property {(position: number, waitMs: number | null) => void} [onQueued] where we stand, each time it changes
- */
-
 export class Connection {
   #url;
   #options;
   #handlers;
-  #random;
-  #state = /** @type {string} */ (ConnectionState.CLOSED);
+  #backoff;
+  /** @type {string} */
+  #state = ConnectionState.CLOSED;
   /** @type {WebSocket | null} */
   #socket = null;
-  /** @type {ResumableSession | null} */
   #session;
   #lastSeq = -1;
   /** The event_id of the start or resume that is on its way. */
   #openingId = "";
-  #numAttempts = 0;
   #retryAfterMs = 0;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #retryTimer;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #silenceTimer;
-  /** @type {Map<string, {resolve: (reply: ServerMessage) => void, reject: (error: Error) => void, timer: ReturnType<typeof setTimeout>}>} */
+  #retryTimer = 0;
+  #silenceTimer = 0;
+  /** @type {Map<string, {resolve: Function, reject: Function, timer: ReturnType<typeof setTimeout>}>} by event_id */
   #requests = new Map();
 
   /**
@@ -98,7 +70,7 @@ export class Connection {
     this.#session = session;
     this.#options = options;
     this.#handlers = handlers;
-    this.#random = random;
+    this.#backoff = new Backoff(random);
   }
 
   get state() {
@@ -109,7 +81,7 @@ export class Connection {
     return this.#state === ConnectionState.LIVE;
   }
 
-  /** @returns {ResumableSession | null} what another page needs to go on with the session */
+  /** What another page needs to go on with the session. */
   get session() {
     return this.#session;
   }
@@ -118,7 +90,7 @@ export class Connection {
     this.#enter(ConnectionState.CONNECTING);
     const socket = new WebSocket(this.#url);
     this.#socket = socket;
-    // Each listener asks whether its socket is still ours: a late event of an old one must not touch the new one.
+    // A late event of an old socket must not touch the new one.
     socket.addEventListener("open", () => socket === this.#socket && this.#begin());
     socket.addEventListener("message", (event) => socket === this.#socket && this.#receive(event.data));
     socket.addEventListener("close", (event) => socket === this.#socket && this.#lost(event.code, event.reason));
@@ -127,10 +99,18 @@ export class Connection {
 
   /** Ends the session, too. */
   close() {
-    if (this.isLive) this.send({ type: ClientType.SESSION_CLOSE });
+    this.send({ type: ClientType.SESSION_CLOSE });
     this.#drop();
     this.#session = null;
     if (this.#state !== ConnectionState.CLOSED) this.#enter(ConnectionState.CLOSED);
+  }
+
+  /** As `close`, but with the server's last words; null if it could not be told. @returns {Promise<any>} */
+  async end() {
+    const closed = await this.request({ type: ClientType.SESSION_CLOSE }).catch(() => null);
+    this.#drop();
+    this.close();
+    return closed;
   }
 
   /** Tries again now instead of at the end of the wait. */
@@ -140,12 +120,7 @@ export class Connection {
     this.open();
   }
 
-  /**
-   * Sends now or not at all: what cannot be sent is the caller's to keep.
-   *
-   * @param {ClientMessage} message
-   * @returns {boolean} whether it went out
-   */
+  /** Sends now or not at all. @param {ClientMessage} message @returns {boolean} whether it went out */
   send(message) {
     if (!this.isLive || this.#socket === null) return false;
     this.#socket.send(JSON.stringify(message));
@@ -153,29 +128,25 @@ export class Connection {
   }
 
   /**
-   * Sends and resolves with the reply that repeats the event_id; rejects on an error, a cut, or after ten seconds.
+   * Resolves with the reply that repeats the event_id; rejects on an error, a cut, or after ten seconds.
    *
    * @param {ClientMessage} message
    * @returns {Promise<ServerMessage>}
    */
-  request(message) {
+  async request(message) {
     const eventId = message.event_id ?? newId("e-");
+    if (!this.send({ ...message, event_id: eventId })) throw new SceneshiftError("no_connection", "not connected");
     return new Promise((resolve, reject) => {
-      if (!this.send({ ...message, event_id: eventId })) {
-        reject(new Error("not connected"));
-        return;
-      }
       const timer = setTimeout(() => {
         this.#requests.delete(eventId);
-        reject(new Error(`no reply to ${message.type} within ${REPLY_TIMEOUT_MS / 1000} s`));
+        reject(new SceneshiftError("no_reply", `no reply to ${message.type} within ${REPLY_TIMEOUT_MS / 1000} s`));
       }, REPLY_TIMEOUT_MS);
       this.#requests.set(eventId, { resolve, reject, timer });
     });
   }
 
-  /** @param {string} next */
   #enter(next) {
-    if (!NEXT[this.#state].includes(next)) throw new Error(`connection: ${this.#state} → ${next} is not a move`);
+    checkMove("connection", NEXT, this.#state, next);
     this.#state = next;
     this.#handlers.onState(next);
   }
@@ -183,23 +154,18 @@ export class Connection {
   #begin() {
     if (this.#session === null) {
       this.#start();
-      return;
+    } else {
+      this.#enter(ConnectionState.RESUMING);
+      this.#resume(this.#lastSeq);
     }
-    this.#enter(ConnectionState.RESUMING);
-    this.#resume(this.#session, this.#lastSeq);
   }
 
-  /**
-   * @param {ResumableSession} session
-   * @param {number} lastSeq
-   */
-  #resume(session, lastSeq) {
-    this.#openingId = newId("e-");
-    this.#write({
+  #resume(lastSeq) {
+    const { sessionId, resumeToken } = /** @type {ResumableSession} */ (this.#session);
+    this.#ask({
       type: ClientType.SESSION_RESUME,
-      event_id: this.#openingId,
-      session_id: session.sessionId,
-      resume_token: session.resumeToken,
+      session_id: sessionId,
+      resume_token: resumeToken,
       last_seq: lastSeq,
     });
   }
@@ -208,59 +174,35 @@ export class Connection {
     this.#session = null;
     this.#lastSeq = -1;
     this.#enter(ConnectionState.STARTING);
+    this.#ask({ type: ClientType.SESSION_START, ...this.#options() });
+  }
+
+  #ask(opening) {
     this.#openingId = newId("e-");
-    this.#write({ type: ClientType.SESSION_START, event_id: this.#openingId, ...this.#options() });
+    this.#socket?.send(JSON.stringify({ ...opening, event_id: this.#openingId }));
   }
 
-  /** @param {ClientMessage} message */
-  #write(message) {
-    /** @type {WebSocket} */ (this.#socket).send(JSON.stringify(message));
-  }
-
-  /** @param {unknown} raw */
   #receive(raw) {
     this.#listenForSilence();
     let message;
     try {
-      message = decode(String(raw));
+      message = decode(raw);
     } catch (error) {
-      this.#handlers.onError(/** @type {Error} */ (error));
+      this.#handlers.onError(error);
       return;
     }
     if (this.#isReplayed(message)) return;
-    switch (this.#state) {
-      case ConnectionState.STARTING:
-      case ConnectionState.QUEUED:
-      case ConnectionState.RESUMING:
-        this.#receiveBeforeLive(message);
-        break;
-      case ConnectionState.LIVE:
-        this.#receiveLive(message);
-        break;
-      case ConnectionState.CLOSED:
-      case ConnectionState.CONNECTING:
-      case ConnectionState.WAITING:
-      case ConnectionState.REFUSED:
-        break;
-      default:
-        throw new Error(`unknown connection state ${this.#state}`);
-    }
+    if (this.isLive) this.#receiveLive(message);
+    else this.#receiveBeforeLive(message);
   }
 
-  /**
-   * After a resume the server repeats what it cannot know that we have.
-   *
-   * @param {ServerMessage} message
-   */
   #isReplayed(message) {
     if (message.type === ServerType.SESSION_CREATED || !isNumbered(message)) return false;
-    const seq = /** @type {number} */ (message.seq);
-    if (seq <= this.#lastSeq) return true;
-    this.#lastSeq = seq;
+    if (message.seq <= this.#lastSeq) return true;
+    this.#lastSeq = message.seq;
     return false;
   }
 
-  /** @param {ServerMessage} message */
   #receiveBeforeLive(message) {
     const isResuming = this.#state === ConnectionState.RESUMING;
     switch (message.type) {
@@ -273,11 +215,11 @@ export class Connection {
         this.#handlers.onQueued?.(message.position, message.estimated_wait_ms ?? null);
         break;
       case ServerType.ERROR:
-        // An error with a number belongs to the replay; what answers us here is from outside the session.
+        // One with a number belongs to the replay.
         if (isNumbered(message)) this.#handlers.onMessage(message);
         else if (!isResuming) this.#refused(message.error);
         // We were away for longer than the server remembers: what it still has is better than a new stage.
-        else if (message.error.code === "resume_gap") this.#resume(/** @type {any} */ (this.#session), -1);
+        else if (message.error.code === "resume_gap") this.#resume(-1);
         else this.#start();
         break;
       case ServerType.SESSION_CLOSED:
@@ -289,24 +231,19 @@ export class Connection {
     }
   }
 
-  /**
-   * @param {ServerMessage} created
-   * @param {boolean} isResuming
-   */
   #becomeLive(created, isResuming) {
     const isResumed = isResuming && this.#session?.sessionId === created.session_id;
     if (!isResumed) this.#lastSeq = -1;
     if (typeof created.seq === "number") this.#lastSeq = Math.max(this.#lastSeq, created.seq);
     this.#session = { sessionId: String(created.session_id), resumeToken: created.resume_token };
-    this.#numAttempts = 0;
+    this.#backoff.reset();
     this.#enter(ConnectionState.LIVE);
     this.#handlers.onSession(isResumed, created);
   }
 
-  /** @param {ServerMessage} message */
   #receiveLive(message) {
     const eventId = message.event_id ?? message.error?.event_id;
-    const waiting = eventId === undefined || eventId === null ? undefined : this.#requests.get(eventId);
+    const waiting = this.#requests.get(eventId);
     if (waiting !== undefined) {
       clearTimeout(waiting.timer);
       this.#requests.delete(eventId);
@@ -324,7 +261,6 @@ export class Connection {
     this.#lost(1000, "");
   }
 
-  /** @param {ErrorDetail} detail */
   #refused(detail) {
     this.#handlers.onError(new RequestError(detail));
     if (detail.retryable) {
@@ -336,10 +272,6 @@ export class Connection {
     this.#enter(ConnectionState.REFUSED);
   }
 
-  /**
-   * @param {number} code
-   * @param {string} reason
-   */
   #lost(code, reason) {
     this.#drop();
     if (code === POLICY_VIOLATION) {
@@ -348,9 +280,7 @@ export class Connection {
       return;
     }
     this.#enter(ConnectionState.WAITING);
-    const longest = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** this.#numAttempts);
-    const delay = this.#retryAfterMs + this.#random() * longest;
-    this.#numAttempts = Math.min(this.#numAttempts + 1, 10);
+    const delay = this.#retryAfterMs + this.#backoff.next();
     this.#retryAfterMs = 0;
     this.#retryTimer = setTimeout(() => this.retry(), delay);
   }
@@ -363,7 +293,7 @@ export class Connection {
     clearTimeout(this.#retryTimer);
     for (const { reject, timer } of this.#requests.values()) {
       clearTimeout(timer);
-      reject(new Error("the connection was lost"));
+      reject(new SceneshiftError("connection_lost", "the connection was lost"));
     }
     this.#requests.clear();
   }
@@ -374,7 +304,4 @@ export class Connection {
   }
 }
 
-/** @param {ServerMessage} message */
-function isNumbered(message) {
-  return typeof message.seq === "number" && message.seq >= 0;
-}
+const isNumbered = (message) => typeof message.seq === "number" && message.seq >= 0;

@@ -1,111 +1,138 @@
 /**
- * The program on a `<video>`: one receiving RTCPeerConnection, opened again when it fails, and each shown frame
- * reported with its RTP timestamp. Signalling is given to it, so it knows no WebSocket.
- *
- * @module player
+ * The program on a `<video>`, for as long as it is wanted: over WebRTC, or where UDP does not get through, as fMP4 over a
+ * WebSocket. Opens again what fails, holds the last picture meanwhile. `rtc.js` and `mse.js` are one attempt each.
  */
+
+import { Emitter, emit } from "./emitter.js";
+import { SceneshiftError } from "./errors.js";
+import { RtcPath } from "./rtc.js";
+import { Backoff, checkMove } from "./states.js";
 
 export const PlayerState = Object.freeze({
   CLOSED: "closed",
-  NEGOTIATING: "negotiating", // offer and answer, then ICE and DTLS
+  NEGOTIATING: "negotiating", // a path is being opened
   PLAYING: "playing", // connected
   FAILED: "failed", // will be opened again after a while
+  PAUSED: "paused", // nobody looks; nothing is received
 });
 
-/** @type {Record<string, readonly string[]>} */
 const NEXT = Object.freeze({
   closed: ["negotiating"],
-  negotiating: ["playing", "failed", "closed", "negotiating"],
-  playing: ["failed", "closed", "negotiating"],
-  failed: ["negotiating", "closed"],
+  negotiating: ["playing", "failed", "paused", "closed", "negotiating"],
+  playing: ["failed", "paused", "closed", "negotiating"],
+  failed: ["negotiating", "paused", "closed"],
+  paused: ["negotiating", "closed"],
 });
 
-const REOPEN_MS = 1500;
-// ICE calls a path "disconnected" after some lost checks and often finds it again by itself.
-const DISCONNECTED_MS = 4000;
 // ICE needs longer to notice that nobody is there; the eye does not.
 const STALLED_MS = 2000;
+// A path that lasted so long was a good one: the next attempt is the first again.
+const SETTLED_MS = 10_000;
+// So many losses in a row are the path's fault, and it is the other one's turn.
+const MAX_LOSSES = 2;
+// Faults of a path as such: waiting would not mend them.
+const USELESS = ["udp_blocked", "no_webrtc", "no_mse", "no_h264"];
+// After so long, and ever more rarely, it is looked whether UDP gets through by now.
+const PROBE_MS = 30_000;
+const LONGEST_PROBE_MS = 960_000;
+const GRACE_MS = 5000;
 
-/**
- * @typedef {object} Signalling
- * @property {(sdp: string) => Promise<string>} offer resolves with the answer's SDP
- * @property {(candidate: RTCIceCandidate | null) => void} candidate
- */
+/** @typedef {import("./types.js").Signalling} Signalling */
+/** @typedef {import("./types.js").PlayerSettings} PlayerSettings */
+/** @typedef {import("./types.js").ShownFrame} ShownFrame */
 
-/**
- * @typedef {object} ShownFrame
- * @property {number | undefined} rtpTimestamp 90 kHz, as in the packet
- * @property {number} shownAt when it is on the glass, on the clock of `performance.now()`
- * @property {number} presentedFrames how many the browser has shown so far
- */
-
-/**
- * @typedef {object} PlayerHandlers
- * @property {(state: string) => void} onState
- * @property {(frame: ShownFrame) => void} onFrame
- * @property {() => void} [onStalled] no frame has come for two seconds
- * @property {(error: Error) => void} onError
- */
-
-export class Player {
+/** Events: `state` (state), `frame` (ShownFrame), `stalled` after two seconds without one, `error` (Error). */
+export class Player extends Emitter {
   #video;
+  #poster;
   #signalling;
-  #handlers;
-  #state = /** @type {string} */ (PlayerState.CLOSED);
-  /** @type {RTCPeerConnection | null} */
-  #peer = null;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #timer;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #stallTimer;
-  /** @type {(RTCIceCandidate | null)[]} as many as the machine has interfaces */
-  #candidates = [];
-  #isWatching = false;
+  #settings;
+  #backoff;
+  #probeBackoff;
+  #state = "closed";
+  #transport;
+  /** @type {RtcPath | import("./mse.js").MsePath | null} */
+  #path = null;
+  /** @type {RtcPath | null} tried in the background while MSE plays */
+  #probe = null;
+  /** Counts what was opened: whoever has waited sees whether it was for nothing. */
+  #attempt = 0;
+  #numLosses = 0;
+  #playingSince = 0;
+  #canMse;
+  #frameRate = 0;
+  #frameCallback = 0;
+  /** @type {string | null} */
+  #held = null;
+  /** @type {Record<string, any>} */
+  #timers = {};
 
   /**
    * @param {HTMLVideoElement} video
    * @param {Signalling} signalling
-   * @param {PlayerHandlers} handlers
+   * @param {import("./types.js").PlayerHandlers} [handlers]
+   * @param {PlayerSettings} [settings]
    */
-  constructor(video, signalling, handlers) {
+  constructor(video, signalling, handlers, settings = {}) {
+    super(handlers);
     this.#video = video;
+    this.#poster = video.poster;
     this.#signalling = signalling;
-    this.#handlers = handlers;
+    const { random = Math.random, transport = "auto", graceMs = GRACE_MS } = settings;
+    this.#settings = { ...settings, transport, graceMs };
+    this.#backoff = new Backoff(random);
+    this.#probeBackoff = new Backoff(random, PROBE_MS, LONGEST_PROBE_MS);
+    this.#transport = transport === "mse" ? "mse" : "webrtc";
+    this.#canMse = settings.watchUrl !== undefined;
   }
 
   get state() {
     return this.#state;
   }
 
-  /** Opens, or opens anew. Never rejects: what goes wrong is reported, and tried again. */
-  async open() {
+  get transport() {
+    return this.#transport;
+  }
+
+  /** Opens, or opens anew. What goes wrong is reported, and tried again. */
+  open() {
+    clearTimeout(this.#timers.pause);
     this.#drop();
-    this.#enter(PlayerState.NEGOTIATING);
-    // No STUN: without a list Chromium asks none, and the server is where the page came from.
-    const peer = new RTCPeerConnection({ iceServers: [], bundlePolicy: "max-bundle" });
-    this.#peer = peer;
-    try {
-      await this.#negotiate(peer);
-    } catch (error) {
-      if (this.#peer === peer) this.#fail(/** @type {Error} */ (error));
-    }
+    this.#enter("negotiating");
+    if (this.#transport === "mse") void this.#openMse();
+    else this.#openRtc();
   }
 
   close() {
+    clearTimeout(this.#timers.pause);
     this.#drop();
+    this.#video.cancelVideoFrameCallback?.(this.#frameCallback);
+    this.#frameCallback = 0;
     this.#video.srcObject = null;
-    if (this.#state !== PlayerState.CLOSED) this.#enter(PlayerState.CLOSED);
+    this.#video.removeAttribute("src");
+    this.#video.load();
+    this.#video.poster = this.#poster;
+    this.#held = null;
+    if (this.#state !== "closed") this.#enter("closed");
   }
 
-  /**
-   * What the video shows now, small, as a JPEG data URI; null before the first frame.
-   *
-   * @param {number} width
-   * @returns {string | null}
-   */
-  picture(width) {
+  pause() {
+    if (this.#state === "closed" || this.#state === "paused") return;
+    this.#after("pause", this.#settings.graceMs, () => {
+      this.#drop();
+      this.#enter("paused");
+    });
+  }
+
+  resume() {
+    clearTimeout(this.#timers.pause);
+    if (this.#state === "paused") this.open();
+  }
+
+  /** What the video shows now, as a JPEG data URI; null before the first frame. */
+  picture(width = this.#video.videoWidth) {
     const { videoWidth, videoHeight } = this.#video;
-    if (videoWidth === 0) return null;
+    if (this.#path === null || videoWidth === 0) return this.#held; // a source that has ended is drawn black
     const canvas = document.createElement("canvas");
     canvas.width = width;
     canvas.height = Math.round((width * videoHeight) / videoWidth);
@@ -113,124 +140,182 @@ export class Player {
     return canvas.toDataURL("image/jpeg", 0.8);
   }
 
-  /** @returns {Promise<RTCStatsReport | null>} */
   async statistics() {
-    return this.#peer === null ? null : this.#peer.getStats();
+    return this.#path?.statistics() ?? null;
   }
 
-  /** @param {string} next */
   #enter(next) {
-    if (!NEXT[this.#state].includes(next)) throw new Error(`player: ${this.#state} → ${next} is not a move`);
+    checkMove("player", NEXT, this.#state, next);
     this.#state = next;
-    this.#handlers.onState(next);
+    this[emit]("state", next);
   }
 
-  /** @param {RTCPeerConnection} peer */
-  async #negotiate(peer) {
-    this.#listen(peer);
-    preferH264(peer.addTransceiver("video", { direction: "recvonly" }));
-    await peer.setLocalDescription();
-    if (this.#peer !== peer) return;
-    const answer = await this.#signalling.offer(/** @type {RTCSessionDescription} */ (peer.localDescription).sdp);
-    if (this.#peer !== peer) return;
-    await peer.setRemoteDescription({ type: "answer", sdp: answer });
-    if (this.#peer !== peer) return;
-    for (const candidate of this.#candidates) this.#signalling.candidate(candidate);
-    this.#candidates = [];
+  // --- paths
+
+  #openRtc() {
+    const path = this.#makeRtc((stream) => {
+      if (this.#video.srcObject !== stream) this.#show(stream);
+      this.#connected();
+    });
+    this.#path = path;
+    path.open();
   }
 
-  /** @param {RTCPeerConnection} peer */
-  #listen(peer) {
-    peer.addEventListener("track", (event) => {
-      if (this.#peer !== peer) return;
-      // The receiver may hold frames back for smoothness; a live stage wants them now.
-      if ("jitterBufferTarget" in event.receiver) event.receiver.jitterBufferTarget = 0;
-      this.#show(event.streams[0] ?? new MediaStream([event.track]));
+  #makeRtc(onConnected) {
+    /** @type {MediaStream} */
+    let stream;
+    /** @type {RtcPath} */
+    const path = new RtcPath(this.#signalling, {
+      onStream: (received) => {
+        stream = received;
+        // A held picture stays until there is another one behind it.
+        const isEmpty = this.#video.videoWidth === 0 && this.#video.srcObject !== stream;
+        if (this.#path === path && isEmpty) this.#show(stream);
+      },
+      onConnected: () => {
+        if (this.#path === path || this.#probe === path) onConnected(stream);
+      },
+      onLost: (error) => {
+        if (this.#path === path) this.#lost(error);
+        else if (this.#probe === path) this.#probeLater();
+      },
     });
-    peer.addEventListener("icecandidate", (event) => {
-      if (this.#peer !== peer) return;
-      // Before its answer the server has no viewer that a candidate could belong to.
-      if (peer.remoteDescription === null) this.#candidates.push(event.candidate);
-      else this.#signalling.candidate(event.candidate);
-    });
-    peer.addEventListener("connectionstatechange", () => {
-      if (this.#peer === peer) this.#peerChanged(peer.connectionState);
-    });
+    return path;
   }
 
-  /** @param {RTCPeerConnectionState} peerState */
-  #peerChanged(peerState) {
-    clearTimeout(this.#timer);
-    switch (peerState) {
-      case "new":
-      case "connecting":
-        break;
-      case "connected":
-        if (this.#state === PlayerState.NEGOTIATING) this.#enter(PlayerState.PLAYING);
-        break;
-      case "disconnected":
-        this.#timer = setTimeout(() => this.#fail(new Error("the video path is lost")), DISCONNECTED_MS);
-        break;
-      case "failed":
-      case "closed":
-        this.#fail(new Error("the video path failed"));
-        break;
-      default:
-        throw new Error(`unknown connection state ${peerState}`);
+  async #openMse() {
+    const attempt = this.#attempt;
+    try {
+      const { MsePath } = await import("./mse.js"); // most viewers never need it
+      if (this.#attempt !== attempt) return;
+      const path = new MsePath(this.#video, this.#settings.watchUrl?.() ?? null, {
+        onStarted: (frameRate) => (this.#frameRate = frameRate),
+        onAttached: () => this.#play(),
+        onConnected: () => this.#connected(),
+        onLost: (error) => this.#path === path && this.#lost(error),
+      });
+      this.#path = path;
+      path.open();
+    } catch (error) {
+      if (this.#attempt === attempt) this.#lost(error);
     }
   }
 
-  /** @param {MediaStream} stream */
-  #show(stream) {
-    this.#video.srcObject = stream;
-    // Muted autoplay is allowed everywhere; a refusal all the same (power saving) leaves the browser's own play button.
-    this.#video.play().catch((error) => {
-      if (error.name !== "AbortError") this.#handlers.onError(error);
-    });
-    if (!this.#isWatching && "requestVideoFrameCallback" in this.#video) {
-      this.#isWatching = true;
-      this.#video.requestVideoFrameCallback((now, metadata) => this.#frame(metadata));
+  #connected() {
+    if (this.#state !== "negotiating") return;
+    this.#playingSince = performance.now();
+    this.#enter("playing");
+    this.#watchForStall();
+    if (this.#transport === "mse" && this.#settings.transport === "auto") this.#probeLater();
+  }
+
+  #lost(error) {
+    if (this.#state === "playing" && performance.now() - this.#playingSince > SETTLED_MS) {
+      this.#backoff.reset();
+      this.#numLosses = 0;
     }
-  }
-
-  /** @param {VideoFrameCallbackMetadata} metadata */
-  #frame(metadata) {
-    this.#video.requestVideoFrameCallback((now, next) => this.#frame(next));
-    clearTimeout(this.#stallTimer);
-    this.#stallTimer = setTimeout(() => this.#handlers.onStalled?.(), STALLED_MS);
-    this.#handlers.onFrame({
-      rtpTimestamp: metadata.rtpTimestamp,
-      shownAt: metadata.expectedDisplayTime,
-      presentedFrames: metadata.presentedFrames,
-    });
-  }
-
-  /** @param {Error} error */
-  #fail(error) {
     this.#drop();
-    this.#enter(PlayerState.FAILED);
-    this.#handlers.onError(error);
-    this.#timer = setTimeout(() => void this.open(), REOPEN_MS);
+    const isUseless = USELESS.includes(error.code ?? "");
+    const isSwitched = this.#switchAfter(error.code ?? "");
+    this.#after("reopen", isUseless && isSwitched ? 0 : this.#backoff.next(), () => this.open());
+    this.#enter("failed");
+    this[emit]("error", error);
+  }
+
+  /** Turns to the other transport if it is its turn. Errors of the signalling say nothing about either. */
+  #switchAfter(code) {
+    if (code === "no_mse") this.#canMse = false;
+    if (USELESS.includes(code)) this.#numLosses = MAX_LOSSES;
+    else if (code === "picture_lost") this.#numLosses += 1;
+    const isRtc = this.#transport === "webrtc";
+    if (this.#numLosses < MAX_LOSSES || this.#settings.transport !== "auto" || (isRtc && !this.#canMse)) return false;
+    this.#numLosses = 0;
+    this.#transport = isRtc ? "mse" : "webrtc";
+    return true;
+  }
+
+  /** WebRTC is faster, and adapts. */
+  #probeLater() {
+    this.#after("probe", PROBE_MS + this.#probeBackoff.next(), () => {
+      const probe = this.#makeRtc((stream) => {
+        if (this.#path === probe) return;
+        this.#probe = null;
+        this.#drop();
+        this.#path = probe;
+        this.#transport = "webrtc";
+        this.#probeBackoff.reset();
+        this.#enter("negotiating");
+        this.#show(stream);
+        this.#connected();
+      });
+      this.#probe = probe;
+      probe.open();
+    });
   }
 
   #drop() {
-    clearTimeout(this.#timer);
-    clearTimeout(this.#stallTimer);
-    const peer = this.#peer;
-    this.#peer = null;
-    this.#candidates = [];
-    peer?.close();
+    this.#attempt += 1;
+    this.#hold();
+    for (const name of ["reopen", "stall", "probe"]) clearTimeout(this.#timers[name]);
+    const paths = [this.#path, this.#probe];
+    this.#path = this.#probe = null;
+    for (const path of paths) path?.close();
   }
-}
 
-/**
- * H264 first: the server encodes a program once, as H264. Must stand before the offer is made.
- *
- * @param {RTCRtpTransceiver} transceiver
- */
-function preferH264(transceiver) {
-  const codecs = RTCRtpReceiver.getCapabilities("video")?.codecs ?? [];
-  const isH264 = (/** @type {{mimeType: string}} */ codec) => codec.mimeType.toLowerCase() === "video/h264";
-  if (!codecs.some(isH264)) throw new Error("this browser cannot receive H264");
-  transceiver.setCodecPreferences([...codecs.filter(isH264), ...codecs.filter((codec) => !isH264(codec))]);
+  #after(name, delay, act) {
+    clearTimeout(this.#timers[name]);
+    this.#timers[name] = setTimeout(act, delay);
+  }
+
+  // --- the glass
+
+  #show(stream) {
+    this.#video.removeAttribute("src");
+    this.#video.srcObject = stream;
+    this.#play();
+  }
+
+  /** Chromium blackens a stream that has ended, and the next source empties the element: the last picture is its poster. */
+  #hold() {
+    const { srcObject } = this.#video;
+    const picture = this.#path === null ? null : this.picture();
+    if (picture === null) return;
+    this.#held = this.#video.poster = picture;
+    const image = new Image();
+    image.src = picture;
+    const detach = () => srcObject && this.#video.srcObject === srcObject && (this.#video.srcObject = null);
+    image.decode().then(detach, detach);
+  }
+
+  #play() {
+    // Muted autoplay is allowed everywhere; a refusal all the same (power saving) leaves the browser's own play button.
+    this.#video.play().catch((error) => error.name !== "AbortError" && this[emit]("error", error));
+    if (this.#frameCallback === 0 && "requestVideoFrameCallback" in this.#video) this.#awaitFrame();
+  }
+
+  #awaitFrame() {
+    this.#frameCallback = this.#video.requestVideoFrameCallback((now, metadata) => {
+      this.#awaitFrame();
+      if (this.#state === "playing") this.#watchForStall();
+      const isMse = this.#transport === "mse";
+      this[emit]("frame", {
+        rtpTimestamp: metadata.rtpTimestamp,
+        frameIndex: isMse ? Math.round(metadata.mediaTime * this.#frameRate) : undefined,
+        shownAt: metadata.expectedDisplayTime,
+        presentedFrames: metadata.presentedFrames,
+      });
+    });
+  }
+
+  #watchForStall() {
+    this.#after("stall", STALLED_MS, async () => {
+      const path = this.#path;
+      this[emit]("stalled");
+      // A hidden page shows no frames either: only a path on which nothing comes is lost.
+      const isReceiving = (await path?.isReceiving()) ?? true;
+      if (this.#path !== path || this.#state !== "playing") return;
+      if (isReceiving) this.#watchForStall();
+      else this.#lost(new SceneshiftError("picture_lost", "no picture comes any more"));
+    });
+  }
 }

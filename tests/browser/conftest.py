@@ -168,3 +168,48 @@ async def console(open_console: OpenConsole) -> AsyncIterator[Console]:
     await console.choose("transition", "cut")
     yield console
     assert console.errors == []
+
+
+class Bare(Console):
+    """A page of the server's with nothing but a `<video>`, for modules of the SDK. `run` gives it their exports."""
+
+    async def open(self, url: str) -> None:
+        await self.page.goto(f"{url}/livez")
+        await self.page.evaluate("() => { document.body.innerHTML = '<video muted playsinline></video>'; }")
+
+    async def run(self, function: str, argument: Any = None) -> Any:
+        """Calls an async function of the exports of both doors of the SDK and of an argument."""
+        return await self.page.evaluate(
+            f"""async (argument) => {{
+              const doors = await Promise.all(["sceneshift", "watch"].map((one) => import(`/client/sdk/${{one}}.js`)));
+              const sdk = Object.assign({{}}, ...doors);
+              return ({function})({{ ...sdk, video: document.querySelector("video") }}, argument);
+            }}""",
+            argument,
+        )
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def open_bare(browser: Browser, synthetic_url: str) -> AsyncIterator[Callable[..., Awaitable[Bare]]]:
+    """Opens a bare page in a context of its own, after a script; nobody may have left a rejection unhandled in it."""
+    async with AsyncExitStack() as stack:
+        pages: list[Bare] = []
+
+        async def open_bare(url: str = synthetic_url, script: str = "") -> Bare:
+            context = await browser.new_context(viewport=DESKTOP)
+            stack.push_async_callback(context.close)
+            await context.add_init_script(_PROBE)
+            await context.add_init_script(script)
+            pages.append(Bare(await context.new_page()))
+            await pages[-1].open(url)
+            return pages[-1]
+
+        yield open_bare
+        for bare in pages:
+            # The browser notes each request that failed, which is what these tests are about.
+            assert [error for error in bare.errors if not error.startswith(("WebSocket conn", "Failed to load"))] == []
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def bare(open_bare: Callable[..., Awaitable[Bare]]) -> Bare:
+    return await open_bare()

@@ -23,7 +23,7 @@ async def page(browser: Any, synthetic_url: str) -> AsyncIterator[Any]:
 async def test_a_frame_is_matched_whether_its_receipt_comes_before_or_after_it(page: Any) -> None:
     shown = await page.evaluate(
         """async () => {
-          const { Glass } = await import("/client/glass.js");
+          const { Glass } = await import("/client/sdk/glass.js");
           const glass = new Glass(), shown = [];
           glass.frameShown(3000, 10);
           glass.expect(9000, (at) => shown.push(["before", at]));
@@ -41,7 +41,7 @@ async def test_a_frame_is_matched_whether_its_receipt_comes_before_or_after_it(p
 async def test_rtp_timestamps_wrap_at_32_bits(page: Any) -> None:
     order = await page.evaluate(
         """async () => {
-          const { isAtOrAfter } = await import("/client/glass.js");
+          const { isAtOrAfter } = await import("/client/sdk/glass.js");
           return [isAtOrAfter(10, 4294967290), isAtOrAfter(4294967290, 10), isAtOrAfter(7, 7)];
         }"""
     )
@@ -51,7 +51,7 @@ async def test_rtp_timestamps_wrap_at_32_bits(page: Any) -> None:
 async def test_a_receipt_from_before_the_memory_gives_no_time(page: Any) -> None:
     shown = await page.evaluate(
         """async () => {
-          const { Glass } = await import("/client/glass.js");
+          const { Glass } = await import("/client/sdk/glass.js");
           const glass = new Glass(), shown = [];
           glass.frameShown(90000, 10);
           glass.expect(3000, (at) => shown.push(at));

@@ -12,6 +12,7 @@ from server import messages
 
 CLIENT = Path(messages.__file__).parent.parent / "client_web"
 SCRIPT = (CLIENT / "sdk" / "messages.js").read_text()
+SHAPES = (CLIENT / "sdk" / "types.d.ts").read_text()
 STRUCTS = [
     messages.SessionOptions,
     messages.ErrorDetail,
@@ -53,9 +54,9 @@ def test_both_speak_the_same_version() -> None:
 @pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: struct.__name__)
 def test_documented_shapes_have_the_same_fields(struct: type[msgspec.Struct]) -> None:
     name = {"StatsUpdated": "Stats"}.get(struct.__name__, struct.__name__)
-    block = re.search(rf"@typedef \{{object\}} {name}\n(.*?)\*/", SCRIPT, re.S)
+    block = re.search(rf"^export interface {name} \{{\n(.*?)^\}}", SHAPES, re.S | re.M)
     assert block is not None
-    in_script = set(re.findall(r"@property \{[^}]*\} \[?(\w+)\]?", block[1]))
+    in_script = set(re.findall(r"^  (\w+)\??:", block[1], re.M))
     assert in_script == set(struct.__struct_fields__) - set(messages.ServerMessage.__struct_fields__)
 
 

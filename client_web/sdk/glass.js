@@ -1,34 +1,21 @@
 /**
  * When did a frame that a receipt names reach the glass? Matches RTP timestamps of shown frames with those of receipts,
  * which may come in either order. Pure: time and frames are given to it.
- *
- * @module glass
  */
 
 const NUM_REMEMBERED_FRAMES = 600;
 const NUM_REMEMBERED_RECEIPTS = 64;
-const HALF_RTP_CYCLE = 2 ** 31;
 
-/**
- * Whether RTP timestamp `a` is `b` or comes after it, across the wrap of 32 bits (RFC 3550, 5.1).
- *
- * @param {number} a
- * @param {number} b
- */
-export function isAtOrAfter(a, b) {
-  return (a - b) >>> 0 < HALF_RTP_CYCLE;
-}
+/** Across the wrap of 32 bits (RFC 3550, 5.1). @param {number} a @param {number} b */
+export const isAtOrAfter = (a, b) => (a - b) >>> 0 < 2 ** 31;
 
 export class Glass {
-  /** @type {{rtpTimestamp: number, shownAt: number}[]} oldest first, bounded, the oldest goes */
+  /** @type {{rtpTimestamp: number, shownAt: number}[]} both bounded, the oldest goes */
   #shown = [];
-  /** @type {{rtpTimestamp: number, onShown: (shownAt: number) => void}[]} bounded, the oldest goes */
+  /** @type {{rtpTimestamp: number, onShown: (shownAt: number) => void}[]} */
   #awaited = [];
 
-  /**
-   * @param {number | undefined} rtpTimestamp
-   * @param {number} shownAt
-   */
+  /** @param {number | undefined} rtpTimestamp @param {number} shownAt */
   frameShown(rtpTimestamp, shownAt) {
     if (rtpTimestamp === undefined) return;
     this.#shown.push({ rtpTimestamp, shownAt });
@@ -40,8 +27,8 @@ export class Glass {
   }
 
   /**
-   * Calls back once with the time at which the frame, or the first one after it, was shown. A frame from before our
-   * memory never calls: no number is better than a wrong one.
+   * Calls back once, when the frame or the first one after it is shown. One from before our memory never calls: no
+   * number is better than a wrong one.
    *
    * @param {number | null | undefined} rtpTimestamp
    * @param {(shownAt: number) => void} onShown
@@ -52,10 +39,9 @@ export class Glass {
     if (index === -1) {
       this.#awaited.push({ rtpTimestamp, onShown });
       if (this.#awaited.length > NUM_REMEMBERED_RECEIPTS) this.#awaited.shift();
-      return;
+    } else if (index > 0 || this.#shown[0].rtpTimestamp === rtpTimestamp) {
+      onShown(this.#shown[index].shownAt);
     }
-    const isOlderThanMemory = index === 0 && this.#shown[0].rtpTimestamp !== rtpTimestamp;
-    if (!isOlderThanMemory) onShown(this.#shown[index].shownAt);
   }
 
   /** A new peer counts from another start. */

@@ -1,0 +1,359 @@
+/**
+ * One stage, for whoever drives it: prompts in, handles out, through cuts and restarts. Sits on `connection.js`; its
+ * picture is a `player.js` that signals through it. What is public is described in `sceneshift.d.ts`.
+ */
+
+/** @import { ServerMessage, SessionSettings } from "./types.js" */
+
+import { Connection } from "./connection.js";
+import { Emitter, emit } from "./emitter.js";
+import { RequestError, SceneshiftError } from "./errors.js";
+import { Glass } from "./glass.js";
+import { PromptHandle, finish, move, receive, shown } from "./handle.js";
+import { ClientType, ServerType } from "./messages.js";
+import { Player } from "./player.js";
+import { checkMove } from "./states.js";
+
+const NEXT = Object.freeze({
+  connecting: ["queued", "live", "refused", "closed"],
+  queued: ["connecting", "reconnecting", "live", "refused", "closed"], // the server has no room yet
+  live: ["reconnecting", "refused", "closed"],
+  reconnecting: ["queued", "live", "refused", "closed"], // prompts wait
+  refused: ["connecting", "reconnecting", "closed"], // the server does not want us; asking again would not help
+  closed: [],
+});
+
+// The server takes ten a second; somebody who types means the last one only.
+const PROMPTS_PER_SECOND = 4;
+// A frame that was sent and is not seen by then is not seen at all: the page is hidden, or its picture is another one's.
+const GLASS_TIMEOUT_MS = 2000;
+
+export class Session extends Emitter {
+  #address;
+  #options;
+  #settings;
+  #connection;
+  #state = "connecting";
+  #hasBeenLive = false;
+  /** @type {ServerMessage | null} */
+  #created = null;
+  #program = { on_air: "idle", prompt_id: null };
+  /** @type {Player | null} */
+  #viewer = null;
+  #glass = new Glass();
+  /** @type {Map<string, PromptHandle>} those without an end, in their order */
+  #handles = new Map();
+  /** @type {PromptHandle | null} the newest, while it is not sent; an older one is superseded */
+  #waiting = null;
+  #mayPromptAt = 0;
+  #promptTimer = 0;
+  #lastError = new SceneshiftError("no_connection", "there never was a connection");
+  /** @type {any} settles `ready` */
+  #opening;
+  /** @type {Promise<Session>} */
+  ready = new Promise((resolve, reject) => (this.#opening = { resolve, reject }));
+
+  /** @param {SessionSettings} settings */
+  constructor(settings) {
+    super(settings.on);
+    const { address, name, random, resume } = settings;
+    this.#settings = settings;
+    this.#address = address;
+    this.#options = settings.options ?? {};
+    this.#connection = new Connection(
+      address.socket("/v1/realtime"),
+      () => (name === undefined ? this.#options : { ...this.#options, name }),
+      {
+        onState: (state) => this.#connectionChanged(state),
+        onSession: (isResumed, created) => this.#began(isResumed, created),
+        onMessage: (message) => this.#receive(message),
+        onError: (error) => this.#fail(error),
+        onQueued: (position, waitMs) => this[emit]("queued", { position, estimated_wait_ms: waitMs }),
+      },
+      { random, session: resume },
+    );
+    this.ready.catch(() => {}); // whoever does not ask is told by events
+  }
+
+  get state() {
+    return this.#state;
+  }
+
+  get id() {
+    return this.#created?.session_id ?? null;
+  }
+
+  get options() {
+    return this.#options;
+  }
+
+  get created() {
+    return this.#created;
+  }
+
+  get program() {
+    return this.#program;
+  }
+
+  get resumable() {
+    return this.#connection.session;
+  }
+
+  get viewer() {
+    return this.#viewer;
+  }
+
+  open() {
+    this.#connection.open();
+  }
+
+  retry() {
+    this.#connection.retry();
+  }
+
+  async close() {
+    const closed = await this.#connection.end();
+    clearTimeout(this.#promptTimer);
+    this.attach(null);
+    this.#endAll("cancelled");
+    this.#lastError = new SceneshiftError("session_closed", "the session was closed");
+    this.#opening.reject(this.#lastError);
+    return closed;
+  }
+
+  attach(video) {
+    this.#viewer?.close();
+    this.#viewer = video === null ? null : this.#makeViewer(video);
+    if (this.#connection.isLive) this.#viewer?.open();
+    return this.#viewer;
+  }
+
+  // --- what the program should do
+
+  prompt(text, options = {}) {
+    const handle = new PromptHandle(text, options, (cancelled) => this.#cancel(cancelled));
+    if (this.#state === "closed" || this.#state === "refused") {
+      handle[finish]("rejected", detailOf(this.#lastError));
+      return handle;
+    }
+    this.#handles.set(handle.promptId, handle);
+    handle.on("state", () => handle.hasEnded && this.#handles.delete(handle.promptId));
+    this.#wait(handle);
+    return handle;
+  }
+
+  take(how) {
+    return this.request({ ...how, type: ClientType.PROGRAM_TAKE });
+  }
+
+  blank() {
+    return this.request({ type: ClientType.PROGRAM_BLANK });
+  }
+
+  resume() {
+    return this.request({ type: ClientType.PROGRAM_RESUME });
+  }
+
+  update(change) {
+    return this.request({ ...change, type: ClientType.SESSION_UPDATE });
+  }
+
+  record(recording = true) {
+    return this.request({ type: ClientType.PROGRAM_RECORD, recording });
+  }
+
+  push(target, push = true) {
+    return this.request({ type: ClientType.PROGRAM_PUSH, target, push });
+  }
+
+  async snapshot() {
+    const { headers } = this.#address;
+    const response = await fetch(this.#address.http(`/v1/sessions/${this.id}/snapshot.jpg`), { headers });
+    if (!response.ok) throw new RequestError((await response.json()).error);
+    return response.blob();
+  }
+
+  async request(message) {
+    const reply = await this.#connection.request(message);
+    this.#receive(reply);
+    return reply;
+  }
+
+  // --- prompts
+
+  #wait(handle) {
+    const older = this.#waiting;
+    this.#waiting = handle;
+    older?.[finish]("superseded", null, handle.promptId);
+    this.#sendWaiting();
+  }
+
+  #sendWaiting() {
+    clearTimeout(this.#promptTimer);
+    const handle = this.#waiting;
+    if (handle === null || !this.#connection.isLive) return;
+    const now = performance.now();
+    if (now < this.#mayPromptAt) {
+      this.#promptTimer = setTimeout(() => this.#sendWaiting(), this.#mayPromptAt - now);
+      return;
+    }
+    this.#waiting = null;
+    this.#mayPromptAt = now + 1000 / (this.#settings.promptsPerSecond ?? PROMPTS_PER_SECOND);
+    handle[move]("sent");
+    this.#sendPrompt(handle);
+  }
+
+  #sendPrompt({ promptId, eventId, text, options }) {
+    this.#connection.send({ ...options, type: ClientType.PROMPT_SET, event_id: eventId, prompt_id: promptId, text });
+  }
+
+  async #cancel(handle) {
+    if (handle === this.#waiting) {
+      this.#waiting = null;
+      handle[finish]("cancelled");
+      return;
+    }
+    try {
+      await this.request({ type: ClientType.PROMPT_CANCEL, prompt_id: handle.promptId });
+    } catch (error) {
+      // Too late is no error: its end says what became of it. A cancel that a cut has swallowed is said again.
+      if (error instanceof RequestError) return;
+      const off = this.on("session", () => {
+        off();
+        handle.cancel();
+      });
+    }
+  }
+
+  /**
+   * After a cut: what is not known to have arrived is said again, in its order. A new session knows nothing of what was
+   * in the making: the newest is still wanted, the others it supersedes.
+   */
+  #repeatPrompts(isResumed) {
+    const open = [...this.#handles.values()];
+    const newest = open.at(-1);
+    for (const handle of open) {
+      if (handle === this.#waiting) continue;
+      if (isResumed && handle.state === "sent") this.#sendPrompt(handle);
+      if (!isResumed && handle !== newest) handle[finish]("superseded", null, newest?.promptId);
+      if (!isResumed && handle === newest) this.#wait(again(handle));
+    }
+    this.#sendWaiting();
+  }
+
+  #refused(handle, detail) {
+    if (detail.code !== "rate_limited") {
+      handle[finish]("rejected", detail);
+    } else if (this.#waiting !== null) {
+      handle[finish]("superseded", null, this.#waiting.promptId);
+    } else {
+      this.#mayPromptAt = performance.now() + (detail.retry_after_ms ?? 1000);
+      this.#wait(again(handle));
+    }
+  }
+
+  // --- what the server says
+
+  #began(isResumed, created) {
+    this.#created = created;
+    this.#options = created.options;
+    if (!isResumed) this.#program = { on_air: "idle", prompt_id: null };
+    this.#repeatPrompts(isResumed);
+    // The video does not need the WebSocket: after a cut it may have run on.
+    const state = this.#viewer?.state;
+    if (state !== "paused" && !(isResumed && state === "playing")) this.#viewer?.open();
+    this.#opening.resolve(this);
+    this[emit]("session", { isResumed, created });
+  }
+
+  #receive(message) {
+    const { type, code, error } = message;
+    const isPlaying = this.#viewer?.state === "playing";
+    if (type === ServerType.PROGRAM_CHANGED) this.#program = { on_air: message.on_air, prompt_id: message.prompt_id };
+    if (type === ServerType.SESSION_UPDATED) this.#options = message.options;
+    // In a replay, or after another way was found, a lost viewer is old news.
+    const isWebrtc = this.#connection.isLive && this.#viewer?.transport === "webrtc";
+    if (type === ServerType.SESSION_WARNING && code === "viewer_lost" && isWebrtc && isPlaying) this.#viewer?.open();
+    if (type.startsWith("prompt.")) this.#promptChanged(message);
+    if (type === ServerType.ERROR) {
+      const handle = [...this.#handles.values()].find(({ eventId }) => eventId === error.event_id);
+      if (handle === undefined) this.#fail(new RequestError(error));
+      else if (handle.state === "sent") this.#refused(handle, error);
+    } else {
+      this[emit](type, message);
+    }
+    this[emit]("message", message);
+  }
+
+  #connectionChanged(state) {
+    const isSame = ["live", "queued", "refused", "closed"].includes(state);
+    const next = isSame ? state : this.#hasBeenLive ? "reconnecting" : "connecting";
+    if (next === this.#state) return;
+    checkMove("session", NEXT, this.#state, next);
+    this.#state = next;
+    this.#hasBeenLive ||= next === "live";
+    if (next === "refused") {
+      this.#opening.reject(this.#lastError);
+      this.#endAll("rejected", this.#lastError);
+    }
+    this[emit]("state", next);
+  }
+
+  #endAll(end, error) {
+    this.#waiting = null;
+    for (const handle of this.#handles.values()) handle[finish](end, detailOf(error));
+  }
+
+  #fail(error) {
+    this.#lastError = error;
+    this[emit]("error", error);
+  }
+
+  // --- the glass
+
+  #makeViewer(video) {
+    const signalling = {
+      offer: async (sdp) => (await this.#connection.request({ type: ClientType.WEBRTC_OFFER, sdp })).sdp,
+      candidate: (ice) => {
+        const { candidate = "", sdpMid: sdp_mid = null, sdpMLineIndex: sdp_mline_index = null } = ice ?? {};
+        this.#connection.send({ type: ClientType.WEBRTC_CANDIDATE, candidate, sdp_mid, sdp_mline_index });
+      },
+      iceServers: () => this.#created?.ice_servers ?? [],
+    };
+    const watchUrl = () => this.#address.socket(`/v1/sessions/${this.id}/watch`);
+    const viewer = new Player(video, signalling, {}, { ...this.#settings, watchUrl });
+    // Each path counts its frames in its own way.
+    viewer.on("state", (state) => state === "negotiating" && this.#glass.forget());
+    viewer.on("frame", (frame) => this.#glass.frameShown(frame.frameIndex ?? frame.rtpTimestamp, frame.shownAt));
+    return viewer;
+  }
+
+  #promptChanged(message) {
+    const handle = this.#handles.get(message.prompt_id);
+    if (handle === undefined) return;
+    const isPicture = message.type === ServerType.PROMPT_APPLIED;
+    if (isPicture || (message.type === ServerType.PROMPT_PREVIEW && message.frame)) {
+      this.#awaitGlass(message, (seen) => handle[shown](isPicture ? "picture" : "preview", seen));
+    }
+    handle[receive](message);
+  }
+
+  #awaitGlass({ frame, timings = null, prompt_id: promptId }, onSeen) {
+    const askedAt = this.#handles.get(promptId)?.askedAt ?? 0;
+    const stamp = this.#viewer && (this.#viewer.transport === "mse" ? frame.frame_index : frame.rtp_timestamp);
+    const seen = (shownAt) => {
+      clearTimeout(timer);
+      onSeen({ frame, glassMs: shownAt === null ? null : shownAt - askedAt, timings });
+    };
+    const timer = setTimeout(() => seen(null), stamp === null ? 0 : GLASS_TIMEOUT_MS);
+    this.#glass.expect(stamp, seen);
+  }
+}
+
+function again(handle) {
+  handle[move]("waiting");
+  return handle;
+}
+
+/** @returns {import("./types.js").ErrorDetail | null} */
+const detailOf = (error) => error?.detail ?? (error ? { type: "session", code: error.code, message: error.message } : null);

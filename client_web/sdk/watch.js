@@ -1,0 +1,21 @@
+/**
+ * A viewer without a controller: `watch(video, { session })` shows a program for ever, whatever the network does.
+ */
+
+import { Address } from "./address.js";
+import { Player } from "./player.js";
+import { Whep } from "./whep.js";
+
+export { RequestError, SceneshiftError } from "./errors.js";
+export { Player as Viewer } from "./player.js";
+
+/** @param {HTMLVideoElement} video muted, or the browser will not start it @param {import("./types.js").WatchOptions} how */
+export function watch(video, { session, server, token, on, ...settings }) {
+  const address = new Address(server, token);
+  const id = encodeURIComponent(session);
+  const watchUrl = () => address.socket(`/v1/sessions/${id}/watch`);
+  const signalling = new Whep(address.http(`/whep/${id}`), address.headers);
+  const viewer = new Player(video, signalling, on, { ...settings, watchUrl });
+  viewer.open();
+  return viewer;
+}

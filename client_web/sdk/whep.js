@@ -1,0 +1,82 @@
+/**
+ * Signalling for a viewer without a controller: WHEP (draft-ietf-wish-whep). An offer is POSTed, the answer's `Location`
+ * is DELETEd when the viewer leaves, ICE servers come as `Link` headers.
+ */
+
+import { RequestError, SceneshiftError } from "./errors.js";
+
+/** A `Signalling`. */
+export class Whep {
+  #url;
+  #headers;
+  /** @type {RTCIceServer[]} */
+  #iceServers = [];
+
+  /** @param {string} url @param {Record<string, string>} headers */
+  constructor(url, headers) {
+    this.#url = url;
+    this.#headers = headers;
+  }
+
+  /** @param {string} sdp @param {AbortSignal} signal @returns {Promise<string>} */
+  async offer(sdp, signal) {
+    const response = await this.#fetch(this.#url, "POST", sdp);
+    const answer = await response.text();
+    if (!response.ok) throw refusal(response.status, answer);
+    this.#iceServers = iceServers(response.headers.get("Link"));
+    const location = response.headers.get("Location");
+    if (location !== null) this.#leaveOn(signal, new URL(location, this.#url).href);
+    return answer;
+  }
+
+  /** The server finds ours by itself: they are where its own candidates are asked from. */
+  candidate() {}
+
+  iceServers() {
+    return this.#iceServers;
+  }
+
+  #leaveOn(signal, location) {
+    const leave = () => {
+      // A server that is gone need not be told.
+      this.#fetch(location, "DELETE").catch(() => {});
+      removeEventListener("pagehide", leave);
+    };
+    if (signal.aborted) leave();
+    signal.addEventListener("abort", leave, { once: true });
+    addEventListener("pagehide", leave, { signal });
+  }
+
+  async #fetch(url, method, body) {
+    const headers = body === undefined ? this.#headers : { ...this.#headers, "Content-Type": "application/sdp" };
+    try {
+      return await fetch(url, { method, headers, body, keepalive: method === "DELETE" });
+    } catch (error) {
+      throw new SceneshiftError("no_server", `the server does not answer (${error.message})`);
+    }
+  }
+}
+
+function refusal(status, body) {
+  try {
+    return new RequestError(JSON.parse(body).error);
+  } catch {
+    return new SceneshiftError("no_server", `something else than our server answered, with ${status}`);
+  }
+}
+
+/** `<turn:host?transport=udp>; rel="ice-server"; username="u"; credential="c", <…` @returns {RTCIceServer[]} */
+export function iceServers(link) {
+  const servers = [];
+  for (const [, url, parameters] of (link ?? "").matchAll(/<([^>]+)>((?:[^,"]|"(?:[^"\\]|\\.)*")*)/g)) {
+    /** @type {Record<string, string>} */
+    const named = {};
+    for (const [, name, quoted, plain] of parameters.matchAll(/;\s*([\w-]+)=(?:"((?:[^"\\]|\\.)*)"|([^;,\s]+))/g)) {
+      named[name] = quoted === undefined ? plain : quoted.replace(/\\(.)/g, "$1");
+    }
+    if (named.rel !== "ice-server") continue;
+    const { username, credential } = named;
+    servers.push(username === undefined ? { urls: [url] } : { urls: [url], username, credential });
+  }
+  return servers;
+}
