@@ -53,10 +53,15 @@ class Page:
     name: str
     path: str
     is_up: str  # a CSS selector
+    paints: bool = True  # without a picture of a session's; the page for OBS is transparent until then
 
 
 # Every page that people see; a new one is added here, and the tests read it for faults.
-PAGES = (Page("console", "/", "#monitor[data-video=playing]"),)
+PAGES = (
+    Page("console", "/", "#monitor[data-video=playing]"),
+    Page("obs", "/obs/nobody", "#picture[data-shown=false]", paints=False),
+    Page("widget", "/widget?presets=a+girl+in+a+red+dress+dancing|日落时的海边", "live-scene"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,11 @@ class Access:
         self._allowed_hosts = frozenset(urlsplit(origin).hostname for origin in settings.allowed_origins)
         self._is_loopback = settings.is_loopback
 
+    @property
+    def allowed_origins(self) -> list[str]:
+        """Other sites that were allowed by name, in order."""
+        return sorted(self._allowed_origins)
+
     def has_token(self, headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
         """Bearer header, or `token` in the query: browsers cannot set headers on a WebSocket."""
         if self._token is None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,11 +19,10 @@ from server.auth import Access
 from server.client_scripts import ClientScripts
 from server.messages import MAX_MESSAGE_BYTES, ErrorDetail, Refused, error_detail
 from server.metrics import Metrics
+from server.pages import CLIENT_FOLDER, SCRIPTS_PREFIX, Pages
 from server.registry import Registry
 
 _log = logging.getLogger(__name__)
-
-CLIENT_FOLDER = Path(__file__).parent.parent / "client_web"
 
 # Scripts, styles and connections are ours alone; previews come as data URIs, Media Source Extensions play blobs.
 _HEADERS = {
@@ -62,11 +60,13 @@ class HttpApi:
         self._registry = registry
         self._access = access
         self._metrics = metrics
+        self._pages = Pages(access)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_get("/", self._page)
-        ClientScripts(CLIENT_FOLDER).add_routes(router, "/client/")
-        router.add_static("/client/", CLIENT_FOLDER)
+        ClientScripts(CLIENT_FOLDER).add_routes(router, SCRIPTS_PREFIX)
+        router.add_static(SCRIPTS_PREFIX, CLIENT_FOLDER)
+        self._pages.add_routes(router)
         router.add_get("/livez", self._livez)
         router.add_get("/readyz", self._readyz)
         router.add_get("/metrics", self._metrics_page)
@@ -84,7 +84,9 @@ class HttpApi:
         """Refuses pages of other sites and foreign host names; turns `Refused` into an answer."""
         try:
             self._check_origin(request)
-            return await handler(request)
+            response = await handler(request)
+            self._pages.compress(request, response)
+            return response
         except Refused as refusal:
             self._metrics.refused(refusal.detail.code)
             return _error(refusal.detail)
@@ -108,7 +110,7 @@ class HttpApi:
         if not self._access.is_known_host(host):
             reason = "this server answers to loopback names only; name others in `allowed_origins`"
             raise Refused("forbidden_host", reason)
-        if not self._access.is_known_origin(origin, host):
+        if not self._access.is_known_origin(origin, host) and not self._pages.is_public(request):
             reason = "pages of this origin may not connect; name it in `allowed_origins` if it should"
             raise Refused("forbidden_origin", reason)
 
@@ -162,8 +164,8 @@ class HttpApi:
                 response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, If-Match"
                 response.headers["Access-Control-Max-Age"] = "600"
         # Nothing here may go stale: the page of an old version would speak to a new server.
-        is_file = request.path == "/" or request.path.startswith("/client/")
-        response.headers["Cache-Control"] = "no-cache" if is_file else "no-store"
+        response.headers["Cache-Control"] = "no-cache" if self._pages.is_page(request) else "no-store"
+        self._pages.set_headers(request, response)
 
 
 class _ErrorBody(msgspec.Struct, frozen=True):

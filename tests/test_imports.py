@@ -23,6 +23,7 @@ SERVER_LAYERS = [
     {"server.recordings"},
     {"server.receipts", "server.answered", "server.neighbours", "server.abilities", "server.continuation"}
     | {"server.viewers", "server.pushes"},
+    {"server.pages"},
     {"server.stage", "server.media", "server.limits", "server.prompt", "server.auth", "server.metrics"}
     | {"server.admission"},
     {"server.messages", "server.config", "server.clock"},

@@ -54,7 +54,7 @@ export class RtcPath {
   async #numBytes() {
     let sum = 0;
     for (const report of (await this.statistics())?.values() ?? []) {
-      if (report.type === "inbound-rtp") sum += report.bytesReceived;
+      if (report.type === "inbound-rtp" && report.kind === "video") sum += report.bytesReceived;
     }
     return sum;
   }

@@ -1,13 +1,17 @@
 """A real Chromium on a real server: `console` opens the page and says what a person at it would say and see.
 
+Puts this folder on the path, so that tests can import `stages`.
+
 Async Playwright on one event loop for the whole session, because a browser belongs to the loop that started it.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +22,8 @@ from bench.served import served
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page, WebSocketRoute
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 TIMEOUT_MS = 15_000
 # Small, because every pixel is painted by the CPU here.

@@ -1,0 +1,55 @@
+/**
+ * Whether OBS shows us, by the events that its browser source gives to a page: `visible` anywhere (a preview, a
+ * projector), `active` in the program. Who is neither for longer than a grace is off air. Without OBS one is always on air.
+ *
+ * @module obs/air
+ */
+
+export class Air {
+  #graceMs;
+  #onChanged;
+  // Nobody tells the state at the start; a page that was opened is there to be seen.
+  #isVisible = true;
+  #isActive = false;
+  #isOnAir = true;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+
+  /**
+   * @param {number} graceMs
+   * @param {(isOnAir: boolean) => void} onChanged
+   */
+  constructor(graceMs, onChanged) {
+    this.#graceMs = graceMs;
+    this.#onChanged = onChanged;
+  }
+
+  get isOnAir() {
+    return this.#isOnAir;
+  }
+
+  /** @param {EventTarget} target the window */
+  listen(target) {
+    target.addEventListener("obsSourceVisibleChanged", (event) => {
+      this.#isVisible = Boolean(/** @type {CustomEvent} */ (event).detail?.visible);
+      this.#judge();
+    });
+    target.addEventListener("obsSourceActiveChanged", (event) => {
+      this.#isActive = Boolean(/** @type {CustomEvent} */ (event).detail?.active);
+      this.#judge();
+    });
+  }
+
+  #judge() {
+    clearTimeout(this.#timer);
+    if (this.#isVisible || this.#isActive) this.#enter(true);
+    else this.#timer = setTimeout(() => this.#enter(false), this.#graceMs);
+  }
+
+  /** @param {boolean} isOnAir */
+  #enter(isOnAir) {
+    if (isOnAir === this.#isOnAir) return;
+    this.#isOnAir = isOnAir;
+    this.#onChanged(isOnAir);
+  }
+}

@@ -1,0 +1,105 @@
+/**
+ * The page for OBS: transparent until the first frame, then nothing but the picture, for ever. What goes wrong stands in
+ * the console's log and never on the picture.
+ *
+ * @module obs
+ */
+
+import { Air } from "./air.js";
+import { readAddress } from "./address.js";
+import { Screen } from "../screen.js";
+import { Address } from "../sdk/address.js";
+import { Whep } from "../sdk/whep.js";
+
+const DEBUG_INTERVAL_MS = 500;
+
+class ObsPage {
+  #address = readAddress(location);
+  #picture = /** @type {HTMLElement} */ (document.getElementById("picture"));
+  #video = /** @type {HTMLVideoElement} */ (document.getElementById("program"));
+  #held = /** @type {HTMLCanvasElement} */ (document.getElementById("held"));
+  #lastComplaint = "";
+  #screen = this.#newScreen();
+  #air = new Air(this.#address.graceMs, (isOnAir) => this.#airChanged(isOnAir));
+
+  open() {
+    const { fit, isMirrored, fadeMs, wantsAudio, wantsDebug, complaints } = this.#address;
+    const { style } = document.documentElement;
+    style.setProperty("--fit", fit);
+    style.setProperty("--flip", isMirrored ? "scaleX(-1)" : "none");
+    style.setProperty("--fade", `${fadeMs}ms`);
+    this.#video.muted = !wantsAudio;
+    for (const complaint of complaints) this.#complain(complaint);
+    if (wantsDebug) this.#showDebug();
+    this.#air.listen(window);
+    window.addEventListener("pagehide", () => this.#screen.leave());
+    // Back from the browser's page cache: a page that was left comes back as it was.
+    window.addEventListener("pageshow", (event) => event.persisted && this.#air.isOnAir && this.#screen.enter());
+    this.#screen.enter();
+  }
+
+  #newScreen() {
+    const server = new Address(location.origin, this.#address.token);
+    const id = encodeURIComponent(this.#address.session);
+    return new Screen(
+      this.#video,
+      this.#held,
+      new Whep(server.http(`/whep/${id}`), server.headers),
+      { watchUrl: () => server.socket(`/v1/sessions/${id}/watch`) },
+      {
+        onLive: (isLive) => this.#liveChanged(isLive),
+        onError: (error) => this.#pictureFailed(error),
+      },
+    );
+  }
+
+  /** @param {Error & {code?: string}} error another attempt follows */
+  #pictureFailed(error) {
+    this.#complain(`${error.code ?? error.name}: ${error.message}; trying again`);
+    if (error.name !== "NotAllowedError" || this.#video.muted) return;
+    // OBS plays sound without being asked; a browser wants a click first, and would show no picture either.
+    this.#video.muted = true;
+    this.#video.play().catch((reason) => this.#complain(`${reason.name}: ${reason.message}`));
+  }
+
+  /** @param {boolean} isLive */
+  #liveChanged(isLive) {
+    if (!isLive) return;
+    this.#lastComplaint = "";
+    this.#picture.dataset.shown = "true"; // from now on there is always a picture: the program's, or the held one
+  }
+
+  /** @param {boolean} isOnAir */
+  #airChanged(isOnAir) {
+    console.info(`sceneshift: ${isOnAir ? "on air again" : "off air: no viewer until OBS shows this source again"}`);
+    if (isOnAir) this.#screen.enter();
+    else this.#screen.leave();
+  }
+
+  /** @param {string} complaint said once while it stays the same: an hour without a server is not a thousand lines */
+  #complain(complaint) {
+    if (complaint === this.#lastComplaint) return;
+    this.#lastComplaint = complaint;
+    console.warn(`sceneshift: ${complaint}`);
+  }
+
+  #showDebug() {
+    const debug = /** @type {HTMLElement} */ (document.getElementById("debug"));
+    debug.hidden = false;
+    const render = () => {
+      const { videoWidth, videoHeight } = this.#video;
+      debug.textContent = [
+        `session  ${this.#address.session}`,
+        `player   ${this.#screen.player.state} over ${this.#screen.player.transport}${this.#screen.isLive ? "" : ", frame held"}`,
+        `on air   ${this.#air.isOnAir ? "yes" : "no"}`,
+        `picture  ${videoWidth}×${videoHeight}`,
+        `frames   ${this.#video.getVideoPlaybackQuality().totalVideoFrames}`,
+        `last     ${this.#lastComplaint || "—"}`,
+      ].join("\n");
+    };
+    render();
+    setInterval(render, DEBUG_INTERVAL_MS);
+  }
+}
+
+new ObsPage().open();

@@ -1,0 +1,28 @@
+/**
+ * The iframe form of the widget: the address says what the attributes say, and what happens is told to the page around it
+ * by `postMessage`, as `{source: "live-scene", type, detail}`.
+ *
+ * @module widget/frame
+ */
+
+import "./live-scene.js";
+
+const TOLD = Object.freeze(["state-change", "scene-change", "prompt", "error"]);
+const ATTRIBUTES = Object.freeze(["session", "presets", "prompt", "poster", "lang", "theme", "controls", "quality", "autostart", "allow-prompts"]);
+
+const query = new URLSearchParams(location.search);
+const scene = document.createElement("live-scene");
+for (const name of ATTRIBUTES) {
+  const value = query.get(name);
+  if (value !== null) scene.setAttribute(name, value);
+}
+const token = new URLSearchParams(location.hash.slice(1)).get("token");
+if (token !== null) scene.setAttribute("token", token);
+document.documentElement.lang = query.get("lang") ?? navigator.language;
+for (const type of TOLD) {
+  scene.addEventListener(type, (event) => {
+    // To whom is not ours to know: `frame-ancestors` has let only allowed pages frame us, and nothing in it is secret.
+    parent.postMessage({ source: "live-scene", type, detail: /** @type {CustomEvent} */ (event).detail }, "*");
+  });
+}
+document.body.append(scene);

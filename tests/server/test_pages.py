@@ -1,0 +1,75 @@
+"""The OBS page and the widget over HTTP: who may load them, who may frame them, and that no token is asked for."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from engine.synthetic import SyntheticEngine
+from server import app as server_app
+from server.client_scripts import without_comments
+from server.config import Settings
+from server.pages import CLIENT_FOLDER
+
+SHOP = "https://shop.example"
+STRANGER = {"Origin": "https://stranger.example"}
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    """A client of a server that has a token and allows one other site."""
+    settings = Settings(token="0123456789abcdef0123", allowed_origins=(SHOP,))
+    app = server_app.build(settings, SyntheticEngine())
+    async with server_app.running(app, server_app.listen("127.0.0.1", 0)) as port:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", auto_decompress=False) as http:
+            yield http
+
+
+async def test_scripts_may_be_loaded_by_every_site_and_nothing_else(http: aiohttp.ClientSession) -> None:
+    for path in ("/client/widget/live-scene.js", "/client/favicon.svg"):
+        async with http.get(path, headers=STRANGER) as response:
+            assert (response.status, response.headers["Access-Control-Allow-Origin"]) == (200, "*"), path
+    for path in ("/", "/obs/my-show", "/widget", "/readyz"):
+        async with http.get(path, headers=STRANGER) as response:
+            assert response.status == 403, path
+            assert "Access-Control-Allow-Origin" not in response.headers
+    async with http.post("/client/widget/live-scene.js", headers=STRANGER) as response:
+        assert response.status == 403
+
+
+async def test_scripts_come_as_gzip_to_whoever_takes_it(http: aiohttp.ClientSession) -> None:
+    script = without_comments(Path(CLIENT_FOLDER / "screen.js").read_text()).encode()
+    async with http.get("/client/screen.js", headers={"Accept-Encoding": "gzip, br"}) as response:
+        assert gzip.decompress(await response.read()) == script
+        etag = response.headers["ETag"]
+    async with http.get("/client/screen.js", headers={"Accept-Encoding": "identity"}) as response:
+        assert (await response.read(), response.headers["Vary"]) == (script, "Accept-Encoding")
+    async with http.get("/client/screen.js", headers={"Accept-Encoding": "gzip", "If-None-Match": etag}) as response:
+        assert (response.status, await response.read()) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "frame_ancestors"),
+    [
+        ("/widget", f"frame-ancestors 'self' {SHOP}"),
+        ("/obs/my-show", "frame-ancestors 'self'"),
+        ("/", "frame-ancestors 'self'"),
+    ],
+)
+async def test_each_page_says_who_may_frame_it(http: aiohttp.ClientSession, path: str, frame_ancestors: str) -> None:
+    async with http.get(path) as response:
+        assert response.status == 200, "no token: the page gets it from the fragment"
+        policy = [part.strip() for part in response.headers["Content-Security-Policy"].split(";")]
+        assert frame_ancestors in policy
+        assert "default-src 'self'" in policy
+        assert response.headers["Referrer-Policy"] == "no-referrer"
+        assert response.headers["Cache-Control"] == "no-cache"
+
+
+async def test_obs_may_add_its_custom_style(http: aiohttp.ClientSession) -> None:
+    async with http.get("/obs/any-name-will-do") as response:
+        assert "style-src 'self' 'unsafe-inline'" in response.headers["Content-Security-Policy"]
