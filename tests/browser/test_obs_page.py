@@ -36,6 +36,7 @@ async def open_source(browser: Any) -> AsyncIterator[OpenSource]:
         async def open_source(url: str, width: int = 416, height: int = 240) -> Any:
             context = await browser.new_context(viewport={"width": width, "height": height})
             stack.push_async_callback(context.close)
+            await context.add_init_script("Math.random = () => 0.1")  # of the longest wait between two attempts
             page = await context.new_page()
             page.set_default_timeout(TIMEOUT_MS)
             page.log = []
