@@ -85,6 +85,8 @@ export class RtcPath {
     peer.addTransceiver("audio", { direction: "recvonly" }); // nothing is sent in it while there is no music
     const offer = await peer.createOffer();
     if (signal.aborted) return;
+    // Browsers decode Opus in mono unless their own description says otherwise, and have no other way to say it.
+    offer.sdp = offer.sdp?.replace(/^a=fmtp:\d+ .*useinbandfec=1/gm, "$&;stereo=1");
     const sdp = await this.#signalling.offer(String(offer.sdp), signal);
     if (signal.aborted) return;
     // Gathering begins with the local description: only now it is known from which servers (RFC 9725, 4.6).
@@ -122,10 +124,9 @@ export class RtcPath {
   }
 }
 
-/** The server encodes a program once, as H264. @param {RTCRtpTransceiver} transceiver before the offer is made */
+/** A program is encoded once, as H264; VP8 for who has none. @param {RTCRtpTransceiver} transceiver before the offer */
 function preferH264(transceiver) {
   const codecs = RTCRtpReceiver.getCapabilities("video")?.codecs ?? [];
   const isH264 = (/** @type {{mimeType: string}} */ codec) => codec.mimeType.toLowerCase() === "video/h264";
-  if (!codecs.some(isH264)) throw new SceneshiftError("no_webrtc", "this browser cannot receive H264");
   transceiver.setCodecPreferences([...codecs.filter(isH264), ...codecs.filter((codec) => !isH264(codec))]);
 }
