@@ -40,7 +40,7 @@ class HookLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Hook:
-    """The routes. `hear` gives the replies to a line; `moderate` decides about a wish; `state` is what the page shows."""
+    """The routes. `hear` gives the replies to a line, `moderate` decides about a wish, `state` is for the page."""
 
     def __init__(
         self,
