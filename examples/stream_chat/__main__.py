@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m examples.stream_chat",
         description=__doc__,
-        epilog="TWITCH_TOKEN lets the bot answer in the chat; STREAM_CHAT_SECRET is the hook's and the moderator's.",
+        epilog="TWITCH_TOKEN lets the bot answer in the chat; STREAM_CHAT_SECRET is for the hook and the page.",
     )
     parser.add_argument("--server", help="the Sceneshift server, with #token=… if it has one (default: this machine)")
     parser.add_argument("--name", help="the stage's name, so that its OBS address stays the same")

@@ -59,7 +59,14 @@ class Resume:
 Command = Scene | Vote | Approve | Reject | Blank | Resume
 
 _COMMAND = re.compile(r"[!！](?P<word>\w+)\s*(?P<rest>.*)", re.DOTALL)
-_NUMBERED: dict[str, type[Vote | Approve | Reject]] = {"vote": Vote, "投票": Vote, "approve": Approve, "通过": Approve, "reject": Reject, "拒绝": Reject}
+_NUMBERED: dict[str, type[Vote | Approve | Reject]] = {
+    "vote": Vote,
+    "投票": Vote,
+    "approve": Approve,
+    "通过": Approve,
+    "reject": Reject,
+    "拒绝": Reject,
+}
 _PLAIN: dict[str, type[Blank | Resume]] = {"blank": Blank, "黑屏": Blank, "resume": Resume, "恢复": Resume}
 _SCENE_WORDS = ("scene", "场景")
 

@@ -1,4 +1,4 @@
-"""What becomes of the audience's wishes: cooldowns, approval, votes, and whose turn it is. Pure; the caller has the clock.
+"""What becomes of the audience's wishes: cooldowns, approval, votes, whose turn it is. Pure; its caller has the clock.
 
 A wish is asked for, perhaps approved by a moderator, perhaps voted for, and then waits for its turn on the stage. Each
 method takes the time in seconds and returns what is to be done; `due_at` says when `tick` should be called.
