@@ -7,10 +7,10 @@ Each page has a stage of its own for as long as it is open. Browsers speak to th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ _log = logging.getLogger(__name__)
 PAGE_FOLDER = Path(__file__).parent / "page"
 CLIENT_FOLDER = Path(__file__).parent.parent.parent / "client_web"
 MAX_PAGES = 8
+PATIENCE_S = 30.0
 MAX_BODY_BYTES = 256 * 1024
-# A child that presses Enter again and again: one question at a time, and the newest wins.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; media-src 'self' blob:; img-src 'self' data:; object-src 'none'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
@@ -178,29 +178,29 @@ class Chat:
 
     async def run(self, server: Address, pace: Pace | None) -> None:
         """Until the page leaves; then its stage is closed."""
-        opening = asyncio.current_task()
-        assert opening is not None
-        async with AsyncExitStack() as stack:
-            options = {"on_queued": self._queued, "pace": pace, "patience_s": 30.0}
-            try:
-                session = await stack.enter_async_context(connect(server.base, server.token, **options))
-            except SceneshiftError as error:
-                _log.warning("- ! no stage for a page: %s", error)
-                await self._say({"type": "no_stage"})
-                await self._socket.close()
-                return
-            self._session = session
-            listening = asyncio.create_task(self._listen(session), name="education-events")
-            stack.push_async_callback(_stop, listening)
-            try:
-                async for frame in self._socket:
-                    if frame.type is WSMsgType.TEXT:
-                        await self._receive(session, frame.data)
-            finally:
-                if self._asking is not None:
-                    await _stop(self._asking)
+        holding = asyncio.create_task(self._hold_stage(server, pace), name="education-stage")
+        try:
+            async for frame in self._socket:
+                if frame.type is WSMsgType.TEXT:
+                    await self._receive(frame.data)
+        finally:
+            if self._asking is not None:
+                await _stop(self._asking)
+            await _stop(holding)
 
-    async def _receive(self, session: Session, text: str) -> None:
+    async def _hold_stage(self, server: Address, pace: Pace | None) -> None:
+        """Opens the stage and tells the page what it says; waiting for room is told, too."""
+        opening = connect(server.base, server.token, patience_s=PATIENCE_S, on_queued=self._queued, pace=pace)
+        try:
+            async with opening as session:
+                self._session = session
+                await self._listen(session)
+        except SceneshiftError as error:
+            _log.warning("- ! no stage for a page: %s", error)
+            await self._say({"type": "no_stage"})
+            await self._socket.close()
+
+    async def _receive(self, text: str) -> None:
         try:
             message = json.loads(text)
             question = message["ask"]
@@ -210,10 +210,13 @@ class Chat:
             problem = f"expected `ask`, a question of 1 to {MAX_QUESTION_CHARACTERS} characters"
             await self._say({"type": "error", "message": problem})
             return
+        if self._session is None:
+            await self._say({"type": "error", "message": "wait for `stage`"})
+            return
         if self._asking is not None:
             await _stop(self._asking)  # the newest question wins
         self._number += 1
-        self._asking = asyncio.create_task(self._ask(session, question, self._number), name="education-question")
+        self._asking = asyncio.create_task(self._ask(self._session, question, self._number), name="education-question")
 
     async def _ask(self, session: Session, question: str, number: int) -> None:
         model = session.created.model
@@ -254,10 +257,9 @@ class Chat:
         self._telling = asyncio.ensure_future(self._say({"type": "queued", "position": event.position}))
 
     async def _say(self, message: dict[str, Any]) -> None:
-        try:
+        # A page that is leaving is noticed by its reader.
+        with contextlib.suppress(ConnectionError, RuntimeError):
             await self._socket.send_json(message)
-        except (ConnectionError, RuntimeError):
-            pass  # the page is leaving, which its reader notices
 
 
 async def _stop(task: asyncio.Task[None]) -> None:

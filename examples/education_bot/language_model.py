@@ -22,8 +22,9 @@ _TASK = """You answer questions of children of about eight years. Reply with one
 {"answer": "two or three short, true, friendly sentences in the language of the question",
  "scene": "what a short film about it shows, in at most thirty English words"}
 If the question is not fit for a child, say so kindly in "answer" and leave "scene" empty."""
-_SIMPLE = """ The film maker knows only: beach, sea, mountains, forest, city, erupting volcano, underwater, space; day, sunset, \
-night, dawn; sailboat, bird, fish, rocket, car, dog, hot-air balloon, dancer; red, blue, yellow, green, purple, white. \
+_SIMPLE = """
+The film maker knows only: beach, sea, mountains, forest, city, erupting volcano, underwater, space; day, sunset, night,
+dawn; sailboat, bird, fish, rocket, car, dog, hot-air balloon, dancer; red, blue, yellow, green, purple, white.
 Choose the closest, as in "a rocket in space" or "a volcano at night"."""
 
 
