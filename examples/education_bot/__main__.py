@@ -27,7 +27,7 @@ async def serve(options: argparse.Namespace) -> None:
             key = os.environ.get("OPENAI_API_KEY")
             model = LanguageModel(http, options.llm_url, options.llm_model, key, timeout_s=options.llm_timeout)
         bot = Bot(server, language_model=model, max_pages=options.max_pages)
-        runner = web.AppRunner(bot.application(), access_log=None)
+        runner = web.AppRunner(bot.application(), access_log=None, shutdown_timeout=2.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, options.host, options.port).start()

@@ -28,7 +28,7 @@ class Reply:
 
     @property
     def caption(self) -> str:
-        """The first sentence, to stand over the picture."""
+        """The first sentence, to stand below the picture."""
         return re.split(r"(?<=[.!?])\s|(?<=[。!?!?])", self.text, maxsplit=1)[0].strip()
 
 
@@ -36,6 +36,7 @@ class Topic(msgspec.Struct, frozen=True):
     """One entry of `topics.json`."""
 
     words: tuple[str, ...]  # English as whole words, Chinese as they stand
+    about: tuple[str, ...]  # a question that has one of these, too, is what the answer answers
     simple: str
     rich: str
     en: str
@@ -52,6 +53,7 @@ _REDIRECT = {
     "en": "That is nothing for a picture here. Please ask a grown-up about it. Shall we look at a volcano instead?",
     "zh": "这个不适合在这里画出来,可以去问问你信任的大人。我们来看看火山怎么样?",
 }
+_NOT_QUITE = {"en": "That I do not know, but this I do. ", "zh": "这个我不太清楚,不过我知道:"}
 _UNKNOWN = {
     "en": "I have no answer to that yet, but here is a picture of it. What do you see in it?",
     "zh": "这个问题我还不会回答,不过我给你画一幅画。你在画里看到了什么?",
@@ -92,7 +94,9 @@ def reply(question: str, *, is_simple: bool) -> Reply:
         return Reply(_REDIRECT[language], None)
     topic = _topic(question)
     if topic is not None:
-        return Reply(topic.zh if language == "zh" else topic.en, topic.simple if is_simple else topic.rich)
+        text = topic.zh if language == "zh" else topic.en
+        is_answer = any(_find(word, question.lower()) is not None for word in topic.about)
+        return Reply(text if is_answer else _NOT_QUITE[language] + text, topic.simple if is_simple else topic.rich)
     subject = subject_of(question)
     scene = subject if is_simple else _drawn(subject, language)
     return Reply(_UNKNOWN[language], scene)

@@ -56,7 +56,7 @@ def _twitch(options: argparse.Namespace, stage: ChatStage) -> TwitchChat:
 @contextlib.asynccontextmanager
 async def _serving(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
     """Serves while the block runs; gives the port."""
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)

@@ -32,9 +32,8 @@ TOKEN = "0123456789abcdef0123"
     [
         ("火山是怎么喷发的?", "volcano"),
         ("how does a volcano erupt?", "volcano"),
-        ("Why do fish live in the sea?", "fish"),
-        ("鱼为什么生活在海里", "fish"),
-        ("Is there a dog on the planet?", "dog"),
+        ("How do fish breathe in the sea?", "fish"),
+        ("鱼怎么在海里呼吸", "fish"),
     ],
 )
 def test_a_known_question_gets_its_answer_in_its_language_and_its_scene(question: str, scene: str) -> None:
@@ -42,6 +41,12 @@ def test_a_known_question_gets_its_answer_in_its_language_and_its_scene(question
     assert given.scene is not None and scene in understand(given.scene).understood
     assert given.text.isascii() == question.isascii()
     assert given.text.startswith(given.caption) and len(given.caption) < len(given.text)
+
+
+def test_what_the_answer_does_not_answer_is_said() -> None:
+    given = reply("Is there a unicorn in the forest?", is_simple=True)
+    assert given.caption == "That I do not know, but this I do."
+    assert given.scene is not None and "forest" in given.scene
 
 
 def test_every_simple_scene_is_within_what_the_embedded_model_knows() -> None:
@@ -114,7 +119,7 @@ async def hear(page: aiohttp.ClientWebSocketResponse, kind: str, **fields: Any) 
 
 
 async def served(app: web.Application, stack: AsyncExitStack) -> str:
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     await web.TCPSite(runner, "127.0.0.1", 0).start()
