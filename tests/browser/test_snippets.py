@@ -7,7 +7,7 @@ Found by themselves, in README.md, docs/*.md and the examples' READMEs: fenced b
 * ``js``: a module. It must run to its end without an error, and a stage must have been prompted or watched. A page that
   names the server is of another origin, which the server allows; one that does not is the server's own. It holds one
   ``<video>``.
-* ``html``: such a page's body; the first thing to start in it (widget, frame, button) is clicked.
+* ``html``: the body of a page of another origin; Enter is pressed on the first thing that Tab reaches.
 * ``text`` that is one address of the server's: opened, as OBS does.
 
 ``<!-- not run: why -->`` on the line before a fence leaves it out. Snippets speak to ``http://127.0.0.1:8080``. If that
@@ -32,23 +32,25 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from bench.served import served
 from sceneshift import connect
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, Page, Route
+    from playwright.async_api import Browser, Page
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("examples/*/README.md"))]
 PORT = 8080
-STRANGER = "http://127.0.0.1:8099"  # the origin of somebody else's page
-TIMEOUT_S = 60.0
+TIMEOUT_S = 30.0
+VIDEO = "<video muted playsinline></video>"
 _FENCE = re.compile(
     r"(?P<not_run><!-- not run: .+ -->\n+)?^(?P<indent>[ \t]*)```(?P<language>\w*)[^\n`]*\n"
     r"(?P<text>.*?)^(?P=indent)```[ \t]*$",
     re.MULTILINE | re.DOTALL,
 )
+_ACTIVITY = r"^sceneshift_(?:sessions|(?:prompts|frames_due)_total)(?:\{.*\})? (\S+)$"
 _ADDRESS = re.compile(rf"http://127\.0\.0\.1:{PORT}/\S*")
 
 
@@ -102,9 +104,11 @@ PAGES = [pytest.param(snippet, id=snippet.place) for snippet in SNIPPETS if snip
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """The server that snippets meet."""
+    """The server that snippets meet, and somebody else's that serves pages to the same browser."""
 
     url: str
+    stranger: str
+    files: dict[str, str]  # what the stranger serves, by path
     http: aiohttp.ClientSession
 
     def adapted(self, text: str) -> str:
@@ -115,10 +119,10 @@ class Stand:
         )
 
     async def activity(self) -> float:
-        """Grows when a prompt ends, and while somebody watches."""
+        """Grows when a stage is made, when a prompt ends, and while somebody watches."""
         async with self.http.get(f"{self.url}/metrics") as answer:
             text = await answer.text()
-        return sum(map(float, re.findall(r"^sceneshift_(?:prompts|frames_due)_total\S* (\S+)$", text, re.MULTILINE)))
+        return sum(map(float, re.findall(_ACTIVITY, text, re.MULTILINE)))
 
     async def until_active(self, before: float) -> None:
         async with asyncio.timeout(TIMEOUT_S):
@@ -147,10 +151,35 @@ def is_free(port: int) -> bool:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stand() -> AsyncIterator[Stand]:
-    options = ["--engine", "synthetic", "--max-sessions", "40", "--allowed-origins", STRANGER]
-    options += ["--port", str(PORT)] if is_free(PORT) else []
-    async with served(options) as server, aiohttp.ClientSession() as http:
-        yield Stand(server.url, http)
+    files: dict[str, str] = {}
+
+    async def serve(request: web.Request) -> web.Response:
+        kind = "text/javascript" if request.path.endswith(".js") else "text/html"
+        return web.Response(text=files[request.path], content_type=kind, charset="utf-8")
+
+    # A real one: Chromium asks where a page came from before it may speak to this machine.
+    app = web.Application()
+    app.router.add_get("/{name}", serve)
+    async with AsyncExitStack() as stack:
+        runner = web.AppRunner(app, shutdown_timeout=1.0)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        stranger = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        options = [
+            "--engine",
+            "synthetic",
+            "--max-sessions",
+            "40",
+            "--resume-grace-s",
+            "600",
+            "--allowed-origins",
+            stranger,
+        ]
+        options += ["--port", str(PORT)] if is_free(PORT) else []
+        server = await stack.enter_async_context(served(options))
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        yield Stand(server.url, stranger, files, http)
 
 
 def test_snippets_are_found_where_they_stand() -> None:
@@ -220,24 +249,24 @@ async def test_a_page_runs_as_it_stands(snippet: Snippet, stand: Stand, browser:
 
 async def _open(page: Page, snippet: Snippet, stand: Stand) -> None:
     text = stand.adapted(snippet.text)
-    if snippet.kind == "address":
-        answer = await page.goto(text.strip())
-        assert answer is not None and answer.ok
-        return
-    origin = STRANGER if stand.url in text else stand.url
-    body = text if snippet.kind == "html" else "<video muted playsinline></video>"
-    files = {"snippet.html": ("text/html", f"<!doctype html><meta charset=utf-8><link rel=icon href=data:,>{body}")}
-    files["snippet.js"] = ("text/javascript", text)
-
-    async def serve(route: Route) -> None:
-        kind, content = files[route.request.url.rpartition("/")[2]]
-        await route.fulfill(content_type=f"{kind}; charset=utf-8", body=content)
-
-    await page.route(re.compile(r"/snippet\.(html|js)$"), serve)
-    await page.goto(f"{origin}/snippet.html")
-    if snippet.kind == "js":
-        await page.evaluate("() => import('/snippet.js').then(() => true)")
-        return
-    to_start = page.locator("live-scene, iframe, button").first
-    if await to_start.count():
-        await to_start.click()
+    match snippet.kind:
+        case "address":
+            answer = await page.goto(text.strip())
+            assert answer is not None and answer.ok
+        case "html":
+            stand.files["/page.html"] = f"<!doctype html><meta charset=utf-8><link rel=icon href=data:,>{text}"
+            await page.goto(f"{stand.stranger}/page.html")
+            await page.keyboard.press("Tab")
+            await page.keyboard.press("Enter")
+        case "js" if stand.url in text:
+            stand.files["/page.html"] = f"<!doctype html><link rel=icon href=data:,>{VIDEO}"
+            stand.files["/page.js"] = text
+            await page.goto(f"{stand.stranger}/page.html")
+            await page.evaluate("() => import('/page.js').then(() => true)")
+        case "js":
+            await page.route("**/page.js", lambda route: route.fulfill(content_type="text/javascript", body=text))
+            await page.goto(f"{stand.url}/livez")
+            await page.evaluate("(video) => { document.body.innerHTML = video; }", VIDEO)
+            await page.evaluate("() => import('/page.js').then(() => true)")
+        case _:
+            raise AssertionError(snippet.kind)
