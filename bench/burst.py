@@ -12,51 +12,55 @@ import json
 from collections import Counter
 from typing import Any
 
-from websockets.asyncio.client import connect
-
-from bench.controller import Controller
 from bench.machine import machine_facts
 from bench.served import served
+from sceneshift import Prompt, Session, connect
+from sceneshift.events import END_TYPES, PromptStarted, ServerMessage, type_of
 
 PROMPTS = ("the sea", "夜晚的雪山", "a forest at dawn", "a city at night", "a volcano", "海边日落")
 
 
 async def run(num_prompts: int, seconds: float) -> dict[str, Any]:
-    async with served() as server:
-        address = server.url.replace("http", "ws", 1) + "/v1/realtime"
-        async with connect(address, max_size=None) as connection:
-            controller = Controller(connection)
-            await controller.send(type="session.start", fresh=True)
-            await controller.until("session.created")
-            sending = asyncio.create_task(send_burst(controller, num_prompts, seconds))
-            applied, before = await controller.until("prompt.applied", prompt_id=f"p{num_prompts - 1}")
-            await sending
-            # A second generation after the burst shows that nothing else was waiting in the engine.
-            await controller.send(type="prompt.set", text="space", prompt_id="after")
-            await controller.until("prompt.applied", prompt_id="after")
-            await controller.send(type="session.close")
-            closed, _ = await controller.until("session.closed")
-    ends = Counter(ends[0].removeprefix("prompt.") for name, ends in controller.ends.items() if name != "after")
-    started = [message for message in before if message["type"] == "prompt.started"]
+    async with served() as server, connect(server.url, fresh=True) as session:
+        hearing = asyncio.create_task(_heard(session))
+        newest = await send_burst(session, num_prompts, seconds)
+        applied = await newest.picture
+        # A second generation after the burst shows that nothing else was waiting in the engine.
+        await (await session.prompt("space", prompt_id="after")).picture
+        await session.close()
+        heard = await hearing
+    ends: dict[str, list[str]] = {}
+    for event in heard:
+        if type_of(event) in END_TYPES:
+            ends.setdefault(event.prompt_id, []).append(type_of(event).removeprefix("prompt."))
+    in_burst = heard[: heard.index(applied)]
+    started = [event for event in in_burst if isinstance(event, PromptStarted)]
     return {
         "bench": "burst",
         "machine": machine_facts(),
         "prompts": num_prompts,
         "seconds": seconds,
-        "ends": dict(ends),
-        "each_prompt_ended_once": all(len(ends) == 1 for ends in controller.ends.values()),
-        "newest_applied": controller.ends[f"p{num_prompts - 1}"] == ["prompt.applied"],
-        "newest_prompt_to_picture_ms": applied["timings"]["total_ms"],
+        "ends": dict(Counter(each[0] for name, each in ends.items() if name != "after")),
+        "each_prompt_ended_once": all(len(each) == 1 for each in ends.values()),
+        "newest_applied": ends[newest.prompt_id] == ["applied"],
+        "newest_prompt_to_picture_ms": applied.timings.total_ms,
         "generations_started": len(started),
-        "steps_spent_in_all": closed["usage"]["denoising_steps"],
-        "steps_that_two_clips_need": 2 * started[-1]["num_steps"],
+        "steps_spent_in_all": heard[-1].usage["denoising_steps"],
+        "steps_that_two_clips_need": 2 * started[-1].num_steps,
     }
 
 
-async def send_burst(controller: Controller, num_prompts: int, seconds: float) -> None:
+async def _heard(session: Session) -> list[ServerMessage]:
+    """All that the server says, to the last: `session.closed`."""
+    return [event async for event in session.events()]
+
+
+async def send_burst(session: Session, num_prompts: int, seconds: float) -> Prompt:
+    """Sends them evenly over the time, and returns the last."""
     for index in range(num_prompts):
-        await controller.send(type="prompt.set", text=PROMPTS[index % len(PROMPTS)], prompt_id=f"p{index}")
+        prompt = await session.prompt(PROMPTS[index % len(PROMPTS)], prompt_id=f"p{index}")
         await asyncio.sleep(seconds / num_prompts)
+    return prompt
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -26,11 +26,25 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from websockets.asyncio.client import ClientConnection, connect
+from msgspec import structs
 
-from bench.controller import END_TYPES
 from bench.machine import machine_facts
 from bench.served import ServeError, served
+from sceneshift import SceneshiftError, Session, connect
+from sceneshift.events import (
+    END_TYPES,
+    Error,
+    PromptAccepted,
+    PromptApplied,
+    PromptPreview,
+    PromptStarted,
+    ServerMessage,
+    SessionCreated,
+    SessionQueued,
+    SessionWarning,
+    StatsUpdated,
+    type_of,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACES = ("the sea", "snowy mountains", "a forest", "the city", "space", "海边", "雪山", "森林", "城市", "a volcano")
@@ -65,7 +79,7 @@ class Stage:
 
     def __init__(self, url: str, token: str | None, options: dict[str, Any], chance: random.Random) -> None:
         self._url = url
-        self._query = f"?token={token}" if token else ""
+        self._token = token
         self._options = options
         self._chance = chance
         self.prompts: dict[str, Sent] = {}
@@ -75,35 +89,34 @@ class Stage:
         self.warnings: Counter[str] = Counter()
         self.errors: list[dict[str, Any]] = []
         self.seen: dict[str, Any] = {}
-        self._socket: ClientConnection | None = None
-        self._created: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._session: Session | None = None
+        self._num_connections = 0
         self._changed = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def on_air(self) -> AsyncIterator[None]:
         """Opens the session and its viewer; at the end closes both."""
         began_at = time.monotonic()
-        address = self._url.replace("http", "ws", 1) + "/v1/realtime" + self._query
-        async with connect(address, max_size=None) as socket:
-            self._socket = socket
-            reader = asyncio.create_task(self._read(socket))
+        async with AsyncExitStack() as stack:
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                opening = connect(self._url, self._token, fresh=True, **self._options)
+                self._session = await stack.enter_async_context(opening)
+            self.connect_ms = (time.monotonic() - began_at) * 1000
+            reader = asyncio.create_task(self._read(self._session))
             try:
-                await self._say(type="session.start", fresh=True, **self._options)
-                async with asyncio.timeout(OPEN_TIMEOUT_S):
-                    created = await self._created
-                self.connect_ms = (time.monotonic() - began_at) * 1000
-                viewer = await self._open_viewer(created["session_id"])
+                viewer = await self._open_viewer(self._session)
                 try:
                     yield
                 finally:
                     await self._close_viewer(viewer)
-                await self._say(type="session.close")
+                await stack.aclose()  # closes the session, whose last event ends the reader
                 await reader
             finally:
                 reader.cancel()
 
     async def prompt_at_random(self, until: float, mean_gap_s: float) -> None:
         """Prompts with exponential gaps, until the time; the first within one gap."""
+        assert self._session is not None
         while True:
             await asyncio.sleep(self._chance.expovariate(1 / mean_gap_s))
             if time.monotonic() >= until:
@@ -111,7 +124,7 @@ class Stage:
             prompt_id = f"p{len(self.prompts)}"
             text = f"{self._chance.choice(PLACES)} {self._chance.choice(TIMES)}"
             self.prompts[prompt_id] = Sent(time.monotonic())
-            await self._say(type="prompt.set", prompt_id=prompt_id, text=text)
+            await self._session.prompt(text, prompt_id=prompt_id)
 
     async def all_ended(self) -> None:
         """Returns when each prompt has an end."""
@@ -119,49 +132,47 @@ class Stage:
             self._changed.clear()
             await self._changed.wait()
 
-    async def _say(self, **message: Any) -> None:
-        assert self._socket is not None
-        await self._socket.send(json.dumps(message))
-
-    async def _read(self, socket: ClientConnection) -> None:
-        async for text in socket:
-            self._hear(json.loads(text), time.monotonic())
+    async def _read(self, session: Session) -> None:
+        async for event in session.events():
+            self._hear(event, time.monotonic())
             self._changed.set()
+        if session.num_dropped_events:
+            self.errors.append({"message": f"{session.num_dropped_events} events were not read in time"})
 
-    def _hear(self, message: dict[str, Any], heard_at: float) -> None:
-        kind = message["type"]
-        if kind == "session.created":
-            self._created.set_result(message)
-        elif kind == "session.queued":
-            self.queued_at.append(message["position"])
-        elif kind == "session.warning":
-            self.warnings[message["code"]] += 1
-        elif kind == "stats.updated":
-            self.stats = message
-        elif kind == "error":
-            self.errors.append(message["error"])
-            if not self._created.done():
-                self._created.set_exception(RuntimeError(message["error"]["message"]))
-        elif message.get("prompt_id") in self.prompts:
-            self._note(self.prompts[message["prompt_id"]], message, heard_at)
+    def _hear(self, event: ServerMessage, heard_at: float) -> None:
+        match event:
+            case SessionCreated():
+                self._num_connections += 1
+                if self._num_connections > 1:  # the SDK would go on, but what is measured is a server that keeps it
+                    self.errors.append({"message": "the connection was lost"})
+            case SessionQueued():
+                self.queued_at.append(event.position)
+            case SessionWarning():
+                self.warnings[event.code] += 1
+            case StatsUpdated():
+                self.stats = structs.asdict(event)
+            case Error():
+                self.errors.append(structs.asdict(event.error))
+            case _ if getattr(event, "prompt_id", None) in self.prompts:
+                self._note(self.prompts[event.prompt_id], event, heard_at)
 
-    def _note(self, prompt: Sent, message: dict[str, Any], heard_at: float) -> None:
+    def _note(self, prompt: Sent, event: ServerMessage, heard_at: float) -> None:
         heard_ms = (heard_at - prompt.sent_at) * 1000
-        kind = message["type"]
-        if kind in END_TYPES:
-            prompt.ends.append(kind.removeprefix("prompt."))
-        if kind == "prompt.accepted":
-            prompt.estimated_preview_ms = message["estimated_preview_ms"]
-            prompt.estimated_picture_ms = message["estimated_picture_ms"]
-        elif kind == "prompt.started":
-            prompt.is_degraded, prompt.is_reused = bool(message["degraded"]), message["is_reused"]
-        elif kind == "prompt.preview" and message["frame"]:
-            prompt.preview_ms, prompt.heard_preview_ms = message["frame"]["sent_at_ms"], heard_ms
-        elif kind == "prompt.applied":
-            prompt.picture_ms, prompt.heard_picture_ms = message["frame"]["sent_at_ms"], heard_ms
+        if type_of(event) in END_TYPES:
+            prompt.ends.append(type_of(event).removeprefix("prompt."))
+        match event:
+            case PromptAccepted():
+                prompt.estimated_preview_ms = event.estimated_preview_ms
+                prompt.estimated_picture_ms = event.estimated_picture_ms
+            case PromptStarted():
+                prompt.is_degraded, prompt.is_reused = bool(event.degraded), event.is_reused
+            case PromptPreview() if event.frame is not None:
+                prompt.preview_ms, prompt.heard_preview_ms = event.frame.sent_at_ms, heard_ms
+            case PromptApplied():
+                prompt.picture_ms, prompt.heard_picture_ms = event.frame.sent_at_ms, heard_ms
 
-    async def _open_viewer(self, session_id: str) -> asyncio.subprocess.Process:
-        url = f"{self._url}/whep/{session_id}{self._query}"
+    async def _open_viewer(self, session: Session) -> asyncio.subprocess.Process:
+        url = session.whep_url + (f"?token={self._token}" if self._token else "")
         viewer = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "bench.viewer", url, stdout=subprocess.PIPE, cwd=ROOT
         )
@@ -397,7 +408,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         result = asyncio.run(run(options))
-    except (ServeError, TimeoutError, RuntimeError, OSError) as error:
+    except (ServeError, SceneshiftError, TimeoutError, OSError) as error:
         print(f"sceneshift bench load: {error or 'no end within the time allowed'}", file=sys.stderr)
         return 2
     print(json.dumps(result, ensure_ascii=False, indent=2) if options.json else _table(result))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,6 +113,37 @@ def test_the_server_knows_only_the_engines_door(module: str) -> None:
 @pytest.mark.parametrize("module", ENGINE)
 def test_the_engine_knows_no_network_and_no_server(module: str) -> None:
     assert not {imported.split(".")[0] for imported in imports(ENGINE[module])} & {"aiohttp", "aiortc", "server"}
+
+
+SDK = {path.stem: path for path in sorted((ROOT / "client_web" / "python" / "sceneshift").glob("*.py"))}
+SDK_LAYERS = [
+    {"sceneshift.blocking"},
+    {"sceneshift.session"},
+    {"sceneshift.prompt", "sceneshift.conversation", "sceneshift.buffer", "sceneshift.address"},
+    {"sceneshift.decoding", "sceneshift.errors"},
+]
+
+
+@pytest.mark.parametrize("module", [name for name in SDK if name not in ("__init__", "events")])
+def test_the_python_sdk_imports_run_one_way(module: str) -> None:
+    check_layers(f"sceneshift.{module}", SDK[module], "sceneshift", SDK_LAYERS)
+
+
+@pytest.mark.parametrize("module", SDK)
+def test_the_python_sdk_knows_the_protocol_and_nothing_else_of_ours(module: str) -> None:
+    theirs = {
+        name for name in imports(SDK[module]) if name.split(".")[0] not in {*sys.stdlib_module_names, "sceneshift"}
+    }
+    ours = {name for name in theirs if name.split(".")[0] in ("server", "engine", "bench")}
+    assert ours <= {"server"} | {name for name in ours if name.startswith("server.messages")}
+    assert {name.split(".")[0] for name in theirs - ours} <= {"msgspec", "websockets"}
+
+
+def test_importing_the_python_sdk_loads_no_server_and_no_model() -> None:
+    program = "import sceneshift, sys; print({'torch', 'aiohttp', 'aiortc', 'av', 'numpy'} & set(sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "client_web" / "python")])}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_the_door_needs_numpy_only() -> None:

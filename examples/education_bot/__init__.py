@@ -1,0 +1,1 @@
+"""A child asks, a scene answers: a chat page beside a live picture."""

@@ -1,0 +1,1 @@
+"""The audience chooses the scene: chat lines with `!scene …` become prompts, with cooldown, votes and a moderator."""

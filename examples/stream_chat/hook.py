@@ -1,0 +1,141 @@
+"""Any other chat, by HTTP: `POST /chat` with one line as JSON; and the moderator's page. aiohttp, on the event loop.
+
+Whoever posts proves that the secret is known: as ``Authorization: Bearer SECRET``, or with
+``X-Signature: sha256=HEX``, the HMAC-SHA-256 of the body under the secret, which keeps the secret off the wire.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aiohttp import WSMsgType, web
+
+from examples.stream_chat.lines import ChatLine
+
+MAX_BODY_BYTES = 16 * 1024
+MAX_MODERATORS = 8
+FOLDER = Path(__file__).parent
+CLIENT_FOLDER = FOLDER.parent.parent / "client_web"
+_PAGE = {"/": "moderate.html", "/moderate.js": "moderate.js", "/moderate.css": "moderate.css"}
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+class HookLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /chat`."""
+
+    user: str
+    text: str
+    is_moderator: bool = False
+
+
+class Hook:
+    """The routes. `hear` gives the replies to a line, `moderate` decides about a wish, `state` is for the page."""
+
+    def __init__(
+        self,
+        secret: str,
+        *,
+        hear: Callable[[ChatLine], Awaitable[list[str]]],
+        moderate: Callable[[str, int], Awaitable[None]],
+        state: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._secret = secret.encode()
+        self._hear = hear
+        self._moderate = moderate
+        self._state = state
+        self._pages: set[web.WebSocketResponse] = set()
+
+    def application(self) -> web.Application:
+        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app.router.add_post("/chat", self._chat)
+        for path in _PAGE:
+            app.router.add_get(path, self._page)
+        app.router.add_static("/client/", CLIENT_FOLDER)
+        app.router.add_get("/moderate", self._moderation)
+        app.on_response_prepare.append(_set_headers)
+        app.on_shutdown.append(self._close)
+        return app
+
+    async def changed(self) -> None:
+        """Tells the moderators' pages what is now."""
+        text = json.dumps(self._state())
+        for page in list(self._pages):
+            try:
+                await page.send_str(text)
+            except (ConnectionError, RuntimeError):
+                self._pages.discard(page)  # it is leaving
+
+    async def _close(self, app: web.Application) -> None:
+        for page in list(self._pages):
+            await page.close()
+
+    async def _page(self, request: web.Request) -> web.StreamResponse:
+        return web.FileResponse(FOLDER / _PAGE[request.path])
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        if not self._is_authentic(request, body):
+            return web.json_response({"error": "the secret is missing or wrong"}, status=401)
+        try:
+            line = msgspec.json.decode(body, type=HookLine)
+        except msgspec.DecodeError as error:
+            return web.json_response({"error": str(error)}, status=400)
+        if not line.user.strip():
+            return web.json_response({"error": "`user` is empty - at `$.user`"}, status=400)
+        replies = await self._hear(ChatLine(line.user.strip(), line.text, line.is_moderator))
+        return web.json_response({"replies": replies})
+
+    def _is_authentic(self, request: web.Request, body: bytes) -> bool:
+        signature = request.headers.get("X-Signature")
+        if signature is not None:
+            expected = "sha256=" + hmac.new(self._secret, body, hashlib.sha256).hexdigest()
+            return hmac.compare_digest(signature.encode(), expected.encode())
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and self._is_secret(given.strip())
+
+    def _is_secret(self, given: object) -> bool:
+        return isinstance(given, str) and hmac.compare_digest(given.encode("utf-8", "replace"), self._secret)
+
+    async def _moderation(self, request: web.Request) -> web.StreamResponse:
+        """A moderator's page: first its secret, then decisions; what is waiting comes whenever it changes."""
+        socket = web.WebSocketResponse(max_msg_size=MAX_BODY_BYTES, heartbeat=20.0)
+        await socket.prepare(request)
+        first = await socket.receive()
+        secret = _object(first.data).get("secret") if first.type is WSMsgType.TEXT else None
+        if not self._is_secret(secret) or len(self._pages) >= MAX_MODERATORS:
+            await socket.close(code=1008, message=b"the secret is wrong, or too many moderators are here")
+            return socket
+        self._pages.add(socket)
+        try:
+            await socket.send_str(json.dumps(self._state()))
+            async for frame in socket:
+                decision = _object(frame.data) if frame.type is WSMsgType.TEXT else {}
+                for verb in ("approve", "reject"):
+                    if isinstance(decision.get(verb), int):
+                        await self._moderate(verb, decision[verb])
+        finally:
+            self._pages.discard(socket)
+        return socket
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+async def _set_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_HEADERS)
