@@ -172,6 +172,8 @@ class App {
   #modelName = null;
   /** Whether an option that was refused at the start has been reset, so that another start is worth it. */
   #mayStartAgain = false;
+  /** Whether the next session is new because the user gave the stage another name. */
+  #isRenamed = false;
   #frameCount = { frames: 0, at: 0 };
   #presentedFrames = 0;
 
@@ -279,6 +281,7 @@ class App {
   /** @param {string} name of the stage from now on, which is another session */
   #rename(name) {
     this.#stageName.rename(name);
+    this.#isRenamed = true;
     this.#connection.close();
     this.#connection.open();
     this.#toasts.show(t("share.renamed", { name }), "note");
@@ -334,9 +337,11 @@ class App {
     return this.#prompts.get(promptId)?.text ?? null;
   }
 
-  /** @param {string} text that was on air when its server went: the new stage is empty, and the viewers wait */
+  /** @param {string} text that was on air when its session went: the new stage is empty, and the viewers wait */
   #restore(text) {
-    if (this.#send(text)) this.#toasts.show(t("warning.restored", { text }), "note");
+    if (!this.#send(text)) return;
+    this.#toasts.show(t(this.#isRenamed ? "warning.restored_renamed" : "warning.restored", { text }), "note");
+    this.#isRenamed = false;
   }
 
   /** @param {Prompt} prompt whose receipt was lost with the connection; the same event_id makes it a retry */

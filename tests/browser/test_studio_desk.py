@@ -256,7 +256,7 @@ async def test_the_plot_shows_the_last_prompts(console: Any) -> None:
     await console.send("scene 5")
     await console.until("() => document.querySelector('#plot .dot-picture') && document.querySelector('#plot .played')")
     label = await console.page.get_attribute("#plot svg", "aria-label")
-    assert "1 prompts" in label
+    assert "Prompts: 1." in label
 
 
 async def test_the_theme_is_the_systems_until_one_is_chosen(open_console: Any) -> None:
