@@ -174,6 +174,7 @@ class App {
   #mayStartAgain = false;
   /** Whether the next session is new because the user gave the stage another name. */
   #isRenamed = false;
+  #lastUpdateId = "";
   #frameCount = { frames: 0, at: 0 };
   #presentedFrames = 0;
 
@@ -261,7 +262,8 @@ class App {
 
   /** @param {SessionOptions} change */
   #update(change) {
-    this.#connection.send({ type: ClientType.SESSION_UPDATE, ...change });
+    this.#lastUpdateId = newId("e-");
+    this.#connection.send({ type: ClientType.SESSION_UPDATE, event_id: this.#lastUpdateId, ...change });
   }
 
   async #share() {
@@ -374,6 +376,8 @@ class App {
         this.#programChanged(message.on_air, message.prompt_id ?? null);
         break;
       case ServerType.SESSION_UPDATED:
+        // The answer to an older change must not undo a newer one that is on its way.
+        if (message.event_id && message.event_id !== this.#lastUpdateId) break;
         this.#options.confirm(message.options);
         this.#renderTransport();
         break;
@@ -385,7 +389,7 @@ class App {
         this.#plot.setStats(/** @type {any} */ (message), performance.now());
         this.#engineChanged(message.engine);
         break;
-      case "recording.changed":
+      case ServerType.RECORDING_CHANGED:
         void this.#recordingChanged(message);
         break;
       case ServerType.ERROR:
@@ -513,7 +517,7 @@ class App {
 
   /** @param {boolean} recording */
   #askToRecord(recording) {
-    return this.#connection.request({ type: "program.record", recording });
+    return this.#connection.request({ type: ClientType.PROGRAM_RECORD, recording });
   }
 
   /** @param {string} state */
