@@ -172,6 +172,9 @@ class App {
   #modelName = null;
   /** Whether an option that was refused at the start has been reset, so that another start is worth it. */
   #mayStartAgain = false;
+  /** Whether the next session is new because the user gave the stage another name. */
+  #isRenamed = false;
+  #lastUpdateId = "";
   #frameCount = { frames: 0, at: 0 };
   #presentedFrames = 0;
 
@@ -259,7 +262,8 @@ class App {
 
   /** @param {SessionOptions} change */
   #update(change) {
-    this.#connection.send({ type: ClientType.SESSION_UPDATE, ...change });
+    this.#lastUpdateId = newId("e-");
+    this.#connection.send({ type: ClientType.SESSION_UPDATE, event_id: this.#lastUpdateId, ...change });
   }
 
   async #share() {
@@ -279,6 +283,7 @@ class App {
   /** @param {string} name of the stage from now on, which is another session */
   #rename(name) {
     this.#stageName.rename(name);
+    this.#isRenamed = true;
     this.#connection.close();
     this.#connection.open();
     this.#toasts.show(t("share.renamed", { name }), "note");
@@ -334,9 +339,11 @@ class App {
     return this.#prompts.get(promptId)?.text ?? null;
   }
 
-  /** @param {string} text that was on air when its server went: the new stage is empty, and the viewers wait */
+  /** @param {string} text that was on air when its session went: the new stage is empty, and the viewers wait */
   #restore(text) {
-    if (this.#send(text)) this.#toasts.show(t("warning.restored", { text }), "note");
+    if (!this.#send(text)) return;
+    this.#toasts.show(t(this.#isRenamed ? "warning.restored_renamed" : "warning.restored", { text }), "note");
+    this.#isRenamed = false;
   }
 
   /** @param {Prompt} prompt whose receipt was lost with the connection; the same event_id makes it a retry */
@@ -369,6 +376,8 @@ class App {
         this.#programChanged(message.on_air, message.prompt_id ?? null);
         break;
       case ServerType.SESSION_UPDATED:
+        // The answer to an older change must not undo a newer one that is on its way.
+        if (message.event_id && message.event_id !== this.#lastUpdateId) break;
         this.#options.confirm(message.options);
         this.#renderTransport();
         break;
@@ -380,7 +389,7 @@ class App {
         this.#plot.setStats(/** @type {any} */ (message), performance.now());
         this.#engineChanged(message.engine);
         break;
-      case "recording.changed":
+      case ServerType.RECORDING_CHANGED:
         void this.#recordingChanged(message);
         break;
       case ServerType.ERROR:
@@ -508,7 +517,7 @@ class App {
 
   /** @param {boolean} recording */
   #askToRecord(recording) {
-    return this.#connection.request({ type: "program.record", recording });
+    return this.#connection.request({ type: ClientType.PROGRAM_RECORD, recording });
   }
 
   /** @param {string} state */

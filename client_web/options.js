@@ -199,8 +199,10 @@ export class Options {
       this.#store();
       this.#onChosen({ transition_s: this.#transitionS });
     });
-    const label = make("label", "length", [make("span", "", [t("options.transition_s")]), shown, slider]);
-    return placed(make("div", "option", [label]), "transition_s");
+    // Not in one label: it would be the label of the figure, which comes first.
+    slider.ariaLabel = t("options.transition_s");
+    const line = make("div", "length", [make("span", "", [t("options.transition_s")]), shown, slider]);
+    return placed(make("div", "option", [line]), "transition_s");
   }
 
   #seedControl() {

@@ -75,7 +75,7 @@ export class Plot {
     const floor = height - FOOT;
     const y = (/** @type {number} */ ms) => floor - (ms / longest) * (floor - TOP);
     const svg = makeSvg("svg", { role: "img", "aria-label": this.#summary(prompts) }, [
-      ...frame(width, height, longest, y),
+      ...frame(width, longest, y),
       ...prompts.flatMap((prompt) => mark(prompt, x(prompt.sentAt), y)),
       ...this.#play(x, floor + 6),
     ]);
@@ -110,20 +110,14 @@ export class Plot {
  * Lines and numbers around it.
  *
  * @param {number} width
- * @param {number} height
  * @param {number} longest
  * @param {(ms: number) => number} y
  */
-function frame(width, height, longest, y) {
-  const lines = [0, longest / 2, longest].flatMap((ms) => [
+function frame(width, longest, y) {
+  return [0, longest / 2, longest].flatMap((ms) => [
     makeSvg("path", { class: "grid", d: `M${LEFT} ${y(ms)}H${width - 6}` }),
     makeSvg("text", { x: LEFT - 6, y: y(ms) + 4, "text-anchor": "end" }, [`${ms / 1000} s`]),
   ]);
-  return [
-    ...lines,
-    makeSvg("text", { x: LEFT, y: height - 3 }, [t("plot.ago", { minutes: SPAN_MS / 60_000 })]),
-    makeSvg("text", { x: width - 6, y: height - 3, "text-anchor": "end" }, [t("plot.now")]),
-  ];
 }
 
 /**

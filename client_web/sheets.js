@@ -36,6 +36,8 @@ export function openSheet(dialog, title, content) {
   const close = textButton("icon-button toast-close", "×", () => dialog.close());
   close.ariaLabel = t("toast.close");
   dialog.replaceChildren(make("div", "sheet-head", [heading, close]), ...content);
+  // What a closed sheet said would be there for a moment when the next one opens.
+  dialog.onclose = () => dialog.replaceChildren();
   if (!dialog.open) dialog.showModal();
 }
 

@@ -76,7 +76,7 @@ async def _has_a_rundown(page: Page, language: str) -> None:
         "#rundown-file", {"name": "rundown.json", "mimeType": "application/json", "buffer": file}
     )
     await page.wait_for_selector(f".rundown-row:nth-child({len(items)})")
-    await page.click("#toasts .toast-close")
+    await page.click(".toast:has(.plain) .toast-close")
 
 
 async def _shows_one_scene_after_another(page: Page) -> None:

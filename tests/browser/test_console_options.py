@@ -20,7 +20,7 @@ async def test_what_the_model_cannot_is_disabled_and_says_why(console: Any) -> N
         assert await console.page.is_disabled(choice)
         assert "can start from a frame" in await console.page.locator(f"label:has({choice})").get_attribute("title")
     assert await console.page.is_enabled("#options input[name=after][value=hold]")
-    assert await console.page.locator("#options select").count() == 0
+    assert await console.page.locator("select[name=lora]").count() == 0
 
 
 async def test_what_the_model_can_may_be_chosen(console: Any) -> None:

@@ -228,6 +228,66 @@ async def test_after_a_restart_of_the_server_the_last_picture_is_held_and_the_sc
         assert await console.states() == ["on_air", "applied"]
 
 
+async def test_the_stage_keeps_its_name_and_may_be_given_another(open_console: Any) -> None:
+    async with served(["--engine", "synthetic"]) as server:
+        console = await open_console(server.url)
+        await console.choose("transition", "cut")
+        await console.send("scene 5")
+        await console.shows_number(5)
+        await console.page.click("#share")
+        made_up = await console.text("#sheet pre")
+        await console.page.fill("[name=stage-name]", "No Name")
+        await console.page.press("[name=stage-name]", "Enter")
+        assert await console.page.get_attribute("[name=stage-name]", "aria-invalid") == "true"
+        await console.page.fill("[name=stage-name]", "my-show")
+        await console.page.press("[name=stage-name]", "Enter")
+        await console.until("() => document.querySelectorAll('.history-row').length === 2")
+        await console.is_live()
+        await console.shows_number(5)
+        await console.page.click("#share")
+        await console.page.wait_for_selector("#sheet pre")
+        assert await console.text("#sheet pre") == server.url.rstrip("/") + "/obs/my-show" != made_up
+
+
+async def test_a_console_that_was_closed_takes_its_stage_up_when_it_is_opened_again(open_console: Any) -> None:
+    async with served(["--engine", "synthetic"]) as server:
+        console = await open_console(server.url)
+        await console.send("scene 5")
+        await console.newest_is("on_air")
+        again = await console.page.context.new_page()
+        await console.page.close()
+        await again.goto(server.url)
+        await again.wait_for_selector("#monitor[data-on-air=clip][data-video=playing]")
+
+
+async def test_what_was_recorded_can_be_fetched(console: Any) -> None:
+    page = console.page
+    await console.send("scene 5")
+    await console.shows_number(5)
+    await page.click("#record")
+    await console.until("() => document.querySelector('#record-text').textContent === '0:01'")
+    await page.click("#record")
+    await page.wait_for_selector("#record-link:not([hidden])")
+    fetched = await page.evaluate(
+        """async () => {
+          const answer = await fetch(document.querySelector("#record-link").href);
+          return [answer.status, new TextDecoder().decode((await answer.arrayBuffer()).slice(4, 8))];
+        }"""
+    )
+    assert fetched == [200, "ftyp"]
+
+
+async def test_music_is_chosen_from_what_the_server_has_and_heard_only_when_asked_for(console: Any) -> None:
+    page = console.page
+    name = await page.locator("select[name=music] option").nth(1).get_attribute("value")
+    await page.select_option("select[name=music]", name)
+    await console.until("() => !document.querySelector('[name=music_volume]').disabled")
+    assert await page.evaluate("document.querySelector('#program').muted") is True
+    await page.click("#mute")
+    assert await page.evaluate("document.querySelector('#program').muted") is False
+    assert await page.get_attribute("#mute", "aria-pressed") == "true"
+
+
 async def test_keys_are_explained_and_an_open_sheet_takes_escape(console: Any) -> None:
     page = console.page
     await console.send("scene 5")
@@ -256,7 +316,7 @@ async def test_the_plot_shows_the_last_prompts(console: Any) -> None:
     await console.send("scene 5")
     await console.until("() => document.querySelector('#plot .dot-picture') && document.querySelector('#plot .played')")
     label = await console.page.get_attribute("#plot svg", "aria-label")
-    assert "1 prompts" in label
+    assert "Prompts: 1." in label
 
 
 async def test_the_theme_is_the_systems_until_one_is_chosen(open_console: Any) -> None:
