@@ -39,6 +39,7 @@ bench: set-up
 screenshots: set-up
 	@$(BIN)/python docs/screenshots/contact_sheet.py
 	@$(BIN)/python docs/screenshots/make.py
+	@$(BIN)/python docs/screenshots/studio.py
 
 set-up:
 	@$(PYTHON) deploy/set_up.py

@@ -22,6 +22,7 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--autoplay-policy=no-user-gesture-required",
+    "--use-fake-device-for-media-stream",  # a camera of the browser's own; a page still needs the permission
 )
 
 
@@ -38,15 +39,15 @@ def find_chromium() -> str:
 
 
 @asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
-    """A headless Chromium while the block runs. Raises `NoBrowser`."""
+async def chromium(*flags: str) -> AsyncIterator[Browser]:
+    """A headless Chromium, with more flags if need be, while the block runs. Raises `NoBrowser`."""
     executable = find_chromium()
     try:
         from playwright.async_api import async_playwright  # noqa: PLC0415
     except ImportError:
         raise NoBrowser("Playwright is not installed: pip install 'sceneshift[test]'") from None
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=executable, headless=True, args=list(_FLAGS))
+        browser = await playwright.chromium.launch(executable_path=executable, headless=True, args=[*_FLAGS, *flags])
         try:
             yield browser
         finally:

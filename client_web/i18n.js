@@ -351,6 +351,15 @@ const LANGUAGES = /** @type {const} */ (["en", "zh"]);
 /** @type {"en" | "zh"} */
 let language = "en";
 
+/**
+ * A page's own texts, beside or instead of these; before `chooseLanguage`.
+ *
+ * @param {Record<string, [english: string, chinese: string]>} texts
+ */
+export function addTexts(texts) {
+  Object.assign(TEXTS, texts);
+}
+
 /** The stored choice, else what the browser asks for. */
 export function chooseLanguage() {
   const stored = storage()?.getItem(STORAGE_KEY);

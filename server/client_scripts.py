@@ -11,6 +11,9 @@ from pathlib import Path
 
 from aiohttp import ETag, web
 
+# Scripts of others stay as they are, notices included.
+_VENDOR = "vendor"
+
 
 class ClientScripts:
     """Serves `*.js` below `folder`. Stands before the static route, which serves everything else there."""
@@ -33,7 +36,9 @@ class ClientScripts:
             return web.Response(status=304, headers={"ETag": f'"{tag}"'})
         served_tag, text = self._served.get(path, ("", ""))
         if served_tag != tag:
-            text = without_comments(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            if _VENDOR not in path.parts:
+                text = without_comments(text)
             self._served[path] = (tag, text)
         response = web.Response(text=text, content_type="text/javascript")
         response.etag = ETag(tag)

@@ -676,3 +676,14 @@ async def test_a_shutdown_says_goodbye_and_leaves_no_task() -> None:
     await asyncio.sleep(0)  # the clients' own last tasks
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
+
+
+async def test_only_the_studios_worker_may_compile_webassembly(server: Server) -> None:
+    http = await server.http()
+    policies = {}
+    for path in ("/", "/studio", "/client/studio/output.html", "/client/studio/segmenter_worker.js"):
+        async with http.get(path) as response:
+            assert response.status == 200
+            policies[path] = response.headers["Content-Security-Policy"]
+    assert [path for path, policy in policies.items() if "unsafe" in policy] == ["/client/studio/segmenter_worker.js"]
+    assert "script-src 'self' 'wasm-unsafe-eval';" in policies["/client/studio/segmenter_worker.js"] + ";"
