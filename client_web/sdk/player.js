@@ -284,7 +284,7 @@ export class Player extends Emitter {
     const image = new Image();
     image.src = picture;
     const detach = () => srcObject && this.#video.srcObject === srcObject && (this.#video.srcObject = null);
-    image.decode().then(detach, detach);
+    image.decode().then(detach, () => {}); // where a page forbids data URIs, there is no poster either
   }
 
   #play() {
