@@ -135,6 +135,7 @@ class Recorder:
             recording = Recording(
                 self._recordings.new_path(self._session_id, self._num_recordings),
                 subscription,
+                self._program.sound,
                 size=(self._format.width, self._format.height),
                 frame_rate=self._format.frame_rate,
                 limits=self._recordings.limits,

@@ -28,7 +28,7 @@ class AudioFanout:
 
     def __init__(self, on_changed: Callable[[], None]) -> None:
         self._on_changed = on_changed
-        self._queues: set[_Queue] = set()
+        self._queues: set[AudioQueue] = set()
         self.packets_dropped = 0
 
     @property
@@ -40,14 +40,14 @@ class AudioFanout:
         for queue in self._queues:
             self.packets_dropped += queue.put(packet)
 
-    def subscribe(self) -> _Queue:
-        queue = _Queue()
+    def subscribe(self) -> AudioQueue:
+        queue = AudioQueue()
         self._queues.add(queue)
         if len(self._queues) == 1:
             self._on_changed()
         return queue
 
-    def unsubscribe(self, queue: _Queue) -> None:
+    def unsubscribe(self, queue: AudioQueue) -> None:
         queue.close()
         if queue in self._queues:
             self._queues.remove(queue)
@@ -59,7 +59,9 @@ class AudioFanout:
             self.unsubscribe(queue)
 
 
-class _Queue:
+class AudioQueue:
+    """One listener's packets; see the module for its bound and drop rule. One task takes from it."""
+
     def __init__(self) -> None:
         self._packets: deque[Packet] = deque()
         self._changed = asyncio.Event()
@@ -98,7 +100,7 @@ class AudioTrack(MediaStreamTrack):
     def __init__(self, fanout: AudioFanout) -> None:
         super().__init__()
         self._fanout = fanout
-        self._queue: _Queue | None = None
+        self._queue: AudioQueue | None = None
 
     async def recv(self) -> Packet:
         # Only when media can flow is there a listener, for whom it is worth encoding.

@@ -1,4 +1,4 @@
-"""The program's H264 packets as fragmented MP4 (ISO/IEC 14496-12, -15): one init segment, then moof and mdat.
+"""The program's H264 and Opus packets as fragmented MP4 (ISO/IEC 14496-12, -15): an init segment, then moof and mdat.
 
 For the viewers of `server.watch`, a fragment a frame, and for the files of `server.media.recording`, a fragment a
 second. Takes the packets that the encoder made already; nothing is decoded or encoded. Pure; any thread.
@@ -22,13 +22,15 @@ from server.media.encoder import EncodedFrame
 TICKS_PER_FRAME = 1000
 # Of `mvhd` and `mehd`: milliseconds.
 MOVIE_TIMESCALE = 1000
-VIDEO_TRACK_ID = 1
+VIDEO_TRACK_ID, SOUND_TRACK_ID = 1, 2
 
 # ITU-T H.264 table 7-1.
 _SPS, _PPS, _DELIMITER = 7, 8, 9
 # 14496-12, 8.8.3.1: depends on no other; depends on others and is no sync sample.
 _KEYFRAME_FLAGS, _OTHER_FLAGS = 0x0200_0000, 0x0101_0000
 _MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x4000_0000)
+# Tables of samples that lie outside fragments: there are none. Their sizes behind version and flags.
+_EMPTY_TABLES = (("stts", 4), ("stsc", 4), ("stsz", 8), ("stco", 4))
 # For viewers that are a little behind: as many frames as the longest queue of a viewer holds.
 MAX_KEPT_FRAGMENTS = 128
 
@@ -66,8 +68,18 @@ class VideoTrack:
 
 
 @dataclass(frozen=True, slots=True)
+class SoundTrack:
+    """Opus in stereo (Encapsulation of Opus in ISO Base Media File Format, opus-codec.org)."""
+
+    @property
+    def timescale(self) -> int:
+        """Ticks a second: Opus always decodes to this rate."""
+        return 48_000
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
-    """One frame in a fragment: `payload` is its NAL units with their lengths before them; the times are in ticks."""
+    """One packet in a fragment: of a frame its NAL units, each with its length before it. The duration is in ticks."""
 
     payload: bytes
     duration: int
@@ -116,12 +128,16 @@ def sample(frame: EncodedFrame, known: ParameterSets, num_frames: int = 1) -> Sa
 # --- segments -----------------------------------------------------------------------------------------------------
 
 
-def init_segment(track: VideoTrack) -> bytes:
-    """`ftyp` and `moov`. Its length is `len`, and the film's duration, 0 at first, stands at `duration_offset`."""
-    header = _full_box("mvhd", 0, 0, struct.pack(">4I", 0, 0, MOVIE_TIMESCALE, 0), _mvhd_rest(VIDEO_TRACK_ID + 1))
-    defaults = _full_box("trex", 0, 0, struct.pack(">5I", VIDEO_TRACK_ID, 1, 0, 0, 0))
-    extends = _box("mvex", _full_box("mehd", 1, 0, struct.pack(">Q", 0)), defaults)
-    return _file_type() + _box("moov", header, _trak(track), extends)
+def init_segment(video: VideoTrack, sound: SoundTrack | None = None) -> bytes:
+    """`ftyp` and `moov`. The film's duration, 0 at first, stands at `duration_offset`."""
+    header = _full_box("mvhd", 0, 0, struct.pack(">4I", 0, 0, MOVIE_TIMESCALE, 0), _mvhd_rest(SOUND_TRACK_ID + 1))
+    tracks = [_video_trak(video)] if sound is None else [_video_trak(video), _sound_trak(sound)]
+    defaults = [
+        _full_box("trex", 0, 0, struct.pack(">5I", track_id, 1, 0, 0, 0))
+        for track_id in (VIDEO_TRACK_ID, SOUND_TRACK_ID)[: len(tracks)]
+    ]
+    extends = _box("mvex", _full_box("mehd", 1, 0, struct.pack(">Q", 0)), *defaults)
+    return _file_type() + _box("moov", header, *tracks, extends)
 
 
 def duration_offset(init: bytes) -> int:
@@ -197,38 +213,41 @@ def _mvhd_rest(next_track_id: int) -> bytes:
     return struct.pack(">IH10x", 0x10000, 0x100) + _MATRIX + bytes(24) + struct.pack(">I", next_track_id)
 
 
-def _trak(track: VideoTrack) -> bytes:
+def _video_trak(track: VideoTrack) -> bytes:
+    size = struct.pack(">2I", track.width << 16, track.height << 16)
+    media_header = _full_box("vmhd", 0, 1, bytes(8))
+    return _trak(VIDEO_TRACK_ID, 0, size, track.timescale, b"vide", media_header, _video_entry(track))
+
+
+def _sound_trak(track: SoundTrack) -> bytes:
+    media_header = _full_box("smhd", 0, 0, bytes(4))
+    return _trak(SOUND_TRACK_ID, 0x100, bytes(8), track.timescale, b"soun", media_header, _sound_entry(track))
+
+
+def _trak(
+    track_id: int, volume: int, size: bytes, timescale: int, handler: bytes, media_header: bytes, entry: bytes
+) -> bytes:
     # 7: enabled, in the film, in the preview.
-    header = _full_box(
-        "tkhd",
-        0,
-        7,
-        struct.pack(">5I8x4H", 0, 0, VIDEO_TRACK_ID, 0, 0, 0, 0, 0, 0),
-        _MATRIX,
-        struct.pack(">2I", track.width << 16, track.height << 16),
-    )
+    fields = struct.pack(">5I8x4H", 0, 0, track_id, 0, 0, 0, 0, volume, 0)
+    header = _full_box("tkhd", 0, 7, fields, _MATRIX, size)
     undetermined = 0x55C4  # "und", three letters of 5 bits
-    media_header = _full_box("mdhd", 0, 0, struct.pack(">4I2H", 0, 0, track.timescale, 0, undetermined, 0))
-    handler = _full_box("hdlr", 0, 0, bytes(4), b"vide", bytes(12), b"program\x00")
-    return _box("trak", header, _box("mdia", media_header, handler, _media_information(track)))
-
-
-def _media_information(track: VideoTrack) -> bytes:
+    time = _full_box("mdhd", 0, 0, struct.pack(">4I2H", 0, 0, timescale, 0, undetermined, 0))
+    kind = _full_box("hdlr", 0, 0, bytes(4), handler, bytes(12), b"program\x00")
     here = _full_box("url ", 0, 1)  # the samples are in this file
     data = _box("dinf", _full_box("dref", 0, 0, struct.pack(">I", 1), here))
-    no_samples = b"".join(
-        (
-            _full_box("stts", 0, 0, bytes(4)),
-            _full_box("stsc", 0, 0, bytes(4)),
-            _full_box("stsz", 0, 0, bytes(8)),
-            _full_box("stco", 0, 0, bytes(4)),
-        )
-    )
-    description = _full_box("stsd", 0, 0, struct.pack(">I", 1), _sample_entry(track))
-    return _box("minf", _full_box("vmhd", 0, 1, bytes(8)), data, _box("stbl", description, no_samples))
+    description = _full_box("stsd", 0, 0, struct.pack(">I", 1), entry)
+    no_samples = [_full_box(name, 0, 0, bytes(num_bytes)) for name, num_bytes in _EMPTY_TABLES]
+    information = _box("minf", media_header, data, _box("stbl", description, *no_samples))
+    return _box("trak", header, _box("mdia", time, kind, information))
 
 
-def _sample_entry(track: VideoTrack) -> bytes:
+def _sound_entry(track: SoundTrack) -> bytes:
+    """`Opus` with its `dOps`: two channels, nothing to skip at the start, no gain, one stream."""
+    configuration = _box("dOps", struct.pack(">2BHIhB", 0, 2, 0, track.timescale, 0, 0))
+    return _box("Opus", struct.pack(">6xH8x2H4xI", 1, 2, 16, track.timescale << 16), configuration)
+
+
+def _video_entry(track: VideoTrack) -> bytes:
     """`avc1` (14496-12, 12.1.3) with its `avcC` (14496-15, 5.3.3)."""
     sps, pps = track.parameter_sets.sps, track.parameter_sets.pps
     configuration = _box(

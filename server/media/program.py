@@ -23,6 +23,7 @@ from typing import Any
 from engine.api import Frames
 from server.clock import Clock, MonotonicClock
 from server.media.audio import AudioProgram, AudioStatistics
+from server.media.audio_track import AudioFanout
 from server.media.compositor import Compositor
 from server.media.encoder import KEYFRAME_INTERVAL_S, SOFTWARE_H264, EncodedFrame, media_time
 from server.media.fanout import Fanout, Subscription
@@ -263,6 +264,11 @@ class Program:
     def play(self, music: str | None, volume: float) -> None:
         """Fade to this music (a name in the library), or to silence; `volume` is a factor, 0 to 1."""
         self._audio.play(music, volume)
+
+    @property
+    def sound(self) -> AudioFanout:
+        """For who hears it without a peer."""
+        return self._audio.fanout
 
     def audio_statistics(self) -> AudioStatistics:
         return self._audio.statistics()

@@ -1,8 +1,10 @@
 """One recording: the program's packets, as they come, into one file of fragmented MP4.
 
-Made by `server.recordings`; takes its packets from a `Subscription`, which is the bounded queue in between: if the disk
+Made by `server.recordings`; takes its frames from a `Subscription`, which is the bounded queue in between: if the disk
 falls behind by more than that holds, frames are left out up to a keyframe, and the last one before them stays on for
-longer. The task that collects runs on the event loop; boxes are made and written in a thread of the recording's own.
+longer. The sound is collected beside them; where the program has none, silence is written, because players and editors
+want a track without holes. The task that collects runs on the event loop; boxes are made and written in a thread of the
+recording's own.
 
 A fragment is written once a second and is in the system's hands then: whoever kills the server loses a second. The
 film's duration, at the head of the file, is brought up to date with each, for players that do not look for themselves.
@@ -22,13 +24,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from server.media.audio import PACKET_SAMPLES
+from server.media.audio_track import AudioFanout, AudioQueue
 from server.media.encoder import EncodedFrame
 from server.media.fanout import Subscription, SubscriptionClosed
 from server.media.fmp4 import (
     MOVIE_TIMESCALE,
+    SOUND_TRACK_ID,
     TICKS_PER_FRAME,
     VIDEO_TRACK_ID,
     Run,
+    Sample,
+    SoundTrack,
     VideoTrack,
     duration_offset,
     fragment,
@@ -36,10 +43,17 @@ from server.media.fmp4 import (
     parameter_sets,
     sample,
 )
+from server.media.tunes import SAMPLE_RATE
 
 _log = logging.getLogger(__name__)
 
 FRAGMENT_S = 1.0
+# Sound is written so much behind the picture: by then what was due in time has come (`audio.MAX_LATENESS_S`).
+SOUND_LAG_S = 0.2
+# 20 ms of silence: Opus, CELT in stereo (RFC 6716, section 3.1).
+SILENCE = b"\xfc\xff\xfe"
+# While the disk does not take anything; the oldest go first, and are silence.
+MAX_SOUND_PACKETS = 500
 # The last fragment, and a disk that is slow just now; a session's end does not wait for longer.
 STOP_TIMEOUT_S = 1.0
 
@@ -63,6 +77,7 @@ class Recording:
         self,
         path: Path,
         subscription: Subscription,
+        sound: AudioFanout,
         *,
         size: tuple[int, int],
         frame_rate: int,
@@ -76,7 +91,9 @@ class Recording:
         self._file = _File(path, size, frame_rate, limits)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recording")
         self._task: asyncio.Task[None] | None = None
+        self._sound = _Sound(sound)
         self._batch: list[EncodedFrame] = []
+        self._origin: int | None = None  # the first frame's number
         self._remaining: list[EncodedFrame] = []  # what waited when it was stopped
 
     @property
@@ -96,6 +113,7 @@ class Recording:
             self.subscription.close()
             self._thread.shutdown(wait=False)
             raise
+        self._sound.open()
         self._task = asyncio.create_task(self._run(), name=f"recording-{self.path.stem}")
 
     async def stop(self) -> None:
@@ -121,6 +139,7 @@ class Recording:
         finally:
             # Not awaited: if the disk hangs, whoever gave up waiting for it must not wait here again.
             self.subscription.close()
+            self._sound.close()
             closing = self._thread.submit(self._file.close)
             self._thread.shutdown(wait=False)
         await asyncio.wrap_future(closing)
@@ -136,7 +155,7 @@ class Recording:
             for frame in self._remaining:
                 await self._take(frame)
             if self._batch:
-                await self._write(self._batch[-1].frame_index + 1)
+                await self._write(self._batch[-1].frame_index + 1, lag_s=0.0)
 
     async def _take(self, frame: EncodedFrame) -> None:
         if self._batch and self._is_full(frame):
@@ -147,12 +166,58 @@ class Recording:
         num_frames = following.frame_index - self._batch[0].frame_index
         return following.is_keyframe or num_frames >= FRAGMENT_S * self._frame_rate
 
-    async def _write(self, end: int) -> None:
+    async def _write(self, end: int, lag_s: float = SOUND_LAG_S) -> None:
         batch, self._batch = self._batch, []
-        await self._in_thread(partial(self._file.write, batch, end))
+        if self._origin is None:
+            self._origin = batch[0].frame_index
+        begin_s, end_s = self._origin / self._frame_rate, end / self._frame_rate
+        sound = self._sound.take(begin_s, end_s - lag_s)
+        await self._in_thread(partial(self._file.write, batch, end, sound))
 
     async def _in_thread(self, work: Callable[[], None]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+class _Sound:
+    """The program's sound since the recording's first frame, in places of 20 ms without a hole. On the event loop.
+
+    A run of packets begins at any sample; moved to the nearest place, it is at most 10 ms off the picture.
+    """
+
+    def __init__(self, fanout: AudioFanout) -> None:
+        self._fanout = fanout
+        self._queue: AudioQueue | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._packets: dict[int, bytes] = {}  # by the program's sample
+        self._next_place = 0
+
+    def open(self) -> None:
+        self._queue = self._fanout.subscribe()
+        self._task = asyncio.create_task(self._collect(self._queue), name="recording-sound")
+
+    def close(self) -> None:
+        """Idempotent. The task ends by itself, at once."""
+        if self._queue is not None:
+            self._fanout.unsubscribe(self._queue)
+
+    def take(self, begin_s: float, end_s: float) -> Run:
+        """What is to be written next, up to `end_s`; both in seconds of the program."""
+        first = self._next_place
+        self._next_place = max(first, int((end_s - begin_s) * SAMPLE_RATE / PACKET_SAMPLES))
+        found = {round((at - begin_s * SAMPLE_RATE) / PACKET_SAMPLES): at for at in self._packets}
+        places = range(first, self._next_place)
+        samples = [Sample(self._packets[found[p]] if p in found else SILENCE, PACKET_SAMPLES, True) for p in places]
+        for place, at in found.items():
+            if place < self._next_place:
+                del self._packets[at]
+        return Run(SOUND_TRACK_ID, first * PACKET_SAMPLES, samples)
+
+    async def _collect(self, queue: AudioQueue) -> None:
+        while (packet := await queue.next()) is not None:
+            if packet.pts is not None:
+                self._packets[packet.pts] = bytes(packet)
+            if len(self._packets) > MAX_SOUND_PACKETS:
+                del self._packets[next(iter(self._packets))]
 
 
 class _File:
@@ -187,13 +252,13 @@ class _File:
         except OSError as error:
             raise _failed(self._path, error) from error
 
-    def write(self, batch: list[EncodedFrame], end: int) -> None:
-        """Frames as one fragment; the last is shown until frame number `end`. Raises `RecordingFailed`."""
+    def write(self, batch: list[EncodedFrame], end: int, sound: Run) -> None:
+        """A fragment; its last frame is shown until frame number `end`. Raises `RecordingFailed`."""
         self._check_free()
         boxes = b""
         if self._track is None:
             boxes = self._begin(batch[0])
-        boxes += self._fragment(batch, end)
+        boxes += self._fragment(batch, end, sound)
         if self.num_bytes + len(boxes) > self._limits.max_bytes:
             raise RecordingFailed(f"the recording has its largest size, {self._limits.max_bytes / 1e9:.1f} GB")
         self._append(boxes, end - self._origin)
@@ -213,11 +278,11 @@ class _File:
             raise RecordingFailed("the program's encoder gave no parameter sets")
         self._track = VideoTrack(*self._size, self._frame_rate, found)
         self._origin = keyframe.frame_index
-        init = init_segment(self._track)
+        init = init_segment(self._track, SoundTrack())
         self._duration_at = duration_offset(init)
         return init
 
-    def _fragment(self, batch: list[EncodedFrame], end: int) -> bytes:
+    def _fragment(self, batch: list[EncodedFrame], end: int, sound: Run) -> bytes:
         assert self._track is not None
         ends = [*(frame.frame_index for frame in batch[1:]), end]
         samples = [
@@ -226,7 +291,8 @@ class _File:
         ]
         self._num_fragments += 1
         decode_time = (batch[0].frame_index - self._origin) * TICKS_PER_FRAME
-        return fragment(self._num_fragments, [Run(VIDEO_TRACK_ID, decode_time, samples)])
+        runs = [Run(VIDEO_TRACK_ID, decode_time, samples), *([sound] if sound.samples else [])]
+        return fragment(self._num_fragments, runs)
 
     def _append(self, boxes: bytes, num_frames: int) -> None:
         assert self._file is not None

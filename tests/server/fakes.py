@@ -31,6 +31,7 @@ from engine.api import (
     Timings,
 )
 from server.clock import FakeClock
+from server.media.audio_track import AudioFanout
 from server.media.fanout import Fanout, Subscription
 from server.media.program import ProgramFormat, ProgramStatistics, Shown
 from server.media.rendition import ladder
@@ -122,6 +123,7 @@ class FakeProgram:
         self.format = program_format
         self.viewers: list[str] = []
         self.watchers: list[Subscription] = []
+        self.sound = AudioFanout(lambda: None)
         self.fanout = Fanout(ladder(program_format.width, program_format.height, program_format.bitrate)[0], 48)
         self.candidates: list[str] = []
         self.is_open = False

@@ -69,6 +69,19 @@ async def test_a_recording_over_two_takes_shows_both_and_counts_as_no_viewer(tmp
             assert await response.read() == whole
 
 
+async def test_a_recording_has_the_music_of_the_show(tmp_path: Path) -> None:
+    async with serving(recordings_folder=str(tmp_path)) as server:
+        controller = await server.controller(width=320, height=192, music="calm", music_volume=1.0)
+        begun = await record(controller, True)
+        while (await controller.hear("stats.updated"))["frames_sent"] < 36:
+            pass
+        ended = await record(controller, False)
+    with av.open(tmp_path / begun["name"]) as container:
+        sound = [frame.to_ndarray() for frame in container.decode(audio=0)]
+    assert len(sound) == pytest.approx(ended["duration_s"] * 50, abs=1)
+    assert max(float(np.abs(part).max()) for part in sound) > 0.01
+
+
 async def test_a_scene_goes_on_while_it_is_recorded(tmp_path: Path) -> None:
     engine = SyntheticEngine(Script(step_s=0.01, decode_s=0.01, num_frames=7, can_start_from_frame=True))
     async with serving(engine, recordings_folder=str(tmp_path)) as server:

@@ -6,12 +6,15 @@ import asyncio
 import resource
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
 from server.media import marker
+from server.media.audio import PACKET_SAMPLES, OpusEncoder
+from server.media.audio_track import AudioFanout
 from server.media.encoder import Encoder
 from server.media.fanout import Fanout
 from server.media.recording import Recording, RecordingFailed, RecordingLimits
@@ -27,6 +30,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.fanout = Fanout(RENDITION, 10_000)
+        self.sound = AudioFanout(lambda: None)
         self.failures: asyncio.Queue[RecordingFailed] = asyncio.Queue()
         self._encoder = Encoder(RENDITION, RATE)
         self._noise = np.random.default_rng(1)
@@ -42,6 +46,7 @@ class Stage:
         return Recording(
             path,
             self.fanout.subscribe(is_viewer=False),
+            self.sound,
             size=(WIDTH, HEIGHT),
             frame_rate=RATE,
             limits=limits,
@@ -92,6 +97,34 @@ async def test_frames_that_were_left_out_are_bridged_by_the_one_before(stage: St
     assert numbers == [0, 1, 2, 6, 7, 8, 9, 10, 11, 12]
     assert times == pytest.approx([index / RATE for index in numbers if index is not None])
     assert duration_s == pytest.approx(13 / RATE, abs=0.001)
+
+
+def heard(path: Path) -> tuple[np.ndarray[Any, Any], list[int]]:
+    """The decoded sound, one channel at 48 kHz, and the times of its packets in samples."""
+    with av.open(path) as container:
+        times = [packet.pts for packet in container.demux(audio=0) if packet.pts is not None and packet.size]
+    with av.open(path) as container:
+        frames = [frame.to_ndarray() for frame in container.decode(audio=0)]
+    return np.concatenate([frame[0] for frame in frames]), times
+
+
+async def test_sound_is_where_it_was_on_air_and_silence_elsewhere(stage: Stage, tmp_path: Path) -> None:
+    stage.play(24)  # second 2 of the program
+    recording = stage.recording(tmp_path / "show.mp4")
+    await recording.open()
+    tone = 0.5 * np.sin(np.arange(PACKET_SAMPLES * 50) * 2 * np.pi * 440 / 48_000)
+    for packet in OpusEncoder(3 * 48_000 + 100).encode(np.stack([tone, tone], axis=1).astype(np.float32)):
+        stage.sound.put(packet)  # a second of it, from second 3 on
+        await asyncio.sleep(0)
+    stage.play(*range(25, 72))
+    await recording.stop()
+    samples, times = heard(recording.path)
+    assert times == [index * PACKET_SAMPLES for index in range(200)]  # the four seconds, without a hole
+    loud = [float(np.abs(samples[begin : begin + 480]).max()) > 0.1 for begin in range(0, 4 * 48_000, 480)]
+    first, last = loud.index(True), len(loud) - loud[::-1].index(True)
+    assert abs(first - 100) <= 2 and abs(last - 200) <= 3  # of 10 ms
+    assert not samples[: 48_000 - 960].any()
+    assert stage.sound.num_listeners == 0
 
 
 async def test_it_ends_with_its_program(stage: Stage, tmp_path: Path) -> None:
