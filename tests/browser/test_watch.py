@@ -17,17 +17,17 @@ _VIEWER = """
 (path) => new Promise((resolve, reject) => {
   const video = Object.assign(document.createElement("video"), { muted: true, autoplay: true });
   document.body.replaceChildren(video);
-  const socket = new WebSocket(location.origin.replace("http", "ws") + path);
-  socket.binaryType = "arraybuffer";
-  const view = { video, socket, started: null, frames: [], closed: null };
+  const view = { video, started: null, frames: [], closed: null };
   window.view = view;
   video.onerror = () => reject(new Error(video.error.message));
-  socket.onclose = (event) => { view.closed = event.code; if (!view.started) reject(new Error("closed at once")); };
   const source = new MediaSource(), waiting = [];
   let buffer = null;
   const append = () => { if (buffer && !buffer.updating && waiting.length) buffer.appendBuffer(waiting.shift()); };
   video.src = URL.createObjectURL(source);
   source.onsourceopen = () => {
+    const socket = new WebSocket(location.origin.replace("http", "ws") + path);
+    socket.binaryType = "arraybuffer";
+    socket.onclose = ({ code }) => { view.closed = code; reject(new Error(`closed with ${code}`)); };
     socket.onmessage = ({ data }) => {
       if (typeof data === "string") {
         view.started = JSON.parse(data);
