@@ -33,10 +33,11 @@ async def open_source(browser: Any) -> AsyncIterator[OpenSource]:
     """Opens a page as OBS does, in a browser of its own with the size of the source."""
     async with AsyncExitStack() as stack:
 
-        async def open_source(url: str, width: int = 416, height: int = 240) -> Any:
+        async def open_source(url: str, width: int = 416, height: int = 240, script: str = "") -> Any:
             context = await browser.new_context(viewport={"width": width, "height": height})
             stack.push_async_callback(context.close)
-            await context.add_init_script("Math.random = () => 0.1")  # of the longest wait between two attempts
+            # A tenth of the longest wait between two attempts.
+            await context.add_init_script("Math.random = () => 0.1;" + script)
             page = await context.new_page()
             page.set_default_timeout(TIMEOUT_MS)
             page.log = []
@@ -109,6 +110,16 @@ async def test_off_air_it_is_no_viewer_and_nothing_is_made_for_nobody(open_sourc
 async def fire(page: Any, kind: str, **detail: bool) -> None:
     """As OBS's browser source does."""
     await page.evaluate("([kind, detail]) => window.dispatchEvent(new CustomEvent(kind, { detail }))", [kind, detail])
+
+
+async def test_where_udp_does_not_get_through_the_picture_comes_over_the_websocket(
+    open_source: OpenSource, synthetic_url: str
+) -> None:
+    async with operator(synthetic_url) as one:
+        await one.show("scene 5")
+        page = await open_source(f"{synthetic_url}/obs/{one.session_id}", script="delete window.RTCPeerConnection")
+        await page.wait_for_function(IS_LIVE)
+        assert number_in(await seen(page)) == 5
 
 
 async def test_the_preview_of_studio_mode_still_watches(open_source: OpenSource, synthetic_url: str) -> None:
