@@ -181,7 +181,7 @@ async def test_a_stage_that_nobody_watches_is_given_back_and_made_again(open_pag
     )
     await until(lambda: site.num_sessions == num_sessions - 1)
     await page.evaluate("() => document.querySelector('live-scene').start()")
-    assert await stage_number(page) == 7, "the held frame first"
+    await sees(page, 7)  # the held frame, which fades in
     await shows(page, 7)  # said anew: the new stage has made the scene again
 
 
