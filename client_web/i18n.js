@@ -301,6 +301,11 @@ const TEXTS = {
   "share.select": ["Selected. Copy it with Ctrl+C.", "已选中，请按 Ctrl+C 复制。"],
   "share.obs": ["OBS", "OBS"],
   "share.obs.note": ["Add a browser source in OBS and paste this address.", "在 OBS 中添加“浏览器”来源并粘贴此地址。"],
+  "share.studio": ["Camera", "摄像头"],
+  "share.studio.note": [
+    "You before this scene: a page that cuts you out of your webcam's picture, for OBS to capture.",
+    "把您放进此场景：该页面从摄像头画面中抠出人像，供 OBS 采集。",
+  ],
   "share.curl": ["curl", "curl"],
   "share.curl.note": ["The picture on air now, as a JPEG.", "当前播出画面，JPEG 格式。"],
   "share.javascript": ["JavaScript", "JavaScript"],

@@ -10,7 +10,7 @@ import { t } from "./i18n.js";
 import { openSheet } from "./sheets.js";
 import { isStageName } from "./stage_name.js";
 
-const KINDS = /** @type {const} */ (["obs", "curl", "javascript", "python"]);
+const KINDS = /** @type {const} */ (["obs", "studio", "curl", "javascript", "python"]);
 
 /**
  * @typedef {object} Stage
@@ -103,6 +103,8 @@ export function snippet(kind, { origin, sessionId, token, prompt }) {
   switch (kind) {
     case "obs":
       return `${origin}/obs/${sessionId}${token === null ? "" : `#token=${token}`}`;
+    case "studio":
+      return `${origin}/studio?session=${sessionId}${token === null ? "" : `#token=${token}`}`;
     case "curl":
       return `curl -fo snapshot.jpg${bearer} ${origin}/v1/sessions/${sessionId}/snapshot.jpg`;
     case "javascript":

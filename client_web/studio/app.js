@@ -54,6 +54,7 @@ class Studio {
     this.#listen();
     this.#controls.show(this.#settings.values);
     this.#render();
+    document.body.dataset.ready = "";
     this.#mixer?.refresh();
     const stage = new URLSearchParams(location.search).get("session");
     if (stage !== null && stage !== "") this.#watch(stage);

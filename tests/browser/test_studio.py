@@ -24,7 +24,7 @@ from bench.controller import Controller
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-TIMEOUT_MS = 15_000
+TIMEOUT_MS = 30_000
 # A public-domain portrait by NASA (Eileen Collins, 1993): a head in the middle, a flag and a shuttle behind.
 PERSON = Path(__file__).parent / "pictures" / "person.jpg"
 # Blue, unlike the fake camera (green) and skin.

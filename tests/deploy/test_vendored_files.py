@@ -44,4 +44,4 @@ def test_every_file_of_the_pages_is_in_the_package() -> None:
     files = [path for path in pages.rglob("*") if path.is_file() and pages / "python" not in path.parents]
     assert len(files) > 20
     left_out = [path for path in files if not any(fnmatch(path.name, pattern) for pattern in patterns)]
-    assert [str(path.relative_to(ROOT)) for path in left_out if path.suffix != ".pyc"] == []
+    assert [str(path.relative_to(ROOT)) for path in left_out if path.suffix not in (".py", ".pyc")] == []
