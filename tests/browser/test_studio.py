@@ -317,8 +317,8 @@ document.dispatchEvent(new Event("visibilitychange"));
 
 
 def share_of_blue(picture: NDArray[np.int16]) -> float:
-    """Of the pixels inside the rounded corners and above the label."""
-    red, green, blue = picture[4:-16, 4:-4].transpose(2, 0, 1)
+    """Of the pixels inside the rounded corners and above hint and label."""
+    red, green, blue = picture[4:60, 4:-4].transpose(2, 0, 1)
     return float(((blue > red) & (blue > green)).mean())
 
 
@@ -395,11 +395,11 @@ async def test_without_the_segmenter_the_room_is_not_shown_and_can_be_by_choice(
     studio = await open_studio(before=no_model)
     await studio.start()
     assert "could not be loaded, so the camera is not shown: the model's file: HTTP 404" in await studio.problem()
-    assert (await studio.picture())[4:70, 4:-4].max() < 30
+    assert (await studio.picture())[4:60, 4:-4].max() < 30
     await studio.page.uncheck("[name=cutOut]")
     await studio.until("() => document.querySelector('#problems').children.length === 0")
     await studio.page.wait_for_function(_FRAMES_PASS, arg=2)
-    assert (await studio.picture())[4:70, 4:-4].max() > 100, "the whole camera, as chosen"
+    assert (await studio.picture())[4:60, 4:-4].max() > 100, "the whole camera, as chosen"
 
 
 _FRAMES_PASS = """(count) => new Promise((resolve) => {
