@@ -60,7 +60,6 @@ class Page:
 PAGES = (
     Page("console", "/", "#monitor[data-video=playing]"),
     Page("obs", "/obs/nobody", "#picture[data-shown=false]", paints=False),
-    Page("studio", "/studio", "main"),
     Page("widget", "/widget?presets=a+girl+in+a+red+dress+dancing|日落时的海边", "live-scene"),
     Page("studio", "/studio", "#scene-state:not(:empty)"),
 )

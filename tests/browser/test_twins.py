@@ -23,9 +23,15 @@ STRUCTS = [
     messages.RecordingChanged,
     messages.StreamStarted,
 ]
-TEXTS = re.findall(
-    r'^  "([\w.]+)": \[\s*"((?:[^"\\]|\\.)*)",\s*"((?:[^"\\]|\\.)*)",?\s*\]', (CLIENT / "i18n.js").read_text(), re.M
-)
+
+
+def texts_in(script: str) -> list[tuple[str, str, str]]:
+    pattern = r'^  "([\w.]+)": \[\s*"((?:[^"\\]|\\.)*)",\s*"((?:[^"\\]|\\.)*)",?\s*\]'
+    return re.findall(pattern, (CLIENT / script).read_text(), re.M)
+
+
+TEXTS = texts_in("i18n.js")
+STUDIO_TEXTS = texts_in("studio/texts.js")
 
 
 def names_in_script(constant: str) -> set[str]:
@@ -62,14 +68,17 @@ def test_documented_shapes_have_the_same_fields(struct: type[msgspec.Struct]) ->
 
 def test_every_text_exists_in_both_languages_with_the_same_blanks() -> None:
     assert len(TEXTS) > 80
-    for key, english, chinese in TEXTS:
+    assert len(STUDIO_TEXTS) > 60
+    for key, english, chinese in TEXTS + STUDIO_TEXTS:
         assert english and chinese, key
         assert set(re.findall(r"{\w+}", english)) == set(re.findall(r"{\w+}", chinese)), key
 
 
-def test_every_text_that_the_page_asks_for_exists() -> None:
-    keys = {key for key, _, _ in TEXTS}
-    asked = set(re.findall(r'data-i18n(?:-label|-placeholder)?="([\w.]+)"', (CLIENT / "index.html").read_text()))
-    for script in CLIENT.glob("*.js"):
+@pytest.mark.parametrize("folder", [".", "studio"])
+def test_every_text_that_a_page_asks_for_exists(folder: str) -> None:
+    keys = {key for key, _, _ in TEXTS + (STUDIO_TEXTS if folder == "studio" else [])}
+    page = (CLIENT / folder / "index.html").read_text()
+    asked = set(re.findall(r'data-i18n(?:-label|-placeholder)?="([\w.]+)"', page))
+    for script in (CLIENT / folder).glob("*.js"):
         asked |= set(re.findall(r'\bt\("([\w.]+)"', script.read_text()))
     assert asked - keys == set()
