@@ -5,6 +5,7 @@ Between `session.py`, which owns it, and the program, which owns the connections
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,10 @@ from server.neighbours import SessionProgram
 
 # A place may come free at any time; a page need not ask more often.
 RETRY_AFTER_MS = 5000
+
+
+# Viewers whose goodbye may still come after their connection's end.
+MAX_LOST = 64
 
 
 class Viewers:
@@ -33,6 +38,7 @@ class Viewers:
         self._on_joined = on_joined
         self._log = log
         self._on_gone: dict[str, Callable[[str], None]] = {}  # by viewer id: whom to tell when it is no longer there
+        self._lost: deque[str] = deque(maxlen=MAX_LOST)
         self._own_id: str | None = None  # the controller's peer
         self._carrier_id: str | None = None  # the viewer whose connection the controller's messages come over, too
 
@@ -53,6 +59,9 @@ class Viewers:
 
     async def remove(self, viewer_id: str) -> None:
         """Raises `Refused` (`unknown_viewer`)."""
+        if viewer_id in self._lost:
+            self._lost.remove(viewer_id)  # its connection's end was quicker than its goodbye
+            return
         if viewer_id not in self._on_gone:
             raise Refused("unknown_viewer", "there is no such viewer; it may have left")
         await self._program.remove_viewer(viewer_id)
@@ -62,6 +71,7 @@ class Viewers:
     def lose(self, viewer_id: str) -> bool:
         """The program has lost it; True if it was the controller's own."""
         self._log(f"viewer {viewer_id} lost")
+        self._lost.append(viewer_id)
         was_own = viewer_id == self._own_id
         if was_own:
             self._own_id = None

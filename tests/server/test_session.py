@@ -529,6 +529,14 @@ async def test_viewers_are_bounded(house: House) -> None:
     await house.session.viewers.add("v=0")
 
 
+async def test_a_goodbye_that_comes_after_the_connections_end_is_taken_once(house: House) -> None:
+    viewer_id, _ = await house.session.viewers.add("v=0")
+    house.session.viewers.lose(viewer_id)
+    await house.session.viewers.remove(viewer_id)
+    with pytest.raises(Refused):
+        await house.session.viewers.remove(viewer_id)
+
+
 async def test_removing_a_viewer_that_is_not_there(house: House) -> None:
     with pytest.raises(Refused) as caught:
         await house.session.viewers.remove("v9")
