@@ -81,6 +81,8 @@ async def measure(browser: Browser, url: str, page: Page, *, viewport: ViewportS
         tab = await context.new_page()
         await tab.goto(url + page.path)
         await tab.wait_for_selector(page.is_up, timeout=TIMEOUT_MS, state="attached")
+        if page.paints:
+            await tab.wait_for_function("() => performance.getEntriesByName('first-contentful-paint').length > 0")
         return Measured(**await tab.evaluate(_MEASURE))
     finally:
         await context.close()

@@ -182,6 +182,7 @@ class App {
     chooseLanguage();
     this.#listen();
     this.#renderAll();
+    document.body.dataset.rendered = "true";
     this.#connection.open();
   }
 

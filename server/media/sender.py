@@ -56,8 +56,8 @@ _log = logging.getLogger(__name__)
 
 # libwebrtc paces at 2.5 times the bitrate, too: a keyframe is through in time, and a burst is none.
 PACE = 2.5
-# Packets that may leave together after a pause; two fit every queue on the way.
-BURST_S = 0.003
+# What may leave together after a pause, and what a round that came late may catch up: 6 KB at 2 Mbit/s.
+BURST_S = 0.010
 MAX_QUEUED_S = 2.0
 REPORT_INTERVAL_S = 1.0
 # Two seconds at 5 Mbit/s. A power of two, so that a sequence number's place is the same after it wraps.
