@@ -31,7 +31,7 @@ const SETTLED_MS = 10_000;
 // So many losses in a row are the path's fault, and it is the other one's turn.
 const MAX_LOSSES = 2;
 // Faults of a path as such: waiting would not mend them.
-const USELESS = ["udp_blocked", "no_webrtc", "no_mse", "no_h264"];
+const USELESS = ["udp_blocked", "no_webrtc", "no_mse", "no_video_codec"];
 // After so long, and ever more rarely, it is looked whether UDP gets through by now.
 const PROBE_MS = 30_000;
 const LONGEST_PROBE_MS = 960_000;

@@ -362,13 +362,10 @@ class RtpSender(Taker):
 
     def _open_way(self) -> _Way:
         """Through SRTP to the pair that ICE has nominated; to nowhere while there is none, as a lost packet would."""
-        srtp = self.transport._tx_srtp
-        pair = self.transport.transport._connection._nominated.get(1)
-        if srtp is None or pair is None:
+        path = self._path()
+        if path is None:
             return _nowhere
-        udp, address = pair.protocol.transport, pair.remote_addr
-        if udp is None or udp.is_closing():
-            return _nowhere
+        srtp, udp, address = path
         # The kernel's buffer is full and asyncio keeps what does not fit: a router would drop it, and so do we.
         if hasattr(udp, "get_write_buffer_size") and udp.get_write_buffer_size() > _MAX_UNSENT_BYTES:
             return _nowhere
@@ -376,14 +373,23 @@ class RtpSender(Taker):
         return lambda packet: sendto(protect(packet), address)
 
     def _send_rtcp(self, packet: bytes) -> None:
-        srtp = self.transport._tx_srtp
-        pair = self.transport.transport._connection._nominated.get(1)
-        if srtp is None or pair is None or pair.protocol.transport is None:
+        path = self._path()
+        if path is None:
             return
+        srtp, udp, address = path
         try:
-            pair.protocol.transport.sendto(srtp.protect_rtcp(packet), pair.remote_addr)
+            udp.sendto(srtp.protect_rtcp(packet), address)
         except pylibsrtp.Error as error:
             _log.warning("! a report could not be protected: %s", error)
+
+    def _path(self) -> tuple[Any, Any, Any] | None:
+        """SRTP session, UDP transport and address of the nominated pair; None before and after there is one."""
+        srtp = self.transport._tx_srtp
+        pair = self.transport.transport._connection._nominated.get(1)
+        udp = pair.protocol.transport if pair is not None else None
+        if srtp is None or udp is None or udp.is_closing():
+            return None
+        return srtp, udp, pair.remote_addr
 
     def _leave(self) -> None:
         self._fanout.remove(self)
