@@ -9,51 +9,152 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-SCENES = ("beach", "sea", "mountains", "forest", "city", "volcano", "underwater", "space")
+SCENES = (
+    "beach",
+    "sea",
+    "mountains",
+    "forest",
+    "city",
+    "volcano",
+    "underwater",
+    "space",
+    "park",
+    "desert",
+    "countryside",
+    "garden",
+    "classroom",
+    "room",
+    "cafe",
+    "studio",
+    "aurora",
+)
 TIMES = ("day", "sunset", "night", "dawn")
-SUBJECTS = ("sailboat", "bird", "fish", "rocket", "car", "dog", "balloon", "dancer")
+WEATHERS = ("clear", "rain", "snow", "fog", "petals")
+SUBJECTS = (
+    "sailboat",
+    "bird",
+    "fish",
+    "rocket",
+    "car",
+    "dog",
+    "balloon",
+    "dancer",
+    "cat",
+    "children",
+    "ball",
+    "dinosaur",
+)
 COLOURS = ("red", "blue", "yellow", "green", "purple", "white")
 DIRECTIONS = ("left", "right")
+CAMERAS = ("still", "drift")
+PALETTES = ("vivid", "pastel", "vintage")
 NUM_LAYOUTS = 3
+
+# Scenes whose light is always the same: deep space, a studio's lamps, the polar night.
+TIMELESS_SCENES = frozenset({"space", "studio", "aurora"})
 
 # Only what a viewer would believe. Fewer combinations also leave a small model more samples of each.
 SUBJECTS_OF_SCENE: dict[str, tuple[str, ...]] = {
-    "beach": ("dancer", "dog", "sailboat", "bird"),
+    "beach": ("dancer", "dog", "sailboat", "bird", "ball", "children", "cat"),
     "sea": ("sailboat", "bird", "balloon"),
-    "mountains": ("balloon", "bird", "dog", "car"),
-    "forest": ("dog", "dancer", "bird", "car"),
-    "city": ("car", "dancer", "balloon", "rocket"),
-    "volcano": ("bird", "balloon", "car"),
+    "mountains": ("balloon", "bird", "dog", "car", "dinosaur"),
+    "forest": ("dog", "dancer", "bird", "car", "dinosaur", "cat"),
+    "city": ("car", "dancer", "balloon", "rocket", "cat", "dog"),
+    "volcano": ("bird", "balloon", "car", "dinosaur", "rocket"),
     "underwater": ("fish",),
-    "space": ("rocket",),
+    "space": ("rocket", "balloon"),
+    "park": ("children", "ball", "dog", "cat", "dancer", "bird"),
+    "desert": ("car", "rocket", "balloon", "dinosaur", "bird"),
+    "countryside": ("balloon", "car", "dog", "bird", "children"),
+    "garden": ("dancer", "cat", "dog", "bird", "children"),
+    "classroom": ("children", "cat", "ball", "dinosaur", "dancer"),
+    "room": ("cat", "dog", "ball", "dancer"),
+    "cafe": ("cat", "dancer", "dog"),
+    "studio": ("dancer", "car", "cat", "ball", "dinosaur", "rocket"),
+    "aurora": ("dog", "car", "balloon", "dancer"),
+}
+# Indoors the weather is what the window shows.
+WEATHERS_OF_SCENE: dict[str, tuple[str, ...]] = {
+    "beach": ("clear", "rain", "fog"),
+    "sea": ("clear", "rain", "fog"),
+    "mountains": ("clear", "snow", "fog"),
+    "forest": ("clear", "rain", "snow", "fog"),
+    "city": ("clear", "rain", "snow", "fog"),
+    "volcano": ("clear",),
+    "underwater": ("clear",),
+    "space": ("clear",),
+    "park": ("clear", "rain", "snow", "petals"),
+    "desert": ("clear",),
+    "countryside": ("clear", "rain", "snow", "fog", "petals"),
+    "garden": ("clear", "rain", "petals"),
+    "classroom": ("clear", "rain", "snow"),
+    "room": ("clear", "rain", "snow"),
+    "cafe": ("clear", "rain", "snow"),
+    "studio": ("clear",),
+    "aurora": ("clear", "snow"),
 }
 
-# Never rendered for training, so that the evaluation can tell composition from recall. Empty in what ships: a model of
-# this size composed a pair that it had never seen in half of the clips only, and users ask for all of them.
-HELD_OUT_SCENE_TIMES: tuple[tuple[str, str], ...] = ()
+# Never rendered for training, so that the evaluation can tell composition from recall.
+HELD_OUT_SCENE_TIMES: tuple[tuple[str, str], ...] = (
+    ("beach", "dawn"),
+    ("forest", "night"),
+    ("volcano", "sunset"),
+    ("countryside", "night"),
+    ("room", "sunset"),
+    ("desert", "dawn"),
+)
+HELD_OUT_SUBJECT_SCENES: tuple[tuple[str, str], ...] = (
+    ("dog", "beach"),
+    ("car", "mountains"),
+    ("dancer", "forest"),
+    ("balloon", "countryside"),
+    ("cat", "city"),
+    ("dinosaur", "desert"),
+    ("ball", "park"),
+    ("rocket", "studio"),
+)
+HELD_OUT_SUBJECT_COLOURS: tuple[tuple[str, str], ...] = (
+    ("sailboat", "purple"),
+    ("bird", "green"),
+    ("fish", "red"),
+    ("car", "yellow"),
+    ("dog", "blue"),
+    ("dancer", "white"),
+    ("cat", "purple"),
+    ("balloon", "green"),
+    ("dinosaur", "red"),
+    ("rocket", "blue"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class SceneSpec:
     """One clip. Illegal combinations raise: a spec that exists can be drawn and described.
 
-    `time` is None in space only. `colour` and `direction` belong to the subject and are None without one. `layout`
-    chooses one of `NUM_LAYOUTS` arrangements of the scene; `jitter` moves the subject by a few pixels.
+    `time` is None in `TIMELESS_SCENES` only. `colour` and `direction` belong to the subject and are None without one.
+    `layout` chooses one of `NUM_LAYOUTS` arrangements of the scene. Nothing visible is left to chance: the same spec
+    is the same clip, so a model that is told all of it has nothing to average over.
     """
 
     scene: str
     time: str | None
+    weather: str = "clear"
     subject: str | None = None
     colour: str | None = None
     direction: str | None = None
+    camera: str = "still"
+    palette: str = "vivid"
     layout: int = 0
-    jitter: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         if self.scene not in SCENES:
             raise ValueError(f"scene must be one of {SCENES}, not {self.scene!r}")
-        if (self.time is None) != (self.scene == "space") or (self.time is not None and self.time not in TIMES):
-            raise ValueError(f"time must be one of {TIMES} (None in space), not {self.time!r} in {self.scene}")
+        if (self.time is None) != (self.scene in TIMELESS_SCENES) or (self.time is not None and self.time not in TIMES):
+            raise ValueError(
+                f"time must be one of {TIMES} (None in {sorted(TIMELESS_SCENES)}), not {self.time!r} in {self.scene}"
+            )
+        if self.weather not in WEATHERS:
+            raise ValueError(f"weather must be one of {WEATHERS}, not {self.weather!r}")
         if self.subject is None:
             if self.colour is not None or self.direction is not None:
                 raise ValueError("colour and direction describe a subject, and there is none")
@@ -64,16 +165,24 @@ class SceneSpec:
                 raise ValueError(f"colour must be one of {COLOURS}, not {self.colour!r}")
             if self.direction not in DIRECTIONS:
                 raise ValueError(f"direction must be one of {DIRECTIONS}, not {self.direction!r}")
+        if self.camera not in CAMERAS:
+            raise ValueError(f"camera must be one of {CAMERAS}, not {self.camera!r}")
+        if self.palette not in PALETTES:
+            raise ValueError(f"palette must be one of {PALETTES}, not {self.palette!r}")
         if not 0 <= self.layout < NUM_LAYOUTS:
             raise ValueError(f"layout must be in 0..{NUM_LAYOUTS - 1}, not {self.layout}")
 
     @property
     def is_held_out(self) -> bool:
-        return (self.scene, self.time) in HELD_OUT_SCENE_TIMES
+        return (
+            (self.scene, self.time) in HELD_OUT_SCENE_TIMES
+            or (self.subject, self.scene) in HELD_OUT_SUBJECT_SCENES
+            or (self.subject, self.colour) in HELD_OUT_SUBJECT_COLOURS
+        )
 
 
 def draw_spec(rng: random.Random, *, subject_share: float = 0.75) -> SceneSpec:
-    """A random spec for training; held-out pairs of scene and time never come."""
+    """A random spec for training; held-out pairs never come."""
     while True:
         scene = rng.choice(SCENES)
         spec = _draw_in_scene(rng, scene, subject_share)
@@ -82,16 +191,15 @@ def draw_spec(rng: random.Random, *, subject_share: float = 0.75) -> SceneSpec:
 
 
 def _draw_in_scene(rng: random.Random, scene: str, subject_share: float) -> SceneSpec:
-    time = None if scene == "space" else rng.choice(TIMES)
-    layout = rng.randrange(NUM_LAYOUTS)
-    if rng.random() >= subject_share:
-        return SceneSpec(scene, time, layout=layout)
+    has_subject = rng.random() < subject_share
     return SceneSpec(
         scene,
-        time,
-        subject=rng.choice(SUBJECTS_OF_SCENE[scene]),
-        colour=rng.choice(COLOURS),
-        direction=rng.choice(DIRECTIONS),
-        layout=layout,
-        jitter=(round(rng.uniform(-4, 4), 1), round(rng.uniform(-2, 2), 1)),
+        None if scene in TIMELESS_SCENES else rng.choice(TIMES),
+        weather="clear" if rng.random() < 0.65 else rng.choice(WEATHERS_OF_SCENE[scene]),
+        subject=rng.choice(SUBJECTS_OF_SCENE[scene]) if has_subject else None,
+        colour=rng.choice(COLOURS) if has_subject else None,
+        direction=rng.choice(DIRECTIONS) if has_subject else None,
+        camera="still" if rng.random() < 0.85 else "drift",
+        palette="vivid" if rng.random() < 0.8 else rng.choice(PALETTES[1:]),
+        layout=rng.randrange(NUM_LAYOUTS),
     )
