@@ -1,56 +1,115 @@
-"""The training set on disk: rendered clips and their latents, made once from seeds by one worker process per core."""
+"""The training set on disk: latents of rendered clips, made once from seeds, with their specs beside them.
+
+Stills are single latent frames of very many clips: the images stage learns from them what everything looks like. Clips
+are whole ones, fewer: the clips stage learns from them how it moves. On a CPU one worker process per core renders while
+this one encodes; on a GPU everything happens there.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import random
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from engine.embedded.classifier import judged_picture
-from engine.embedded.modules import Encoder
+from engine.embedded.modules import FRAMES_PER_LATENT, Encoder
 from engine.embedded.spec import SceneSpec, draw_spec
-from engine.embedded.world import HEIGHT, PERIOD_FRAMES, WIDTH, render
+from engine.embedded.training import Recipe, mixed_precision
+from engine.embedded.world import NUM_FRAMES, render
 
-_CLIP_SHAPE = (PERIOD_FRAMES, 3, HEIGHT, WIDTH)
+NUM_LATENT_FRAMES = 1 + (NUM_FRAMES - 1) // FRAMES_PER_LATENT
+_SLICE = 8
 
 
-def draw_specs(count: int, seed: int) -> list[SceneSpec]:
+@dataclass(frozen=True)
+class Examples:
+    """Latents fp16 [N, C, T, h, w]; of stills T is 1 and `frames[i]` says which latent frame of its clip it is."""
+
+    latents: Tensor
+    specs: list[SceneSpec]
+    frames: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.specs)
+
+
+def draw_specs(count: int, seed: int, **settings: Any) -> list[SceneSpec]:
     rng = random.Random(seed)
-    return [draw_spec(rng) for _ in range(count)]
+    return [draw_spec(rng, **settings) for _ in range(count)]
 
 
-def save_specs(path: Path, specs: list[SceneSpec]) -> None:
-    path.write_text(json.dumps([asdict(spec) for spec in specs]))
+def make_examples(recipe: Recipe, encoder: Encoder, on_progress: Callable[[str], None] = print) -> None:
+    """Writes `stills.pt` and `clips.pt` into the recipe's folder; what is there already is kept."""
+    rng = random.Random(recipe.seed + 1)
+    stills, clips = recipe.folder / "stills.pt", recipe.folder / "clips.pt"
+    if not stills.exists():
+        specs = [draw_spec(rng) for _ in range(recipe.num_stills)]
+        # The first latent frame twice as often as another: it alone is a still, and the first thing that is seen.
+        frames = [max(0, rng.randrange(-1, NUM_LATENT_FRAMES)) for _ in specs]
+        latents = _encoded(recipe, encoder, [(spec, frame) for spec, frame in zip(specs, frames, strict=True)])
+        _save(stills, latents, specs, torch.tensor(frames))
+        on_progress(f"{len(specs)} stills")
+    if not clips.exists():
+        specs = draw_specs(recipe.num_clips, recipe.seed + 2)
+        _save(clips, _encoded(recipe, encoder, [(spec, None) for spec in specs]), specs, None)
+        on_progress(f"{len(specs)} clips")
 
 
-def load_specs(path: Path) -> list[SceneSpec]:
-    rows = json.loads(path.read_text())
-    return [SceneSpec(**{**row, "jitter": tuple(row["jitter"])}) for row in rows]
+def _save(path: Path, latents: Tensor, specs: list[SceneSpec], frames: Tensor | None) -> None:
+    unfinished = path.with_suffix(".unfinished")
+    rows = json.dumps([asdict(spec) for spec in specs])
+    torch.save({"latents": latents, "specs": rows, "frames": frames}, unfinished)
+    unfinished.rename(path)
 
 
-def rendered_clips(
-    path: Path, specs: list[SceneSpec], *, num_workers: int
-) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Clips of `specs` as a file mapped into memory, uint8 [N, 24, 3, H, W] (frame 24 is frame 0); made if missing."""
-    shape = (len(specs), *_CLIP_SHAPE)
-    if not path.exists():
-        unfinished = path.with_suffix(".unfinished")
-        np.memmap(unfinished, np.uint8, "w+", shape=shape).flush()
-        starts = range(0, len(specs), 50)
-        tasks = [(unfinished, shape, start, specs[start : start + 50]) for start in starts]
-        with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"), initializer=_start_worker) as pool:
-            for _ in pool.map(_render_slice, tasks):
-                pass
-        unfinished.rename(path)
-    return np.memmap(path, np.uint8, "r", shape=shape)
+def load_examples(path: Path, device: str = "cpu") -> Examples:
+    state = torch.load(path, weights_only=True)
+    specs = [SceneSpec(**row) for row in json.loads(state["specs"])]
+    return Examples(state["latents"].to(device), specs, state["frames"])
+
+
+Wanted = tuple[SceneSpec, int | None]
+
+
+@torch.no_grad()
+def _encoded(recipe: Recipe, encoder: Encoder, wanted: list[Wanted]) -> Tensor:
+    """fp16 [N, C, T, h, w] on the CPU; what is wanted is all of a clip (None) or one latent frame of it."""
+    encoder = encoder.to(recipe.device)
+    parts = []
+    for groups in _rendered(recipe, wanted):
+        batch, num_latent_frames = groups.shape[:2]
+        with mixed_precision(recipe):
+            latents = encoder(groups.to(recipe.device).float().div_(255).flatten(0, 1))
+        parts.append(latents.float().half().view(batch, num_latent_frames, *latents.shape[1:]).transpose(1, 2).cpu())
+    return torch.cat(parts)
+
+
+def _rendered(recipe: Recipe, wanted: list[Wanted]) -> Iterator[Tensor]:
+    """uint8 [B, T, 4, 3, H, W], in order."""
+    slices = [wanted[start : start + _SLICE] for start in range(0, len(wanted), _SLICE)]
+    if recipe.device != "cpu":
+        for part in slices:
+            yield _render_slice((part, recipe.device))
+        return
+    tasks = [(part, "cpu") for part in slices]
+    context = get_context("spawn")
+    with ProcessPoolExecutor(recipe.num_threads, mp_context=context, initializer=_start_worker) as pool:
+        # A bounded lead over the encoder: a whole set of pixels would not fit into memory.
+        pending = [pool.submit(_render_slice_to_numpy, task) for task in tasks[:6]]
+        for index in range(len(tasks)):
+            groups = pending.pop(0).result()
+            if index + 6 < len(tasks):
+                pending.append(pool.submit(_render_slice_to_numpy, tasks[index + 6]))
+            yield torch.from_numpy(groups)
 
 
 def _start_worker() -> None:
@@ -58,34 +117,27 @@ def _start_worker() -> None:
     os.nice(5)
 
 
-def _render_slice(task: tuple[Path, tuple[int, ...], int, list[SceneSpec]]) -> None:
-    path, shape, start, specs = task
-    clips = np.memmap(path, np.uint8, "r+", shape=shape)
-    for index, spec in enumerate(specs):
-        clips[start + index] = to_uint8(render(spec, range(PERIOD_FRAMES))).numpy()
-    clips.flush()
+def _render_slice_to_numpy(task: tuple[list[Wanted], str]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    return _render_slice(task).numpy()
 
 
-@torch.no_grad()
-def stored_latents(path: Path, specs: list[SceneSpec], encoder: Encoder, *, num_workers: int) -> None:
-    """Encodes the clips of `specs` to fp16 [N, C, 7, 8, 14]; workers render while this process encodes.
-
-    Beside them `pictures.npy`, uint8 [N, 9, 64, 112]: what the evaluation's classifier learns from.
-    """
-    parts: list[Tensor] = []
-    pictures: list[Tensor] = []
-    slices = [specs[start : start + 8] for start in range(0, len(specs), 8)]
-    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"), initializer=_start_worker) as pool:
-        for clips in pool.map(_render_batch, slices, chunksize=2):
-            frames = torch.from_numpy(clips).float().div_(255)
-            parts.append(encoder.encode(frames).half())
-            pictures.append(to_uint8(judged_picture(frames)))
-    np.save(path, torch.cat(parts).numpy())
-    np.save(path.with_name("pictures.npy"), torch.cat(pictures).numpy())
+def _render_slice(task: tuple[list[Wanted], str]) -> Tensor:
+    part, device = task
+    rendered = []
+    for spec, frame in part:
+        indices = group_indices(range(NUM_LATENT_FRAMES) if frame is None else (frame,))
+        needed = sorted(set(indices))
+        frames = to_uint8(render(spec, needed, device=device))
+        rendered.append(frames[[needed.index(index) for index in indices]].unflatten(0, (-1, FRAMES_PER_LATENT)))  # type: ignore[no-untyped-call]
+    return torch.stack(rendered)
 
 
-def _render_batch(specs: list[SceneSpec]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    return torch.stack([to_uint8(render(spec)) for spec in specs]).numpy()
+def group_indices(latent_frames: range | tuple[int, ...]) -> list[int]:
+    """The frames of each latent frame: the first one four times, then fours."""
+    indices: list[int] = []
+    for latent_frame in latent_frames:
+        indices += [0] * 4 if latent_frame == 0 else range(4 * latent_frame - 3, 4 * latent_frame + 1)
+    return indices
 
 
 def to_uint8(frames: Tensor) -> Tensor:

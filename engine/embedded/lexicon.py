@@ -1,9 +1,9 @@
-"""From a prompt in English or Chinese to the concept tokens that the embedded model knows, and what was not understood.
+"""From a text in English or Chinese to the concepts that the embedded model knows, and the words that it does not.
 
-The same code reads captions in training and prompts on stage. Matching is longest phrase first: English by whole words
+The same code hears captions in training and prompts on stage. Matching is longest phrase first: English by whole words
 (case and plurals ignored), Chinese by substring, in one pass from left to right. Filler words ("show me", 给我) vanish;
-all other words together become one UNK token and are reported, so that the interface can say what was not understood.
-Pure Python without torch; any text is accepted and costs time linear in its length.
+`reading` decides what the concepts say together. Pure Python without torch; any text is accepted and costs time linear
+in its length.
 """
 
 from __future__ import annotations
@@ -14,26 +14,45 @@ from dataclasses import dataclass
 from functools import cache
 
 from engine.embedded.lexicon_words import CHINESE, CHINESE_FILLER, ENGLISH, ENGLISH_FILLER
-from engine.embedded.spec import COLOURS, DIRECTIONS, SCENES, SUBJECTS, TIMES
+from engine.embedded.spec import CAMERAS, COLOURS, DIRECTIONS, NUM_LAYOUTS, PALETTES, SCENES, SUBJECTS, TIMES, WEATHERS
 
 MAX_CHARACTERS = 2000
-MAX_TOKENS = 32
+MAX_TOKENS = 16
 PAD, UNK = "<pad>", "<unk>"
-# Words that every scene honours by itself, and words that the model was never taught to honour: neither has a token in
-# training, so neither may have one on stage. The latter are reported.
-_SCENERY = frozenset({"water", "sky", "stars", "clouds", "trees"})
-_NOT_LEARNED = frozenset({"big", "small", "fast", "snow"})
-MODIFIERS = ("big", "small", "calm", "fast", "beautiful", "water", "sky", "stars", "clouds", "trees", "snow", "dance")
+# No prompt names these; they complete one: a clip without a subject, and the arrangement of its scene.
+ALONE = "alone"
+LAYOUTS = tuple(f"layout-{layout}" for layout in range(NUM_LAYOUTS))
 # The order is the model's embedding table: append only.
-VOCABULARY: tuple[str, ...] = (PAD, UNK, *SCENES, *TIMES, *SUBJECTS, *COLOURS, *DIRECTIONS, *MODIFIERS)
-VOCABULARY_SIZE = 64
+VOCABULARY: tuple[str, ...] = (
+    PAD,
+    UNK,
+    *SCENES,
+    *TIMES,
+    *WEATHERS,
+    *SUBJECTS,
+    *COLOURS,
+    *DIRECTIONS,
+    *CAMERAS,
+    *PALETTES,
+    ALONE,
+    *LAYOUTS,
+)
+VOCABULARY_SIZE = 72
 TOKEN_IDS: dict[str, int] = {token: index for index, token in enumerate(VOCABULARY)}
 UNK_ID = TOKEN_IDS[UNK]
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """A word or phrase of a text: `concept` is None where the lexicon does not know it."""
+
+    concept: str | None
+    surface: str
+
+
+@dataclass(frozen=True, slots=True)
 class Understanding:
-    """What the model will be told. `token_ids` may be empty: then the model chooses freely."""
+    """A text's concepts, each once, in order; one UNK among the tokens says that something was not understood."""
 
     token_ids: tuple[int, ...]
     understood: tuple[str, ...]
@@ -45,30 +64,25 @@ _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
 _FILLER = ""
 
 
-def understand(text: str) -> Understanding:
-    """Reads at most `MAX_CHARACTERS`; keeps at most `MAX_TOKENS` tokens; never raises on any text."""
+def hear(text: str) -> tuple[Word, ...]:
+    """The words that say something, in order. Reads at most `MAX_CHARACTERS`; never raises on any text."""
     text = unicodedata.normalize("NFKC", text[:MAX_CHARACTERS]).lower().replace("’", "'")
-    tokens: list[str] = []
-    unknown: list[str] = []
+    words: list[Word] = []
     for is_han, run in _runs(text):
-        read = _read_chinese(run) if is_han else _read_english(run)
-        for concept, surface in read:
-            if concept in _SCENERY:
-                continue
-            if concept == UNK or concept in _NOT_LEARNED:
-                unknown.append(surface)
-            if concept in _NOT_LEARNED:
-                continue
-            # "A girl dancing in a red dress" names the dancer twice and means one. One UNK says that something was not
-            # understood; training never showed several.
-            is_new = concept not in tokens or (concept in COLOURS and tokens[-1] != concept)
-            if concept and is_new:
-                tokens.append(concept)
-    kept = tokens[:MAX_TOKENS]
+        for concept, surface in _read_chinese(run) if is_han else _read_english(run):
+            if concept != _FILLER:
+                words.append(Word(None if concept == UNK else concept, surface))
+    return tuple(words)
+
+
+def understand(text: str) -> Understanding:
+    """The plain concepts, whether or not one picture can show them together: that is `reading`'s to say."""
+    words = hear(text)
+    tokens = list(dict.fromkeys(word.concept or UNK for word in words))[:MAX_TOKENS]
     return Understanding(
-        token_ids=tuple(TOKEN_IDS[token] for token in kept),
-        understood=tuple(token for token in kept if token != UNK),
-        not_understood=tuple(dict.fromkeys(unknown)),
+        token_ids=tuple(TOKEN_IDS[token] for token in tokens),
+        understood=tuple(token for token in tokens if token != UNK),
+        not_understood=tuple(dict.fromkeys(word.surface for word in words if word.concept is None)),
     )
 
 

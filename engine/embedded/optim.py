@@ -10,6 +10,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+_CHUNK = 8
+
 
 class Muon:
     """Muon for the inner weights, AdamW for the rest (embeddings, norms, biases, first and last layers).
@@ -19,9 +21,17 @@ class Muon:
     """
 
     def __init__(
-        self, named: Iterable[tuple[str, nn.Parameter]], *, lr: float, adamw_lr: float, outer: tuple[str, ...] = ()
+        self,
+        named: Iterable[tuple[str, nn.Parameter]],
+        *,
+        lr: float,
+        adamw_lr: float,
+        outer: tuple[str, ...] = (),
+        dtype: torch.dtype = torch.float32,
     ) -> None:
+        """`outer`: parts of names that go to AdamW. `dtype`: of the Newton-Schulz rounds, which bear bf16 well."""
         self.lr = lr
+        self._dtype = dtype
         self._matrices: dict[tuple[int, ...], list[nn.Parameter]] = defaultdict(list)
         others: list[nn.Parameter] = []
         for name, parameter in named:
@@ -35,7 +45,9 @@ class Muon:
                 self._matrices[tuple(parameter.flatten(1).shape)].append(parameter)
             else:
                 others.append(parameter)
-        self._momentum = {shape: torch.zeros(len(group), *shape) for shape, group in self._matrices.items()}
+        self._momentum = {
+            shape: torch.zeros(len(group), *shape, device=group[0].device) for shape, group in self._matrices.items()
+        }
         self._adamw = torch.optim.AdamW(others, lr=adamw_lr, betas=(0.9, 0.98), weight_decay=0.0)
         self._adamw_lr = adamw_lr
 
@@ -49,7 +61,7 @@ class Muon:
             )
             momentum = self._momentum[shape]
             momentum.lerp_(gradient, 0.05)
-            update = orthogonalise(gradient.lerp_(momentum, 0.95))
+            update = orthogonalise(gradient.lerp_(momentum, 0.95), self._dtype)
             scale = self.lr * lr_factor * max(1.0, shape[0] / shape[1]) ** 0.5
             for parameter, direction in zip(parameters, update, strict=True):
                 parameter.data.add_(direction.view_as(parameter), alpha=-scale)
@@ -62,15 +74,17 @@ class Muon:
         self._adamw.load_state_dict(state["adamw"])
 
 
-def orthogonalise(matrices: Tensor) -> Tensor:
-    """Newton-Schulz on a batch [N, rows, columns], fp32: bf16 is slower on CPUs."""
+def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Newton-Schulz on a batch [N, rows, columns]; the answer is fp32."""
+    if matrices.device.type == "cpu" and len(matrices) > _CHUNK:  # what fits into a core's cache
+        return torch.cat([orthogonalise(part, dtype) for part in matrices.split(_CHUNK)])
     x = matrices.transpose(1, 2) if matrices.shape[1] > matrices.shape[2] else matrices
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(dtype)
     for _ in range(5):
         gram = x @ x.transpose(1, 2)
         x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
     result: Tensor = x.transpose(1, 2) if matrices.shape[1] > matrices.shape[2] else x
-    return result
+    return result.float()
 
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)

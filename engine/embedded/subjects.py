@@ -1,4 +1,4 @@
-"""The eight subjects of the procedural world, each about 50-60 design units across and looking to the right.
+"""The subjects of the procedural world, each about 50-60 design units across and looking to the right.
 
 Each function paints in `area`'s coordinates (origin at the subject's middle) and moves periodically in place.
 """
@@ -203,6 +203,115 @@ def _dancer(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> Non
     girl.paint(cut(circle(u, v, -0.5, -27, 8.6), circle(u, v, 5, -23, 8)), hair)
 
 
+def _cat(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> None:
+    sway, breath = canvas.wave(1), canvas.wave(2)
+    cat = area.placed(pose.x, pose.y, mirrored=pose.mirrored)
+    u, v = cat.x, cat.y
+    coat, dark = lit(paint), lit(mix(paint, BLACK, 0.3))
+    pale = lit(mix(paint, WHITE, 0.55) if min(paint) < 0.8 else rgb("d9dbe6"))
+    tip = -27 - 5 * sway
+    cat.paint(capsule(u, v, -12, 24, -25, 18, 3.8), dark)
+    cat.paint(capsule(u, v, -25, 18, -28 - 2 * sway, 3, 3.8), dark)
+    cat.paint(capsule(u, v, -28 - 2 * sway, 3, tip, -10, 3.8), dark)
+    cat.paint(union(ellipse(u, v, -2, 15, 17, 14), capsule(u, v, 4, -2, 6, 18, 10)), coat)
+    cat.paint(ellipse(u, v, 11, 12, 5, 10), pale)
+    cat.paint(circle(u, v, -7, 19, 8.5), dark)
+    cat.paint(circle(u, v, -6, 17.5, 8), coat)
+    for paw, shade in ((14.0, dark), (6.0, coat)):
+        cat.paint(capsule(u, v, paw, 10, paw + 1, 25.5, 3.5), shade)
+    head = cat.placed(8, -13 + 0.6 * breath, angle=0.06 * canvas.wave(1, 0.25))
+    u, v = head.x, head.y
+    head.paint(polygon(u, v, (-10, -21), (1, -9), (-13, -3)) - 1, coat)
+    head.paint(polygon(u, v, (13, -21), (14, -3), (3, -9)) - 1, coat)
+    head.paint(polygon(u, v, (-8.5, -16), (-3, -8), (-10, -5)), dark)
+    head.paint(polygon(u, v, (11.5, -16), (12, -6), (6, -8)), dark)
+    head.paint(ellipse(u, v, 0, 0, 16.5, 12.5), coat)
+    head.paint(ellipse(u, v, 5, 5.5, 8, 5), pale)
+    for eye in (-3.5, 9.5):
+        head.paint(ellipse(u, v, eye, -2, 2.6, 3.4), BLACK)
+    head.paint(polygon(u, v, (3, 2.5), (7.6, 2.5), (5.3, 5.5)), lit(rgb("e87a8c")))
+
+
+def _children(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> None:
+    """A boy and a girl who throw a ball to each other: it flies one way and back in each of the two cycles."""
+    throw, height = canvas.wave(2, 0.25), canvas.wave(2) ** 2
+    pair = area.placed(pose.x, pose.y, mirrored=pose.mirrored)
+    skin, cloth, dark = lit(SKIN), lit(paint), lit(mix(paint, BLACK, 0.35))
+    boy = pair.placed(-20, -2 * canvas.wave(2).clamp_min(0))
+    u, v = boy.x, boy.y
+    boy.paint(capsule(u, v, -4, 12, -5, 27, 3), skin)
+    boy.paint(capsule(u, v, 4, 12, 6, 27, 3), skin)
+    boy.paint(rectangle(u, v, 0, 13, 8, 5.5, 2), lit(rgb("35405e")))
+    boy.paint(capsule(u, v, -6, -2, -12, 8 - 3 * throw, 2.6), skin)
+    boy.paint(rectangle(u, v, 0, 2, 9, 9, 4), cloth)
+    boy.paint(capsule(u, v, 6, -1, 13, -4 - 5 * height, 3), cloth)
+    boy.paint(circle(u, v, 14, -5 - 5 * height, 2.7), skin)
+    boy.paint(circle(u, v, 1, -15, 9), skin)
+    boy.paint(circle(u, v, 5, -14, 1.6), BLACK)
+    boy.paint(cut(circle(u, v, 0, -16.5, 10), circle(u, v, 5, -10, 10)), lit(HAIR))
+    girl = pair.placed(20, -2 * canvas.wave(2, 0.5).clamp_min(0))
+    u, v = -girl.x, girl.y
+    girl.paint(capsule(u, v, -8, -16, -13 - 2 * throw, -6, 3.6), lit(rgb("6b3f22")))
+    girl.paint(capsule(u, v, -4, 14, -5, 27, 2.8), skin)
+    girl.paint(capsule(u, v, 4, 14, 5, 27, 2.8), skin)
+    girl.paint(capsule(u, v, -5, -2, -12, 7 + 3 * throw, 2.6), skin)
+    dress = polygon(u, v, (-5, -6), (5, -6), (14, 18), (-14, 18)) - 1.5
+    girl.paint(dress, cloth)
+    girl.paint(intersect(dress, 15 - v), dark)
+    girl.paint(capsule(u, v, 5, -2, 13, -4 - 5 * height, 2.6), skin)
+    girl.paint(circle(u, v, 1, -15, 9), skin)
+    girl.paint(circle(u, v, 5, -14, 1.6), BLACK)
+    girl.paint(cut(circle(u, v, -0.5, -17, 10), circle(u, v, 5.5, -10, 10)), lit(rgb("6b3f22")))
+    ball = pair.placed(-4 * throw, -10 - 16 * height)
+    ball.paint(circle(ball.x, ball.y, 0, 0, 6), cloth)
+    ball.paint(intersect(circle(ball.x, ball.y, 0, 0, 6), ball.x.abs() - 1.6), lit(_pale(paint)))
+
+
+def _ball(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> None:
+    """It bounces and rolls the way it looks; its panels are swirled, so that one frame shows which way."""
+    hop = canvas.wave(1) ** 2
+    ground = area.placed(pose.x, pose.y, mirrored=pose.mirrored)
+    area.paint(ellipse(ground.x, ground.y, 0, 22, 20, 3.5), BLACK, opacity=0.3 - 0.15 * hop, softness=2)
+    ball = ground.placed(0, -9 * hop)
+    rolled = ball.placed(0, 0, angle=2 * torch.pi * canvas.phase)
+    u, v = rolled.x, rolled.y
+    body = circle(u, v, 0, 0, 22)
+    ball.paint(body, lit(paint))
+    radius = torch.sqrt(u * u + v * v)
+    panels = radius * (0.35 - torch.sin(3 * (torch.atan2(v, u) - radius * 0.045))) / 3
+    ball.paint(intersect(body, panels), lit(_pale(paint)))
+    ball.paint(circle(u, v, 0, 0, 4.5), lit(mix(paint, BLACK, 0.3)))
+    ball.paint(cut(body, circle(ball.x, ball.y, 2, -5, 23.5)), BLACK, opacity=0.25)
+
+
+def _dinosaur(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> None:
+    step, nod = canvas.wave(2), canvas.wave(1)
+    dinosaur = area.placed(pose.x, pose.y - 1.2 * canvas.wave(4), mirrored=pose.mirrored)
+    ground = area.placed(pose.x, pose.y, mirrored=pose.mirrored)
+    u, v = dinosaur.x, dinosaur.y
+    hide, dark, pale = lit(paint), lit(mix(paint, BLACK, 0.3)), lit(_pale(paint))
+    for hip, sign in ((-11.0, -1), (11.0, 1)):
+        ground.paint(capsule(ground.x, ground.y, hip, 14, hip + 4 * sign * step, 26, 4.6), dark)
+    tip = 2 + 5 * nod
+    for back, top in ((-17.0, -6.0), (-8.0, -11.0), (2.0, -12.0), (11.0, -9.0)):
+        dinosaur.paint(polygon(u, v, (back, top - 7), (back + 5.5, top + 4), (back - 5.5, top + 4)) - 0.8, dark)
+    dinosaur.paint(polygon(u, v, (-37, tip - 2), (-12, -5), (-8, 16), (-20, 12)) - 2, hide)
+    dinosaur.paint(ellipse(u, v, -2, 5, 21, 14.5), hide)
+    x, y = 25 + 1.5 * nod, -25 + 2 * canvas.wave(1, 0.25)
+    dinosaur.paint(capsule(u, v, 12, 3, x - 3, y + 2, 6.5), hide)
+    dinosaur.paint(union(circle(u, v, x - 1, y, 9), capsule(u, v, x, y + 1, x + 7, y + 3, 6)), hide)
+    dinosaur.paint(ellipse(u, v, 0, 12, 15, 5.5), pale)
+    for hip, sign in ((-6.0, 1), (15.0, -1)):
+        ground.paint(capsule(ground.x, ground.y, hip, 12, hip + 4 * sign * step, 26, 4.8), hide)
+    dinosaur.paint(circle(u, v, x + 2, y - 2.5, 3.2), WHITE)
+    dinosaur.paint(circle(u, v, x + 2.8, y - 2.5, 1.9), BLACK)
+
+
+def _pale(paint: Rgb) -> Rgb:
+    """A second colour beside the paint; white needs a darker one."""
+    return mix(paint, WHITE, 0.65) if min(paint) < 0.8 else rgb("b9c3d6")
+
+
 Painter = Callable[[Canvas, Area, Pose, Lit, Rgb], None]
 _PAINTERS: dict[str, Painter] = {
     "sailboat": _sailboat,
@@ -213,4 +322,19 @@ _PAINTERS: dict[str, Painter] = {
     "dog": _dog,
     "balloon": _balloon,
     "dancer": _dancer,
+    "cat": _cat,
+    "children": _children,
+    "ball": _ball,
+    "dinosaur": _dinosaur,
+}
+
+# Design units from the middle of a subject that stands on the ground down to its lowest point: y = ground - FEET[...].
+FEET: dict[str, float] = {
+    "car": 22.0,
+    "dog": 26.5,
+    "dancer": 37.0,
+    "cat": 29.0,
+    "children": 30.0,
+    "ball": 22.0,
+    "dinosaur": 30.5,
 }

@@ -11,41 +11,46 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from engine.embedded.drawing import DESIGN_HEIGHT, DESIGN_WIDTH, Canvas, multiply
+from engine.embedded.drawing import DESIGN_HEIGHT, DESIGN_WIDTH, Canvas, Rgb, mix, multiply
+from engine.embedded.looks import apply_palette, drifted
 from engine.embedded.scenes import DAYLIGHTS, SCENE_PAINTERS, SPACE_LIGHT, paint_road_marks, paint_space
+from engine.embedded.scenes_indoors import INDOOR_PAINTERS, INDOOR_STAGE, WINDOWS
+from engine.embedded.scenes_outdoors import OUTDOOR_PAINTERS, OUTDOOR_SKY, OUTDOOR_STAGE
 from engine.embedded.spec import SceneSpec
-from engine.embedded.subjects import PAINTS, paint_subject
+from engine.embedded.subjects import FEET, PAINTS, paint_subject
+from engine.embedded.weather import paint_weather
 
-WIDTH, HEIGHT = DESIGN_WIDTH, DESIGN_HEIGHT
+# Pixels are a little taller than wide: shown at 832x480, circles are round.
+WIDTH, HEIGHT = 416, 256
 NUM_FRAMES, FPS = 25, 12
 PERIOD_FRAMES = NUM_FRAMES - 1
 
-_GROUND = {"dog": 96.0, "dancer": 86.0, "car": 96.0, "sailboat": 78.0, "fish": 62.0, "rocket": 64.0}
-_SKY = {"bird": 44.0, "balloon": 42.0}
-# x of the subject for each layout, clear of the layout's trees, sun and planets.
-_STAGE_X: dict[str, tuple[float, float, float]] = {
-    "beach": (112, 112, 112),
-    "sea": (150, 92, 104),
-    "mountains": (104, 124, 112),
-    "forest": (124, 100, 112),
-    "city": (124, 100, 112),
-    "volcano": (44, 172, 52),
-    "underwater": (112, 100, 122),
-    "space": (144, 76, 88),
+# The middle of where subjects are, for each layout, clear of its trees, sun and planets: x, and the line of the ground.
+_STAGES: dict[str, tuple[tuple[float, float], ...]] = {
+    "beach": ((112, 124), (112, 124), (112, 124)),
+    "sea": ((150, 104), (92, 104), (104, 104)),
+    "mountains": ((104, 121), (124, 121), (112, 121)),
+    "forest": ((124, 121), (100, 121), (112, 121)),
+    "city": ((124, 120), (100, 120), (112, 120)),
+    "volcano": ((44, 123), (172, 123), (52, 123)),
+    "underwater": ((112, 112), (100, 112), (122, 112)),
+    "space": ((144, 112), (76, 112), (88, 112)),
+    **OUTDOOR_STAGE,
+    **INDOOR_STAGE,
 }
-_STAGE_Y: dict[tuple[str, str], float] = {
+_SKIES = {scene: tuple((x, 42.0) for x, _ in places) for scene, places in _STAGES.items()} | OUTDOOR_SKY
+# What neither stands on the ground nor flies in the sky: how high it is.
+_HEIGHTS: dict[tuple[str, str], float] = {
+    ("sea", "sailboat"): 78.0,
     ("beach", "sailboat"): 62.0,
-    ("beach", "dog"): 98.0,
-    ("beach", "dancer"): 88.0,
-    ("beach", "bird"): 40.0,
-    ("sea", "bird"): 40.0,
-    ("forest", "bird"): 46.0,
-    ("city", "dancer"): 82.0,
-    ("city", "car"): 98.0,
-    ("city", "rocket"): 48.0,
-    ("volcano", "car"): 102.0,
+    ("underwater", "fish"): 62.0,
     ("space", "rocket"): 74.0,
+    ("space", "balloon"): 66.0,
+    ("city", "rocket"): 48.0,
 }
+_ROCKET_HEIGHT = 62.0
+_PAINTERS = SCENE_PAINTERS | OUTDOOR_PAINTERS | INDOOR_PAINTERS | {"space": paint_space}
+_WHOLE = (0.0, 0.0, float(DESIGN_WIDTH), float(DESIGN_HEIGHT))
 
 
 def render(
@@ -59,26 +64,60 @@ def render(
     """The frames asked for, [T, 3, height, width] float32 in [0, 1]; the same spec gives the same pixels."""
     indices = torch.tensor([index % PERIOD_FRAMES for index in frame_indices], dtype=torch.float32, device=device)
     canvas = Canvas(indices / PERIOD_FRAMES, height=height, width=width)
-    if spec.time is None:
-        paint_space(canvas, None, spec.layout)
-    else:
-        SCENE_PAINTERS[spec.scene](canvas, spec.time, spec.layout)
+    _PAINTERS[spec.scene](canvas, spec.time, spec.layout)
     if spec.scene == "city" and spec.time is not None:
         paint_road_marks(canvas, spec.time, is_driving=spec.subject == "car", mirrored=spec.direction == "left")
+    windows = WINDOWS.get(spec.scene)
+    # Behind a window, or far away as fog, weather is behind the subject; all else falls before it too.
+    is_behind = windows is not None or spec.weather == "fog"
+    if is_behind:
+        paint_weather(canvas, spec.weather, spec.time, _WHOLE if windows is None else windows[spec.layout])
     if spec.subject is not None and spec.colour is not None:
         x, y = subject_position(spec)
-        light = SPACE_LIGHT if spec.time is None else DAYLIGHTS[spec.time].light
-        if spec.scene == "underwater":
-            light = multiply(light, (0.95, 1.0, 1.0))
         mirrored = spec.direction == "left"
-        paint_subject(canvas, spec.subject, PAINTS[spec.colour], x, y, mirrored=mirrored, light=light)
-    return canvas.pixels.clamp_(0, 1)
+        paint_subject(canvas, spec.subject, PAINTS[spec.colour], x, y, mirrored=mirrored, light=_light(spec))
+    if not is_behind:
+        paint_weather(canvas, spec.weather, spec.time, _WHOLE)
+    pixels = apply_palette(canvas.pixels.clamp_(0, 1), spec.palette)
+    return drifted(pixels, canvas.phase) if spec.camera == "drift" else pixels
+
+
+def _light(spec: SceneSpec) -> Rgb:
+    """What falls on the subject."""
+    if spec.scene == "aurora":
+        return DAYLIGHTS["night"].light
+    if spec.time is None:
+        return SPACE_LIGHT
+    light = DAYLIGHTS[spec.time].light
+    if spec.scene == "underwater":
+        return multiply(light, (0.95, 1.0, 1.0))
+    return mix(light, (1.0, 0.96, 0.9), 0.5) if spec.scene in WINDOWS else light
 
 
 def subject_position(spec: SceneSpec) -> tuple[float, float]:
     """The middle of the spec's subject in design units (224 x 128); asking for one that is not there raises."""
     if spec.subject is None:
         raise ValueError("this spec has no subject")
-    default = _GROUND.get(spec.subject, _SKY.get(spec.subject, 60.0))
-    y = _STAGE_Y.get((spec.scene, spec.subject), default)
-    return _STAGE_X[spec.scene][spec.layout] + spec.jitter[0], y + spec.jitter[1]
+    x, ground = _STAGES[spec.scene][spec.layout]
+    if spec.subject in FEET:
+        return x, ground - FEET[spec.subject]
+    height = _HEIGHTS.get((spec.scene, spec.subject))
+    if height is not None:
+        return x, height
+    if spec.subject == "rocket":
+        return x, _ROCKET_HEIGHT
+    return _SKIES[spec.scene][spec.layout]
+
+
+def subject_box(spec: SceneSpec) -> tuple[int, int, int, int] | None:
+    """x0, y0, x1, y1 of the pixels that the subject may touch, or None without one."""
+    if spec.subject is None:
+        return None
+    x, y = subject_position(spec)
+    across, down = WIDTH / DESIGN_WIDTH, HEIGHT / DESIGN_HEIGHT
+    return (
+        max(0, round((x - 38) * across)),
+        max(0, round((y - 36) * down)),
+        min(WIDTH, round((x + 38) * across)),
+        min(HEIGHT, round((y + 36) * down)),
+    )

@@ -1,0 +1,241 @@
+"""The later stages of training: text encoder and transformer, on stills and then on clips, with flow matching.
+
+A caption is drawn anew at each visit, and completed with what it leaves open (`reading`): the model is always told all
+that can be seen, on stage as in training, so its first step from pure noise has one answer and not an average of many.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
+
+from engine.embedded.captions import draw_token_ids
+from engine.embedded.dataset import NUM_LATENT_FRAMES, Examples, load_examples
+from engine.embedded.lexicon import MAX_TOKENS, VOCABULARY_SIZE
+from engine.embedded.modules import LATENT_CHANNELS, PIXELS_PER_LATENT, TextEncoder, TextEncoderConfig, pad_token_ids
+from engine.embedded.optim import Average, Muon, lr_factor
+from engine.embedded.train_autoencoder import box_weight
+from engine.embedded.training import Clock, Curve, Recipe, Stage, mixed_precision, optimiser_dtype
+from engine.embedded.world import subject_box
+
+_OUTER = ("tokens", "positions", "patch_embedding", "proj_out", "condition_embedder.time", "scale_shift_table")
+# How much of the picture before is left in the latent frames after the first: a morph takes a second.
+_MORPH_SHARES = (1.0, 0.84, 0.5, 0.16, 0.0, 0.0, 0.0)
+
+
+class Generator(nn.Module):
+    """What is trained: the text encoder and diffusers' Wan transformer, unmodified."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        from diffusers import WanTransformer3DModel  # noqa: PLC0415
+
+        self.text_encoder = TextEncoder(
+            TextEncoderConfig(vocab_size=VOCABULARY_SIZE, text_dim=recipe.text_dim, max_tokens=MAX_TOKENS)
+        )
+        wan: Any = WanTransformer3DModel
+        self.transformer: Any = wan(
+            patch_size=(1, 2, 2),
+            num_attention_heads=recipe.num_heads,
+            attention_head_dim=64,
+            in_channels=LATENT_CHANNELS,
+            out_channels=LATENT_CHANNELS,
+            text_dim=recipe.text_dim,
+            freq_dim=256,
+            ffn_dim=recipe.ffn_dim,
+            num_layers=recipe.num_layers,
+            cross_attn_norm=True,
+            qk_norm="rms_norm_across_heads",
+            rope_max_seq_len=64,
+        )
+
+    def forward(self, latents: Tensor, timesteps: Tensor, token_ids: Tensor) -> Tensor:
+        """Velocity of latents [B, C, T, H, W]; `timesteps` [B] or, per token, [B, T*H*W/4], in 0..1000."""
+        velocity: Tensor = self.transformer(latents, timesteps, self.text_encoder(token_ids), return_dict=False)[0]
+        return velocity
+
+
+class FrameRope(nn.Module):
+    """Rotary positions of single latent frames that are not the first of their clip. Holds no weights.
+
+    So the images stage can learn each latent frame of a clip at a seventh of a clip's cost, in its own place in time.
+    """
+
+    def __init__(self, rope: Any) -> None:
+        super().__init__()
+        self._rope = rope
+        self.frames: Tensor | None = None
+
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        frames, rope = self.frames, self._rope
+        if frames is None:
+            answer: tuple[Tensor, Tensor] = rope(latents)
+            return answer
+        height, width = latents.shape[3] // 2, latents.shape[4] // 2
+        sizes = [rope.t_dim, rope.h_dim, rope.w_dim]
+
+        def at(table: Tensor) -> Tensor:
+            time, down, across = table.split(sizes, dim=1)
+            parts = (
+                time[frames].view(-1, 1, 1, sizes[0]).expand(-1, height, width, -1),
+                down[:height].view(1, height, 1, -1).expand(len(frames), -1, width, -1),
+                across[:width].view(1, 1, width, -1).expand(len(frames), height, -1, -1),
+            )
+            return torch.cat(parts, -1).reshape(len(frames), height * width, 1, -1)
+
+        return at(rope.freqs_cos), at(rope.freqs_sin)
+
+
+class Batches:
+    """Draws training batches out of examples: latents, captions of the moment, loss weights."""
+
+    def __init__(self, examples: Examples, seed: int, device: str) -> None:
+        self._examples, self._device = examples, device
+        self._rng = random.Random(seed)
+
+    def draw(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Latents [B, C, T, h, w], token ids [B, MAX_TOKENS], weights [B, 1, 1, h, w], and the stills' frames [B]."""
+        chosen = [self._rng.randrange(len(self._examples)) for _ in range(count)]
+        index = torch.tensor(chosen, device=self._examples.latents.device)
+        x0 = self._examples.latents[index].to(self._device).float()
+        specs = [self._examples.specs[row] for row in chosen]
+        token_ids = pad_token_ids([draw_token_ids(spec, self._rng) for spec in specs], MAX_TOKENS)
+        weight = torch.stack([avg_pool2d(box_weight(subject_box(spec)), PIXELS_PER_LATENT) for spec in specs])
+        frames = None if self._examples.frames is None else self._examples.frames[torch.tensor(chosen)]
+        return x0, token_ids.to(self._device), weight.to(self._device), frames
+
+    def with_another_before(self, x0: Tensor) -> Tensor:
+        """The clips as they follow another one: they start from its first picture and dissolve into themselves.
+
+        Two of five follow themselves, which is what `continue` asks for.
+        """
+        others = [self._rng.randrange(len(self._examples)) for _ in range(len(x0))]
+        before = self._examples.latents[torch.tensor(others, device=self._examples.latents.device)]
+        shares = x0.new_tensor(_MORPH_SHARES).view(1, 1, -1, 1, 1).repeat(len(x0), 1, 1, 1, 1)
+        shares[torch.tensor([self._rng.random() < 0.4 for _ in range(len(x0))])] = 0.0
+        return torch.lerp(x0, before.to(x0), shares)
+
+
+def train_images(recipe: Recipe, *, minutes: float | None, slice_minutes: float | None, resume: bool) -> None:
+    """Single latent frames, each at its own place in time."""
+    examples = load_examples(recipe.folder / "stills.pt", recipe.device)
+    batches = Batches(examples, recipe.seed + 10, recipe.device)
+    model = Generator(recipe).to(recipe.device)
+    rope = FrameRope(model.transformer.rope)
+    model.transformer.rope = rope
+    clock = Clock((minutes or recipe.images_minutes) * 60, slice_s=_seconds(slice_minutes))
+    stage, optimiser = _prepare(recipe, "images", model, clock, lr_share=1.0, resume=resume)
+    batches = Batches(examples, recipe.seed + 10 + stage.step, recipe.device)
+    compiled = torch.compile(model) if recipe.compiles else model
+    curve = Curve(recipe.folder / "images.csv", ("step", "seconds", "samples", "loss"))
+    recent: list[Tensor] = []
+    for step in stage.steps():
+        x0, token_ids, weight, frames = batches.draw(recipe.images_batch)
+        assert frames is not None
+        rope.frames = frames.to(recipe.device)
+        sigmas = draw_sigmas(len(x0), recipe.images_shift, recipe.device)
+        noise = torch.randn_like(x0)
+        with mixed_precision(recipe):
+            velocity = compiled(_noisy(x0, noise, sigmas), sigmas * 1000, token_ids)
+        loss = ((velocity.float() - (noise - x0)).square() * weight).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step(lr_factor(clock.progress, decay_share=0.4))
+        model.zero_grad(set_to_none=True)
+        _log(curve, recent, loss, step, clock, recipe.images_batch)
+
+
+def train_clips(recipe: Recipe, *, minutes: float | None, slice_minutes: float | None, resume: bool) -> None:
+    """Whole clips; every fourth batch follows another picture, given as a clean first latent frame at timestep 0."""
+    examples = load_examples(recipe.folder / "clips.pt", recipe.device)
+    model = Generator(recipe).to(recipe.device)
+    clock = Clock((minutes or recipe.clips_minutes) * 60, slice_s=_seconds(slice_minutes))
+    stage, optimiser = _prepare(
+        recipe, "clips", model, clock, lr_share=recipe.clips_lr_share, resume=resume, after="images"
+    )
+    batches = Batches(examples, recipe.seed + 20 + stage.step, recipe.device)
+    compiled = torch.compile(model) if recipe.compiles else model
+    curve = Curve(recipe.folder / "clips.csv", ("step", "seconds", "samples", "loss"))
+    recent: list[Tensor] = []
+    for step in stage.steps():
+        x0, token_ids, weight, _ = batches.draw(recipe.clips_batch)
+        sigmas = draw_sigmas(len(x0), recipe.clips_shift, recipe.device)
+        noise = torch.randn_like(x0)
+        if step % 4 == 3:
+            x0 = batches.with_another_before(x0)
+            noisy = _noisy(x0, noise, sigmas)
+            noisy[:, :, 0] = x0[:, :, 0]
+            tokens_per_frame = x0.shape[3] * x0.shape[4] // 4
+            timesteps = (sigmas * 1000).view(-1, 1, 1).repeat(1, NUM_LATENT_FRAMES, tokens_per_frame)
+            timesteps[:, 0] = 0
+            timesteps = timesteps.flatten(1)
+            weight = weight.expand(-1, -1, NUM_LATENT_FRAMES, -1, -1).clone()
+            weight[:, :, 0] = 0
+        else:
+            noisy, timesteps = _noisy(x0, noise, sigmas), sigmas * 1000
+        with mixed_precision(recipe):
+            velocity = compiled(noisy, timesteps, token_ids)
+        loss = ((velocity.float() - (noise - x0)).square() * weight).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step(lr_factor(clock.progress, decay_share=0.7))
+        model.zero_grad(set_to_none=True)
+        _log(curve, recent, loss, step, clock, recipe.clips_batch)
+
+
+def draw_sigmas(count: int, shift: float, device: str) -> Tensor:
+    """Uniform, shifted towards noise: what the first steps decide is what a short schedule cannot repair."""
+    uniform = torch.rand(count, device=device)
+    return shift * uniform / (1 + (shift - 1) * uniform)
+
+
+def _noisy(x0: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
+    return torch.lerp(x0, noise, sigmas.view(-1, 1, 1, 1, 1))
+
+
+def _prepare(
+    recipe: Recipe,
+    name: str,
+    model: Generator,
+    clock: Clock,
+    *,
+    lr_share: float,
+    resume: bool,
+    after: str | None = None,
+) -> tuple[Stage, Muon]:
+    """The stage with its optimiser; a new stage starts from the averaged weights of the one `after` which it comes."""
+    optimiser = Muon(
+        model.named_parameters(),
+        lr=recipe.transformer_lr * lr_share,
+        adamw_lr=recipe.transformer_adamw_lr * lr_share,
+        outer=_OUTER,
+        dtype=optimiser_dtype(recipe),
+    )
+    average = Average(model, recipe.average_decay)
+    stage = Stage(recipe.folder / f"{name}.pt", model, average, optimiser, clock, resume=resume)
+    if after is not None and not stage.was_resumed:
+        start = torch.load(recipe.folder / f"{after}.pt", weights_only=True, map_location=recipe.device)["average"]
+        model.load_state_dict(start)
+        average.module.load_state_dict(start)
+    return stage, optimiser
+
+
+def _seconds(minutes: float | None) -> float | None:
+    return None if minutes is None else minutes * 60
+
+
+def _log(curve: Curve, recent: list[Tensor], loss: Tensor, step: int, clock: Clock, batch: int) -> None:
+    recent.append(loss.detach())
+    if curve.is_due():
+        curve.add(step, clock.spent_s, step * batch, float(torch.stack(recent).mean()))
+        recent.clear()
+
+
+def load_generator(recipe: Recipe, stage: str) -> Generator:
+    """The averaged weights of a stage, on the CPU."""
+    model = Generator(recipe)
+    state = torch.load(recipe.folder / f"{stage}.pt", weights_only=True, map_location="cpu")
+    model.load_state_dict(state["average"])
+    return model.eval()

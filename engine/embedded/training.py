@@ -1,0 +1,222 @@
+"""What every stage of training shares: recipes, a wall-clock budget, curves, checkpoints and the use of the machine."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from engine.embedded.modules import AutoencoderConfig
+from engine.embedded.optim import Average, Muon
+
+CHECKPOINT_EVERY_S = 100.0
+LOG_EVERY_S = 20.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Sizes and budgets. Budgets are in wall-clock time: a busy machine gives a model that saw less, not a later one."""
+
+    folder: Path
+    seed: int = 7
+    device: str = "cpu"
+    num_threads: int = 2
+    # bf16 products halve the time on processors that have them, and are needed on a GPU.
+    uses_bf16: bool = True
+    compiles: bool = True
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    autoencoder_batch: int = 14
+    autoencoder_minutes: float = 32.0
+    # Fresh renders a step: how fast the pool of pictures turns over.
+    renders_per_step: int = 1
+    render_pool: int = 500
+    latent_noise: float = 0.1
+    autoencoder_lr: float = 0.01
+    autoencoder_adamw_lr: float = 1e-3
+    autoencoder_average_decay: float = 0.99
+    num_stills: int = 9000
+    num_clips: int = 1200
+    text_dim: int = 128
+    num_layers: int = 6
+    num_heads: int = 4
+    ffn_dim: int = 1024
+    transformer_lr: float = 0.02
+    transformer_adamw_lr: float = 2e-3
+    images_batch: int = 64
+    images_minutes: float = 45.0
+    images_shift: float = 2.0
+    clips_batch: int = 12
+    clips_minutes: float = 22.0
+    clips_shift: float = 3.0
+    # Later stages start from what the earlier ones taught, and should not unlearn it.
+    clips_lr_share: float = 0.5
+    few_steps_minutes: float = 5.0
+    few_steps_lr_share: float = 0.15
+    average_decay: float = 0.998
+
+
+RECIPES = {
+    "small": Recipe(folder=Path("runs/embedded-small")),
+    # One large GPU: about an hour in slices of ten minutes, each resumed from the one before.
+    "full": Recipe(
+        folder=Path("runs/embedded-full"),
+        device="cuda",
+        num_threads=8,
+        autoencoder=AutoencoderConfig(channels=(96, 160, 256), num_blocks=(2, 2, 3)),
+        autoencoder_batch=64,
+        autoencoder_minutes=15.0,
+        renders_per_step=8,
+        render_pool=4000,
+        num_stills=120_000,
+        num_clips=30_000,
+        num_layers=10,
+        num_heads=6,
+        ffn_dim=1536,
+        images_batch=512,
+        images_minutes=12.0,
+        clips_batch=128,
+        clips_minutes=20.0,
+        few_steps_minutes=8.0,
+        average_decay=0.9995,
+    ),
+    # `full` at a size that two cores finish in minutes: it shows that the recipe runs through, no more.
+    "full-rehearsal": Recipe(
+        folder=Path("runs/embedded-full-rehearsal"),
+        autoencoder=AutoencoderConfig(channels=(32, 48, 64), num_blocks=(1, 1, 1)),
+        autoencoder_batch=4,
+        autoencoder_minutes=0.5,
+        render_pool=40,
+        num_stills=64,
+        num_clips=16,
+        num_layers=2,
+        num_heads=6,
+        ffn_dim=256,
+        compiles=False,
+        images_batch=16,
+        images_minutes=0.5,
+        clips_batch=4,
+        clips_minutes=0.5,
+        few_steps_minutes=0.5,
+    ),
+}
+
+
+class Clock:
+    """A stage's wall-clock budget, across interruptions: `spent_s` is kept in its checkpoints."""
+
+    def __init__(self, budget_s: float, *, slice_s: float | None = None) -> None:
+        """`slice_s`: this run stops after so long even if the budget is not spent; a later one goes on."""
+        self.budget_s = budget_s
+        self._slice_s = slice_s
+        self._before_s = 0.0
+        self._started_s = time.monotonic()
+
+    @property
+    def spent_s(self) -> float:
+        return self._before_s + time.monotonic() - self._started_s
+
+    @property
+    def progress(self) -> float:
+        return min(1.0, self.spent_s / self.budget_s)
+
+    @property
+    def is_over(self) -> bool:
+        slice_is_over = self._slice_s is not None and time.monotonic() - self._started_s > self._slice_s
+        return self.progress >= 1 or slice_is_over
+
+    def resume_at(self, spent_s: float) -> None:
+        self._before_s, self._started_s = spent_s, time.monotonic()
+
+
+class Curve:
+    """A CSV of a stage's progress, appended to when a stage resumes; each line is also printed."""
+
+    def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
+        self._path, self._columns = path, columns
+        self._last_s = time.monotonic()
+        if not path.exists():
+            with path.open("w", newline="") as file:
+                csv.writer(file).writerow(columns)
+
+    def is_due(self) -> bool:
+        return time.monotonic() - self._last_s > LOG_EVERY_S
+
+    def add(self, *values: float) -> None:
+        self._last_s = time.monotonic()
+        row = [f"{value:.5g}" for value in values]
+        with self._path.open("a", newline="") as file:
+            csv.writer(file).writerow(row)
+        print(" ".join(f"{name}={value}" for name, value in zip(self._columns, row, strict=True)), flush=True)
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Replaces the file in one move, so that an interruption leaves the last one whole."""
+    unfinished = path.with_suffix(".unfinished")
+    torch.save(state, unfinished)
+    unfinished.rename(path)
+
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+class Stage:
+    """One stage's loop: counts steps, saves and resumes model, average, optimiser and time spent."""
+
+    def __init__(
+        self, path: Path, model: nn.Module, average: Average[Any], optimiser: Muon, clock: Clock, *, resume: bool
+    ) -> None:
+        self._path = path
+        self._model, self._average, self._optimiser, self._clock = model, average, optimiser, clock
+        self.step = 0
+        self.was_resumed = resume and path.exists()
+        self._saved_s = time.monotonic()
+        if self.was_resumed:
+            state = torch.load(path, weights_only=True)
+            model.load_state_dict(state["model"])
+            average.module.load_state_dict(state["average"])
+            optimiser.load_state_dict(state["optimiser"])
+            clock.resume_at(state["spent_s"])
+            self.step = state["step"]
+
+    def steps(self, before_saving: Callable[[], None] = lambda: None) -> Iterator[int]:
+        """Yields until the clock is over; the body is one training step. Saves every `CHECKPOINT_EVERY_S`, and last."""
+        while not self._clock.is_over:
+            yield self.step
+            self.step += 1
+            self._average.update(self._model, self.step)
+            if time.monotonic() - self._saved_s > CHECKPOINT_EVERY_S or self._clock.is_over:
+                before_saving()
+                self.save()
+
+    def save(self) -> None:
+        self._saved_s = time.monotonic()
+        save_checkpoint(
+            self._path,
+            {
+                "model": self._model.state_dict(),
+                "average": self._average.module.state_dict(),
+                "optimiser": self._optimiser.state_dict(),
+                "step": self.step,
+                "spent_s": self._clock.spent_s,
+            },
+        )
+
+
+def mixed_precision(recipe: Recipe) -> AbstractContextManager[Any]:
+    return torch.autocast(recipe.device, torch.bfloat16) if recipe.uses_bf16 else nullcontext()
+
+
+def optimiser_dtype(recipe: Recipe) -> torch.dtype:
+    return torch.bfloat16 if recipe.uses_bf16 else torch.float32
+
+
+def use_machine(recipe: Recipe) -> None:
+    torch.set_num_threads(recipe.num_threads)
+    torch.manual_seed(recipe.seed)
