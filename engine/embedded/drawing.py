@@ -73,15 +73,17 @@ class Canvas:
     def __init__(self, phase: Tensor, *, height: int = DESIGN_HEIGHT, width: int = DESIGN_WIDTH) -> None:
         self.phase = phase.view(-1, 1, 1)
         self.pixels = torch.zeros(phase.numel(), 3, height, width, device=phase.device)
-        self._scale = width / DESIGN_WIDTH
-        self._x = ((torch.arange(width, device=phase.device) + 0.5) / self._scale).view(1, 1, -1)
-        self._y = ((torch.arange(height, device=phase.device) + 0.5) * (DESIGN_HEIGHT / height)).view(1, -1, 1)
+        # Pixels are square: a picture that is narrower than the design loses the same at both sides.
+        self._scale = height / DESIGN_HEIGHT
+        self._left = (DESIGN_WIDTH - width / self._scale) / 2
+        self._x = ((torch.arange(width, device=phase.device) + 0.5) / self._scale + self._left).view(1, 1, -1)
+        self._y = ((torch.arange(height, device=phase.device) + 0.5) / self._scale).view(1, -1, 1)
 
     def area(self, x0: float = 0, y0: float = 0, x1: float = DESIGN_WIDTH, y1: float = DESIGN_HEIGHT) -> Area:
         """The rectangle, cut at the picture's border. Choose it tight: the cost is its number of pixels."""
         height, width = self.pixels.shape[2:]
-        left, right = (min(width, max(0, round(x * self._scale))) for x in (x0, x1))
-        top, bottom = (min(height, max(0, round(y * height / DESIGN_HEIGHT))) for y in (y0, y1))
+        left, right = (min(width, max(0, round((x - self._left) * self._scale))) for x in (x0, x1))
+        top, bottom = (min(height, max(0, round(y * self._scale))) for y in (y0, y1))
         pixels = self.pixels[:, :, top:bottom, left:right]
         return Area(pixels, self._x[:, :, left:right], self._y[:, top:bottom], self._scale)
 

@@ -45,11 +45,12 @@ ENGLISH: dict[str, str] = {
     "space": (
         "space, outer space, deep space, cosmos, universe, galaxy, milky way, planet, saturn, jupiter, mars, "
         "orbit, nebula, interstellar, solar system, cosmic, in orbit, astronomy, among the stars, "
-        "the stars above, alien planet, starfield, ringed planet, venus, asteroid, planet earth"
+        "the stars above, alien planet, starfield, ringed planet, venus, asteroid, planet earth, "
+        "moon surface, surface of the moon, lunar surface"
     ),
     "park": (
         "park, city park, public park, playground, lawn, green lawn, park bench, in the park, picnic, "
-        "town park, park path, park lawn, grass, green grass"
+        "town park, park path, park lawn"
     ),
     "desert": (
         "desert, dune, sand dune, cactus, cacti, sahara, gobi, oasis, desert dune, sandy desert, wasteland, "
@@ -58,7 +59,8 @@ ENGLISH: dict[str, str] = {
     "countryside": (
         "countryside, country side, windmill, meadow, field, farm, farmland, farmhouse, village, pasture, "
         "country road, rural, rolling hills, green hills, hill, hilltop, wheat field, corn field, barn, prairie, "
-        "grassland, country lane, in the country, cottage, orchard, sunflower field, mill, house"
+        "grassland, country lane, in the country, cottage, orchard, sunflower field, mill, house, "
+        "field of flowers, flower field, grassy field"
     ),
     "garden": (
         "garden, flower garden, flower bed, flowerbed, rose garden, backyard, back yard, yard, flowers, flower, "
@@ -89,7 +91,7 @@ ENGLISH: dict[str, str] = {
     "day": (
         "day, daytime, daylight, noon, midday, afternoon, sunny, sunshine, broad daylight, in the daytime, "
         "at noon, sunny day, bright day, clear day, blue sky, blue skies, by day, during the day, day time, "
-        "sunlight, sunlit, summer day"
+        "sunlight, sunlit, summer day, the sky blue, the sky is blue"
     ),
     "sunset": (
         "sunset, sundown, dusk, evening, twilight, golden hour, setting sun, nightfall, sun setting, "
@@ -158,7 +160,7 @@ ENGLISH: dict[str, str] = {
     ),
     "cat": (
         "cat, kitten, kitty, tabby, pussycat, pussy cat, tomcat, house cat, tabby cat, persian cat, siamese, "
-        "kitties, kitten cat, feline"
+        "kitties, feline"
     ),
     "children": (
         "children, child, kid, boy, boys and girls, boy and girl, a boy and a girl, girl and boy, "
@@ -237,9 +239,9 @@ CHINESE: dict[str, str] = {
         "城市 都市 街道 马路 大街 街头 街上 高楼 大楼 摩天大楼 城里 市中心 天际线 楼房 公路 小镇 北京 上海 "
         "纽约 东京 香港 路上 闹市 高楼大厦 大厦 城中 街"
     ),
-    "volcano": "火山喷发 火山爆发 火山 喷发 爆发 岩浆 熔岩 火山口 活火山 富士火山",
+    "volcano": "火山喷发 火山爆发 火山 喷发 爆发 岩浆 熔岩 火山口 活火山",
     "underwater": (
-        "海底世界 海底 水下 水底 水里 水中 海里 海中 深海 珊瑚礁 珊瑚 水族馆 海草 海洋深处 大海深处 潜水 海洋里 大海里 "
+        "海底世界 海底 水下 水底 水里 水中 海里 海中 深海 珊瑚礁 珊瑚 水族馆 海草 海洋深处 大海深处 潜水 "
         "鱼缸 海水里 海水下"
     ),
     "space": (
@@ -263,7 +265,7 @@ CHINESE: dict[str, str] = {
     "aurora": "极光 北极光 南极光 极夜 北极 极地 北极圈 极光下 南极",
     "day": "白天 白日 中午 正午 下午 晴天 阳光 日间 大白天 阳光明媚 晴朗 蓝天 午后 蓝天白云 阳光下",
     "sunset": "日落 夕阳 黄昏 傍晚 落日 晚霞 日暮 夕阳西下 太阳下山 太阳落山 暮色",
-    "night": "夜晚 晚上 夜里 深夜 夜间 黑夜 夜色 午夜 月光 月亮 月夜 半夜 今夜 星夜 夜空 夜景 星空 夜 月下 今晚 月球",
+    "night": "夜晚 晚上 夜里 深夜 夜间 黑夜 夜色 午夜 月光 月亮 月夜 半夜 今夜 星夜 夜空 夜景 星空 夜 月下 今晚",
     "dawn": "黎明 日出 清晨 早晨 早上 拂晓 破晓 朝阳 晨光 朝霞 天亮 凌晨 旭日 太阳升起",
     "clear": "好天气 天气晴好 天气很好 晴空 晴空万里 万里无云 天气晴朗 天气好 天朗气清 天气真好",
     "rain": (
@@ -290,7 +292,7 @@ CHINESE: dict[str, str] = {
         "女孩 姑娘 女子 小女孩 舞者 女人 少女 女生 美女 人 舞女 公主 舞蹈演员 连衣裙 裙子 裙 小姑娘 她 女孩子 "
         "女士 芭蕾 有人"
     ),
-    "cat": "猫 小猫 猫咪 小猫咪 猫儿 花猫 橘猫 小花猫 喵星人 喵 波斯猫 奶猫 小奶猫 猫猫 黑猫警长",
+    "cat": "猫 小猫 猫咪 小猫咪 猫儿 花猫 橘猫 小花猫 喵星人 喵 波斯猫 奶猫 小奶猫 猫猫",
     "children": (
         "孩子 孩子们 小朋友 小朋友们 儿童 小孩 小孩子 男孩 男孩子 小男孩 孩童 男孩和女孩 男孩女孩 女孩和男孩 学生 "
         "小学生 学生们 同学们 同学 娃娃 小伙伴 男生 男孩儿 男孩们 女孩们 小伙伴们 兄妹 姐弟 男生女生 宝宝"
@@ -307,17 +309,20 @@ CHINESE: dict[str, str] = {
     "right": "向右 朝右 往右 右边 右侧 面向右 向右边 朝右边 右",
     "still": "固定镜头 镜头固定 静止镜头 镜头不动 镜头静止 固定机位 机位固定 定镜头 静态镜头 镜头保持不动",
     "drift": (
-        "镜头缓缓移动 缓慢平移 镜头移动 镜头平移 镜头缓缓平移 平移镜头 移动镜头 运镜 缓缓平移 镜头慢慢移动 镜头缓慢移动 "
+        "镜头缓缓移动 缓慢平移 镜头移动 镜头平移 镜头缓缓平移 平移镜头 移动镜头 运镜 缓缓平移 镜头慢慢移动 "
+        "镜头缓慢移动 "
         "镜头缓慢平移 摇镜头 镜头漂移 镜头推移 推镜头 慢慢平移 缓慢移动的镜头 平移 慢摇 镜头滑动 镜头慢慢平移 镜头横移 "
         "镜头向左移动 镜头向右移动 镜头向左平移 镜头向右平移"
     ),
     "vivid": "鲜艳 鲜艳色彩 色彩鲜艳 颜色鲜艳 鲜明 明艳 艳丽 色彩明亮 浓烈色彩 色彩浓郁 亮丽 五颜六色 五彩缤纷 鲜亮",
     "pastel": (
-        "水彩 柔和色调 柔和 色调柔和 柔和的色调 柔和的颜色 淡彩 马卡龙 马卡龙色 粉彩 淡雅 水彩画 水彩风格 浅色调 水彩画风 "
+        "水彩 柔和色调 柔和 色调柔和 柔和的色调 柔和的颜色 淡彩 马卡龙 马卡龙色 粉彩 淡雅 水彩画 水彩风格 浅色调 "
+        "水彩画风 "
         "粉彩色调 清淡色彩 颜色柔和 色彩柔和 柔美"
     ),
     "vintage": (
-        "复古 复古风格 怀旧 老电影 老照片 旧照片 胶片 泛黄 复古色调 怀旧风格 旧时光 怀旧色调 年代感 胶片风格 老式 胶片感 "
+        "复古 复古风格 怀旧 老电影 老照片 旧照片 胶片 泛黄 复古色调 怀旧风格 旧时光 怀旧色调 年代感 胶片风格 老式 "
+        "胶片感 "
         "旧电影 复古风 古旧 做旧"
     ),
 }
@@ -326,15 +331,18 @@ CHINESE: dict[str, str] = {
 # A red roof or a white cloud is not the subject's colour.
 _ENGLISH_SCENERY = (
     "water, sky, skies, air, star, stars, cloud, cloudy, tree, leaf, leaves, white cloud, green tree, blue water, "
-    "blue sea water, white sand, golden sand, golden light, golden sunlight, white wave, red roof, sun, wind, windy, "
+    "blue sea water, white sand, golden sand, golden light, golden sunlight, white wave, red roof, grass, green "
+    "grass, sun, wind, windy, "
     "light, calm, quiet, peaceful, serene, gentle, gently, slowly, slow, soft, softly, still, tranquil, relaxing, "
     "beautiful, pretty, lovely, gorgeous, nice, wonderful, amazing, magical, stunning, bright, dreamy, warm, cool, "
     "romantic, happy, happily, epic, cheerful, cute, little, cosy, cozy, friendly, lively, dance, dancing, dances, "
     "danced, twirling, spinning, swaying, jumping, jump, jumps, outside, window, outside the window"
 )
 _CHINESE_SCENERY = (
-    "水 天空 空中 天上 星星 繁星 云朵 白云 云彩 云 大树 树叶 树 绿树 碧水 太阳 风 微风 金色阳光 平静 安静 宁静 慢慢 轻轻 "
-    "缓缓 温柔 美丽 漂亮 好看 美好 壮观 梦幻 浪漫 温暖 绚丽 唯美 可爱 快乐 开心 开心地 欢快 友好 温馨 跳舞 起舞 舞蹈 舞动 "
+    "水 天空 空中 天上 星星 繁星 云朵 白云 云彩 云 大树 树叶 树 绿树 青草 绿草 碧水 太阳 风 微风 金色阳光 平静 安静 "
+    "宁静 慢慢 轻轻 "
+    "缓缓 温柔 美丽 漂亮 好看 美好 壮观 梦幻 浪漫 温暖 绚丽 唯美 可爱 快乐 开心 开心地 欢快 友好 温馨 跳舞 起舞 "
+    "舞蹈 舞动 "
     "旋转 翩翩起舞 跳跃 跳 蹦跳 蹦蹦跳跳 窗外 外面 缓慢"
 )
 ENGLISH_FILLER = _ENGLISH_SCENERY + (
@@ -370,14 +378,16 @@ CHINESE_FILLER = _CHINESE_SCENERY + (
     " 现在给大家看看 给大家看看 现在给大家看 给大家看 让大家看看 我想看看 我想看 给我看看 给我看 让我看看 "
     "让我们看看 我们来看看 我们来看 请给我 给我 给你看 来看看 看看 看一看 看到 看 请 现在 接下来 下面 的 了 着 "
     "在 是 有 一个 一只 一条 一艘 一辆 一枚 一位 一名 一片 一座 一幅 一段 一些 一 个 只 条 艘 辆 枚 位 名 片 座 "
-    "幅 段 张 架 和 与 跟 及 上面 上 下 里面 里 中 中间 旁边 边 前 后 前面 后面 内 外 怎么 怎样 如何 什么 为什么 "
+    "幅 段 张 架 和 与 跟 及 上面 上 下 里面 里 中 中间 旁边 旁 边 前 后 前面 后面 内 外 怎么 怎样 如何 什么 为什么 "
     "吗 呢 吧 啊 呀 哦 怎么样 样子 场景 画面 风景 景色 景象 视频 动画 图片 片段 背景 时候 时 时分 时刻 时间 我 "
     "你 他 它 我们 你们 大家 这 那 这个 那个 这里 那里 飞翔 飞行 飞过 飞 游泳 游动 游 行驶 驶过 开着 开过 开 "
     "航行 漂浮 飘浮 飘着 漂着 飘 漂 奔跑 跑步 跑 走路 走 站 坐 玩耍 玩 穿着 穿 穿过 身穿 发生 正在 正 地 得 会 "
     "能 可以 想 要 想要 来 去 到 从 向 往 朝 对 把 被 让 给 展示 显示 生成 画 演示 出现 很 非常 十分 真 好 都 也 "
     "就 还 又 再 不 没有 没 颜色 色 面向 朝向 方向 面朝 谢谢 你好 今天 变成 切换 换成 换 带 带着 头 匹 飞舞 升空 "
-    "缓缓升起 停 停着 停在 摇摆 摇尾巴 尾巴 们 两个 一对 一群 几个 两 几 群 颗 间 家 所 部 散步 踱步 蹲 蹲着 坐着 站着 趴 "
-    "趴着 扔球 抛球 玩球 传球 踢球 打球 弹跳 滚动 滚 弹 扔 抛 手拉手 拉着手 长 住 住着 生活 形成 为何 哪里 哪儿 谁 色调 "
+    "缓缓升起 停 停着 停在 摇摆 摇尾巴 尾巴 们 两个 一对 一群 几个 两 几 群 颗 间 家 所 部 散步 踱步 蹲 蹲着 坐着 "
+    "站着 趴 "
+    "趴着 扔球 抛球 玩球 传球 踢球 打球 弹跳 滚动 滚 弹 扔 抛 手拉手 拉着手 长 住 住着 生活 形成 为何 哪里 哪儿 谁 "
+    "色调 "
     "风格 色彩 镜头 画风 气氛 天气 飘落 落下 落 天 起 里有 是什么 什么样 里面有 呼吸 吃 睡觉 叫 身上 小 那么 这么 这样 "
     "介绍 介绍一下 讲讲 说说 知道 告诉 告诉我 欢迎 认识 学习 一起 之中 之下 当 当中 用"
 )

@@ -26,11 +26,11 @@ def apply_palette(pixels: Tensor, palette: str) -> Tensor:
 def _toned(
     pixels: Tensor, *, saturation: float, gain: tuple[float, float, float], lift: tuple[float, float, float]
 ) -> Tensor:
-    """One 3 x 3 matrix and an offset per pixel."""
-    luma = pixels.new_tensor(_LUMA)
-    matrix = saturation * torch.eye(3, dtype=pixels.dtype, device=pixels.device) + (1 - saturation) * luma
-    matrix = matrix * pixels.new_tensor(gain).view(3, 1)
-    return F.conv2d(pixels, matrix.view(3, 3, 1, 1), pixels.new_tensor(lift)).clamp_(0, 1)
+    grey = (pixels * pixels.new_tensor(_LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    toned = torch.lerp(grey, pixels, saturation)
+    return (
+        toned.mul_(pixels.new_tensor(gain).view(1, 3, 1, 1)).add_(pixels.new_tensor(lift).view(1, 3, 1, 1)).clamp_(0, 1)
+    )
 
 
 def drifted(pixels: Tensor, phase: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ class Reading:
 
 def read(text: str) -> Reading:
     """The first possible value of each slot wins; never raises on any text."""
-    words = hear(text)
+    words = _in_their_element(hear(text))
     named = _named_values(words)
     kept: list[str] = []
     reported: list[str] = []
@@ -162,6 +162,14 @@ def completed_tokens(reading: Reading, spec: SceneSpec) -> tuple[int, ...]:
         elif slot == "subject" and shown is None:
             rest.append(ALONE)
     return (*reading.token_ids, *(TOKEN_IDS[token] for token in (*rest, LAYOUTS[spec.layout])))
+
+
+def _in_their_element(words: tuple[Word, ...]) -> tuple[Word, ...]:
+    """Fish in the sea are seen under water, not above the waves."""
+    subject = next((word.concept for word in words if word.concept in SUBJECTS), None)
+    if subject != "fish":
+        return words
+    return tuple(Word("underwater", word.surface) if word.concept == "sea" else word for word in words)
 
 
 def _named_values(words: tuple[Word, ...]) -> dict[str, str]:

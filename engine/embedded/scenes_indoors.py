@@ -7,6 +7,7 @@ painted per frame.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -48,10 +49,10 @@ _AMBIENT: dict[str, Rgb] = {
 INDOOR_LIGHT: dict[str, Rgb] = {
     "day": (1.0, 1.0, 1.0),
     "sunset": (0.98, 0.78, 0.70),
-    "night": (0.72, 0.64, 0.66),
+    "night": (0.96, 0.87, 0.79),
     "dawn": (0.93, 0.89, 0.97),
 }
-_LAMP_STRENGTH = {"day": 0.0, "sunset": 0.36, "night": 1.0, "dawn": 0.24}
+_LAMP_STRENGTH = {"day": 0.0, "sunset": 0.36, "night": 0.86, "dawn": 0.24}
 _LAMP_LIGHT: Rgb = (1.06, 0.90, 0.64)
 # How much the window brightens the wall around it, and its patch of light on the floor.
 _SPILL = {"day": 0.08, "sunset": 0.26, "night": 0.08, "dawn": 0.18}
@@ -85,9 +86,7 @@ class _Brush:
 
     def line(self, ax: float, ay: float, bx: float, by: float, radius: float, colour: str) -> None:
         margin = radius + 2
-        area = self.canvas.area(
-            min(ax, bx) - margin, min(ay, by) - margin, max(ax, bx) + margin, max(ay, by) + margin
-        )
+        area = self.canvas.area(min(ax, bx) - margin, min(ay, by) - margin, max(ax, bx) + margin, max(ay, by) + margin)
         area.paint(capsule(area.x, area.y, ax, ay, bx, by, radius), rgb(colour))
 
     def corners(self, colour: str, *points: tuple[float, float]) -> None:
@@ -213,7 +212,9 @@ def _shine(
     light += spill.unsqueeze(1) * x.new_tensor(mix(sky.horizon, sky.light, 0.3)).view(1, 3, 1, 1) * _SPILL[time]
     if has_patch:
         lean = (112 - middle) * 0.22
-        patch = polygon(x, y, (x0 + 8 + lean, 104), (x1 - 8 + lean, 104), (x1 + 2 + 2 * lean, 122), (x0 - 2 + 2 * lean, 122))
+        patch = polygon(
+            x, y, (x0 + 8 + lean, 104), (x1 - 8 + lean, 104), (x1 + 2 + 2 * lean, 122), (x0 - 2 + 2 * lean, 122)
+        )
         cover = (0.5 - patch / 5).clamp(0, 1).unsqueeze(1)
         light += cover * x.new_tensor(sky.glow).view(1, 3, 1, 1) * _PATCH[time]
     lamp = sum((glow(x, y, *place) for place in lamps), start=torch.zeros_like(x * y)).unsqueeze(1)
@@ -221,7 +222,7 @@ def _shine(
     lamp = (1 - torch.exp(-1.7 * lamp)) * _LAMP_STRENGTH[time]
     lamp_light = x.new_tensor(_LAMP_LIGHT).view(1, 3, 1, 1)
     # What is behind the glass has its own light.
-    inside = (0.5 - rectangle(x, y, middle, (y0 + y1) / 2, (x1 - x0) / 2, (y1 - y0) / 2) * 2).clamp(0, 1).unsqueeze(1)
+    inside = (-0.4 - rectangle(x, y, middle, (y0 + y1) / 2, (x1 - x0) / 2, (y1 - y0) / 2) * 2).clamp(0, 1).unsqueeze(1)
     stills = []
     for level in (0.0, 1.0):
         still = _one_frame(canvas)
@@ -288,7 +289,7 @@ def _leaves(canvas: Canvas, time: str, x: float, y: float, size: float, warmth: 
 
     def leaf(tip_x: float, tip_y: float, half: float) -> Tensor:
         # Two circles' overlap: a pointed leaf from the rim's middle to the tip.
-        length = (tip_x**2 + tip_y**2) ** 0.5
+        length = math.hypot(tip_x, tip_y)
         along = (u * tip_x + up * tip_y) / length
         aside = (u * tip_y - up * tip_x) / length
         bend = (along / length).clamp(0, 1)
@@ -353,7 +354,7 @@ def _steam(canvas: Canvas, x: float, y: float, offset: float = 0.0) -> None:
 # --- Classroom ---------------------------------------------------------------------------------------------------
 
 _CLASS_GLASS: tuple[Box, Box, Box] = ((12, 25, 88, 82), (136, 25, 212, 82), (78, 25, 154, 82))
-_CLASS_STAGE: tuple[tuple[float, float], ...] = ((154, 118), (70, 118), (191, 118))
+_CLASS_STAGE: tuple[tuple[float, float], ...] = ((154, 118), (70, 118), (184, 118))
 _BOARDS: tuple[Box, Box, Box] = ((104, 25, 217, 82), (7, 25, 120, 82), (5, 25, 64, 82))
 
 
@@ -393,7 +394,7 @@ def _classroom(canvas: Canvas, time: str | None, layout: int) -> None:
     _paint_frame(brush, glass, "fffaf0", sill="c9975f")
     _paint_view(room, time, glass, "hills")
     brush.box(bx0, by0, bx1, by1, "b3743f", corner=2)
-    brush.box(bx0 + 4, by0 + 4, bx1 - 4, by1 - 4, "2f6f5b", corner=1)
+    brush.box(bx0 + 4, by0 + 4, bx1 - 4, by1 - 4, ("2f6f5b", "3b4a5c", "2f6f5b")[layout], corner=1)
     brush.box(bx0 + 8, by1 - 1.5, bx1 - 8, by1 + 3, "8d5a32", corner=1)
     if layout == 2:
         _chalk(brush, bx0 + 18, by0 + 20, 3)
@@ -416,25 +417,28 @@ def _classroom(canvas: Canvas, time: str | None, layout: int) -> None:
         shift = (0, 2, -1)[row]
         brush.box(stack_x - 11 + shift, 100 - row * 4, stack_x + 11 + shift, 104 - row * 4, tone, corner=1)
     if layout == 1:
-        brush.disc(128, 11, 9, "5b4436")
-        brush.disc(128, 11, 7, "fffaf0")
-        brush.line(128, 11, 128, 6.8, 1.2, "3a3030")
-        brush.line(128, 11, 131.4, 12.6, 1.2, "3a3030")
+        brush.disc(64, 12, 9.5, "5b4436")
+        brush.disc(64, 12, 7, "fffaf0")
+        brush.line(64, 12, 64, 8, 1.2, "3a3030")
+        brush.line(64, 12, 67.4, 13.6, 1.2, "3a3030")
+    pendants = ((28.0, 12.0), (100.0, 12.0)) if layout == 1 else ()
 
-    lamps = ((56.0, 6.0, 62.0), (168.0, 6.0, 62.0))
-    # One warm lamp stays on at night, over the stage.
-    lamps = (lamps[1], (168.0, 70.0, 70.0)) if layout != 1 else (lamps[0], (56.0, 70.0, 70.0))
-    _shine(canvas, room, time, glass, lamps, lambda still, level: None, has_patch=True)
+    def emit(still: Canvas, level: float) -> None:
+        for x, y in pendants:
+            _pendant(still, time, x, y, level, "4f9a8f")
+
+    side = 56.0 if layout == 1 else 168.0
+    _shine(canvas, room, time, glass, ((side, 6.0, 62.0), (side, 70.0, 70.0)), emit, has_patch=True)
     _move_sky(canvas, time, glass)
-    _bunting(canvas, time, layout)
+    if layout != 1:
+        _bunting(canvas, time)
     _globe(canvas, time, globe_x, 91.5)
 
 
-def _bunting(canvas: Canvas, time: str, layout: int) -> None:
+def _bunting(canvas: Canvas, time: str) -> None:
     light = mix(_AMBIENT[time], INDOOR_LIGHT[time], 0.7)
     tones = ("e2574c", "f2b544", "4fa36a", "4a8fcf", "9a6bb8")
-    spans = ((-4.0, 112.0), (112.0, 228.0)) if layout != 1 else ((-4.0, 116.0), (140.0, 228.0))
-    for number, (left, right) in enumerate(spans):
+    for number, (left, right) in enumerate(((-4.0, 112.0), (112.0, 228.0))):
         count = round((right - left) / 19)
         for index in range(count):
             share = (index + 0.5) / count
@@ -459,7 +463,7 @@ def _globe(canvas: Canvas, time: str, x: float, y: float) -> None:
 # --- Room --------------------------------------------------------------------------------------------------------
 
 _ROOM_GLASS: tuple[Box, Box, Box] = ((18, 18, 92, 76), (132, 18, 206, 76), (66, 18, 142, 76))
-_ROOM_STAGE: tuple[tuple[float, float], ...] = ((152, 118), (84, 118), (188, 118))
+_ROOM_STAGE: tuple[tuple[float, float], ...] = ((152, 118), (84, 118), (182, 118))
 
 
 def _armchair(brush: _Brush, x: float, foot: float, tone: str, shade: str) -> None:
@@ -564,7 +568,7 @@ def _fairy_lights(still: Canvas, time: str, layout: int, level: float) -> None:
 # --- Cafe --------------------------------------------------------------------------------------------------------
 
 _CAFE_GLASS: tuple[Box, Box, Box] = ((10, 20, 94, 80), (130, 20, 214, 80), (72, 20, 150, 78))
-_CAFE_STAGE: tuple[tuple[float, float], ...] = ((148, 118), (84, 118), (190, 118))
+_CAFE_STAGE: tuple[tuple[float, float], ...] = ((148, 118), (84, 118), (183, 118))
 
 
 def _round_table(brush: _Brush, x: float, top: float, half: float) -> None:
@@ -607,9 +611,21 @@ def _menu_board(brush: _Brush, x0: float, y0: float, x1: float, y1: float) -> No
         brush.line(x0 + 9, y1 - 8.5, x1 - 9, y1 - 8.5, 1.5, "f0b27a")
 
 
+def _shelves(brush: _Brush) -> None:
+    for y in (30.0, 52.0):
+        brush.box(6, y, 60, y + 4, "8a5a3c", corner=1)
+    for index, tone in enumerate(("fff6e6", "e2685a", "5f9aa8")):
+        _cup(brush, 17 + index * 16, 29.5, tone)
+    for index, tone in enumerate(("c98a4a", "f3e6cf", "7fa86a")):
+        brush.box(11 + index * 16, 40, 22 + index * 16, 52, tone, corner=3)
+
+
 def _cafe(canvas: Canvas, time: str | None, layout: int) -> None:
     assert time is not None
     glass = _CAFE_GLASS[layout]
+    cups: tuple[tuple[float, float, str], ...]
+    pendants: tuple[tuple[float, float], ...]
+    lamps: tuple[tuple[float, float, float], ...]
     room = _one_frame(canvas)
     brush = _Brush(room)
     brush.gradient(0, 86, "f2dfbf", "e6c9a0")
@@ -637,12 +653,7 @@ def _cafe(canvas: Canvas, time: str | None, layout: int) -> None:
         pendants = ((30.0, 16.0), (70.0, 16.0), (110.0, 16.0))
         lamps = ((30.0, 32.0, 44.0), (84.0, 32.0, 50.0), (84.0, 96.0, 54.0))
     else:
-        for y in (30.0, 52.0):
-            brush.box(6, y, 60, y + 4, "8a5a3c", corner=1)
-        for index, tone in enumerate(("fff6e6", "e2685a", "5f9aa8")):
-            _cup(brush, 17 + index * 16, 29.5, tone)
-        for index, tone in enumerate(("c98a4a", "f3e6cf", "7fa86a")):
-            brush.box(11 + index * 16, 40, 22 + index * 16, 52, tone, corner=3)
+        _shelves(brush)
         _counter(brush, -8, 62)
         _coffee_machine(brush, 18)
         _cup(brush, 46, 86, "fff6e6")
@@ -670,7 +681,7 @@ def _cafe(canvas: Canvas, time: str | None, layout: int) -> None:
 
 # Backdrop from top to floor, then the two colours of the lamps.
 _STUDIO_TONES: tuple[tuple[str, str, str, str, str], ...] = (
-    ("2b2258", "6a4aa0", "8d6bb8", "ff5fb0", "4fd8ff"),
+    ("191636", "38336a", "575084", "ff5fb0", "4fd8ff"),
     ("d98a78", "f3c3a2", "f7d9bd", "fff0d0", "ffd0a0"),
     ("0f2f44", "1f6a78", "3a8f92", "5ff0d0", "ffb45f"),
 )
@@ -690,15 +701,15 @@ def _studio(canvas: Canvas, time: str | None, layout: int) -> None:
         still = _one_frame(canvas)
         still.pixels.copy_(base.pixels)
         light = still.area()
-        for share, x, tone in ((1 - level, 46, first), (level, 178, second)):
+        for share, side, tone in ((1 - level, 46.0, first), (level, 178.0, second)):
             # While one lamp rises, the other falls and its light leans to the middle.
-            halo = glow(light.x, light.y, x + (112 - x) * 0.25 * (1 - share), 50, 54)
+            halo = glow(light.x, light.y, side + (112 - side) * 0.25 * (1 - share), 50, 54)
             light.blend(halo * (0.28 + 0.24 * share), rgb(tone))
         (_neon_studio, _ring_studio, _bar_studio)[layout](_Brush(still), level)
         stills.append(still.pixels)
     torch.lerp(stills[0], stills[1], (0.5 + 0.5 * canvas.wave(1)).unsqueeze(1), out=canvas.pixels)
-    x, y, size = ((200.0, 101.0, 0.85), (193.0, 92.0, 1.15), (206.0, 101.0, 0.85))[layout]
-    _leaves(canvas, "day", x, y, size)
+    plant = ((200.0, 101.0, 0.85), (193.0, 92.0, 1.15), (206.0, 101.0, 0.85))[layout]
+    _leaves(canvas, "day", *plant)
 
 
 def _neon(area: Area, distance: Tensor, tone: str, power: float) -> None:
@@ -736,10 +747,9 @@ def _neon_studio(brush: _Brush, level: float) -> None:
 def _ring_studio(brush: _Brush, level: float) -> None:
     # A paper arch and a sun of paper behind the subject.
     arch = brush.canvas.area(66, 12, 158, 106)
-    x, y = arch.x, arch.y
-    gate = intersect(rectangle(x, y, 112, 90, 42, 74, 41), y - 101)
+    gate = intersect(rectangle(arch.x, arch.y, 112, 90, 42, 74, 41), arch.y - 101)
     arch.paint(gate, mix(rgb("fbe3c8"), WHITE, 0.15 * level), opacity=0.8, softness=1.5)
-    arch.paint(circle(x, y, 134, 44, 15), mix(rgb("f2a48c"), rgb("f7b89a"), level), opacity=0.8, softness=1.3)
+    arch.paint(circle(arch.x, arch.y, 134, 44, 15), mix(rgb("f2a48c"), rgb("f7b89a"), level), opacity=0.8, softness=1.3)
     _stand(brush, 40, 72, 120)
     area = brush.canvas.area(0, 0, 104, 112)
     ring = circle(area.x, area.y, 40, 46, 22).abs()

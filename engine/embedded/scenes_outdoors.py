@@ -67,10 +67,9 @@ def _glints(canvas: Canvas, time: str, sun_x: float) -> None:
             star.paint(shape, rgb("fff6d6"), opacity=0.45 + 0.45 * canvas.wave(1, index * 0.23), softness=1.6)
 
 
-def _land(area: Area, crest: Tensor, colour: Rgb, below: Rgb, depth: float) -> None:
-    """Ground under `crest`, its colour going over into `below` within `depth` units from the top of the area."""
-    top = float(area.y[0, 0, 0])
-    area.paint(crest - area.y, vertical_gradient(area.y, ((top, colour), (top + depth, below))))
+def _land(area: Area, crest: Tensor, top: float, colour: Rgb, below: Rgb) -> None:
+    """Ground under `crest`, from `colour` at `top` to `below` at the picture's lower edge."""
+    area.paint(crest - area.y, vertical_gradient(area.y, ((top, colour), (128.0, below))))
 
 
 def _ripples(canvas: Canvas, time: str, places: tuple[tuple[float, float, float], ...]) -> None:
@@ -116,8 +115,8 @@ def _park_tree(canvas: Canvas, time: str, x: float, foot: float, size: float, to
     def bright(u: Tensor, v: Tensor) -> Tensor:
         return union(circle(u, v, -10, -57, 9.5), circle(u, v, -17, -42, 7), circle(u, v, 7, -60, 6.5))
 
-    crown.paint(_swaying(crown, sway, 1.6, outline), leaf)
-    crown.paint(_swaying(crown, sway, 1.9, bright), mix(leaf, WHITE, 0.16 if time != "night" else 0.08), softness=2.5)
+    crown.paint(_swaying(crown, sway, 2.2, outline), leaf)
+    crown.paint(_swaying(crown, sway, 2.7, bright), mix(leaf, WHITE, 0.16 if time != "night" else 0.08), softness=2.5)
 
 
 def _bench(canvas: Canvas, time: str, x: float, foot: float) -> None:
@@ -153,15 +152,15 @@ def _flowers(area: Area, time: str, x: float, y: float) -> None:
 def _park_ground(still: Canvas, time: str, layout: int) -> None:
     lawn = still.area(0, 80, 224, 128)
     crest = 87 + 1.5 * torch.sin(TAU * lawn.x / 224 + 2 * layout)
-    _land(lawn, crest, _lit("a5da62", time), _lit("58ad48", time), 46)
+    _land(lawn, crest, 80.0, _lit("a5da62", time), _lit("58ad48", time))
     sand = _lit("f0d9a4", time)
     if layout == 0:  # A path winds from the front to the hedge.
         middle = 152 + 20 * torch.sin((lawn.y - 84) / 13) - (lawn.y - 88) * 0.35
         lawn.paint(intersect((lawn.x - middle).abs() - (2.5 + (lawn.y - 87) * 0.36), 88 - lawn.y), sand, softness=1.5)
     elif layout == 1:  # A pond at the left, a path along the front.
         lawn.paint((lawn.y - (120 + 2.5 * torch.sin(TAU * lawn.x / 260))).abs() - 6, sand, softness=1.5)
-        _water(still, time, 46, 99, 42, 7.5, _lit("d8cfb8", time))
-        for x, y in ((14.0, 108.0), (24.0, 110.0), (78.0, 107.0)):
+        _water(still, time, 40, 99, 38, 7.5, _lit("d8cfb8", time))
+        for x, y in ((14.0, 108.0), (24.0, 110.0), (68.0, 107.0)):
             lawn.paint(ellipse(lawn.x, lawn.y, x, y, 5, 2.6), _lit("9aa0a6", time))
     else:  # An avenue to the horizon.
         path = intersect((lawn.x - 112).abs() - (4 + (lawn.y - 88) * 1.15), 88 - lawn.y)
@@ -169,7 +168,7 @@ def _park_ground(still: Canvas, time: str, layout: int) -> None:
     for x, foot, size, _ in _PARK_TREES[layout]:
         shade = ellipse(lawn.x, lawn.y, x + 4, foot, 26 * size, 4.2 * size)
         lawn.paint(shade, _lit("3f8f3c", time), opacity=0.6, softness=3)
-    lamps = (((178, 113, 44),), ((154, 110, 42),), ((54, 115, 44), (170, 115, 44)))
+    lamps = (((178, 113, 44),), ((158, 110, 42),), ((54, 115, 44), (170, 115, 44)))
     for x, foot, height in lamps[layout]:
         _lamp(still, time, x, foot, height)
     if layout != 1:
@@ -181,7 +180,7 @@ def _park_ground(still: Canvas, time: str, layout: int) -> None:
 _PARK_TREES = (
     ((30, 112, 1.12, "3fa552"), (211, 106, 0.9, "57b548"), (66, 95, 0.42, "57b548")),
     ((198, 112, 1.12, "4bae4e"), (14, 92, 0.5, "57b548")),
-    ((14, 110, 0.98, "57b548"), (210, 110, 0.98, "3fa552"), (76, 95, 0.42, "3fa552"), (148, 95, 0.42, "57b548")),
+    ((14, 110, 0.98, "57b548"), (210, 110, 0.98, "3fa552"), (73, 95, 0.38, "3fa552"), (151, 95, 0.38, "57b548")),
 )
 
 
@@ -210,11 +209,11 @@ def _park(canvas: Canvas, time: str | None, layout: int) -> None:
     clouds = (((66, 20, 1.0), (122, 34, 0.65)), ((112, 20, 1.0), (176, 28, 0.6)), ((70, 22, 1.0), (202, 20, 0.5)))
     paint_clouds(canvas, time, *clouds[layout])
     if layout == 1:
-        _ripples(canvas, time, ((30, 96, 8), (58, 99, 10), (36, 103, 7)))
+        _ripples(canvas, time, ((28, 96, 8), (52, 99, 9), (32, 103, 7)))
     for x, foot, size, tone in reversed(_PARK_TREES[layout]):
         _park_tree(canvas, time, x, foot, size, tone)
     if layout < 2:  # Before the trunk.
-        _bench(canvas, time, (58, 182)[layout], 115)
+        _bench(canvas, time, (54, 184)[layout], 115)
 
 
 # Desert
@@ -290,7 +289,7 @@ def _cactus(canvas: Canvas, time: str, x: float, foot: float, size: float, mirro
 def _desert(canvas: Canvas, time: str | None, layout: int) -> None:
     assert time is not None
     sky = DAYLIGHTS[time]
-    sun_x = (170.0, 40.0, 112.0)[layout]
+    sun_x = (170.0, 40.0, 138.0)[layout]
     still = _still(canvas)
     paint_sky(still, time, 92, sun_x, 72 if time == "sunset" else 56)
     if time != "night":  # Dust in the hot air; without it the sky could be a beach's.
@@ -324,7 +323,7 @@ def _desert(canvas: Canvas, time: str | None, layout: int) -> None:
         _arch(still, time, 174)
     front = still.area(0, 92, 224, 128)
     crest = 102 + 3.5 * torch.sin(TAU * front.x / 200 + (0.4, 2.6, 1.2)[layout])
-    _land(front, crest, _sand("f8c885", time), _sand("e09a55", time), 40)
+    _land(front, crest, 92.0, _sand("f8c885", time), _sand("e09a55", time))
     cacti = (
         ((26, 114, 1.15, False), (204, 112, 0.85, True), (60, 104, 0.5, True)),
         ((22, 113, 1.05, True), (206, 116, 0.6, False)),
@@ -334,7 +333,7 @@ def _desert(canvas: Canvas, time: str | None, layout: int) -> None:
         _cactus(still, time, x, foot, size, mirrored)
     _show(still, canvas)
     _glints(canvas, time, sun_x)
-    clouds = (((70, 22, 0.8),), ((180, 20, 0.8),), ((180, 22, 0.7), (48, 18, 0.6)))[layout]
+    clouds = (((70, 22, 0.8),), ((180, 20, 0.8),), ((190, 22, 0.7), (48, 18, 0.6)))[layout]
     paint_clouds(canvas, time, *clouds)
     wisp = mix(_lit("fff0cc", time), sky.glow, 0.3)
     for row, y in enumerate((108.0, 116.5, 124.0)):  # Sand that the wind carries, a wavelength in a clip.
@@ -418,8 +417,8 @@ def _house(still: Canvas, time: str, x: float, foot: float, size: float, *, is_b
         home.paint(rectangle(u, v, side, -12, 3.1, 3.3), pane)
 
 
-def _fence(still: Canvas, time: str, x0: float, x1: float, foot: float) -> None:
-    area = still.area(x0 - 3, foot - 17, x1 + 3, foot + 2)
+def _fence(canvas: Canvas, time: str, x0: float, x1: float, foot: float) -> None:
+    area = canvas.area(x0 - 3, foot - 17, x1 + 3, foot + 2)
     wood = _lit("fdf5e6", time)
     for y in (foot - 5, foot - 11):
         area.paint(rectangle(area.x, area.y, (x0 + x1) / 2, y, (x1 - x0) / 2, 1.4), mix(wood, (0.3, 0.25, 0.3), 0.18))
@@ -464,16 +463,7 @@ def _countryside(canvas: Canvas, time: str | None, layout: int) -> None:
         _house(still, time, 66, 95, 0.5, is_barn=False)
     front = still.area(0, 96, 224, 128)
     meadow = 103 + 1.6 * torch.sin(TAU * front.x / 224 + shift)
-    _land(front, meadow, _lit("a3d860", time), _lit("5dac45", time), 34)
-    if layout == 0:
-        _fence(still, time, -2, 34, 123)
-        _fence(still, time, 150, 226, 115)
-    elif layout == 1:
-        _fence(still, time, -2, 64, 115)
-        _fence(still, time, 190, 226, 123)
-    else:
-        _fence(still, time, -2, 52, 117)
-        _fence(still, time, 172, 226, 117)
+    _land(front, meadow, 96.0, _lit("a3d860", time), _lit("5dac45", time))
     _show(still, canvas)
     _glints(canvas, time, sun_x)
     clouds = (((50, 20, 1.0), (100, 36, 0.6)), ((104, 18, 0.9), (200, 26, 0.7)), ((112, 22, 1.0), (166, 38, 0.55)))
@@ -481,6 +471,9 @@ def _countryside(canvas: Canvas, time: str | None, layout: int) -> None:
     breeze = canvas.area(0, 104, 224, 128)  # Wind over the meadow, one wavelength in a clip.
     wave = torch.sin(TAU * (breeze.x / 74.667 + breeze.y / 90 - canvas.phase))
     breeze.blend((wave - 0.2).clamp_min(0) * 0.28 * ((breeze.y - 105) / 8).clamp(0, 1), _lit("d4f08a", time))
+    fences = (((-2, 34, 123), (150, 226, 115)), ((-2, 64, 115), (190, 226, 123)), ((-2, 52, 117), (172, 226, 117)))
+    for x0, x1, foot in fences[layout]:
+        _fence(canvas, time, x0, x1, foot)
     for mill_x, foot, size, haze, start in reversed(mills):
         _sails(canvas, time, mill_x, foot, size, haze, start)
 
@@ -528,10 +521,10 @@ def _cherry(canvas: Canvas, time: str, x: float, foot: float, size: float, mirro
         return union(circle(u, v, 6, -42, 9), circle(u, v, 30, -40, 7), circle(u, v, -20, -38, 7))
 
     tone = _blossom("ff9fc0", time)
-    whole = _swaying(crown, sway, 1.8, outline)
+    whole = _swaying(crown, sway, 2.4, outline)
     crown.paint(whole, tone)
-    crown.paint(_swaying(crown, sway, 1.8, deep), _blossom("ec7aa6", time), softness=2.5)
-    crown.paint(_swaying(crown, sway, 2.1, bright), _blossom("ffd0e0", time), softness=2.5)
+    crown.paint(_swaying(crown, sway, 2.1, deep), _blossom("ec7aa6", time), softness=2.5)
+    crown.paint(_swaying(crown, sway, 2.9, bright), _blossom("ffd0e0", time), softness=2.5)
 
 
 def _fuji(still: Canvas, time: str, x: float, top: float) -> None:
@@ -606,7 +599,7 @@ def _garden(canvas: Canvas, time: str | None, layout: int) -> None:
     hedge = 89 - 3.5 * torch.sin(TAU * (far.x / 36 + 0.3 * layout)).abs()
     far.paint(hedge - far.y, mix(_lit("6aa868", time), sky.horizon, 0.15))
     lawn = still.area(0, 86, 224, 128)
-    _land(lawn, 90 + 0 * lawn.x, _lit("a9d977", time), _lit("6cb558", time), 42)
+    _land(lawn, 90 + 0 * lawn.x, 86.0, _lit("a9d977", time), _lit("6cb558", time))
     rim = _lit("c9c4b8", time)
     if layout == 0:
         _water(still, time, 172, 106, 34, 9, rim)
@@ -745,8 +738,8 @@ def _aurora_land(canvas: Canvas, layout: int) -> None:
         ice = vertical_gradient(near.y, ((100.0, rgb("6fd6c0")), (112.0, rgb("8fc8dc"))))
         near.paint(ellipse(near.x, near.y, 112, 106, 54, 5.5), ice, softness=1.5)
     firs = (
-        ((18, 110, 0.95), (44, 106, 0.6), (150, 100, 0.32), (134, 99, 0.26)),
-        ((206, 110, 0.95), (182, 106, 0.62), (92, 99, 0.28), (108, 98, 0.34)),
+        ((18, 110, 0.95), (44, 106, 0.6), (158, 100, 0.32), (144, 99, 0.26)),
+        ((206, 110, 0.95), (182, 106, 0.62), (66, 99, 0.32), (80, 98, 0.26)),
         ((16, 112, 1.0), (44, 105, 0.6), (208, 112, 1.0), (180, 105, 0.6)),
     )[layout]
     for fir_x, foot, size in reversed(firs):
@@ -766,15 +759,15 @@ OUTDOOR_PAINTERS: dict[str, OutdoorPainter] = {
     "aurora": _aurora,
 }
 OUTDOOR_STAGE: dict[str, tuple[tuple[float, float], ...]] = {
-    "park": ((116, 117), (112, 119), (112, 117)),
+    "park": ((116, 117), (118, 119), (112, 117)),
     "desert": ((114, 118), (86, 118), (112, 118)),
     "countryside": ((100, 118), (124, 118), (112, 118)),
-    "garden": ((112, 118), (110, 118), (112, 118)),
-    "aurora": ((106, 118), (120, 118), (112, 118)),
+    "garden": ((102, 118), (110, 118), (112, 118)),
+    "aurora": ((100, 118), (124, 118), (112, 118)),
 }
 OUTDOOR_SKY: dict[str, tuple[tuple[float, float], ...]] = {
     "park": ((112, 44), (112, 44), (104, 44)),
-    "desert": ((112, 42), (92, 42), (112, 44)),
+    "desert": ((112, 42), (92, 42), (90, 44)),
     "countryside": ((86, 42), (106, 42), (112, 42)),
     "garden": ((112, 42), (110, 42), (112, 42)),
     "aurora": ((112, 42), (112, 42), (112, 42)),

@@ -295,7 +295,7 @@ def _dinosaur(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> N
     tip = 2 + 5 * nod
     for back, top in ((-17.0, -6.0), (-8.0, -11.0), (2.0, -12.0), (11.0, -9.0)):
         dinosaur.paint(polygon(u, v, (back, top - 7), (back + 5.5, top + 4), (back - 5.5, top + 4)) - 0.8, dark)
-    dinosaur.paint(polygon(u, v, (-37, tip - 2), (-12, -5), (-8, 16), (-20, 12)) - 2, hide)
+    dinosaur.paint(polygon(u, v, (-34, tip - 2), (-12, -5), (-8, 16), (-20, 12)) - 2, hide)
     dinosaur.paint(ellipse(u, v, -2, 5, 21, 14.5), hide)
     x, y = 25 + 1.5 * nod, -25 + 2 * canvas.wave(1, 0.25)
     dinosaur.paint(capsule(u, v, 12, 3, x - 3, y + 2, 6.5), hide)

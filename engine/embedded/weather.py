@@ -95,12 +95,14 @@ def _rain(canvas: Canvas, area: Area, colour: Rgb, opacity: float, *, is_open: b
 
 
 def _snow(canvas: Canvas, area: Area, colour: Rgb, *, is_open: bool) -> None:
-    width = 22.0 if is_open else 14.5
-    aside, start = _columns(area, width, 0.34)
+    width, slant = 22.0 if is_open else 14.5, 0.34
+    aside, start = _columns(area, width, slant)
     # Whole cycles, once or twice by column: near and far flakes.
-    cycles = 1 + (torch.floor((area.x + 0.34 * area.y) / width) % 2)
+    cycles = 1 + (torch.floor((area.x + slant * area.y) / width) % 2)
     level = _falling(canvas, area, start, 34.0 if is_open else 24.0, cycles)
-    squares = level.square_().add_((aside + 2.5 * canvas.wave(1)).square_())
+    # Less the column's slant, so that flakes stay round.
+    offset = torch.add(aside + 2.0 * canvas.wave(1), level, alpha=-slant)
+    squares = level.square_().add_(offset.square_())
     radius = 3.3 if is_open else 3.0
     area.blend(squares.mul_(-1 / (2 * radius)).add_(0.5 + radius / 2).clamp_(0, 0.97), colour)
 
@@ -117,13 +119,13 @@ def _petals(canvas: Canvas, area: Area, colour: Rgb, *, is_open: bool) -> None:
 def _fog(canvas: Canvas, area: Area, colour: Rgb, region: tuple[float, float, float, float]) -> None:
     _, top, _, bottom = region
     down = (area.y - top) / (bottom - top)
-    base = 0.30 + 0.30 * down
+    base = 0.36 + 0.26 * down
     # sin(a - phase) = sin(a) cos(phase) - cos(a) sin(phase): the waves move without a sine per frame.
     still, moving = torch.zeros_like(area.x * area.y), torch.zeros_like(area.x * area.y)
     for middle, half, strength, length, direction, offset in (
         (0.34, 0.09, 0.46, 168.0, 1, 0.0),
         (0.60, 0.10, 0.50, 136.0, -1, 0.35),
-        (0.88, 0.12, 0.40, 190.0, 1, 0.6),
+        (0.88, 0.12, 0.32, 190.0, 1, 0.6),
     ):
         band = strength * torch.exp(-(((down - middle) / half) ** 2))
         angle = TAU * (area.x / length + offset)

@@ -11,16 +11,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from engine.embedded.drawing import DESIGN_HEIGHT, DESIGN_WIDTH, Canvas, Rgb, mix, multiply
+from engine.embedded.drawing import DESIGN_HEIGHT, DESIGN_WIDTH, Canvas, Rgb, multiply
 from engine.embedded.looks import apply_palette, drifted
-from engine.embedded.scenes import DAYLIGHTS, SCENE_PAINTERS, SPACE_LIGHT, paint_road_marks, paint_space
-from engine.embedded.scenes_indoors import INDOOR_PAINTERS, INDOOR_STAGE, WINDOWS
-from engine.embedded.scenes_outdoors import OUTDOOR_PAINTERS, OUTDOOR_SKY, OUTDOOR_STAGE
+from engine.embedded.scenes import DAYLIGHTS, SCENE_PAINTERS, SPACE_LIGHT, WHITE, paint_road_marks, paint_space
+from engine.embedded.scenes_indoors import INDOOR_LIGHT, INDOOR_PAINTERS, INDOOR_STAGE, WINDOWS
+from engine.embedded.scenes_outdoors import AURORA_LIGHT, OUTDOOR_PAINTERS, OUTDOOR_SKY, OUTDOOR_STAGE
 from engine.embedded.spec import SceneSpec
 from engine.embedded.subjects import FEET, PAINTS, paint_subject
 from engine.embedded.weather import paint_weather
 
-# Pixels are a little taller than wide: shown at 832x480, circles are round.
 WIDTH, HEIGHT = 416, 256
 NUM_FRAMES, FPS = 25, 12
 PERIOD_FRAMES = NUM_FRAMES - 1
@@ -85,13 +84,13 @@ def render(
 def _light(spec: SceneSpec) -> Rgb:
     """What falls on the subject."""
     if spec.scene == "aurora":
-        return DAYLIGHTS["night"].light
+        return AURORA_LIGHT
     if spec.time is None:
-        return SPACE_LIGHT
+        return SPACE_LIGHT if spec.scene == "space" else WHITE
+    if spec.scene in WINDOWS:
+        return INDOOR_LIGHT[spec.time]
     light = DAYLIGHTS[spec.time].light
-    if spec.scene == "underwater":
-        return multiply(light, (0.95, 1.0, 1.0))
-    return mix(light, (1.0, 0.96, 0.9), 0.5) if spec.scene in WINDOWS else light
+    return multiply(light, (0.95, 1.0, 1.0)) if spec.scene == "underwater" else light
 
 
 def subject_position(spec: SceneSpec) -> tuple[float, float]:
@@ -114,10 +113,11 @@ def subject_box(spec: SceneSpec) -> tuple[int, int, int, int] | None:
     if spec.subject is None:
         return None
     x, y = subject_position(spec)
-    across, down = WIDTH / DESIGN_WIDTH, HEIGHT / DESIGN_HEIGHT
+    scale = HEIGHT / DESIGN_HEIGHT
+    x -= (DESIGN_WIDTH - WIDTH / scale) / 2
     return (
-        max(0, round((x - 38) * across)),
-        max(0, round((y - 36) * down)),
-        min(WIDTH, round((x + 38) * across)),
-        min(HEIGHT, round((y + 36) * down)),
+        max(0, round((x - 38) * scale)),
+        max(0, round((y - 36) * scale)),
+        min(WIDTH, round((x + 38) * scale)),
+        min(HEIGHT, round((y + 36) * scale)),
     )

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from engine.embedded.lexicon import MAX_TOKENS, TOKEN_IDS, UNK_ID, VOCABULARY, VOCABULARY_SIZE, understand
+from engine.embedded.lexicon_words import CHINESE, ENGLISH
 
 
 @pytest.mark.parametrize(
@@ -38,11 +39,46 @@ def test_unknown_words_become_unk_and_are_reported_once() -> None:
     assert heard.token_ids[0] == UNK_ID
 
 
-def test_words_that_the_model_never_learned_are_reported_and_get_no_token() -> None:
-    heard = understand("a big red car under clouds in the city, snow")
+def test_words_that_the_model_never_learned_are_reported_and_scenery_is_silent() -> None:
+    heard = understand("a big red car under white clouds and green trees in the city, so fast")
     assert heard.understood == ("red", "car", "city")
-    assert heard.not_understood == ("big", "snow")
-    assert heard.token_ids == tuple(TOKEN_IDS[concept] for concept in heard.understood)
+    assert heard.not_understood == ("big", "fast")
+
+
+@pytest.mark.parametrize(
+    ("text", "concept"),
+    [
+        ("a kitten", "cat"),
+        ("小猫咪", "cat"),
+        ("小朋友们在玩耍", "children"),
+        ("girls playing", "children"),
+        ("frisbee", "ball"),
+        ("皮球", "ball"),
+        ("地球", "space"),
+        ("窗外下着雨", "rain"),
+        ("misty", "fog"),
+        ("falling petals", "petals"),
+        ("northern lights", "aurora"),
+        ("直播间", "studio"),
+        ("cozy bedroom", "room"),
+        ("café", "cafe"),
+        ("watercolour", "pastel"),
+        ("镜头缓缓移动", "drift"),
+        ("the camera pans slowly to the left", "drift"),
+        ("bright colors", "vivid"),
+    ],
+)
+def test_synonyms(text: str, concept: str) -> None:
+    assert understand(text).understood[0] == concept
+    assert understand(text).not_understood == ()
+
+
+def test_each_phrase_means_one_thing() -> None:
+    for words, separator in ((ENGLISH, ","), (CHINESE, None)):
+        phrases = [phrase.strip() for synonyms in words.values() for phrase in synonyms.split(separator)]
+        assert len(phrases) > 500
+        assert len(set(phrases)) == len(phrases)
+    assert set(ENGLISH) == set(CHINESE) <= set(VOCABULARY)
 
 
 def test_words_are_matched_whole() -> None:
@@ -64,4 +100,4 @@ def test_any_unicode_of_any_length_is_survived() -> None:
 
 
 def test_concepts_have_room_in_the_embedding_table() -> None:
-    assert len(set(VOCABULARY)) == len(VOCABULARY) <= VOCABULARY_SIZE
+    assert len(set(VOCABULARY)) == len(VOCABULARY) <= VOCABULARY_SIZE == 72
