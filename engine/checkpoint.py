@@ -28,7 +28,7 @@ _WAN_PARTS = {
     "vae": "AutoencoderKLWan",
     "text_encoder": "UMT5EncoderModel",
 }
-_EMBEDDED_PARTS = ("transformer", "text_encoder", "decoder", "scheduler")
+_EMBEDDED_PARTS = ("transformer", "text_encoder", "encoder", "decoder", "scheduler")
 _PARTS_TO_DOWNLOAD = ("transformer", "transformer_2", "vae", "text_encoder")
 
 
@@ -246,8 +246,8 @@ def _sized(made: ModelProfile, settings: LoadSettings, *, multiple_of: int) -> M
     if num_frames % 4 != 1 or num_frames < 1:
         nearest = max(1, num_frames // 4 * 4 + 1)
         raise ModelError(f"{made.name} makes 4n + 1 frames, not {num_frames}; try {nearest}")
-    if made.family is Family.EMBEDDED and (width, height, num_frames) != (made.width, made.height, made.num_frames):
-        raise ModelError(f"the embedded model makes {made.num_frames} frames of {made.width}x{made.height} only")
+    if made.family is Family.EMBEDDED and ((width, height) != (made.width, made.height) or num_frames not in (25, 49)):
+        raise ModelError(f"the embedded model makes 25 or 49 frames of {made.width}x{made.height} only")
     return made.resized(width, height, num_frames)
 
 

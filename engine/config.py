@@ -142,20 +142,18 @@ _PROFILES = (
         name="embedded",
         folder=EMBEDDED_FOLDER,
         family=Family.EMBEDDED,
-        width=224,
-        height=128,
+        width=416,
+        height=256,
         num_frames=25,
         frame_rate=12,
-        num_steps=_steps(6, 12),
-        guidance_scale=3.0,
+        num_steps=_steps(4, 8),
+        guidance_scale=1.0,
         rows_per_forward=2,
+        can_start_from_frame=True,
         closes_on_itself=True,
-        # The floor of fast is where the classifier of `engine.embedded.evaluate` still names scene, time, subject and
-        # colour as often as at six steps (100, 99, 85, 80 %); with three, colours were wrong more often and by eye a
-        # subject of the night was gone altogether (`python -m bench.rungs`). The floor of fine is fast's topmost.
         lower_rungs=(
-            Rung(_steps(5, 8), 224, 128, degraded=("fewer_steps",)),
-            Rung(_steps(4, 6), 224, 128, degraded=("fewer_steps",)),
+            Rung(_steps(3, 6), 416, 256, degraded=("fewer_steps",)),
+            Rung(_steps(2, 4), 416, 256, degraded=("fewer_steps",)),
         ),
     ),
     # Guidance, sampler and frame rate as published with the model; 49 frames at 832x480 for a stage's sake.

@@ -11,8 +11,12 @@ from engine.embedded.modules import Decoder as EmbeddedModule
 
 
 class Decoder(Protocol):
-    def decode(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Consecutive frames ``[N, 3, H, W]`` in [0, 1] of ``[1, C, T, h, w]``: one first, then four a latent frame."""
+    def decode(self, latents: torch.Tensor, *, closes: bool = True) -> Iterator[torch.Tensor]:
+        """Consecutive frames ``[N, 3, H, W]`` in [0, 1] of ``[1, C, T, h, w]``: one first, then four a latent frame.
+
+        `closes`: the clip may be made a ring, whose last frame leads to the second one; False if it starts from a
+        frame of something else.
+        """
         ...
 
     def decode_around(self, latents: torch.Tensor, latent_index: int) -> torch.Tensor:
@@ -21,30 +25,15 @@ class Decoder(Protocol):
 
 
 class EmbeddedDecoder:
-    """The embedded model's decoder sees one latent frame and the one before it; nothing else is kept.
-
-    A small model's latent frames differ a little where nothing moves, so the picture would twitch at every border of
-    two groups of frames (measured on the first weights: a step four to five times the mean frame difference). Each
-    such step is spread evenly over the two frames before and after it, for which a group waits until the next one is
-    decoded. The step from the last frame to frame 1, where a loop goes on, is spread over the last group alone.
-    """
+    """The embedded model's decoder sees one latent frame and the one before it; its stream closes loops by itself."""
 
     def __init__(self, module: EmbeddedModule) -> None:
         self._module = module
 
     @torch.inference_mode()
-    def decode(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
-        yield self.decode_around(latents, 0)
-        if latents.shape[2] == 1:
-            return
-        group = self.decode_around(latents, 1)
-        first = group[0]
-        for latent_index in range(2, latents.shape[2]):
-            following = self.decode_around(latents, latent_index)
-            step = following[0] - group[-1]
-            yield (group + _ramp(step, (0, 0, 1 / 8, 3 / 8))).clamp(0, 1)
-            group = following + _ramp(step, (-3 / 8, -1 / 8, 0, 0))
-        yield (group + _ramp(first - group[-1], (1 / 5, 2 / 5, 3 / 5, 4 / 5))).clamp(0, 1)
+    def decode(self, latents: torch.Tensor, *, closes: bool = True) -> Iterator[torch.Tensor]:
+        for frames in self._module.stream(latents, closes=closes):
+            yield frames[0]
 
     @torch.inference_mode()
     def decode_around(self, latents: torch.Tensor, latent_index: int) -> torch.Tensor:
@@ -63,11 +52,11 @@ class SideStreamDecoder:
         self._decoder = decoder
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def decode(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
+    def decode(self, latents: torch.Tensor, *, closes: bool = True) -> Iterator[torch.Tensor]:
         # The latents may still be in the making on the loop's stream, and must outlive their use on ours.
         self._stream.wait_stream(torch.cuda.current_stream(latents.device))
         latents.record_stream(self._stream)
-        stream = self._decoder.decode(latents)
+        stream = self._decoder.decode(latents, closes=closes)
         ahead = self._next(stream)
         while ahead is not None:
             frames, is_made = ahead
@@ -85,8 +74,3 @@ class SideStreamDecoder:
         with torch.cuda.stream(self._stream):
             frames = next(stream, None)
             return None if frames is None else (frames, self._stream.record_event())
-
-
-def _ramp(step: torch.Tensor, shares: tuple[float, ...]) -> torch.Tensor:
-    """``[3, H, W]`` to ``[4, 3, H, W]``: this share of `step` for each frame of a group."""
-    return torch.tensor(shares, device=step.device).view(-1, 1, 1, 1) * step

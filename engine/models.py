@@ -22,8 +22,9 @@ from engine.config import Family, LoadSettings, ModelProfile
 from engine.decoder import Decoder, EmbeddedDecoder, SideStreamDecoder
 from engine.denoiser import Denoiser
 from engine.embedded.modules import Decoder as EmbeddedDecoderModule
+from engine.embedded.modules import Encoder as EmbeddedEncoderModule
 from engine.embedded.modules import TextEncoder as EmbeddedTextModule
-from engine.first_frame import FirstFrameEncoder
+from engine.first_frame import EmbeddedFirstFrameEncoder, FirstFrameEncoder, FirstFrames
 from engine.generation import Generation
 from engine.house import DECODER_NAMES, House, planned
 from engine.lora import Loras
@@ -53,7 +54,7 @@ class Model:
     denoiser: Denoiser
     decoders: Mapping[str, Decoder]
     previewer: preview.Previews
-    first_frames: FirstFrameEncoder | None = None
+    first_frames: FirstFrames | None = None
     loras: Loras | None = None
     load_notes: tuple[str, ...] = ()  # whatever fell back at load, and why
     _report: EngineReport = field(default_factory=EngineReport)
@@ -74,7 +75,7 @@ class Model:
             ).to(self.device)
         if command.lora is not None and command.lora not in self.lora_names:
             raise ModelError(f"there is no LoRA {command.lora!r}; there are: {', '.join(self.lora_names) or 'none'}")
-        encoding = self.text_encoder.encode(command.prompt)
+        encoding = self.text_encoder.encode(command.prompt, seed=command.seed)
         generation.prompt_embeds = encoding.embeds.to(self.device)
         self._guide(generation)
         shape = (self.profile.num_latent_frames, rung.height // self.latent_scale, rung.width // self.latent_scale)
@@ -100,7 +101,8 @@ class Model:
     def decode(self, generation: Generation) -> Iterator[torch.Tensor]:
         """The finished clip, ``[N, 3, H, W]`` in [0, 1], as the decoder of the generation's rung gives it."""
         assert generation.latents is not None
-        return self.decoders[self.profile.ladder[generation.rung_index].decoder].decode(generation.latents)
+        decoder = self.decoders[self.profile.ladder[generation.rung_index].decoder]
+        return decoder.decode(generation.latents, closes=generation.condition is None)
 
     def preview(self, generation: Generation) -> torch.Tensor | None:
         """Frames ``[N, 3, H, W]`` in [0, 1] to show after the last step done, None after the last of all."""
@@ -202,11 +204,12 @@ def _load_embedded(profile: ModelProfile, settings: LoadSettings, on_part: Calla
         device=device,
         latent_channels=int(transformer.config.in_channels),
         latent_scale=16,
-        text_encoder=CachedTextEncoder(text_encoder),
+        text_encoder=text_encoder,
         noise_schedule=NoiseSchedule(folder),
         denoiser=Denoiser(transformer.to(device), rows_per_forward=profile.rows_per_forward),
         decoders={"full": decoder},
         previewer=preview.Previewer(decoder),
+        first_frames=EmbeddedFirstFrameEncoder(EmbeddedEncoderModule.from_pretrained(folder / "encoder").to(device)),
         load_notes=_unheeded(settings, device),
         _report=EngineReport(dtype="float32", attention="native", decoder="embedded", preview="decoder"),
     )

@@ -8,8 +8,8 @@ from typing import Protocol
 
 import torch
 
-from engine.embedded import lexicon
 from engine.embedded.modules import TextEncoder as EmbeddedModule
+from engine.embedded.reading import complete, read, unconditional_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,32 +22,41 @@ class TextEncoding:
 
 
 class TextEncoder(Protocol):
-    def encode(self, prompt: str) -> TextEncoding:
-        """An empty prompt gives the unconditional embedding that guidance starts from."""
+    def encode(self, prompt: str, *, seed: int = 0) -> TextEncoding:
+        """An empty prompt gives the unconditional embedding that guidance starts from.
+
+        `seed`: the generation's, for a model that chooses by it what the prompt leaves open.
+        """
         ...
 
 
 class EmbeddedTextEncoder:
-    """The embedded model's: concept tokens of a bilingual lexicon, then a small transformer."""
+    """The embedded model's: what a bilingual lexicon reads, completed by the seed, then a small transformer."""
 
     def __init__(self, module: EmbeddedModule) -> None:
         self._module = module
 
     @torch.inference_mode()
-    def encode(self, prompt: str) -> TextEncoding:
-        words = lexicon.understand(prompt)
-        return TextEncoding(self._module.encode((words.token_ids,)), words.understood, words.not_understood)
+    def encode(self, prompt: str, *, seed: int = 0) -> TextEncoding:
+        if not prompt:
+            return TextEncoding(self._module.encode((unconditional_tokens(),)))
+        reading = read(prompt)
+        _, token_ids = complete(reading, seed)
+        return TextEncoding(self._module.encode((token_ids,)), reading.understood, reading.not_understood)
 
 
 class CachedTextEncoder:
-    """Keeps the last `capacity` encodings, least recently used out first: hosts repeat themselves."""
+    """Keeps the last `capacity` encodings, least recently used out first: hosts repeat themselves.
+
+    For encoders that heed the prompt alone.
+    """
 
     def __init__(self, encoder: TextEncoder, *, capacity: int = 128) -> None:
         self._encoder = encoder
         self._capacity = capacity
         self._kept: OrderedDict[str, TextEncoding] = OrderedDict()
 
-    def encode(self, prompt: str) -> TextEncoding:
+    def encode(self, prompt: str, *, seed: int = 0) -> TextEncoding:
         encoding = self._kept.pop(prompt, None) or self._encoder.encode(prompt)
         self._kept[prompt] = encoding
         if len(self._kept) > self._capacity:

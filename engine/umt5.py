@@ -40,7 +40,7 @@ class Umt5TextEncoder:
         self._in_use = in_use
 
     @torch.inference_mode()
-    def encode(self, prompt: str) -> TextEncoding:
+    def encode(self, prompt: str, *, seed: int = 0) -> TextEncoding:
         """``[1, L, D]`` for the L tokens of the prompt, at most 512; the rest of it is not seen."""
         tokens = self._tokenizer(cleaned(prompt), truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
         with self._in_use():
@@ -55,7 +55,7 @@ class ZeroPaddedTextEncoder:
     def __init__(self, encoder: TextEncoder) -> None:
         self._encoder = encoder
 
-    def encode(self, prompt: str) -> TextEncoding:
+    def encode(self, prompt: str, *, seed: int = 0) -> TextEncoding:
         embeds = self._encoder.encode(prompt).embeds
         return TextEncoding(functional.pad(embeds, (0, 0, 0, MAX_TOKENS - embeds.shape[1])))
 

@@ -30,7 +30,7 @@ class VaeDecoder:
         self._num_convolutions = sum(isinstance(module, WanCausalConv3d) for module in vae.decoder.modules())
 
     @torch.inference_mode()
-    def decode(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
+    def decode(self, latents: torch.Tensor, *, closes: bool = True) -> Iterator[torch.Tensor]:
         """Consecutive frames ``[N, 3, H, W]`` in [0, 1] of ``[1, C, T, h, w]``: one first, then four a latent frame."""
         with self._in_use():
             features = self._features(latents)

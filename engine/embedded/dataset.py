@@ -102,7 +102,7 @@ def _rendered(recipe: Recipe, wanted: list[Wanted]) -> Iterator[Tensor]:
         return
     tasks = [(part, "cpu") for part in slices]
     context = get_context("spawn")
-    with ProcessPoolExecutor(recipe.num_threads, mp_context=context, initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(recipe.num_threads, mp_context=context, initializer=start_worker) as pool:
         # A bounded lead over the encoder: a whole set of pixels would not fit into memory.
         pending = [pool.submit(_render_slice_to_numpy, task) for task in tasks[:6]]
         for index in range(len(tasks)):
@@ -112,7 +112,7 @@ def _rendered(recipe: Recipe, wanted: list[Wanted]) -> Iterator[Tensor]:
             yield torch.from_numpy(groups)
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
     torch.set_num_threads(1)
     os.nice(5)
 

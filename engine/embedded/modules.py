@@ -8,6 +8,7 @@ times slower on a CPU. Plain modules without state between calls: the engine pro
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -159,8 +160,11 @@ class Encoder(FolderModule):
 
     def forward(self, groups: Tensor) -> Tensor:
         """[B, 4, 3, 16H, 16W] in [0, 1] to [B, C, H, W]."""
-        x = (groups.flatten(1, 2) * 2 - 1).contiguous(memory_format=torch.channels_last)
-        latents: Tensor = self.standardise(self.layers(x))
+        latents: Tensor = self.standardise(self.before_standardising(groups))
+        return latents
+
+    def before_standardising(self, groups: Tensor) -> Tensor:
+        latents: Tensor = self.layers((groups.flatten(1, 2) * 2 - 1).contiguous(memory_format=torch.channels_last))
         return latents
 
     def encode(self, frames: Tensor) -> Tensor:
@@ -218,13 +222,51 @@ class Decoder(FolderModule):
         shown: Tensor = frames[:, -1:] if previous is None else frames
         return shown.clamp(0, 1).contiguous()
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def stream(self, latents: Tensor, *, closes: bool) -> Iterator[Tensor]:
+        """[B, C, n+1, H, W] to frames [B, 1, ...], then n times [B, 4, ...], in [0, 1], as they are made.
+
+        A clip that `closes` is a ring from its second latent frame on: that one is decoded as what follows the last,
+        so a loop that goes on from the last frame at the second one passes a border like any other. The borders of the
+        groups are smoothed: what the picture jumps there beyond its own motion is spread over two frames on each side.
+        """
+        yield self.decode_latent_frame(latents[:, :, 0], None)
+        last = latents.shape[2] - 1
+        if last == 0:
+            return
+        before_first = latents[:, :, last if closes else 0]
+        first = group = self.decode_latent_frame(latents[:, :, 1], before_first)
+        ending = self.decode_latent_frame(latents[:, :, last], latents[:, :, last - 1]) if closes and last > 1 else None
+        if ending is not None:
+            group = group + _spread(_jump(ending, first), _AFTER_BORDER)
+        for index in range(2, last + 1):
+            if index == last and ending is not None:
+                following = ending
+            else:
+                following = self.decode_latent_frame(latents[:, :, index], latents[:, :, index - 1])
+            jump = _jump(group, following)
+            yield (group + _spread(jump, _BEFORE_BORDER)).clamp(0, 1)
+            group = following + _spread(jump, _AFTER_BORDER)
+        if ending is not None:
+            group = group + _spread(_jump(ending, first), _BEFORE_BORDER)
+        yield group.clamp(0, 1)
+
+    def decode(self, latents: Tensor, *, closes: bool = True) -> Tensor:
         """[B, C, n+1, H, W] to [B, 4n+1, 3, 16H, 16W] in [0, 1]."""
-        steps = latents.unbind(2)
-        parts = [
-            self.decode_latent_frame(latent, previous) for latent, previous in zip(steps, (None, *steps), strict=False)
-        ]
-        return torch.cat(parts, 1)
+        return torch.cat(list(self.stream(latents, closes=closes)), 1)
+
+
+# Shares of a border's jump for the four frames before and after it.
+_BEFORE_BORDER, _AFTER_BORDER = (0.0, 0.0, 1 / 8, 3 / 8), (-3 / 8, -1 / 8, 0.0, 0.0)
+
+
+def _jump(group: Tensor, following: Tensor) -> Tensor:
+    """[B, 1, 3, H, W]: the step over the border less the mean of the steps beside it."""
+    step = following[:, :1] - group[:, -1:]
+    return step - (group[:, -1:] - group[:, -2:-1] + following[:, 1:2] - following[:, :1]) / 2
+
+
+def _spread(jump: Tensor, shares: tuple[float, ...]) -> Tensor:
+    return jump * jump.new_tensor(shares).view(1, -1, 1, 1, 1)
 
 
 class Autoencoder(nn.Module):
@@ -241,11 +283,17 @@ class Autoencoder(nn.Module):
         The noise makes the decoder forgive the small errors of a sampled latent. No gradient flows through the previous
         latent frame: it would cost a third of the step.
         """
+        standardise = self.encoder.standardise.eval()
         with torch.no_grad():
-            self.encoder.standardise.eval()
             previous_latent = self.encoder(previous)
-            self.encoder.standardise.train(self.training)
-        latent = self.encoder(groups)
+        latent = self.encoder.before_standardising(groups)
+        if self.training:
+            # Statistics run along but every batch is standardised with the running ones: a batch of night scenes must
+            # not look like a batch of days.
+            F.batch_norm(
+                latent.detach().float(), standardise.running_mean, standardise.running_var, training=True, momentum=0.02
+            )
+        latent = standardise(latent)
         if noise_level:
             latent = latent + noise_level * torch.randn_like(latent)
             previous_latent = previous_latent + noise_level * torch.randn_like(previous_latent)

@@ -77,7 +77,7 @@ class Muon:
 def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Newton-Schulz on a batch [N, rows, columns]; the answer is fp32."""
     if matrices.device.type == "cpu" and len(matrices) > _CHUNK:  # what fits into a core's cache
-        return torch.cat([orthogonalise(part, dtype) for part in matrices.split(_CHUNK)])
+        return torch.cat([orthogonalise(part, dtype) for part in torch.split(matrices, _CHUNK)])
     x = matrices.transpose(1, 2) if matrices.shape[1] > matrices.shape[2] else matrices
     x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(dtype)
     for _ in range(5):

@@ -57,7 +57,7 @@ class EmbeddedModel:
         )
 
 
-def initial_noise(seed: int, *, num_latent_frames: int = 7, height: int = 128, width: int = 224) -> Tensor:
+def initial_noise(seed: int, *, num_latent_frames: int = 7, height: int = 256, width: int = 416) -> Tensor:
     """[1, C, T, H, W] from the seed alone, so that a clip does not depend on what it is batched with."""
     shape = (1, LATENT_CHANNELS, num_latent_frames, height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT)
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

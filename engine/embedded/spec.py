@@ -181,12 +181,12 @@ class SceneSpec:
         )
 
 
-def draw_spec(rng: random.Random, *, subject_share: float = 0.75) -> SceneSpec:
-    """A random spec for training; held-out pairs never come."""
+def draw_spec(rng: random.Random, *, subject_share: float = 0.75, with_held_out: bool = False) -> SceneSpec:
+    """A random spec for training: held-out pairs never come. The evaluation's judge must know them: it draws all."""
     while True:
         scene = rng.choice(SCENES)
         spec = _draw_in_scene(rng, scene, subject_share)
-        if not spec.is_held_out:
+        if with_held_out or not spec.is_held_out:
             return spec
 
 

@@ -55,7 +55,7 @@ class RenderPool:
             frames, box = self._rng.choice(self._entries)
             top, left = self._corner(box, height, width)
             cut = frames[:, :, top : top + height, left : left + width].float().div_(255)
-            earlier, group = cut.split(FRAMES_PER_LATENT)
+            earlier, group = torch.split(cut, FRAMES_PER_LATENT)
             is_first = self._rng.random() < 1 / 7
             if is_first:
                 group = group[:1].expand_as(group)
@@ -118,9 +118,10 @@ def train_autoencoder(
     held_back = RenderPool(24, 99, recipe.device)
     held_back.add(24)
     validation = held_back.crops(24, height=HEIGHT, width=WIDTH)
+    recalibrate(model, pool, num_batches=24)
     compiled = torch.compile(model) if recipe.compiles else model
     curve = Curve(recipe.folder / "autoencoder.csv", ("step", "seconds", "loss", "psnr", "average_psnr"))
-    for _ in stage.steps(lambda: recalibrate(average.module, pool, num_batches=24)):
+    for _ in stage.steps(lambda: recalibrate(average.module, pool, num_batches=120 if clock.is_over else 24)):
         pool.add(recipe.renders_per_step if len(pool) == recipe.render_pool else 2 * recipe.renders_per_step)
         groups, previous, has_previous, weight = pool.crops(recipe.autoencoder_batch)
         model.train()
@@ -128,10 +129,10 @@ def train_autoencoder(
             decoded = compiled(groups, previous, has_previous, recipe.latent_noise)
         loss = reconstruction_loss(decoded.float(), groups, weight)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step(lr_factor(clock.progress, decay_share=0.7))
+        optimiser.step(lr_factor(clock.progress, decay_share=0.8))
         model.zero_grad(set_to_none=True)
         if curve.is_due():
-            recalibrate(average.module, pool, num_batches=4)
+            recalibrate(average.module, pool, num_batches=12)
             psnr = _psnr(decoded.detach().float(), groups)
             curve.add(stage.step, clock.spent_s, loss.item(), psnr, _validation_psnr(average.module, validation))
 

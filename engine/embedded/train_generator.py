@@ -7,6 +7,7 @@ that can be seen, on stage as in training, so its first step from pure noise has
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +24,9 @@ from engine.embedded.training import Clock, Curve, Recipe, Stage, mixed_precisio
 from engine.embedded.world import subject_box
 
 _OUTER = ("tokens", "positions", "patch_embedding", "proj_out", "condition_embedder.time", "scale_shift_table")
+# A clip of four seconds is two rounds of one of two: latent frame 7 looks like 1, 8 like 2, and so on.
+_ROUND = NUM_LATENT_FRAMES - 1
+_LONG_SHARE = 0.2
 # How much of the picture before is left in the latent frames after the first: a morph takes a second.
 _MORPH_SHARES = (1.0, 0.84, 0.5, 0.16, 0.0, 0.0, 0.0)
 
@@ -53,6 +57,12 @@ class Generator(nn.Module):
             rope_max_seq_len=64,
         )
 
+    def load_folder(self, folder: Path) -> None:
+        """Takes over the weights of an exported folder of the same sizes."""
+        wan: Any = type(self.transformer)
+        self.transformer.load_state_dict(wan.from_pretrained(folder / "transformer").state_dict())
+        self.text_encoder.load_state_dict(TextEncoder.from_pretrained(folder / "text_encoder").state_dict())
+
     def forward(self, latents: Tensor, timesteps: Tensor, token_ids: Tensor) -> Tensor:
         """Velocity of latents [B, C, T, H, W]; `timesteps` [B] or, per token, [B, T*H*W/4], in 0..1000."""
         velocity: Tensor = self.transformer(latents, timesteps, self.text_encoder(token_ids), return_dict=False)[0]
@@ -79,7 +89,7 @@ class FrameRope(nn.Module):
         sizes = [rope.t_dim, rope.h_dim, rope.w_dim]
 
         def at(table: Tensor) -> Tensor:
-            time, down, across = table.split(sizes, dim=1)
+            time, down, across = torch.split(table, sizes, dim=1)
             parts = (
                 time[frames].view(-1, 1, 1, sizes[0]).expand(-1, height, width, -1),
                 down[:height].view(1, height, 1, -1).expand(len(frames), -1, width, -1),
@@ -105,7 +115,11 @@ class Batches:
         specs = [self._examples.specs[row] for row in chosen]
         token_ids = pad_token_ids([draw_token_ids(spec, self._rng) for spec in specs], MAX_TOKENS)
         weight = torch.stack([avg_pool2d(box_weight(subject_box(spec)), PIXELS_PER_LATENT) for spec in specs])
-        frames = None if self._examples.frames is None else self._examples.frames[torch.tensor(chosen)]
+        frames = None
+        if self._examples.frames is not None:
+            frames = self._examples.frames[torch.tensor(chosen)]
+            is_later = (torch.rand(count) < _LONG_SHARE) & (frames > 0)
+            frames = frames + _ROUND * is_later
         return x0, token_ids.to(self._device), weight.to(self._device), frames
 
     def with_another_before(self, x0: Tensor) -> Tensor:
@@ -120,15 +134,18 @@ class Batches:
         return torch.lerp(x0, before.to(x0), shares)
 
 
-def train_images(recipe: Recipe, *, minutes: float | None, slice_minutes: float | None, resume: bool) -> None:
-    """Single latent frames, each at its own place in time."""
+def train_images(
+    recipe: Recipe, *, minutes: float | None, slice_minutes: float | None, resume: bool, start_from: Path | None = None
+) -> None:
+    """Single latent frames, each at its own place in time. `start_from`: a weights folder to begin with."""
     examples = load_examples(recipe.folder / "stills.pt", recipe.device)
-    batches = Batches(examples, recipe.seed + 10, recipe.device)
     model = Generator(recipe).to(recipe.device)
+    if start_from is not None:
+        model.load_folder(start_from)
     rope = FrameRope(model.transformer.rope)
     model.transformer.rope = rope
-    clock = Clock((minutes or recipe.images_minutes) * 60, slice_s=_seconds(slice_minutes))
-    stage, optimiser = _prepare(recipe, "images", model, clock, lr_share=1.0, resume=resume)
+    clock = Clock((minutes or recipe.images_minutes) * 60, slice_s=seconds(slice_minutes))
+    stage, optimiser = prepare(recipe, "images", model, clock, lr_share=1.0, resume=resume)
     batches = Batches(examples, recipe.seed + 10 + stage.step, recipe.device)
     compiled = torch.compile(model) if recipe.compiles else model
     curve = Curve(recipe.folder / "images.csv", ("step", "seconds", "samples", "loss"))
@@ -142,7 +159,7 @@ def train_images(recipe: Recipe, *, minutes: float | None, slice_minutes: float 
         with mixed_precision(recipe):
             velocity = compiled(_noisy(x0, noise, sigmas), sigmas * 1000, token_ids)
         loss = ((velocity.float() - (noise - x0)).square() * weight).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step(lr_factor(clock.progress, decay_share=0.4))
         model.zero_grad(set_to_none=True)
         _log(curve, recent, loss, step, clock, recipe.images_batch)
@@ -152,8 +169,8 @@ def train_clips(recipe: Recipe, *, minutes: float | None, slice_minutes: float |
     """Whole clips; every fourth batch follows another picture, given as a clean first latent frame at timestep 0."""
     examples = load_examples(recipe.folder / "clips.pt", recipe.device)
     model = Generator(recipe).to(recipe.device)
-    clock = Clock((minutes or recipe.clips_minutes) * 60, slice_s=_seconds(slice_minutes))
-    stage, optimiser = _prepare(
+    clock = Clock((minutes or recipe.clips_minutes) * 60, slice_s=seconds(slice_minutes))
+    stage, optimiser = prepare(
         recipe, "clips", model, clock, lr_share=recipe.clips_lr_share, resume=resume, after="images"
     )
     batches = Batches(examples, recipe.seed + 20 + stage.step, recipe.device)
@@ -161,7 +178,10 @@ def train_clips(recipe: Recipe, *, minutes: float | None, slice_minutes: float |
     curve = Curve(recipe.folder / "clips.csv", ("step", "seconds", "samples", "loss"))
     recent: list[Tensor] = []
     for step in stage.steps():
-        x0, token_ids, weight, _ = batches.draw(recipe.clips_batch)
+        is_long = step % 8 == 5
+        x0, token_ids, weight, _ = batches.draw(recipe.clips_batch // (2 if is_long else 1))
+        if is_long:
+            x0 = torch.cat([x0, x0[:, :, 1:]], 2)
         sigmas = draw_sigmas(len(x0), recipe.clips_shift, recipe.device)
         noise = torch.randn_like(x0)
         if step % 4 == 3:
@@ -176,10 +196,12 @@ def train_clips(recipe: Recipe, *, minutes: float | None, slice_minutes: float |
             weight[:, :, 0] = 0
         else:
             noisy, timesteps = _noisy(x0, noise, sigmas), sigmas * 1000
+        # Compiling takes a minute for each shape: the common one is worth it.
+        is_common = timesteps.ndim == 1 and not is_long
         with mixed_precision(recipe):
-            velocity = compiled(noisy, timesteps, token_ids)
+            velocity = (compiled if is_common else model)(noisy, timesteps, token_ids)
         loss = ((velocity.float() - (noise - x0)).square() * weight).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step(lr_factor(clock.progress, decay_share=0.7))
         model.zero_grad(set_to_none=True)
         _log(curve, recent, loss, step, clock, recipe.clips_batch)
@@ -195,7 +217,7 @@ def _noisy(x0: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
     return torch.lerp(x0, noise, sigmas.view(-1, 1, 1, 1, 1))
 
 
-def _prepare(
+def prepare(
     recipe: Recipe,
     name: str,
     model: Generator,
@@ -222,7 +244,7 @@ def _prepare(
     return stage, optimiser
 
 
-def _seconds(minutes: float | None) -> float | None:
+def seconds(minutes: float | None) -> float | None:
     return None if minutes is None else minutes * 60
 
 

@@ -22,7 +22,7 @@ LOG_EVERY_S = 20.0
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes and budgets. Budgets are in wall-clock time: a busy machine gives a model that saw less, not a later one."""
+    """Sizes and budgets, the latter in wall-clock time: a busy machine gives a model that saw less, not a later one."""
 
     folder: Path
     seed: int = 7
@@ -32,14 +32,14 @@ class Recipe:
     uses_bf16: bool = True
     compiles: bool = True
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
-    autoencoder_batch: int = 14
+    autoencoder_batch: int = 10
     autoencoder_minutes: float = 32.0
     # Fresh renders a step: how fast the pool of pictures turns over.
     renders_per_step: int = 1
     render_pool: int = 500
-    latent_noise: float = 0.1
-    autoencoder_lr: float = 0.01
-    autoencoder_adamw_lr: float = 1e-3
+    latent_noise: float = 0.06
+    autoencoder_lr: float = 0.004
+    autoencoder_adamw_lr: float = 8e-4
     autoencoder_average_decay: float = 0.99
     num_stills: int = 9000
     num_clips: int = 1200
@@ -59,6 +59,9 @@ class Recipe:
     clips_lr_share: float = 0.5
     few_steps_minutes: float = 5.0
     few_steps_lr_share: float = 0.15
+    few_steps_batch: int = 8
+    few_steps_method: str = "progressive"
+    few_steps_guidance: float = 1.0
     average_decay: float = 0.998
 
 
@@ -84,6 +87,7 @@ RECIPES = {
         clips_batch=128,
         clips_minutes=20.0,
         few_steps_minutes=8.0,
+        few_steps_batch=96,
         average_decay=0.9995,
     ),
     # `full` at a size that two cores finish in minutes: it shows that the recipe runs through, no more.
@@ -104,6 +108,7 @@ RECIPES = {
         clips_batch=4,
         clips_minutes=0.5,
         few_steps_minutes=0.5,
+        few_steps_batch=4,
     ),
 }
 

@@ -6,7 +6,8 @@ closes on itself: frame 24 equals frame 0. Torch on any device, no state, no ran
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +49,12 @@ _HEIGHTS: dict[tuple[str, str], float] = {
     ("city", "rocket"): 48.0,
 }
 _ROCKET_HEIGHT = 62.0
-_PAINTERS = SCENE_PAINTERS | OUTDOOR_PAINTERS | INDOOR_PAINTERS | {"space": paint_space}
+_PAINTERS: dict[str, Callable[[Canvas, Any, int], None]] = {
+    **SCENE_PAINTERS,
+    **OUTDOOR_PAINTERS,
+    **INDOOR_PAINTERS,
+    "space": paint_space,
+}
 _WHOLE = (0.0, 0.0, float(DESIGN_WIDTH), float(DESIGN_HEIGHT))
 
 
