@@ -28,6 +28,7 @@ from engine.embedded.world import NUM_FRAMES, render
 
 NUM_LATENT_FRAMES = 1 + (NUM_FRAMES - 1) // FRAMES_PER_LATENT
 _SLICE = 8
+STILLS, CLIPS = "examples-stills.pt", "examples-clips.pt"
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ def draw_specs(count: int, seed: int, **settings: Any) -> list[SceneSpec]:
 
 
 def make_examples(recipe: Recipe, encoder: Encoder, on_progress: Callable[[str], None] = print) -> None:
-    """Writes `stills.pt` and `clips.pt` into the recipe's folder; what is there already is kept."""
+    """Writes `STILLS` and `CLIPS` into the recipe's folder; what is there already is kept."""
     rng = random.Random(recipe.seed + 1)
-    stills, clips = recipe.folder / "stills.pt", recipe.folder / "clips.pt"
+    stills, clips = (recipe.folder / name for name in (STILLS, CLIPS))
     if not stills.exists():
         specs = [draw_spec(rng) for _ in range(recipe.num_stills)]
         # The first latent frame twice as often as another: it alone is a still, and the first thing that is seen.
@@ -96,7 +97,7 @@ def _encoded(recipe: Recipe, encoder: Encoder, wanted: list[Wanted]) -> Tensor:
 def _rendered(recipe: Recipe, wanted: list[Wanted]) -> Iterator[Tensor]:
     """uint8 [B, T, 4, 3, H, W], in order."""
     slices = [wanted[start : start + _SLICE] for start in range(0, len(wanted), _SLICE)]
-    if recipe.device != "cpu":
+    if recipe.device != "cpu" or len(slices) <= recipe.num_threads:  # too few to be worth starting processes
         for part in slices:
             yield _render_slice((part, recipe.device))
         return

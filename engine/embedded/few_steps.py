@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from engine.embedded.dataset import load_examples
+from engine.embedded.dataset import CLIPS, load_examples
 from engine.embedded.lexicon import MAX_TOKENS
 from engine.embedded.optim import lr_factor
 from engine.embedded.reading import unconditional_tokens
@@ -59,7 +59,7 @@ class Teacher:
 
 
 def train_few_steps(recipe: Recipe, *, minutes: float | None, slice_minutes: float | None, resume: bool) -> None:
-    examples = load_examples(recipe.folder / "clips.pt", recipe.device)
+    examples = load_examples(recipe.folder / CLIPS, recipe.device)
     model = Generator(recipe).to(recipe.device)
     clock = Clock((minutes or recipe.few_steps_minutes) * 60, slice_s=seconds(slice_minutes))
     stage, optimiser = prepare(

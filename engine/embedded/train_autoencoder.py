@@ -118,10 +118,10 @@ def train_autoencoder(
     held_back = RenderPool(24, 99, recipe.device)
     held_back.add(24)
     validation = held_back.crops(24, height=HEIGHT, width=WIDTH)
-    recalibrate(model, pool, num_batches=24)
+    recalibrate(model, pool, num_batches=recipe.calibration_batches // 4)
     compiled = torch.compile(model) if recipe.compiles else model
     curve = Curve(recipe.folder / "autoencoder.csv", ("step", "seconds", "loss", "psnr", "average_psnr"))
-    for _ in stage.steps(lambda: recalibrate(average.module, pool, num_batches=120 if clock.is_over else 24)):
+    for _ in stage.steps(lambda: recalibrate(average.module, pool, num_batches=recipe.calibration_batches)):
         pool.add(recipe.renders_per_step if len(pool) == recipe.render_pool else 2 * recipe.renders_per_step)
         groups, previous, has_previous, weight = pool.crops(recipe.autoencoder_batch)
         model.train()
@@ -132,7 +132,7 @@ def train_autoencoder(
         optimiser.step(lr_factor(clock.progress, decay_share=0.8))
         model.zero_grad(set_to_none=True)
         if curve.is_due():
-            recalibrate(average.module, pool, num_batches=12)
+            recalibrate(average.module, pool, num_batches=recipe.calibration_batches // 4)
             psnr = _psnr(decoded.detach().float(), groups)
             curve.add(stage.step, clock.spent_s, loss.item(), psnr, _validation_psnr(average.module, validation))
 

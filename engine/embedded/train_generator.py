@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from engine.embedded.captions import draw_token_ids
-from engine.embedded.dataset import NUM_LATENT_FRAMES, Examples, load_examples
+from engine.embedded.dataset import CLIPS, NUM_LATENT_FRAMES, STILLS, Examples, load_examples
 from engine.embedded.lexicon import MAX_TOKENS, VOCABULARY_SIZE
 from engine.embedded.modules import LATENT_CHANNELS, PIXELS_PER_LATENT, TextEncoder, TextEncoderConfig, pad_token_ids
 from engine.embedded.optim import Average, Muon, lr_factor
@@ -138,7 +138,7 @@ def train_images(
     recipe: Recipe, *, minutes: float | None, slice_minutes: float | None, resume: bool, start_from: Path | None = None
 ) -> None:
     """Single latent frames, each at its own place in time. `start_from`: a weights folder to begin with."""
-    examples = load_examples(recipe.folder / "stills.pt", recipe.device)
+    examples = load_examples(recipe.folder / STILLS, recipe.device)
     model = Generator(recipe).to(recipe.device)
     if start_from is not None:
         model.load_folder(start_from)
@@ -167,7 +167,7 @@ def train_images(
 
 def train_clips(recipe: Recipe, *, minutes: float | None, slice_minutes: float | None, resume: bool) -> None:
     """Whole clips; every fourth batch follows another picture, given as a clean first latent frame at timestep 0."""
-    examples = load_examples(recipe.folder / "clips.pt", recipe.device)
+    examples = load_examples(recipe.folder / CLIPS, recipe.device)
     model = Generator(recipe).to(recipe.device)
     clock = Clock((minutes or recipe.clips_minutes) * 60, slice_s=seconds(slice_minutes))
     stage, optimiser = prepare(

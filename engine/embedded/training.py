@@ -37,6 +37,8 @@ class Recipe:
     # Fresh renders a step: how fast the pool of pictures turns over.
     renders_per_step: int = 1
     render_pool: int = 500
+    # Of four pictures each: some channels speak of rare scenes only, and their variance needs many.
+    calibration_batches: int = 80
     latent_noise: float = 0.06
     autoencoder_lr: float = 0.004
     autoencoder_adamw_lr: float = 8e-4
@@ -97,6 +99,7 @@ RECIPES = {
         autoencoder_batch=4,
         autoencoder_minutes=0.5,
         render_pool=40,
+        calibration_batches=4,
         num_stills=64,
         num_clips=16,
         num_layers=2,
@@ -136,8 +139,13 @@ class Clock:
         slice_is_over = self._slice_s is not None and time.monotonic() - self._started_s > self._slice_s
         return self.progress >= 1 or slice_is_over
 
+    def start(self) -> None:
+        """From now on it runs: what a stage prepares is not counted."""
+        self._started_s = time.monotonic()
+
     def resume_at(self, spent_s: float) -> None:
-        self._before_s, self._started_s = spent_s, time.monotonic()
+        self._before_s = spent_s
+        self.start()
 
 
 class Curve:
@@ -191,9 +199,15 @@ class Stage:
             self.step = state["step"]
 
     def steps(self, before_saving: Callable[[], None] = lambda: None) -> Iterator[int]:
-        """Yields until the clock is over; the body is one training step. Saves every `CHECKPOINT_EVERY_S`, and last."""
-        while not self._clock.is_over:
+        """Yields until the clock is over; the body is one training step. Saves every `CHECKPOINT_EVERY_S`, and last.
+
+        The shortest slice is one step, so that slices of any length get there.
+        """
+        self._clock.start()
+        was_here = False
+        while self._clock.progress < 1 and not (was_here and self._clock.is_over):
             yield self.step
+            was_here = True
             self.step += 1
             self._average.update(self._model, self.step)
             if time.monotonic() - self._saved_s > CHECKPOINT_EVERY_S or self._clock.is_over:

@@ -1,22 +1,44 @@
 """The procedural world: clips close on themselves, the same spec gives the same pixels, subjects are really there."""
 
 import random
+from typing import Any
 
 import pytest
 import torch
 
-from engine.embedded.spec import COLOURS, SCENES, SUBJECTS_OF_SCENE, TIMES, SceneSpec, draw_spec
-from engine.embedded.world import HEIGHT, WIDTH, render
+from engine.embedded.spec import (
+    COLOURS,
+    HELD_OUT_SCENE_TIMES,
+    HELD_OUT_SUBJECT_COLOURS,
+    HELD_OUT_SUBJECT_SCENES,
+    SCENES,
+    SUBJECTS_OF_SCENE,
+    TIMELESS_SCENES,
+    TIMES,
+    WEATHERS_OF_SCENE,
+    SceneSpec,
+    draw_spec,
+)
+from engine.embedded.world import HEIGHT, WIDTH, render, subject_box
 
 
-def bare(scene: str, layout: int = 0) -> SceneSpec:
-    return SceneSpec(scene, None if scene == "space" else "day", layout=layout)
+def bare(scene: str, time: str = "day", **fields: Any) -> SceneSpec:
+    return SceneSpec(scene, None if scene in TIMELESS_SCENES else time, **fields)
 
 
 @pytest.mark.parametrize("scene", SCENES)
-def test_every_clip_closes_on_itself(scene: str) -> None:
-    subject = SUBJECTS_OF_SCENE[scene][0]
-    spec = SceneSpec(scene, None if scene == "space" else "sunset", subject, "red", "left", layout=1)
+@pytest.mark.parametrize("camera", ["still", "drift"])
+def test_every_clip_closes_on_itself(scene: str, camera: str) -> None:
+    spec = bare(
+        scene,
+        "sunset",
+        weather=WEATHERS_OF_SCENE[scene][-1],
+        subject=SUBJECTS_OF_SCENE[scene][0],
+        colour="red",
+        direction="left",
+        camera=camera,
+        layout=1,
+    )
     last, first, before_last = render(spec, [24, 0, 23])
     assert torch.equal(last, first)
     step = (first - before_last).abs().mean()
@@ -41,33 +63,63 @@ def test_times_of_day_are_far_apart() -> None:
     assert torch.pdist(means).min() > 0.1
 
 
+@pytest.mark.parametrize(("scene", "weather"), [(s, weather) for s in SCENES for weather in WEATHERS_OF_SCENE[s][1:]])
+def test_weather_shows_and_moves(scene: str, weather: str) -> None:
+    clear, wild = render(bare(scene), [0, 6]), render(bare(scene, weather=weather), [0, 6])
+    assert (wild[0] - clear[0]).abs().mean() > 0.003
+    assert (wild[1] - wild[0]).abs().mean() > (clear[1] - clear[0]).abs().mean()
+
+
+def test_palettes_and_cameras_show() -> None:
+    usual = render(bare("beach"), [6])
+    for fields in ({"palette": "pastel"}, {"palette": "vintage"}, {"camera": "drift"}):
+        assert (render(bare("beach", **fields), [6]) - usual).abs().mean() > 0.02
+
+
 @pytest.mark.parametrize(("scene", "subject"), [(s, subject) for s in SCENES for subject in SUBJECTS_OF_SCENE[s]])
-def test_a_subject_is_large_enough_for_the_latents(scene: str, subject: str) -> None:
-    without = bare(scene)
-    changed = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
-    for colour in ("red", "green"):
-        spec = SceneSpec(scene, without.time, subject, colour, "right")
-        changed |= (render(spec, [0]) - render(without, [0])).abs().amax((0, 1)) > 0.1
-    rows, columns = changed.any(1).nonzero(), changed.any(0).nonzero()
-    assert max(int(rows.max() - rows.min()), int(columns.max() - columns.min())) >= 47
-    assert int(changed.sum()) > 600
+def test_a_subject_is_three_latent_cells_wide_and_stays_in_its_box(scene: str, subject: str) -> None:
+    for layout in range(3):
+        without = bare(scene, layout=layout)
+        changed = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
+        for colour in ("red", "green"):
+            spec = bare(scene, subject=subject, colour=colour, direction="right", layout=layout)
+            changed |= (render(spec, [0]) - render(without, [0])).abs().amax((0, 1)) > 0.1
+        rows, columns = changed.any(1).nonzero(), changed.any(0).nonzero()
+        assert max(int(rows.max() - rows.min()), int(columns.max() - columns.min())) >= 48
+        box = subject_box(spec)
+        assert box is not None
+        x0, y0, x1, y1 = box
+        assert changed[y0:y1, x0:x1].sum() > 0.9 * changed.sum()
+
+
+def test_held_out_pairs_never_come_but_to_the_judge() -> None:
+    rng = random.Random(1)
+    assert not any(draw_spec(rng).is_held_out for _ in range(3000))
+    judged = [draw_spec(rng, with_held_out=True) for _ in range(6000)]
+    assert {(spec.scene, spec.time) for spec in judged} >= set(HELD_OUT_SCENE_TIMES)
+    assert {(spec.subject, spec.scene) for spec in judged} >= set(HELD_OUT_SUBJECT_SCENES)
+    assert {(spec.subject, spec.colour) for spec in judged} >= set(HELD_OUT_SUBJECT_COLOURS)
 
 
 def test_colours_and_directions_show() -> None:
-    pictures = [render(SceneSpec("sea", "day", "sailboat", colour, "left"), [0]) for colour in COLOURS]
+    pictures = [render(bare("sea", subject="sailboat", colour=colour, direction="left"), [0]) for colour in COLOURS]
     for index, picture in enumerate(pictures[1:], 1):
         assert (picture - pictures[index - 1]).abs().amax() > 0.2
-    mirrored = render(SceneSpec("sea", "day", "sailboat", COLOURS[0], "right"), [0])
+    mirrored = render(bare("sea", subject="sailboat", colour=COLOURS[0], direction="right"), [0])
     assert (pictures[0] - mirrored).abs().amax() > 0.2
 
 
 @pytest.mark.parametrize(
     "fields",
     [
-        {"scene": "desert", "time": "day"},
+        {"scene": "moon", "time": "day"},
         {"scene": "space", "time": "day"},
         {"scene": "sea", "time": None},
         {"scene": "sea", "time": "day", "colour": "red"},
+        {"scene": "sea", "time": "day", "weather": "hail"},
+        {"scene": "sea", "time": "day", "camera": "shaky"},
+        {"scene": "sea", "time": "day", "palette": "ink"},
+        {"scene": "sea", "time": "day", "layout": 3},
         {"scene": "sea", "time": "day", "subject": "bird", "colour": "pink", "direction": "left"},
     ],
 )

@@ -1,0 +1,109 @@
+"""Training: every stage runs, resumes and hands over at a size of seconds; stills stand in their place in time."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.embedded import train
+from engine.embedded.dataset import CLIPS, NUM_LATENT_FRAMES, STILLS, group_indices, load_examples
+from engine.embedded.few_steps import schedule
+from engine.embedded.modules import AutoencoderConfig
+from engine.embedded.optim import Muon, orthogonalise
+from engine.embedded.sampling import EmbeddedModel
+from engine.embedded.train_autoencoder import RenderPool
+from engine.embedded.train_generator import FrameRope, Generator
+from engine.embedded.training import RECIPES, Clock, Recipe
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    return replace(
+        RECIPES["full-rehearsal"],
+        folder=tmp_path_factory.mktemp("run"),
+        autoencoder=AutoencoderConfig(channels=(8, 16, 16), num_blocks=(1, 1, 1)),
+        autoencoder_batch=2,
+        render_pool=6,
+        num_stills=10,
+        num_clips=3,
+        num_heads=1,
+        ffn_dim=64,
+        images_batch=4,
+        clips_batch=2,
+        few_steps_batch=2,
+    )
+
+
+def test_all_stages_run_resume_and_end_in_a_folder_that_loads(recipe: Recipe, tmp_path: Path) -> None:
+    budget = {"minutes": 10.0, "slice_minutes": 0.0, "resume": True}  # slices of one step
+    for stage in train.STAGES:
+        train.run_stage(recipe, stage, start_from=None, folder=tmp_path, **budget)
+        path = recipe.folder / f"{stage}.pt"
+        if path.exists() and stage != "examples":  # the slice ended before the budget: the next run goes on
+            before = torch.load(path, weights_only=True)
+            train.run_stage(recipe, stage, start_from=None, folder=tmp_path, **budget)
+            after = torch.load(path, weights_only=True)
+            assert (before["step"], after["step"]) == (1, 2)
+            assert after["spent_s"] > before["spent_s"]
+    stills, clips = (load_examples(recipe.folder / name) for name in (STILLS, CLIPS))
+    assert stills.latents.shape == (10, 24, 1, 16, 26)
+    assert clips.latents.shape == (3, 24, NUM_LATENT_FRAMES, 16, 26)
+    model = EmbeddedModel.from_pretrained(tmp_path)
+    assert model.settings["fast"].num_steps == 4
+    assert json.loads((tmp_path / "preview.json").read_text())["matrix"]
+    assert (recipe.folder / "clips.csv").read_text().startswith("step,")
+
+
+def test_a_still_stands_where_it_stands_in_its_clip() -> None:
+    rope = Generator(RECIPES["full-rehearsal"]).transformer.rope
+    of_clip = rope(torch.zeros(2, 24, 7, 4, 6))
+    wrapped = FrameRope(rope)
+    wrapped.frames = torch.tensor([0, 5])
+    for whole, alone in zip(of_clip, wrapped(torch.zeros(2, 24, 1, 4, 6)), strict=True):
+        by_frame = whole.view(7, 6, -1)
+        torch.testing.assert_close(alone[:, :, 0], torch.stack([by_frame[0], by_frame[5]]))
+    wrapped.frames = None
+    assert torch.equal(wrapped(torch.zeros(2, 24, 7, 4, 6))[0], of_clip[0])
+
+
+def test_latent_frames_are_one_frame_and_then_fours() -> None:
+    assert group_indices((0,)) == [0, 0, 0, 0]
+    assert group_indices((2,)) == [5, 6, 7, 8]
+    assert group_indices(range(3)) == [0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_the_pool_replaces_its_oldest_pictures() -> None:
+    pool = RenderPool(3, 1, "cpu")
+    pool.add(3)
+    groups, before, has_previous, weights = pool.crops(8)
+    assert groups.shape == before.shape == (8, 4, 3, 128, 208)
+    assert has_previous.shape == (8,)
+    assert weights.shape == (8, 1, 1, 128, 208)
+    pool.add(4)
+    assert len(pool) == 3
+
+
+def test_a_clock_ends_at_its_slice_and_goes_on_from_what_was_spent() -> None:
+    clock = Clock(1000.0, slice_s=0.0)
+    assert clock.is_over and clock.progress < 0.01
+    clock.resume_at(1000.0)
+    assert clock.progress == 1.0
+
+
+def test_few_steps_walk_the_solver_s_schedule() -> None:
+    torch.testing.assert_close(schedule(4), torch.tensor([1.0, 0.9, 0.75, 0.5, 0.0]))
+
+
+def test_muon_steps_are_orthogonal_in_both_precisions() -> None:
+    matrices = torch.randn(20, 32, 48, generator=torch.Generator().manual_seed(1))
+    for dtype in (torch.float32, torch.bfloat16):
+        singular = torch.linalg.svdvals(orthogonalise(matrices, dtype))
+        assert singular.min() > 0.5 and singular.max() < 1.4
+    layer = torch.nn.Linear(32, 32)
+    optimiser = Muon(layer.named_parameters(), lr=0.1, adamw_lr=0.1)
+    before = layer.weight.detach().clone()
+    layer(torch.randn(4, 32)).square().mean().backward()
+    optimiser.step(1.0)
+    assert not torch.equal(layer.weight, before)
