@@ -111,6 +111,14 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptWords:
+    """The words of a prompt that a model knows, and those that it does not; both empty where it cannot tell."""
+
+    understood: tuple[str, ...] = ()
+    not_understood: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class CostEntry:
     """One measured cost: `what` (``step fast 7x8x14 batch 2``), its mean, and how far predictions were off.
 
@@ -368,6 +376,10 @@ class Engine(Protocol):
 
         Work of the same stage does not count: the new prompt supersedes it. None before the first measurement.
         """
+        ...
+
+    def words(self, prompt: str) -> PromptWords:
+        """What the model will make of a prompt, before any work is done on it."""
         ...
 
     def cost_s(self, quality: Quality) -> float | None:

@@ -53,6 +53,7 @@ from engine.api import (
     GenerationFinished,
     GenerationStarted,
     ModelDescription,
+    PromptWords,
     Quality,
     Reuse,
     Timings,
@@ -275,6 +276,9 @@ class CachingEngine:
             return self._engine.estimate(command)
         wait_s = 0.0 if found in self._memory else self._read_s
         return Estimate(wait_s, wait_s)
+
+    def words(self, prompt: str) -> PromptWords:
+        return self._engine.words(prompt)
 
     def cost_s(self, quality: Quality) -> float | None:
         return self._engine.cost_s(quality)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from engine.api import ModelError, Quality
 
+EMBEDDED_MODEL = "embedded"
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded" / "weights"
 
 
@@ -139,7 +140,7 @@ def _wan_rungs(fewer: Mapping[Quality, int], fewest: Mapping[Quality, int]) -> t
 
 _PROFILES = (
     ModelProfile(
-        name="embedded",
+        name=EMBEDDED_MODEL,
         folder=EMBEDDED_FOLDER,
         family=Family.EMBEDDED,
         width=416,
@@ -229,7 +230,7 @@ def profile(name: str) -> ModelProfile:
 
 def default_model() -> str:
     """The profile for this machine when nobody chose one: the few-step 5B with a GPU, else the embedded model."""
-    return "fastwan2.2-5b" if _has_cuda_device() else "embedded"
+    return "fastwan2.2-5b" if _has_cuda_device() else EMBEDDED_MODEL
 
 
 def _has_cuda_device() -> bool:
@@ -249,7 +250,7 @@ class LoadSettings:
     """Which model is loaded, and how. Crosses to the engine process."""
 
     # A profile's name, a folder on disk, a hub id, or PROFILE=FOLDER: that folder with this profile's numbers.
-    model: str = "embedded"
+    model: str = EMBEDDED_MODEL
     width: int | None = None  # None: the profile's
     height: int | None = None
     num_frames: int | None = None

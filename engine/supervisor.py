@@ -47,11 +47,13 @@ from engine.api import (
     GenerationStarted,
     ModelDescription,
     PreviewReady,
+    PromptWords,
     Quality,
     StepFinished,
 )
-from engine.config import EngineSettings
+from engine.config import EMBEDDED_MODEL, EngineSettings
 from engine.cost import CostRow, Piece
+from engine.embedded.reading import read
 from engine.foresight import Foresight
 
 logger = logging.getLogger(__name__)
@@ -329,6 +331,12 @@ class EngineProcess:
         now = self._monotonic()
         until_ready_s = 0.0 if self._process is not None else max(0.0, self._ready_again_at - now)
         return self._foresight.estimate(command, now, until_ready_s)
+
+    def words(self, prompt: str) -> PromptWords:
+        if self._model is None or self._model.name != EMBEDDED_MODEL:
+            return PromptWords()
+        reading = read(prompt)
+        return PromptWords(reading.understood, reading.not_understood)
 
     def cost_s(self, quality: Quality) -> float | None:
         return self._foresight.cost.clip_s(0, quality) if self._foresight is not None else None

@@ -39,6 +39,7 @@ from engine.api import (
     GenerationStarted,
     ModelDescription,
     PreviewReady,
+    PromptWords,
     Quality,
     StepFinished,
     Timings,
@@ -143,6 +144,9 @@ class SyntheticEngine:
         first_s = self.script.text_s + self.script.step_s
         return Estimate(preview_s=ahead_s + first_s, picture_s=ahead_s + one_s)
 
+    def words(self, prompt: str) -> PromptWords:
+        return PromptWords(understood=tuple(re.findall(r"\w+", prompt)))
+
     def cost_s(self, quality: Quality) -> float:
         return self.script.text_s + self.script.num_steps[quality] * self.script.step_s + self.script.decode_s
 
@@ -177,7 +181,7 @@ class SyntheticEngine:
         script, name = self.script, command.generation_id
         num_steps = script.num_steps[command.quality]
         number = prompt_number(command.prompt)
-        words = tuple(re.findall(r"\w+", command.prompt))
+        words = self.words(command.prompt).understood
         if not self._can_make(command):
             self._statistics.num_failed += 1
             self._put(GenerationFailed(name, "model_error", "no such LoRA, or no first frames here", retryable=False))

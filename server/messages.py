@@ -356,6 +356,8 @@ class PromptAccepted(ServerMessage, frozen=True, kw_only=True, tag="prompt.accep
     quality: QualityName
     estimated_preview_ms: float | None
     estimated_picture_ms: float | None
+    understood: tuple[str, ...] = ()
+    not_understood: tuple[str, ...] = ()
 
 
 class PromptStarted(ServerMessage, frozen=True, kw_only=True, tag="prompt.started"):

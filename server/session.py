@@ -441,6 +441,7 @@ class Session:
         prompt.move(PromptEvent.ACCEPT)
         self._current = prompt
         estimate = self._estimate(self._command(prompt, ""))
+        words = self._engine.words(prompt.text)
         accepted = PromptAccepted(
             event_id=message.event_id,
             prompt_id=prompt.prompt_id,
@@ -448,6 +449,8 @@ class Session:
             quality=prompt.quality.value,
             estimated_preview_ms=receipts.ms(estimate.preview_s) if estimate else None,
             estimated_picture_ms=receipts.ms(estimate.picture_s) if estimate else None,
+            understood=words.understood,
+            not_understood=words.not_understood,
         )
         self._answer(message, accepted)
         self._generate_if_free()

@@ -26,6 +26,7 @@ from engine.api import (
     GenerationStarted,
     ModelDescription,
     PreviewReady,
+    PromptWords,
     Quality,
     StepFinished,
     Timings,
@@ -84,6 +85,9 @@ class FakeEngine:
 
     def estimate(self, command: Generate) -> Estimate | None:
         return Estimate(preview_s=0.2, picture_s=1.5)
+
+    def words(self, prompt: str) -> PromptWords:
+        return PromptWords()
 
     def cost_s(self, quality: Quality) -> float | None:
         return 1.3
