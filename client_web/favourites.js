@@ -13,14 +13,15 @@ import { currentLanguage, storage, t } from "./i18n.js";
 const EXAMPLES = Object.freeze([
   { en: "beach at sunset", zh: "海边日落" },
   { en: "how does a volcano erupt?", zh: "火山是怎么喷发的？" },
+  { en: "a cosy room on a rainy night", zh: "雨夜里温馨的房间" },
   { en: "a red sailboat on the sea at dawn", zh: "黎明海上的红色帆船" },
-  { en: "snowy mountains at night", zh: "夜晚的雪山" },
-  { en: "a yellow fish under water", zh: "海底的黄色小鱼" },
+  { en: "falling petals in the cherry blossom garden", zh: "樱花飘落的花园" },
   { en: "a blue car in the city at night", zh: "夜晚城市里的蓝色汽车" },
-  { en: "a dog on the beach", zh: "沙滩上的一只狗" },
-  { en: "a girl in a red dress dancing in the forest", zh: "穿红裙的女孩在森林里跳舞" },
+  { en: "a white dog under the northern lights", zh: "极光下的白色小狗" },
+  { en: "a girl in a red dress dancing in the studio", zh: "穿红裙的女孩在演播室里跳舞" },
+  { en: "a green dinosaur in the classroom", zh: "教室里的绿色恐龙" },
+  { en: "windmills in the countryside at sunset", zh: "日落时乡间的风车" },
   { en: "a rocket in space", zh: "太空中的火箭" },
-  { en: "a hot-air balloon over the mountains at dawn", zh: "黎明时群山上的热气球" },
 ]);
 const NUM_KEYS = 9;
 const NUM_AT_MOST = 60;

@@ -26,17 +26,17 @@ from engine.supervisor import EngineProcess
 FOLDER = Path(__file__).parent
 PROMPTS = (
     "a red sailboat on the sea at sunset",
-    "夜晚的雪山",
+    "雨夜的咖啡馆里有一只白猫",
     "how does a volcano erupt?",
-    "海底的黄色小鱼",
+    "樱花飘落的花园，清晨",
     "a girl in a red dress dancing on the beach at sunset",
     "夜晚城市里的蓝色汽车",
-    "a green rocket in space",
-    "黎明的森林",
-    "a purple hot-air balloon over the mountains by day",
-    "现在给大家看看海边日落",
-    "a golden dog on the beach at noon",
-    "火山是怎么喷发的?",
+    "a green dinosaur in the classroom",
+    "下雪的夜晚，温馨的房间",
+    "a purple hot-air balloon over the windmills at dawn",
+    "极光下的白色小狗",
+    "children playing in the park by day",
+    "海底的黄色小鱼",
 )
 _PAGE = """<meta charset="utf-8"><style>
 body {{ margin: 0; padding: 16px; background: #0b0d11; color: #e8eaf0; font: 17px "Noto Sans CJK SC", sans-serif; }}
@@ -73,7 +73,8 @@ async def main() -> None:
 def _data_uri(frames: Frames) -> str:
     """The last frame, scaled as the program scales it."""
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frames.planes[-1]), format="yuv420p")
-    picture = frame.reformat(width=800, height=456, interpolation="LANCZOS").to_ndarray(format="rgb24")
+    # As the program covers its 832x480: twice the size, and what hangs over cut off.
+    picture = frame.reformat(width=832, height=512, interpolation="LANCZOS").to_ndarray(format="rgb24")[16:-16]
     stored = io.BytesIO()
     Image.fromarray(picture).save(stored, "PNG")
     return "data:image/png;base64," + base64.b64encode(stored.getvalue()).decode()

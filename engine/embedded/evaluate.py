@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from engine.embedded.captions import full_caption
@@ -34,7 +34,7 @@ from engine.embedded.classifier import (
 )
 from engine.embedded.dataset import draw_specs
 from engine.embedded.modules import Encoder
-from engine.embedded.reading import complete, completed_tokens, read
+from engine.embedded.reading import completed_tokens, read
 from engine.embedded.sampling import (
     WEIGHTS_FOLDER,
     EmbeddedModel,
@@ -271,44 +271,30 @@ def _loop_seam(clips: Tensor) -> float:
     return float((clips[:, 1] - clips[:, -1]).abs().mean()) / _motion(clips)
 
 
-# Twelve that show the breadth, in both languages: the sheet of the README.
-SHEET_PROMPTS = (
-    "a red sailboat on the sea at sunset",
-    "how does a volcano erupt?",
-    "樱花飘落的花园，清晨",
-    "a girl in a red dress dancing on the beach at sunset",
-    "雨夜的咖啡馆里有一只白猫",
-    "a green dinosaur in the classroom",
-    "海底的黄色小鱼",
-    "a cosy room on a snowy night",
-    "极光下的白色小狗",
-    "children playing in the park by day",
-    "a purple hot-air balloon over windmills at dawn",
-    "夜晚城市里的蓝色汽车",
-)
-
-
-def contact_sheet(path: Path, clips: Tensor, captions: Sequence[str], *, columns: int = 3, frame: int = 6) -> None:
-    """One frame of each clip (uint8 [B, 25, 3, H, W]) as it is shown, its prompt below."""
-    width, height, gap, line = 416, 240, 14, 30
-    rows = -(-len(clips) // columns)
-    sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + gap + line) + gap), "#0b0d12")
-    draw, font = ImageDraw.Draw(sheet), _font(17)
-    for index, (clip, caption) in enumerate(zip(clips, captions, strict=True)):
-        left = gap + index % columns * (width + gap)
-        top = gap + index // columns * (height + gap + line)
-        picture = Image.fromarray(clip[frame].permute(1, 2, 0).contiguous().numpy())
-        sheet.paste(picture.crop((0, 8, width, 8 + height)), (left, top))
-        draw.text((left + 2, top + height + 4), caption, fill="#e8eaf0", font=font)
+def contact_sheet(path: Path, asked: Sequence[Probe], rows: Sequence[Sequence[Tensor]], *, frame: int = 10) -> None:
+    """A row for each probe: the render, its round trip through the autoencoder, and what the model made of it."""
+    width, height, gap, line = 416, 256, 8, 16
+    sheet = Image.new("RGB", (3 * (width + gap) + gap, len(asked) * (height + gap + line) + gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, (probe, clips) in enumerate(zip(asked, rows, strict=True)):
+        top = gap + index * (height + gap + line)
+        spec = probe.spec
+        words = (
+            spec.palette,
+            spec.colour,
+            spec.subject,
+            spec.direction,
+            spec.scene,
+            spec.time,
+            spec.weather,
+            spec.camera,
+        )
+        said = " ".join(word for word in words if word is not None)
+        draw.text((gap, top), f"{said}, layout {spec.layout} ({probe.kind})", fill="black")
+        for column, clip in enumerate(clips):
+            picture = (clip[frame].float() * 255 + 0.5).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+            sheet.paste(Image.fromarray(picture), (gap + column * (width + gap), top + line))
     sheet.save(path)
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """One that has Chinese, if the machine has any."""
-    for folder in (Path("/usr/share/fonts"), Path("/Library/Fonts"), Path("/System/Library/Fonts")):
-        for found in sorted(folder.rglob("*CJK*Regular*")) + sorted(folder.rglob("wqy*")):
-            return ImageFont.truetype(str(found), size)
-    return ImageFont.load_default(size)
 
 
 def ready_judge(folder: Path, *, num_pictures: int, num_steps: int) -> tuple[Classifier, dict[str, float]]:
@@ -335,7 +321,9 @@ def main() -> None:
     parser.add_argument("--num-pictures", type=int, default=20_000, help="renders that the judge learns from")
     parser.add_argument("--judge-steps", type=int, default=3000)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    parser.add_argument("--sheet", type=Path, help="write the contact sheet of twelve prompts, and stop")
+    parser.add_argument(
+        "--sheet", type=Path, help="write a PNG of renders, round trips and clips of 24 probes, and stop"
+    )
     parser.add_argument("--seed", type=int, default=1000)
     arguments = parser.parse_args()
     torch.set_num_threads(2)
@@ -347,16 +335,19 @@ def main() -> None:
         guidance_scale=settings.guidance_scale if arguments.guidance is None else arguments.guidance,
         shift=arguments.shift or settings.shift,
     )
+    encoder = Encoder.from_pretrained(arguments.weights / "encoder")
     if arguments.sheet is not None:
-        token_ids = [complete(read(text), arguments.seed + index)[1] for index, text in enumerate(SHEET_PROMPTS)]
-        contact_sheet(
-            arguments.sheet, generate(model, token_ids, settings, seed=arguments.seed, batch=3), SHEET_PROMPTS
-        )
+        asked = probes(num_seen=12, rounds=1)[::2][:24]
+        clips = generate(model, [probe.token_ids for probe in asked], settings, seed=arguments.seed).float().div(255)
+        rendered = [render(probe.spec) for probe in asked]
+        with torch.inference_mode():
+            round_trips = [model.decoder.decode(encoder.encode(frames[None]))[0] for frames in rendered]
+        contact_sheet(arguments.sheet, asked, list(zip(rendered, round_trips, clips, strict=True)))
         return
     judge = ready_judge(arguments.runs, num_pictures=arguments.num_pictures, num_steps=arguments.judge_steps)
     figures = evaluate(
         model,
-        Encoder.from_pretrained(arguments.weights / "encoder"),
+        encoder,
         judge,
         settings,
         seed=arguments.seed,

@@ -106,6 +106,9 @@ class Batches:
     def __init__(self, examples: Examples, seed: int, device: str) -> None:
         self._examples, self._device = examples, device
         self._rng = random.Random(seed)
+        self._weights = torch.stack(
+            [avg_pool2d(box_weight(subject_box(spec)), PIXELS_PER_LATENT) for spec in examples.specs]
+        )
 
     def draw(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Latents [B, C, T, h, w], token ids [B, MAX_TOKENS], weights [B, 1, 1, h, w], and the stills' frames [B]."""
@@ -114,7 +117,7 @@ class Batches:
         x0 = self._examples.latents[index].to(self._device).float()
         specs = [self._examples.specs[row] for row in chosen]
         token_ids = pad_token_ids([draw_token_ids(spec, self._rng) for spec in specs], MAX_TOKENS)
-        weight = torch.stack([avg_pool2d(box_weight(subject_box(spec)), PIXELS_PER_LATENT) for spec in specs])
+        weight = self._weights[torch.tensor(chosen)]
         frames = None
         if self._examples.frames is not None:
             frames = self._examples.frames[torch.tensor(chosen)]

@@ -51,7 +51,7 @@ class Recipe:
     ffn_dim: int = 1024
     transformer_lr: float = 0.02
     transformer_adamw_lr: float = 2e-3
-    images_batch: int = 64
+    images_batch: int = 48
     images_minutes: float = 45.0
     images_shift: float = 2.0
     clips_batch: int = 12

@@ -175,3 +175,16 @@ def test_a_clip_that_contradicts_its_prompt_is_refused() -> None:
 def test_an_empty_prompt_is_a_clip_and_the_unconditional_tokens_are_none() -> None:
     assert read("").token_ids == ()
     assert complete(read(""), 1)[1] != unconditional_tokens() == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "concepts"),
+    [
+        ("雨夜里温馨的房间", {"rain", "night", "room"}),
+        ("雪夜的城市", {"snow", "night", "city"}),
+        ("a cosy room on a rainy night", {"rain", "night", "room"}),
+    ],
+)
+def test_one_word_may_name_two_things(text: str, concepts: set[str]) -> None:
+    reading = read(text)
+    assert set(reading.understood) == concepts and not reading.not_understood
