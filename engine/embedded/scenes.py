@@ -476,13 +476,15 @@ def _underwater(canvas: Canvas, time: str, layout: int) -> None:
             _coral(canvas, time, x, height)
         else:
             _seaweed(canvas, time, x, height, "2fae6b" if kind else "1f8a5c")
-    for index, (x, cycles) in enumerate(((46, 1), (88, 1), (136, 1), (178, 1), (160, 1))):
-        rise = canvas.ramp(cycles, index * 0.29 + layout * 0.11)
-        column = canvas.area(x - 10, 0, x + 10, 116)
-        bx, by = x + 3 * canvas.wave(2, index * 0.2), 112 - 118 * rise
-        edge = circle(column.x, column.y, bx, by, 3.6 + index % 2)
-        column.paint(edge, mix(top, WHITE, 0.5), opacity=0.55, softness=1.3)
-        column.paint(circle(column.x, column.y, bx - 1.2, by - 1.2, 1.5), WHITE, opacity=0.7, softness=1.5)
+    # Each bubble rises to where the next one was: slow, and the column is full at any time.
+    for index, x in enumerate((60, 164)):
+        column = canvas.area(x - 12, 0, x + 12, 116)
+        for place in range(3):
+            rise = (canvas.ramp(1, index * 0.43 + layout * 0.11) + place) / 3
+            bx, by = x + 3 * torch.sin(TAU * (2 * rise + index * 0.3)), 112 - 118 * rise
+            edge = circle(column.x, column.y, bx, by, 4.4)
+            column.paint(edge, mix(top, WHITE, 0.5), opacity=0.55, softness=1.3)
+            column.paint(circle(column.x, column.y, bx - 1.4, by - 1.4, 1.7), WHITE, opacity=0.7, softness=1.5)
 
 
 def _water_lit(colour: str, time: str) -> Rgb:

@@ -74,17 +74,17 @@ def _sailboat(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> N
 
 
 def _bird(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> None:
-    flap = canvas.wave(2)
-    bird = area.placed(pose.x, pose.y + 3 * canvas.wave(2, 0.25), mirrored=pose.mirrored)
+    flap = canvas.wave(1)
+    bird = area.placed(pose.x, pose.y + 3 * canvas.wave(1, 0.25), mirrored=pose.mirrored)
     u, v = bird.x, bird.y
     dark = lit(mix(paint, BLACK, 0.3))
     bird.paint(polygon(u, v, (-33, -7), (-14, -3), (-14, 5), (-31, 6)), dark)
-    bird.paint(triangle(u, v, (0, -5 - 25 * flap), (13, -4), (-1, -2)) - 1.5, lit(mix(paint, BLACK, 0.45)))
+    bird.paint(triangle(u, v, (0, -5 - 22 * flap), (13, -4), (-1, -2)) - 1.5, lit(mix(paint, BLACK, 0.45)))
     bird.paint(polygon(u, v, (23, -9), (34, -4), (23, -1)), lit(rgb("ffa21f")))
     bird.paint(union(ellipse(u, v, 0, 0, 20, 10), circle(u, v, 18, -6, 8.5)), lit(paint))
     bird.paint(ellipse(u, v, 4, 4, 13, 5), lit(mix(paint, WHITE, 0.45)))
     bird.paint(circle(u, v, 20.5, -8, 2.2), BLACK)
-    wing = triangle(u, v, (-14, -3 - 27 * flap), (10, -4), (-10, 1))
+    wing = triangle(u, v, (-14, -3 - 24 * flap), (10, -4), (-10, 1))
     bird.paint(wing - 2.5, dark)
 
 
@@ -149,10 +149,10 @@ def _car(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> None:
 
 
 def _dog(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> None:
-    dog = area.placed(pose.x, pose.y + 1.2 * canvas.wave(4), mirrored=pose.mirrored)
+    dog = area.placed(pose.x, pose.y + 1.2 * canvas.wave(2), mirrored=pose.mirrored)
     u, v = dog.x, dog.y
     coat, dark = lit(paint), lit(mix(paint, BLACK, 0.3))
-    step, wag = canvas.wave(2), canvas.wave(3)
+    step, wag = canvas.wave(2), canvas.wave(1)
     for hip, sign, colour in ((-13.0, -1, dark), (12.0, 1, dark), (-17.0, 1, coat), (8.0, -1, coat)):
         dog.paint(capsule(u, v, hip, 8, hip + 5 * sign * step, 23, 3.4), colour)
     dog.paint(capsule(u, v, -20, -2, -31 + 2 * wag.abs(), -15 + 5 * wag, 2.8), coat)
@@ -184,7 +184,7 @@ def _balloon(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> No
 
 
 def _dancer(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> None:
-    sway, beat = canvas.wave(2), canvas.wave(2, 0.25)
+    sway, beat = canvas.wave(1), canvas.wave(1, 0.25)
     girl = area.placed(pose.x + 1.5 * sway, pose.y - 1.2 * beat.abs(), angle=0.05 * sway, mirrored=pose.mirrored)
     u, v = girl.x, girl.y
     skin, hair, dress = lit(SKIN), lit(HAIR), lit(paint)
@@ -233,11 +233,11 @@ def _cat(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> None:
 
 
 def _children(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> None:
-    """A boy and a girl who throw a ball to each other: it flies one way and back in each of the two cycles."""
-    throw, height = canvas.wave(2, 0.25), canvas.wave(2) ** 2
+    """A boy and a girl who throw a ball to each other: it flies one way and back in each clip."""
+    throw, height = canvas.wave(1, 0.25), canvas.wave(1) ** 2
     pair = area.placed(pose.x, pose.y, mirrored=pose.mirrored)
     skin, cloth, dark = lit(SKIN), lit(paint), lit(mix(paint, BLACK, 0.35))
-    boy = pair.placed(-20, -2 * canvas.wave(2).clamp_min(0))
+    boy = pair.placed(-20, -2 * canvas.wave(1).clamp_min(0))
     u, v = boy.x, boy.y
     boy.paint(capsule(u, v, -4, 12, -5, 27, 3), skin)
     boy.paint(capsule(u, v, 4, 12, 6, 27, 3), skin)
@@ -249,7 +249,7 @@ def _children(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> N
     boy.paint(circle(u, v, 1, -15, 9), skin)
     boy.paint(circle(u, v, 5, -14, 1.6), BLACK)
     boy.paint(cut(circle(u, v, 0, -16.5, 10), circle(u, v, 5, -10, 10)), lit(HAIR))
-    girl = pair.placed(20, -2 * canvas.wave(2, 0.5).clamp_min(0))
+    girl = pair.placed(20, -2 * canvas.wave(1, 0.5).clamp_min(0))
     u, v = -girl.x, girl.y
     girl.paint(capsule(u, v, -8, -16, -13 - 2 * throw, -6, 3.6), lit(rgb("6b3f22")))
     girl.paint(capsule(u, v, -4, 14, -5, 27, 2.8), skin)
@@ -286,7 +286,7 @@ def _ball(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> None:
 
 def _dinosaur(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> None:
     step, nod = canvas.wave(2), canvas.wave(1)
-    dinosaur = area.placed(pose.x, pose.y - 1.2 * canvas.wave(4), mirrored=pose.mirrored)
+    dinosaur = area.placed(pose.x, pose.y - 1.2 * canvas.wave(2), mirrored=pose.mirrored)
     ground = area.placed(pose.x, pose.y, mirrored=pose.mirrored)
     u, v = dinosaur.x, dinosaur.y
     hide, dark, pale = lit(paint), lit(mix(paint, BLACK, 0.3)), lit(_pale(paint))

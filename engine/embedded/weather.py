@@ -79,7 +79,7 @@ def _columns(area: Area, width: float, slant: float) -> tuple[Tensor, Tensor]:
     return (along - number - 0.5) * width, (number * 0.618034 + number * number * 0.2137) % 1.0
 
 
-def _falling(canvas: Canvas, area: Area, start: Tensor, repeat: float, cycles: int | Tensor) -> Tensor:
+def _falling(canvas: Canvas, area: Area, start: Tensor, repeat: float, cycles: int) -> Tensor:
     """Height above or below the nearest falling thing, [T, h, w], in [-repeat / 2, repeat / 2)."""
     height = (area.y / repeat + start) - cycles * canvas.phase
     return height.sub_(torch.floor(height)).sub_(0.5).mul_(repeat)
@@ -87,7 +87,7 @@ def _falling(canvas: Canvas, area: Area, start: Tensor, repeat: float, cycles: i
 
 def _rain(canvas: Canvas, area: Area, colour: Rgb, opacity: float, *, is_open: bool) -> None:
     aside, start = _columns(area, 17.0 if is_open else 13.0, 0.28)
-    level = _falling(canvas, area, start, 46.0 if is_open else 34.0, 3 if is_open else 4)
+    level = _falling(canvas, area, start, 46.0 if is_open else 34.0, 2)
     half_length = 10.0 if is_open else 8.0
     tips = level.abs_().sub_(half_length).mul_(-0.3).clamp_(0, 1)
     side = (1.9 - aside.abs()).clamp(0, 1) * opacity
@@ -97,9 +97,7 @@ def _rain(canvas: Canvas, area: Area, colour: Rgb, opacity: float, *, is_open: b
 def _snow(canvas: Canvas, area: Area, colour: Rgb, *, is_open: bool) -> None:
     width, slant = 22.0 if is_open else 14.5, 0.34
     aside, start = _columns(area, width, slant)
-    # Whole cycles, once or twice by column: near and far flakes.
-    cycles = 1 + (torch.floor((area.x + slant * area.y) / width) % 2)
-    level = _falling(canvas, area, start, 34.0 if is_open else 24.0, cycles)
+    level = _falling(canvas, area, start, 34.0 if is_open else 24.0, 1)
     # Less the column's slant, so that flakes stay round.
     offset = torch.add(aside + 2.0 * canvas.wave(1), level, alpha=-slant)
     squares = level.square_().add_(offset.square_())
