@@ -160,6 +160,8 @@ export class PromptLog {
         prompt.quality = message.quality;
         prompt.seed = message.seed;
         prompt.estimatedPictureMs = message.estimated_picture_ms;
+        prompt.understood = message.understood ?? [];
+        prompt.notUnderstood = message.not_understood ?? [];
         break;
       case ServerType.PROMPT_STARTED:
         this.#started(prompt, message);

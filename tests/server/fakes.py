@@ -87,7 +87,11 @@ class FakeEngine:
         return Estimate(preview_s=0.2, picture_s=1.5)
 
     def words(self, prompt: str) -> PromptWords:
-        return PromptWords()
+        """It knows all words but dragons."""
+        words = prompt.split()
+        return PromptWords(
+            tuple(word for word in words if word != "dragon"), tuple(word for word in words if word == "dragon")
+        )
 
     def cost_s(self, quality: Quality) -> float | None:
         return 1.3

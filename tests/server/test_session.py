@@ -29,6 +29,11 @@ MakeHouse = Callable[..., House]
 # --- a prompt's way -----------------------------------------------------------------------------------------------
 
 
+async def test_what_a_prompt_asks_in_vain_is_said_before_any_work(house: House) -> None:
+    accepted = only(await house.say("prompt.set", text="sea dragon"), "prompt.accepted")
+    assert (accepted["understood"], accepted["not_understood"]) == (["sea"], ["dragon"])
+
+
 async def test_a_prompt_is_accepted_started_previewed_and_applied_once(house: House) -> None:
     said = await house.say("prompt.set", text="sea", event_id="e1", seed=7)
     accepted = only(said, "prompt.accepted")
