@@ -162,13 +162,15 @@ class Generate:
     """Make a clip. The same prompt, quality, seed, first frame and LoRA give the same clip on the same machine.
 
     `first_frame` is one frame, in the model's size or a lower rung's, that the clip starts from; only where the model's
-    description says so. The rest says whose it is and how soon: the arbiter's matter, never the picture's.
+    description says so. `scene_seed` chooses what the prompt leaves open, for models that choose (None: `seed` does): a
+    scene that goes on for several clips stays the same one. The rest says whose it is and how soon: the arbiter's matter, never the picture's.
     """
 
     generation_id: str
     prompt: str
     quality: Quality = Quality.FAST
     seed: int = 0
+    scene_seed: int | None = None
     wants_previews: bool = True
     first_frame: Frames | None = None
     lora: str | None = None

@@ -335,6 +335,7 @@ class CachingEngine:
             command.prompt,
             command.quality.value,
             "" if command.lora is None else f"lora {command.lora}",
+            "" if command.scene_seed is None else f"scene {command.scene_seed}",
             "" if first is None else f"{first.planes.shape} {hashlib.blake2b(first.planes.tobytes()).hexdigest()}",
         )
         for part in parts:

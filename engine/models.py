@@ -75,7 +75,8 @@ class Model:
             ).to(self.device)
         if command.lora is not None and command.lora not in self.lora_names:
             raise ModelError(f"there is no LoRA {command.lora!r}; there are: {', '.join(self.lora_names) or 'none'}")
-        encoding = self.text_encoder.encode(command.prompt, seed=command.seed)
+        scene_seed = command.seed if command.scene_seed is None else command.scene_seed
+        encoding = self.text_encoder.encode(command.prompt, seed=scene_seed)
         generation.prompt_embeds = encoding.embeds.to(self.device)
         self._guide(generation)
         shape = (self.profile.num_latent_frames, rung.height // self.latent_scale, rung.width // self.latent_scale)

@@ -63,6 +63,7 @@ class Continuation:
             self.text,
             self.quality,
             (self.seed + 1) % _NUM_SEEDS,
+            scene_seed=self.first_seed,
             wants_previews=False,
             first_frame=self.last_frame,
             lora=self.lora,

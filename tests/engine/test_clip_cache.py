@@ -119,9 +119,10 @@ async def test_an_exact_repeat_comes_at_once_with_all_that_the_first_said(open_k
         {"prompt": "scene 6"},
         {"quality": Quality.FINE},
         {"lora": "ink"},
+        {"scene_seed": 9},
         {"first_frame": Frames(np.zeros((1, 192, 224), np.uint8))},
     ],
-    ids=["prompt", "quality", "LoRA", "first frame"],
+    ids=["prompt", "quality", "LoRA", "scene seed", "first frame"],
 )
 async def test_what_differs_in_anything_is_made_anew(open_kitchen: OpenKitchen, other: dict) -> None:
     kitchen = await open_kitchen(Script(can_start_from_frame=True, loras=("ink",)))

@@ -249,6 +249,8 @@ async def test_a_scene_goes_on_from_its_last_frame_with_the_next_seed(able: Hous
     event = only(await able.hear(), "prompt.continued")
     assert (event["prompt_id"], event["index"], event["seed"], event["is_late"]) == ("sea", 1, 8, False)
     assert [command.seed for command in able.engine.generated] == [7, 8, 9]
+    # What the prompt left open is chosen once: the scene that goes on is the same one.
+    assert [command.scene_seed for command in able.engine.generated] == [None, 7, 7]
     assert able.ends() == {"sea": ["applied"]}
 
 
