@@ -170,8 +170,8 @@ class Generate:
     prompt: str
     quality: Quality = Quality.FAST
     seed: int = 0
-    scene_seed: int | None = None
     wants_previews: bool = True
+    scene_seed: int | None = None
     first_frame: Frames | None = None
     lora: str | None = None
     reuse: Reuse = Reuse.NEVER
