@@ -118,10 +118,11 @@ def train_autoencoder(
     held_back = RenderPool(24, 99, recipe.device)
     held_back.add(24)
     validation = held_back.crops(24, height=HEIGHT, width=WIDTH)
-    recalibrate(model, pool, num_batches=recipe.calibration_batches // 4)
+    if not stage.was_resumed:
+        calibrate(model, pool, num_batches=recipe.calibration_batches)
     compiled = torch.compile(model) if recipe.compiles else model
     curve = Curve(recipe.folder / "autoencoder.csv", ("step", "seconds", "loss", "psnr", "average_psnr"))
-    for _ in stage.steps(lambda: recalibrate(average.module, pool, num_batches=recipe.calibration_batches)):
+    for _ in stage.steps():
         pool.add(recipe.renders_per_step if len(pool) == recipe.render_pool else 2 * recipe.renders_per_step)
         groups, previous, has_previous, weight = pool.crops(recipe.autoencoder_batch)
         model.train()
@@ -132,7 +133,6 @@ def train_autoencoder(
         optimiser.step(lr_factor(clock.progress, decay_share=0.8))
         model.zero_grad(set_to_none=True)
         if curve.is_due():
-            recalibrate(average.module, pool, num_batches=recipe.calibration_batches // 4)
             psnr = _psnr(decoded.detach().float(), groups)
             curve.add(stage.step, clock.spent_s, loss.item(), psnr, _validation_psnr(average.module, validation))
 
@@ -147,8 +147,8 @@ def reconstruction_loss(decoded: Tensor, target: Tensor, weight: Tensor) -> Tens
 
 
 @torch.no_grad()
-def recalibrate(model: Autoencoder, pool: RenderPool, *, num_batches: int) -> None:
-    """Measures the latent statistics of averaged weights: those of the weights that were averaged do not fit them."""
+def calibrate(model: Autoencoder, pool: RenderPool, *, num_batches: int) -> None:
+    """Where the running statistics of the latents begin. Later they run along, and the averaged weights share them."""
     standardise = model.encoder.standardise
     momentum, standardise.momentum = standardise.momentum, None
     standardise.reset_running_stats()

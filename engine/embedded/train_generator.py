@@ -58,10 +58,15 @@ class Generator(nn.Module):
         )
 
     def load_folder(self, folder: Path) -> None:
-        """Takes over the weights of an exported folder of the same sizes."""
+        """Takes over an exported folder's weights where they have the same shape: its vocabulary may be another."""
         wan: Any = type(self.transformer)
-        self.transformer.load_state_dict(wan.from_pretrained(folder / "transformer").state_dict())
-        self.text_encoder.load_state_dict(TextEncoder.from_pretrained(folder / "text_encoder").state_dict())
+        for module, kept in (
+            (self.transformer, wan.from_pretrained(folder / "transformer", torch_dtype=torch.float32)),
+            (self.text_encoder, TextEncoder.from_pretrained(folder / "text_encoder")),
+        ):
+            shapes = {name: value.shape for name, value in module.state_dict().items()}
+            same = {name: value for name, value in kept.state_dict().items() if shapes.get(name) == value.shape}
+            module.load_state_dict(same, strict=False)
 
     def forward(self, latents: Tensor, timesteps: Tensor, token_ids: Tensor) -> Tensor:
         """Velocity of latents [B, C, T, H, W]; `timesteps` [B] or, per token, [B, T*H*W/4], in 0..1000."""

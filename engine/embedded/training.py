@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,14 +37,13 @@ class Recipe:
     # Fresh renders a step: how fast the pool of pictures turns over.
     renders_per_step: int = 1
     render_pool: int = 500
-    # Of four pictures each: some channels speak of rare scenes only, and their variance needs many.
-    calibration_batches: int = 80
+    calibration_batches: int = 24
     latent_noise: float = 0.06
     autoencoder_lr: float = 0.004
     autoencoder_adamw_lr: float = 8e-4
     autoencoder_average_decay: float = 0.99
-    num_stills: int = 9000
-    num_clips: int = 1200
+    num_stills: int = 8000
+    num_clips: int = 1000
     text_dim: int = 128
     num_layers: int = 6
     num_heads: int = 4
@@ -52,7 +51,7 @@ class Recipe:
     transformer_lr: float = 0.02
     transformer_adamw_lr: float = 2e-3
     images_batch: int = 48
-    images_minutes: float = 45.0
+    images_minutes: float = 42.0
     images_shift: float = 2.0
     clips_batch: int = 12
     clips_minutes: float = 22.0
@@ -198,7 +197,7 @@ class Stage:
             clock.resume_at(state["spent_s"])
             self.step = state["step"]
 
-    def steps(self, before_saving: Callable[[], None] = lambda: None) -> Iterator[int]:
+    def steps(self) -> Iterator[int]:
         """Yields until the clock is over; the body is one training step. Saves every `CHECKPOINT_EVERY_S`, and last.
 
         The shortest slice is one step, so that slices of any length get there.
@@ -211,7 +210,6 @@ class Stage:
             self.step += 1
             self._average.update(self._model, self.step)
             if time.monotonic() - self._saved_s > CHECKPOINT_EVERY_S or self._clock.is_over:
-                before_saving()
                 self.save()
 
     def save(self) -> None:
