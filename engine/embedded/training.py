@@ -51,10 +51,10 @@ class Recipe:
     transformer_lr: float = 0.02
     transformer_adamw_lr: float = 2e-3
     images_batch: int = 48
-    images_minutes: float = 39.0
+    images_minutes: float = 47.0
     images_shift: float = 2.0
     clips_batch: int = 12
-    clips_minutes: float = 19.0
+    clips_minutes: float = 22.0
     clips_shift: float = 3.0
     # Later stages start from what the earlier ones taught, and should not unlearn it.
     clips_lr_share: float = 0.5
