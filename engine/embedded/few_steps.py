@@ -66,7 +66,9 @@ def train_few_steps(recipe: Recipe, *, minutes: float | None, slice_minutes: flo
         recipe, "few_steps", model, clock, lr_share=recipe.few_steps_lr_share, resume=resume, after="clips"
     )
     teacher = Teacher(load_generator(recipe, "clips"), recipe.few_steps_guidance, recipe)
-    batches = Batches(examples, recipe.seed + 30 + stage.step, recipe.device)
+    batches = Batches(
+        examples, recipe.seed + 30 + stage.step, recipe.device, subject_weight=recipe.clips_subject_weight
+    )
     draw_target = {"progressive": _progressive, "reflow": _reflow}[recipe.few_steps_method]
     curve = Curve(recipe.folder / "few_steps.csv", ("step", "seconds", "samples", "loss"))
     recent: list[Tensor] = []

@@ -83,12 +83,14 @@ class RenderPool:
         return 16 * min(top_range, max(0, top)), 16 * min(left_range, max(0, left))
 
 
-def box_weight(box: tuple[int, int, int, int] | None, device: str = "cpu") -> Tensor:
+def box_weight(
+    box: tuple[int, int, int, int] | None, device: str = "cpu", *, subject_weight: float = SUBJECT_WEIGHT
+) -> Tensor:
     """[1, 1, H, W], mean 1: subjects cover a tenth of the picture and draw all the looks, so they weigh more."""
     weight = torch.ones(1, 1, HEIGHT, WIDTH, device=device)
     if box is not None:
         x0, y0, x1, y1 = box
-        weight[..., y0:y1, x0:x1] = SUBJECT_WEIGHT
+        weight[..., y0:y1, x0:x1] = subject_weight
     return weight / weight.mean()
 
 

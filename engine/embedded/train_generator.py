@@ -108,11 +108,14 @@ class FrameRope(nn.Module):
 class Batches:
     """Draws training batches out of examples: latents, captions of the moment, loss weights."""
 
-    def __init__(self, examples: Examples, seed: int, device: str) -> None:
+    def __init__(self, examples: Examples, seed: int, device: str, *, subject_weight: float) -> None:
         self._examples, self._device = examples, device
         self._rng = random.Random(seed)
         self._weights = torch.stack(
-            [avg_pool2d(box_weight(subject_box(spec)), PIXELS_PER_LATENT) for spec in examples.specs]
+            [
+                avg_pool2d(box_weight(subject_box(spec), subject_weight=subject_weight), PIXELS_PER_LATENT)
+                for spec in examples.specs
+            ]
         )
 
     def draw(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
@@ -154,7 +157,9 @@ def train_images(
     model.transformer.rope = rope
     clock = Clock((minutes or recipe.images_minutes) * 60, slice_s=seconds(slice_minutes))
     stage, optimiser = prepare(recipe, "images", model, clock, lr_share=1.0, resume=resume)
-    batches = Batches(examples, recipe.seed + 10 + stage.step, recipe.device)
+    batches = Batches(
+        examples, recipe.seed + 10 + stage.step, recipe.device, subject_weight=recipe.images_subject_weight
+    )
     compiled = torch.compile(model) if recipe.compiles else model
     curve = Curve(recipe.folder / "images.csv", ("step", "seconds", "samples", "loss"))
     recent: list[Tensor] = []
@@ -181,7 +186,9 @@ def train_clips(recipe: Recipe, *, minutes: float | None, slice_minutes: float |
     stage, optimiser = prepare(
         recipe, "clips", model, clock, lr_share=recipe.clips_lr_share, resume=resume, after="images"
     )
-    batches = Batches(examples, recipe.seed + 20 + stage.step, recipe.device)
+    batches = Batches(
+        examples, recipe.seed + 20 + stage.step, recipe.device, subject_weight=recipe.clips_subject_weight
+    )
     compiled = torch.compile(model) if recipe.compiles else model
     curve = Curve(recipe.folder / "clips.csv", ("step", "seconds", "samples", "loss"))
     recent: list[Tensor] = []
