@@ -163,7 +163,8 @@ class Generate:
 
     `first_frame` is one frame, in the model's size or a lower rung's, that the clip starts from; only where the model's
     description says so. `scene_seed` chooses what the prompt leaves open, for models that choose (None: `seed` does): a
-    scene that goes on for several clips stays the same one. The rest says whose it is and how soon: the arbiter's matter, never the picture's.
+    scene that goes on for several clips stays the same one. The rest says whose it is and how soon: the arbiter's
+    matter, never the picture's.
     """
 
     generation_id: str
