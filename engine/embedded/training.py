@@ -51,13 +51,13 @@ class Recipe:
     transformer_lr: float = 0.02
     transformer_adamw_lr: float = 2e-3
     images_batch: int = 48
-    images_minutes: float = 47.0
+    images_minutes: float = 61.0
     images_shift: float = 2.0
-    images_subject_weight: float = 2.5
+    images_subject_weight: float = 4.0
     clips_batch: int = 12
     # Scenes are learned first: from then on most of what is wrong is the subject.
     clips_subject_weight: float = 4.0
-    clips_minutes: float = 26.0
+    clips_minutes: float = 10.0
     clips_shift: float = 3.0
     # Later stages start from what the earlier ones taught, and should not unlearn it.
     clips_lr_share: float = 0.5
