@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.embedded import train
+from engine.embedded import curves, train
 from engine.embedded.dataset import CLIPS, NUM_LATENT_FRAMES, STILLS, group_indices, load_examples
 from engine.embedded.few_steps import schedule
 from engine.embedded.modules import AutoencoderConfig
@@ -107,3 +107,10 @@ def test_muon_steps_are_orthogonal_in_both_precisions() -> None:
     layer(torch.randn(4, 32)).square().mean().backward()
     optimiser.step(1.0)
     assert not torch.equal(layer.weight, before)
+
+
+def test_curves_are_drawn_for_the_stages_that_there_are(tmp_path: Path) -> None:
+    (tmp_path / "images.csv").write_text("step,seconds,samples,loss\n0,10,0,2.0\n9,60,432,0.5\n")
+    drawn = curves.draw(tmp_path)
+    assert "stills" in drawn and "autoencoder" not in drawn
+    assert drawn.count("<polyline") == 1 and "1 minutes" in drawn
