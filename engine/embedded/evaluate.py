@@ -79,7 +79,7 @@ class Probe:
         return not self.text.isascii()
 
 
-def probes(*, num_seen: int = 80, rounds: int = 4, seed: int = 5) -> list[Probe]:
+def probes(*, num_seen: int = 60, rounds: int = 3, seed: int = 5) -> list[Probe]:
     """`rounds` clips of each held-out pair. Every other one is asked for in Chinese."""
     rng = random.Random(seed)
     specs = [(spec, "seen") for spec in draw_specs(num_seen, seed)]
@@ -144,8 +144,8 @@ def evaluate(
     settings: SamplingSettings,
     *,
     seed: int = 1000,
-    num_seen: int = 80,
-    rounds: int = 4,
+    num_seen: int = 60,
+    rounds: int = 3,
 ) -> dict[str, Any]:
     """All figures, by name; shares are in [0, 1]."""
     classifier, judged = judge
@@ -316,8 +316,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="instead of the setting's")
     parser.add_argument("--guidance", type=float, help="instead of the setting's")
     parser.add_argument("--shift", type=float, help="instead of the setting's")
-    parser.add_argument("--num-seen", type=int, default=80, help="clips like those of training")
-    parser.add_argument("--rounds", type=int, default=4, help="clips of each held-out pair")
+    parser.add_argument("--num-seen", type=int, default=60, help="clips like those of training")
+    parser.add_argument("--rounds", type=int, default=3, help="clips of each held-out pair")
     parser.add_argument("--num-pictures", type=int, default=20_000, help="renders that the judge learns from")
     parser.add_argument("--judge-steps", type=int, default=3000)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
