@@ -20,7 +20,6 @@ const EXAMPLES = Object.freeze([
   { en: "a white dog under the northern lights", zh: "极光下的白色小狗" },
   { en: "a girl in a red dress dancing in the studio", zh: "穿红裙的女孩在演播室里跳舞" },
   { en: "a green dinosaur in the classroom", zh: "教室里的绿色恐龙" },
-  { en: "windmills in the countryside at sunset", zh: "日落时乡间的风车" },
   { en: "a rocket in space", zh: "太空中的火箭" },
 ]);
 const NUM_KEYS = 9;
