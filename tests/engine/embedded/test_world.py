@@ -67,7 +67,8 @@ def test_times_of_day_are_far_apart() -> None:
 def test_weather_shows_and_moves(scene: str, weather: str) -> None:
     clear, wild = render(bare(scene), [0, 6]), render(bare(scene, weather=weather), [0, 6])
     assert (wild[0] - clear[0]).abs().mean() > 0.003
-    assert (wild[1] - wild[0]).abs().mean() > (clear[1] - clear[0]).abs().mean()
+    # Fog stills what it hides; all else adds motion of its own.
+    assert (wild[1] - wild[0]).abs().mean() > (0.002 if weather == "fog" else (clear[1] - clear[0]).abs().mean())
 
 
 def test_palettes_and_cameras_show() -> None:
@@ -124,5 +125,5 @@ def test_colours_and_directions_show() -> None:
     ],
 )
 def test_a_spec_that_cannot_be_drawn_does_not_exist(fields: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=r"must be one of|describe a subject"):
+    with pytest.raises(ValueError, match=r"must be (one of|in)|describe a subject"):
         SceneSpec(**fields)
