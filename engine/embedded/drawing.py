@@ -79,6 +79,11 @@ class Canvas:
         self._x = ((torch.arange(width, device=phase.device) + 0.5) / self._scale + self._left).view(1, 1, -1)
         self._y = ((torch.arange(height, device=phase.device) + 0.5) / self._scale).view(1, -1, 1)
 
+    def still(self) -> Canvas:
+        """An empty canvas of the same size with one frame at phase 0: what never moves is painted once."""
+        height, width = self.pixels.shape[2:]
+        return Canvas(self.phase.new_zeros(1), height=height, width=width)
+
     def area(self, x0: float = 0, y0: float = 0, x1: float = DESIGN_WIDTH, y1: float = DESIGN_HEIGHT) -> Area:
         """The rectangle, cut at the picture's border. Choose it tight: the cost is its number of pixels."""
         height, width = self.pixels.shape[2:]

@@ -18,7 +18,7 @@ from engine.embedded.dataset import CLIPS, load_examples
 from engine.embedded.lexicon import MAX_TOKENS
 from engine.embedded.optim import lr_factor
 from engine.embedded.reading import unconditional_tokens
-from engine.embedded.train_generator import Batches, Generator, load_generator, prepare, seconds
+from engine.embedded.train_generator import Batches, Generator, load_generator, log_loss, prepare
 from engine.embedded.training import Clock, Curve, Recipe, mixed_precision
 
 NUM_STEPS = 4
@@ -61,7 +61,7 @@ class Teacher:
 def train_few_steps(recipe: Recipe, *, minutes: float | None, slice_minutes: float | None, resume: bool) -> None:
     examples = load_examples(recipe.folder / CLIPS, recipe.device)
     model = Generator(recipe).to(recipe.device)
-    clock = Clock((minutes or recipe.few_steps_minutes) * 60, slice_s=seconds(slice_minutes))
+    clock = Clock.of_minutes(minutes or recipe.few_steps_minutes, slice_minutes)
     stage, optimiser = prepare(
         recipe, "few_steps", model, clock, lr_share=recipe.few_steps_lr_share, resume=resume, after="clips"
     )
@@ -81,10 +81,7 @@ def train_few_steps(recipe: Recipe, *, minutes: float | None, slice_minutes: flo
         loss.backward()
         optimiser.step(lr_factor(clock.progress, decay_share=0.9))
         model.zero_grad(set_to_none=True)
-        recent.append(loss.detach())
-        if curve.is_due():
-            curve.add(step, clock.spent_s, step * recipe.few_steps_batch, float(torch.stack(recent).mean()))
-            recent.clear()
+        log_loss(curve, recent, loss, step, clock, recipe.few_steps_batch)
 
 
 def _progressive(teacher: Teacher, x0: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:

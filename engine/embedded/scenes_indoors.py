@@ -59,11 +59,6 @@ _SPILL = {"day": 0.08, "sunset": 0.26, "night": 0.08, "dawn": 0.18}
 _PATCH = {"day": 0.20, "sunset": 0.42, "night": 0.10, "dawn": 0.22}
 
 
-def _one_frame(canvas: Canvas) -> Canvas:
-    height, width = canvas.pixels.shape[2:]
-    return Canvas(canvas.phase.new_zeros(1), height=height, width=width)
-
-
 @dataclass(frozen=True)
 class _Brush:
     """Plain shapes in tight areas."""
@@ -225,7 +220,7 @@ def _shine(
     inside = (-0.4 - rectangle(x, y, middle, (y0 + y1) / 2, (x1 - x0) / 2, (y1 - y0) / 2) * 2).clamp(0, 1).unsqueeze(1)
     stills = []
     for level in (0.0, 1.0):
-        still = _one_frame(canvas)
+        still = canvas.still()
         lit = torch.lerp(light, lamp_light, lamp * (0.9 + 0.1 * level))
         lit = torch.lerp(lit, torch.ones_like(lit), inside)
         still.pixels.copy_((room.pixels * lit).clamp_(0, 1))
@@ -386,7 +381,7 @@ def _chalk(brush: _Brush, x: float, y: float, kind: int) -> None:
 def _classroom(canvas: Canvas, time: str | None, layout: int) -> None:
     assert time is not None
     glass, (bx0, by0, bx1, by1) = _CLASS_GLASS[layout], _BOARDS[layout]
-    room = _one_frame(canvas)
+    room = canvas.still()
     brush = _Brush(room)
     brush.gradient(0, 98, "fbeccb", "f3dcb2")
     brush.box(-2, 96, 226, 101, "b98150")
@@ -500,7 +495,7 @@ def _bed(brush: _Brush, x0: float, x1: float, foot: float) -> None:
 def _room(canvas: Canvas, time: str | None, layout: int) -> None:
     assert time is not None
     glass, (stage_x, stage_y) = _ROOM_GLASS[layout], _ROOM_STAGE[layout]
-    room = _one_frame(canvas)
+    room = canvas.still()
     brush = _Brush(room)
     brush.gradient(0, 98, "eccbb0", "e2b798")
     brush.box(-2, 97, 226, 101, "f6e8d4")
@@ -626,7 +621,7 @@ def _cafe(canvas: Canvas, time: str | None, layout: int) -> None:
     cups: tuple[tuple[float, float, str], ...]
     pendants: tuple[tuple[float, float], ...]
     lamps: tuple[tuple[float, float, float], ...]
-    room = _one_frame(canvas)
+    room = canvas.still()
     brush = _Brush(room)
     brush.gradient(0, 86, "f2dfbf", "e6c9a0")
     brush.box(-2, 84, 226, 104, "5f8a80")
@@ -689,7 +684,7 @@ _STUDIO_TONES: tuple[tuple[str, str, str, str, str], ...] = (
 
 def _studio(canvas: Canvas, time: str | None, layout: int) -> None:
     top, middle, floor, first, second = _STUDIO_TONES[layout]
-    base = _one_frame(canvas)
+    base = canvas.still()
     area = base.area()
     stops = ((0.0, rgb(top)), (84.0, rgb(middle)), (100.0, mix(rgb(middle), rgb(floor), 0.5)), (112.0, rgb(floor)))
     area.blend(torch.ones_like(area.x * area.y), vertical_gradient(area.y, (*stops, (128.0, rgb(middle)))))
@@ -698,7 +693,7 @@ def _studio(canvas: Canvas, time: str | None, layout: int) -> None:
     area.blend(pool * 0.4, mix(rgb(floor), WHITE, 0.6))
     stills = []
     for level in (0.0, 1.0):
-        still = _one_frame(canvas)
+        still = canvas.still()
         still.pixels.copy_(base.pixels)
         light = still.area()
         for share, side, tone in ((1 - level, 46.0, first), (level, 178.0, second)):

@@ -37,12 +37,6 @@ AURORA_LIGHT: Rgb = (0.62, 0.8, 0.88)
 _GLINTS = ((18, 12), (80, 10), (110, 24), (142, 9), (204, 16), (52, 30))
 
 
-def _still(canvas: Canvas) -> Canvas:
-    """A canvas of one frame at phase 0, whichever frames `canvas` has."""
-    height, width = canvas.pixels.shape[2:]
-    return Canvas(canvas.phase.new_zeros(1), height=height, width=width)
-
-
 def _show(still: Canvas, canvas: Canvas) -> None:
     canvas.pixels.copy_(still.pixels.expand_as(canvas.pixels))
 
@@ -188,7 +182,7 @@ def _park(canvas: Canvas, time: str | None, layout: int) -> None:
     assert time is not None
     sky = DAYLIGHTS[time]
     sun_x = (178.0, 44.0, 158.0)[layout]
-    still = _still(canvas)
+    still = canvas.still()
     paint_sky(still, time, 86, sun_x, 62 if time == "sunset" else 54)
     far = still.area(0, 40, 224, 92)
     tower = mix(_lit("7f93bd", time), sky.horizon, 0.5)
@@ -290,7 +284,7 @@ def _desert(canvas: Canvas, time: str | None, layout: int) -> None:
     assert time is not None
     sky = DAYLIGHTS[time]
     sun_x = (170.0, 40.0, 138.0)[layout]
-    still = _still(canvas)
+    still = canvas.still()
     paint_sky(still, time, 92, sun_x, 72 if time == "sunset" else 56)
     if time != "night":  # Dust in the hot air; without it the sky could be a beach's.
         air = still.area(0, 40, 224, 94)
@@ -432,7 +426,7 @@ def _countryside(canvas: Canvas, time: str | None, layout: int) -> None:
     assert time is not None
     sky = DAYLIGHTS[time]
     sun_x = (128.0, 150.0, 60.0)[layout]
-    still = _still(canvas)
+    still = canvas.still()
     paint_sky(still, time, 84, sun_x, 62 if time == "sunset" else 50)
     land = still.area(0, 56, 224, 128)
     x, y = land.x, land.y
@@ -590,7 +584,7 @@ def _garden(canvas: Canvas, time: str | None, layout: int) -> None:
     assert time is not None
     sky = DAYLIGHTS[time]
     sun_x = (196.0, 40.0, 168.0)[layout]
-    still = _still(canvas)
+    still = canvas.still()
     paint_sky(still, time, 90, sun_x, 66 if time == "sunset" else 56)
     _fuji(still, time, (138.0, 88.0, 112.0)[layout], 40)
     far = still.area(0, 66, 224, 128)
@@ -694,7 +688,7 @@ def _curtain(canvas: Canvas, base: float, tilt: float, waves: tuple[float, float
 
 
 def _aurora(canvas: Canvas, time: str | None, layout: int) -> None:
-    still = _still(canvas)
+    still = canvas.still()
     area = still.area(0, 0, 224, 100)
     night = ((0.0, rgb("060a2c")), (50.0, rgb("0d2450")), (96.0, rgb("2a6a86")))
     area.blend(torch.ones_like(area.x * area.y), vertical_gradient(area.y, night))

@@ -111,9 +111,7 @@ def train_autoencoder(
         dtype=optimiser_dtype(recipe),
     )
     average = Average(model, recipe.autoencoder_average_decay)
-    clock = Clock(
-        (minutes or recipe.autoencoder_minutes) * 60, slice_s=None if slice_minutes is None else slice_minutes * 60
-    )
+    clock = Clock.of_minutes(minutes or recipe.autoencoder_minutes, slice_minutes)
     stage = Stage(recipe.folder / "autoencoder.pt", model, average, optimiser, clock, resume=resume)
     pool = RenderPool(recipe.render_pool, recipe.seed + stage.step, recipe.device)
     pool.add(min(recipe.render_pool, 120))

@@ -155,7 +155,7 @@ def train_images(
         model.load_folder(start_from)
     rope = FrameRope(model.transformer.rope)
     model.transformer.rope = rope
-    clock = Clock((minutes or recipe.images_minutes) * 60, slice_s=seconds(slice_minutes))
+    clock = Clock.of_minutes(minutes or recipe.images_minutes, slice_minutes)
     stage, optimiser = prepare(recipe, "images", model, clock, lr_share=1.0, resume=resume)
     batches = Batches(
         examples, recipe.seed + 10 + stage.step, recipe.device, subject_weight=recipe.images_subject_weight
@@ -175,14 +175,14 @@ def train_images(
         loss.backward()
         optimiser.step(lr_factor(clock.progress, decay_share=0.4))
         model.zero_grad(set_to_none=True)
-        _log(curve, recent, loss, step, clock, recipe.images_batch)
+        log_loss(curve, recent, loss, step, clock, recipe.images_batch)
 
 
 def train_clips(recipe: Recipe, *, minutes: float | None, slice_minutes: float | None, resume: bool) -> None:
     """Whole clips; every fourth batch follows another picture, given as a clean first latent frame at timestep 0."""
     examples = load_examples(recipe.folder / CLIPS, recipe.device)
     model = Generator(recipe).to(recipe.device)
-    clock = Clock((minutes or recipe.clips_minutes) * 60, slice_s=seconds(slice_minutes))
+    clock = Clock.of_minutes(minutes or recipe.clips_minutes, slice_minutes)
     stage, optimiser = prepare(
         recipe, "clips", model, clock, lr_share=recipe.clips_lr_share, resume=resume, after="images"
     )
@@ -219,7 +219,7 @@ def train_clips(recipe: Recipe, *, minutes: float | None, slice_minutes: float |
         loss.backward()
         optimiser.step(lr_factor(clock.progress, decay_share=0.7))
         model.zero_grad(set_to_none=True)
-        _log(curve, recent, loss, step, clock, recipe.clips_batch)
+        log_loss(curve, recent, loss, step, clock, recipe.clips_batch)
 
 
 def draw_sigmas(count: int, shift: float, device: str) -> Tensor:
@@ -259,11 +259,8 @@ def prepare(
     return stage, optimiser
 
 
-def seconds(minutes: float | None) -> float | None:
-    return None if minutes is None else minutes * 60
-
-
-def _log(curve: Curve, recent: list[Tensor], loss: Tensor, step: int, clock: Clock, batch: int) -> None:
+def log_loss(curve: Curve, recent: list[Tensor], loss: Tensor, step: int, clock: Clock, batch: int) -> None:
+    """Keeps the loss until a reading is due, then adds their mean to the curve."""
     recent.append(loss.detach())
     if curve.is_due():
         curve.add(step, clock.spent_s, step * batch, float(torch.stack(recent).mean()))

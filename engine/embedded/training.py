@@ -128,6 +128,10 @@ class Clock:
         self._before_s = 0.0
         self._started_s = time.monotonic()
 
+    @classmethod
+    def of_minutes(cls, budget: float, slice_minutes: float | None) -> Clock:
+        return cls(budget * 60, slice_s=None if slice_minutes is None else slice_minutes * 60)
+
     @property
     def spent_s(self) -> float:
         return self._before_s + time.monotonic() - self._started_s
