@@ -53,7 +53,7 @@ def make_examples(recipe: Recipe, encoder: Encoder, on_progress: Callable[[str],
     rng = random.Random(recipe.seed + 1)
     stills, clips = (recipe.folder / name for name in (STILLS, CLIPS))
     if not stills.exists():
-        specs = [draw_spec(rng) for _ in range(recipe.num_stills)]
+        specs = [draw_spec(rng, subject_share=recipe.stills_subject_share) for _ in range(recipe.num_stills)]
         # The first latent frame twice as often as another: it alone is a still, and the first thing that is seen.
         frames = [max(0, rng.randrange(-1, NUM_LATENT_FRAMES)) for _ in specs]
         latents = _encoded(recipe, encoder, [(spec, frame) for spec, frame in zip(specs, frames, strict=True)])

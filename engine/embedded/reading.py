@@ -12,7 +12,7 @@ import math
 import random
 from dataclasses import dataclass
 
-from engine.embedded.lexicon import ALONE, LAYOUTS, TOKEN_IDS, UNK, Word, hear
+from engine.embedded.lexicon import ALONE, FACINGS, LAYOUTS, TOKEN_IDS, UNK, Word, hear
 from engine.embedded.spec import (
     CAMERAS,
     COLOURS,
@@ -150,7 +150,7 @@ def complete(reading: Reading, seed: int) -> tuple[SceneSpec, tuple[int, ...]]:
 def completed_tokens(reading: Reading, spec: SceneSpec) -> tuple[int, ...]:
     """The prompt's tokens in its order, then what it left open: scene, time, weather, subject or "alone", and so on.
 
-    Raises ValueError if the prompt names what the clip does not show.
+    A direction becomes the token of who looks there. Raises ValueError if the prompt names what the clip does not show.
     """
     rest: list[str] = []
     for slot in _VALUES:
@@ -161,7 +161,11 @@ def completed_tokens(reading: Reading, spec: SceneSpec) -> tuple[int, ...]:
             rest.append(shown)
         elif slot == "subject" and shown is None:
             rest.append(ALONE)
-    return (*reading.token_ids, *(TOKEN_IDS[token] for token in (*rest, LAYOUTS[spec.layout])))
+    tokens = (*reading.token_ids, *(TOKEN_IDS[token] for token in (*rest, LAYOUTS[spec.layout])))
+    if spec.subject is None or spec.direction is None:
+        return tokens
+    plain, facing = TOKEN_IDS[spec.direction], TOKEN_IDS[FACINGS[spec.subject, spec.direction]]
+    return tuple(facing if token == plain else token for token in tokens)
 
 
 def _in_their_element(words: tuple[Word, ...]) -> tuple[Word, ...]:

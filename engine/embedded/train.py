@@ -31,11 +31,13 @@ FAST = SamplingSettings(num_steps=4, guidance_scale=2.0, shift=3.0)
 FINE = SamplingSettings(num_steps=8, guidance_scale=2.0, shift=3.0)
 
 
-def export(recipe: Recipe, folder: Path = WEIGHTS_FOLDER) -> None:
-    """Exports the averages of the newest stages there are; a stage that never ran is exported with random weights."""
-    autoencoder = (
-        load_autoencoder(recipe) if (recipe.folder / "autoencoder.pt").exists() else Autoencoder(recipe.autoencoder)
-    )
+def export(recipe: Recipe, folder: Path = WEIGHTS_FOLDER, *, start_from: Path | None = None) -> None:
+    """Exports the averages of the newest stages there are; a stage that never ran is exported with random weights.
+
+    `start_from`: a weights folder whose autoencoder the others were trained on top of.
+    """
+    has_autoencoder = start_from is not None or (recipe.folder / "autoencoder.pt").exists()
+    autoencoder = load_autoencoder(recipe, start_from) if has_autoencoder else Autoencoder(recipe.autoencoder)
     newest = next(
         (stage for stage in ("few_steps", "clips", "images") if (recipe.folder / f"{stage}.pt").exists()), None
     )
@@ -58,7 +60,7 @@ def run_stage(recipe: Recipe, stage: str, *, start_from: Path | None, folder: Pa
     if stage == "autoencoder":
         train_autoencoder(recipe, start_from=start_from, **budget)
     elif stage == "examples":
-        make_examples(recipe, load_autoencoder(recipe).encoder)
+        make_examples(recipe, load_autoencoder(recipe, start_from).encoder)
     elif stage == "images":
         train_images(recipe, start_from=start_from, **budget)
     elif stage == "clips":
@@ -66,7 +68,7 @@ def run_stage(recipe: Recipe, stage: str, *, start_from: Path | None, folder: Pa
     elif stage == "few_steps":
         train_few_steps(recipe, **budget)
     else:
-        export(recipe, folder)
+        export(recipe, folder, start_from=start_from)
 
 
 def main() -> None:
@@ -78,11 +80,14 @@ def main() -> None:
     parser.add_argument("--slice-minutes", type=float, help="stop after so long, with a checkpoint to resume from")
     parser.add_argument("--resume", action="store_true", help="go on from the stage's checkpoint")
     parser.add_argument("--start-from", type=Path, help="begin with this weights folder instead of random numbers")
+    parser.add_argument("--seed", type=int, help="instead of the recipe's: other examples, other batches")
     parser.add_argument("--export-to", type=Path, default=WEIGHTS_FOLDER, help="where `export` writes")
     arguments = parser.parse_args()
     recipe = RECIPES[arguments.recipe]
     if arguments.device is not None:
         recipe = replace(recipe, device=arguments.device)
+    if arguments.seed is not None:
+        recipe = replace(recipe, seed=arguments.seed)
     recipe.folder.mkdir(parents=True, exist_ok=True)
     use_machine(recipe)
     is_all = arguments.stage == "all"

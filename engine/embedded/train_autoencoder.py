@@ -11,7 +11,7 @@ from torch import Tensor
 from engine.embedded.modules import FRAMES_PER_LATENT, Autoencoder, Decoder, Encoder
 from engine.embedded.optim import Average, Muon, lr_factor
 from engine.embedded.spec import SceneSpec, draw_spec
-from engine.embedded.training import Clock, Curve, Recipe, Stage, mixed_precision, optimiser_dtype
+from engine.embedded.training import Clock, Curve, Recipe, Stage, compiled_if_worth_it, mixed_precision, optimiser_dtype
 from engine.embedded.world import HEIGHT, PERIOD_FRAMES, WIDTH, render, subject_box
 
 SUBJECT_WEIGHT = 2.5
@@ -100,8 +100,7 @@ def train_autoencoder(
     """`start_from`: a weights folder to begin with instead of random numbers."""
     model = Autoencoder(recipe.autoencoder)
     if start_from is not None:
-        model.encoder.load_state_dict(Encoder.from_pretrained(start_from / "encoder").state_dict())
-        model.decoder.load_state_dict(Decoder.from_pretrained(start_from / "decoder").state_dict())
+        load_folder(model, start_from)
     model = model.to(recipe.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = Muon(
         model.named_parameters(),
@@ -120,7 +119,7 @@ def train_autoencoder(
     validation = held_back.crops(24, height=HEIGHT, width=WIDTH)
     if not stage.was_resumed:
         calibrate(model, pool, num_batches=recipe.calibration_batches)
-    compiled = torch.compile(model) if recipe.compiles else model
+    compiled = compiled_if_worth_it(recipe, model)
     curve = Curve(recipe.folder / "autoencoder.csv", ("step", "seconds", "loss", "psnr", "average_psnr"))
     for _ in stage.steps():
         pool.add(recipe.renders_per_step if len(pool) == recipe.render_pool else 2 * recipe.renders_per_step)
@@ -169,9 +168,18 @@ def _psnr(decoded: Tensor, target: Tensor) -> float:
     return float(-10 * torch.log10((decoded - target).square().mean()))
 
 
-def load_autoencoder(recipe: Recipe) -> Autoencoder:
-    """The averaged weights of the autoencoder stage."""
+def load_folder(model: Autoencoder, folder: Path) -> None:
+    """Takes over an exported folder's weights."""
+    model.encoder.load_state_dict(Encoder.from_pretrained(folder / "encoder").state_dict())
+    model.decoder.load_state_dict(Decoder.from_pretrained(folder / "decoder").state_dict())
+
+
+def load_autoencoder(recipe: Recipe, start_from: Path | None = None) -> Autoencoder:
+    """The averaged weights of the autoencoder stage, or an exported folder's."""
     autoencoder = Autoencoder(recipe.autoencoder)
+    if start_from is not None:
+        load_folder(autoencoder, start_from)
+        return autoencoder.eval()
     state = torch.load(recipe.folder / "autoencoder.pt", weights_only=True, map_location="cpu")
     autoencoder.load_state_dict(state["average"])
     return autoencoder.eval()

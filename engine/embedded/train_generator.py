@@ -20,7 +20,7 @@ from engine.embedded.lexicon import MAX_TOKENS, VOCABULARY_SIZE
 from engine.embedded.modules import LATENT_CHANNELS, PIXELS_PER_LATENT, TextEncoder, TextEncoderConfig, pad_token_ids
 from engine.embedded.optim import Average, Muon, lr_factor
 from engine.embedded.train_autoencoder import box_weight
-from engine.embedded.training import Clock, Curve, Recipe, Stage, mixed_precision, optimiser_dtype
+from engine.embedded.training import Clock, Curve, Recipe, Stage, compiled_if_worth_it, mixed_precision, optimiser_dtype
 from engine.embedded.world import subject_box
 
 _OUTER = ("tokens", "positions", "patch_embedding", "proj_out", "condition_embedder.time", "scale_shift_table")
@@ -58,15 +58,14 @@ class Generator(nn.Module):
         )
 
     def load_folder(self, folder: Path) -> None:
-        """Takes over an exported folder's weights where they have the same shape: its vocabulary may be another."""
+        """Takes over an exported folder's weights; tokens that its vocabulary lacked begin at random."""
         wan: Any = type(self.transformer)
-        for module, kept in (
-            (self.transformer, wan.from_pretrained(folder / "transformer", torch_dtype=torch.float32)),
-            (self.text_encoder, TextEncoder.from_pretrained(folder / "text_encoder")),
-        ):
-            shapes = {name: value.shape for name, value in module.state_dict().items()}
-            same = {name: value for name, value in kept.state_dict().items() if shapes.get(name) == value.shape}
-            module.load_state_dict(same, strict=False)
+        kept = wan.from_pretrained(folder / "transformer", torch_dtype=torch.float32)
+        self.transformer.load_state_dict(kept.state_dict())
+        text = TextEncoder.from_pretrained(folder / "text_encoder").state_dict()
+        tokens = self.text_encoder.tokens.weight.detach().clone()
+        tokens[: len(text["tokens.weight"])] = text["tokens.weight"]
+        self.text_encoder.load_state_dict({**text, "tokens.weight": tokens})
 
     def forward(self, latents: Tensor, timesteps: Tensor, token_ids: Tensor) -> Tensor:
         """Velocity of latents [B, C, T, H, W]; `timesteps` [B] or, per token, [B, T*H*W/4], in 0..1000."""
@@ -156,11 +155,12 @@ def train_images(
     rope = FrameRope(model.transformer.rope)
     model.transformer.rope = rope
     clock = Clock.of_minutes(minutes or recipe.images_minutes, slice_minutes)
-    stage, optimiser = prepare(recipe, "images", model, clock, lr_share=1.0, resume=resume)
+    lr_share = 1.0 if start_from is None else recipe.restart_lr_share
+    stage, optimiser = prepare(recipe, "images", model, clock, lr_share=lr_share, resume=resume)
     batches = Batches(
         examples, recipe.seed + 10 + stage.step, recipe.device, subject_weight=recipe.images_subject_weight
     )
-    compiled = torch.compile(model) if recipe.compiles else model
+    compiled = compiled_if_worth_it(recipe, model)
     curve = Curve(recipe.folder / "images.csv", ("step", "seconds", "samples", "loss"))
     recent: list[Tensor] = []
     for step in stage.steps():
@@ -173,7 +173,7 @@ def train_images(
             velocity = compiled(_noisy(x0, noise, sigmas), sigmas * 1000, token_ids)
         loss = ((velocity.float() - (noise - x0)).square() * weight).mean()
         loss.backward()
-        optimiser.step(lr_factor(clock.progress, decay_share=0.4))
+        optimiser.step(lr_factor(clock.progress, decay_share=0.6))
         model.zero_grad(set_to_none=True)
         log_loss(curve, recent, loss, step, clock, recipe.images_batch)
 
@@ -189,7 +189,7 @@ def train_clips(recipe: Recipe, *, minutes: float | None, slice_minutes: float |
     batches = Batches(
         examples, recipe.seed + 20 + stage.step, recipe.device, subject_weight=recipe.clips_subject_weight
     )
-    compiled = torch.compile(model) if recipe.compiles else model
+    compiled = compiled_if_worth_it(recipe, model)
     curve = Curve(recipe.folder / "clips.csv", ("step", "seconds", "samples", "loss"))
     recent: list[Tensor] = []
     for step in stage.steps():

@@ -28,7 +28,7 @@ class Recipe:
     seed: int = 7
     device: str = "cpu"
     num_threads: int = 2
-    # bf16 products halve the time on processors that have them, and are needed on a GPU.
+    # Where the processor has bf16 products: there they halve the time, elsewhere they are emulated and slower.
     uses_bf16: bool = True
     compiles: bool = True
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
@@ -43,6 +43,8 @@ class Recipe:
     autoencoder_adamw_lr: float = 8e-4
     autoencoder_average_decay: float = 0.99
     num_stills: int = 8000
+    # Scenes are learned soon: what needs samples is who is in them.
+    stills_subject_share: float = 0.9
     num_clips: int = 1000
     text_dim: int = 128
     num_layers: int = 6
@@ -52,14 +54,15 @@ class Recipe:
     transformer_adamw_lr: float = 2e-3
     images_batch: int = 48
     images_minutes: float = 61.0
-    images_shift: float = 2.0
-    images_subject_weight: float = 4.0
+    images_shift: float = 3.0
+    images_subject_weight: float = 6.0
     clips_batch: int = 12
     # Scenes are learned first: from then on most of what is wrong is the subject.
     clips_subject_weight: float = 4.0
     clips_minutes: float = 10.0
     clips_shift: float = 3.0
-    # Later stages start from what the earlier ones taught, and should not unlearn it.
+    # Later stages, and those that go on from a weights folder, should not unlearn what is there.
+    restart_lr_share: float = 0.6
     clips_lr_share: float = 0.5
     few_steps_minutes: float = 5.0
     few_steps_lr_share: float = 0.15
@@ -233,12 +236,25 @@ class Stage:
         )
 
 
+def has_bf16(device: str) -> bool:
+    return device != "cpu" or bool(torch.cpu._is_avx512_bf16_supported())
+
+
 def mixed_precision(recipe: Recipe) -> AbstractContextManager[Any]:
-    return torch.autocast(recipe.device, torch.bfloat16) if recipe.uses_bf16 else nullcontext()
+    is_on = recipe.uses_bf16 and has_bf16(recipe.device)
+    return torch.autocast(recipe.device, torch.bfloat16) if is_on else nullcontext()
 
 
 def optimiser_dtype(recipe: Recipe) -> torch.dtype:
-    return torch.bfloat16 if recipe.uses_bf16 else torch.float32
+    return torch.bfloat16 if recipe.uses_bf16 and has_bf16(recipe.device) else torch.float32
+
+
+def compiled_if_worth_it(recipe: Recipe, model: ModuleT) -> ModuleT:
+    """Compiling pays where products are short in bf16; in fp32 on AVX2 it was measured to be no faster."""
+    if not (recipe.compiles and recipe.uses_bf16 and has_bf16(recipe.device)):
+        return model
+    compiled: ModuleT = torch.compile(model)
+    return compiled
 
 
 def use_machine(recipe: Recipe) -> None:

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from engine.embedded.lexicon import understand
+from engine.embedded.reading import read
 from engine.synthetic import Script, SyntheticEngine
 from examples.education_bot.answers import reply, subject_of, topics
 from examples.education_bot.app import Bot
@@ -38,7 +38,7 @@ TOKEN = "0123456789abcdef0123"
 )
 def test_a_known_question_gets_its_answer_in_its_language_and_its_scene(question: str, scene: str) -> None:
     given = reply(question, is_simple=True)
-    assert given.scene is not None and scene in understand(given.scene).understood
+    assert given.scene is not None and scene in read(given.scene).understood
     assert given.text.isascii() == question.isascii()
     assert given.text.startswith(given.caption) and len(given.caption) < len(given.text)
 
@@ -52,7 +52,7 @@ def test_what_the_answer_does_not_answer_is_said() -> None:
 def test_every_simple_scene_is_within_what_the_embedded_model_knows() -> None:
     assert len(topics()) >= 12
     for topic in topics():
-        assert understand(topic.simple).not_understood == (), topic.simple
+        assert read(topic.simple).not_understood == (), topic.simple
         assert reply(f"{topic.words[0]}?", is_simple=True).scene == topic.simple
         assert reply(f"{topic.words[0]}?", is_simple=False).scene == topic.rich
 

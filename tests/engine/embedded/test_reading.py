@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from engine.embedded.captions import full_caption
-from engine.embedded.lexicon import ALONE, MAX_TOKENS, TOKEN_IDS, UNK_ID, VOCABULARY
+from engine.embedded.lexicon import ALONE, FACINGS, MAX_TOKENS, TOKEN_IDS, UNK_ID, VOCABULARY
 from engine.embedded.reading import (
     NATURAL_COLOURS,
     Reading,
@@ -22,6 +22,14 @@ SLOTS = ("scene", "time", "weather", "subject", "colour", "direction", "camera",
 
 def named_by(reading: Reading) -> dict[str, str]:
     return {slot: value for slot in SLOTS if (value := getattr(reading, slot)) is not None}
+
+
+def with_facing(token_ids: tuple[int, ...], spec: SceneSpec) -> tuple[int, ...]:
+    """The prompt's tokens as the model is told them: a direction is that of its subject."""
+    if spec.subject is None or spec.direction is None:
+        return token_ids
+    facing = TOKEN_IDS[FACINGS[spec.subject, spec.direction]]
+    return tuple(facing if token_id == TOKEN_IDS[spec.direction] else token_id for token_id in token_ids)
 
 
 def spelled(token_ids: tuple[int, ...]) -> list[str]:
@@ -98,7 +106,7 @@ def test_subjects_may_go_where_they_were_never_seen() -> None:
 def test_the_prompt_comes_first_and_the_rest_follows_in_the_order_of_slots() -> None:
     spec, token_ids = complete(read("sunset, a cat at the beach"), 4)
     layout = f"layout-{spec.layout}"
-    expected = ["sunset", "cat", "beach", "clear", "white", spec.direction, "still", "vivid", layout]
+    expected = ["sunset", "cat", "beach", "clear", "white", f"cat-{spec.direction}", "still", "vivid", layout]
     assert spelled(token_ids) == expected
     _, token_ids = complete(read("outer space"), 4)
     assert spelled(token_ids)[:5] == ["space", "clear", ALONE, "still", "vivid"]
@@ -112,7 +120,8 @@ def test_a_full_caption_reads_as_its_spec_and_leaves_only_the_layout(chinese: bo
         heard = read(full_caption(spec, rng, chinese=chinese))
         assert named_by(heard) == {slot: asdict(spec)[slot] for slot in SLOTS if asdict(spec)[slot] is not None}
         tail = [] if spec.subject else [TOKEN_IDS[ALONE]]
-        assert completed_tokens(heard, spec) == (*heard.token_ids, *tail, TOKEN_IDS[f"layout-{spec.layout}"])
+        told = with_facing(heard.token_ids, spec)
+        assert completed_tokens(heard, spec) == (*told, *tail, TOKEN_IDS[f"layout-{spec.layout}"])
 
 
 def test_any_text_becomes_a_legal_clip_always_the_same() -> None:
@@ -130,7 +139,10 @@ def test_any_text_becomes_a_legal_clip_always_the_same() -> None:
         assert spec.weather in WEATHERS_OF_SCENE[spec.scene]
         assert len(token_ids) <= MAX_TOKENS
         shown = {token for token in spelled(token_ids) if token not in {"<unk>", ALONE, f"layout-{spec.layout}"}}
-        assert shown == {value for slot in SLOTS if (value := getattr(spec, slot)) is not None}
+        expected = {value for slot in SLOTS if (value := getattr(spec, slot)) is not None}
+        if spec.subject is not None and spec.direction is not None:
+            expected = expected - {spec.direction} | {FACINGS[spec.subject, spec.direction]}
+        assert shown == expected
         assert token_ids.count(UNK_ID) <= 1
 
 
