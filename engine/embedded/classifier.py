@@ -24,6 +24,7 @@ from engine.embedded.spec import (
     PALETTES,
     SCENES,
     SUBJECTS,
+    SYMMETRIC_SUBJECTS,
     TIMES,
     WEATHERS,
     SceneSpec,
@@ -80,7 +81,9 @@ def judged_picture(frames: Tensor) -> Tensor:
 
 
 def true_names(spec: SceneSpec) -> dict[str, str]:
-    return {name: getattr(spec, name) or "none" for name in HEADS}
+    """What can be seen of a spec, by head: a balloon has no front."""
+    names = {name: getattr(spec, name) or "none" for name in HEADS}
+    return names | {"direction": "none"} if spec.subject in SYMMETRIC_SUBJECTS else names
 
 
 def rendered_pictures(count: int, seed: int, *, num_workers: int) -> tuple[Tensor, list[SceneSpec]]:

@@ -211,13 +211,10 @@ def _shares_by_kind(asked: list[Probe], names: list[dict[str, str]], heads: list
     for key, members in groups.items():
         shares[key] = {}
         for head in heads:
-            # Colour and direction of a clip without a subject are no achievement.
-            counted = [
-                index
-                for index in members
-                if head not in {"colour", "direction"} or asked[index].spec.subject is not None
-            ]
-            right = [names[index][head] == true_names(asked[index].spec)[head] for index in counted]
+            truth = {index: true_names(asked[index].spec)[head] for index in members}
+            # Colour and direction of a clip that has none are no achievement.
+            counted = [index for index in members if head not in {"colour", "direction"} or truth[index] != "none"]
+            right = [names[index][head] == truth[index] for index in counted]
             shares[key][head] = round(sum(right) / len(right), 4)
     return shares
 

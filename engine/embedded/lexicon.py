@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from engine.embedded.lexicon_words import CHINESE, CHINESE_FILLER, ENGLISH, ENGLISH_FILLER
+from engine.embedded.places import NUM_COLUMNS, NUM_ROWS
 from engine.embedded.spec import CAMERAS, COLOURS, DIRECTIONS, NUM_LAYOUTS, PALETTES, SCENES, SUBJECTS, TIMES, WEATHERS
 
 MAX_CHARACTERS = 2000
@@ -27,6 +28,9 @@ LAYOUTS = tuple(f"layout-{layout}" for layout in range(NUM_LAYOUTS))
 FACINGS: dict[tuple[str, str], str] = {
     (subject, direction): f"{subject}-{direction}" for subject in SUBJECTS for direction in DIRECTIONS
 }
+# Where the subject is. Scene, layout and subject say so together, but what follows from three words is learned slowly.
+COLUMNS = tuple(f"column-{column}" for column in range(NUM_COLUMNS))
+ROWS = tuple(f"row-{row}" for row in range(NUM_ROWS))
 # The order is the model's embedding table: append only.
 VOCABULARY: tuple[str, ...] = (
     PAD,
@@ -42,8 +46,10 @@ VOCABULARY: tuple[str, ...] = (
     ALONE,
     *LAYOUTS,
     *FACINGS.values(),
+    *COLUMNS,
+    *ROWS,
 )
-VOCABULARY_SIZE = 96
+VOCABULARY_SIZE = 128
 TOKEN_IDS: dict[str, int] = {token: index for index, token in enumerate(VOCABULARY)}
 UNK_ID = TOKEN_IDS[UNK]
 

@@ -12,7 +12,8 @@ import math
 import random
 from dataclasses import dataclass
 
-from engine.embedded.lexicon import ALONE, FACINGS, LAYOUTS, TOKEN_IDS, UNK, Word, hear
+from engine.embedded.lexicon import ALONE, COLUMNS, FACINGS, LAYOUTS, ROWS, TOKEN_IDS, UNK, Word, hear
+from engine.embedded.places import subject_place
 from engine.embedded.spec import (
     CAMERAS,
     COLOURS,
@@ -150,7 +151,8 @@ def complete(reading: Reading, seed: int) -> tuple[SceneSpec, tuple[int, ...]]:
 def completed_tokens(reading: Reading, spec: SceneSpec) -> tuple[int, ...]:
     """The prompt's tokens in its order, then what it left open: scene, time, weather, subject or "alone", and so on.
 
-    A direction becomes the token of who looks there. Raises ValueError if the prompt names what the clip does not show.
+    A direction becomes the token of who looks there; where a subject is comes last. Raises ValueError if the prompt
+    names what the clip does not show.
     """
     rest: list[str] = []
     for slot in _VALUES:
@@ -164,8 +166,10 @@ def completed_tokens(reading: Reading, spec: SceneSpec) -> tuple[int, ...]:
     tokens = (*reading.token_ids, *(TOKEN_IDS[token] for token in (*rest, LAYOUTS[spec.layout])))
     if spec.subject is None or spec.direction is None:
         return tokens
+    column, row = subject_place(spec)
     plain, facing = TOKEN_IDS[spec.direction], TOKEN_IDS[FACINGS[spec.subject, spec.direction]]
-    return tuple(facing if token == plain else token for token in tokens)
+    place = (TOKEN_IDS[COLUMNS[column]], TOKEN_IDS[ROWS[row]])
+    return (*(facing if token == plain else token for token in tokens), *place)
 
 
 def _in_their_element(words: tuple[Word, ...]) -> tuple[Word, ...]:

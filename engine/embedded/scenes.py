@@ -146,7 +146,7 @@ def paint_water(canvas: Canvas, time: str, top: float, bottom: float, sun_x: flo
         dash.paint(shape, sparkle, opacity=0.8, softness=1.6)
 
 
-def _lit(colour: str, time: str) -> Rgb:
+def daylit(colour: str, time: str) -> Rgb:
     return multiply(rgb(colour), DAYLIGHTS[time].light)
 
 
@@ -164,7 +164,7 @@ def _beach(canvas: Canvas, time: str, layout: int) -> None:
     )
     paint_water(canvas, time, 56, 100, sun_x, rows=3)
     area = canvas.area(0, 78, 224, 128)
-    sand, wet, foam = _lit("f6dca0", time), _lit("d3b27a", time), _lit("ffffff", time)
+    sand, wet, foam = daylit("f6dca0", time), daylit("d3b27a", time), daylit("ffffff", time)
     shore = 89 + 3.0 * torch.sin(TAU * area.x / 150 + layout * 2.1) + 3.0 * canvas.wave(1)
     area.paint(shore - area.y, foam, opacity=0.95)
     area.paint(shore + 3.5 - area.y, wet)
@@ -180,7 +180,7 @@ def _palm(canvas: Canvas, time: str, x: float, *, size: float, mirrored: bool) -
     area = canvas.area(x - 48 * size, 24, x + 48 * size, 118)
     palm = area.placed(x, 114, mirrored=mirrored, size=size)
     u, v = palm.x, palm.y
-    trunk, leaf, dark = _lit("8a5a36", time), _lit("2f9a4a", time), _lit("1f7a3f", time)
+    trunk, leaf, dark = daylit("8a5a36", time), daylit("2f9a4a", time), daylit("1f7a3f", time)
     for ax, ay, bx, by, radius in ((-4, 0, -2, -26, 4), (-2, -26, 4, -48, 3.4), (4, -48, 12, -64, 3)):
         palm.paint(capsule(u, v, ax, ay, bx, by, radius), trunk)
     sway = 2.5 * canvas.wave(1)
@@ -203,7 +203,7 @@ def _sea(canvas: Canvas, time: str, layout: int) -> None:
     if layout:
         x = 180.0 if layout == 1 else 44.0
         isle = canvas.area(x - 44, 38, x + 44, 58)
-        far = mix(_lit("4f8a7a", time), DAYLIGHTS[time].horizon, 0.35)
+        far = mix(daylit("4f8a7a", time), DAYLIGHTS[time].horizon, 0.35)
         isle.paint(union(ellipse(isle.x, isle.y, x, 58, 34, 12), ellipse(isle.x, isle.y, x + 12, 58, 16, 18)), far)
     paint_water(canvas, time, 56, 128, sun_x, rows=5)
 
@@ -224,20 +224,20 @@ def _mountains(canvas: Canvas, time: str, layout: int) -> None:
         ((112, 58, 60), (36, 28, 76), (188, 28, 76)),
     )[layout]
     for index, (x, top, half) in enumerate(peaks):
-        base = mix(_lit("5f6b86", time), sky.horizon, 0.3 - 0.13 * index)
+        base = mix(daylit("5f6b86", time), sky.horizon, 0.3 - 0.13 * index)
         slope = (100 - top) / half
         ridge = top + (area.x - x).abs() * slope
         mountain = (ridge - area.y) * 0.7
         area.paint(mountain, base)
         area.paint(intersect(mountain, x + 0.22 * (area.y - top) - area.x), mix(base, (0.08, 0.08, 0.16), 0.28))
         snow_line = top + 17 + 4 * torch.sin(TAU * (area.x - x) / 22)
-        area.paint(intersect(mountain, area.y - snow_line), mix(_lit("f6f9ff", time), sky.horizon, 0.12))
+        area.paint(intersect(mountain, area.y - snow_line), mix(daylit("f6f9ff", time), sky.horizon, 0.12))
     area = canvas.area(0, 76, 224, 128)
-    _hill(area, 92 + 5 * torch.sin(TAU * area.x / 190 + 1.3 * layout), _lit("5aa06a", time))
+    _hill(area, 92 + 5 * torch.sin(TAU * area.x / 190 + 1.3 * layout), daylit("5aa06a", time))
     for x, y, size in ((20, 100, 1.0), (44, 104, 0.8), (206, 101, 1.0), (182, 104, 0.7)):
         _pine(canvas, time, x, y, size * 0.62, "2c6b52", 0.0)
     area = canvas.area(0, 94, 224, 128)
-    _hill(area, 104 + 4 * torch.sin(TAU * area.x / 160 + 2.0 + layout), _lit("8ccf6a", time), _lit("5cab4e", time))
+    _hill(area, 104 + 4 * torch.sin(TAU * area.x / 160 + 2.0 + layout), daylit("8ccf6a", time), daylit("5cab4e", time))
 
 
 def _pine(canvas: Canvas, time: str, x: float, foot: float, size: float, colour: str, sway: float) -> None:
@@ -245,7 +245,7 @@ def _pine(canvas: Canvas, time: str, x: float, foot: float, size: float, colour:
     tree = area.placed(x, foot, size=size)
     u, v = tree.x, tree.y
     lean = sway * canvas.wave(1, x * 0.013)
-    tree.paint(rectangle(u, v, 0, -6, 3.4, 7), _lit("6a4530", time))
+    tree.paint(rectangle(u, v, 0, -6, 3.4, 7), daylit("6a4530", time))
     for index, (low, high, half) in enumerate(((-10, -40, 21), (-26, -56, 17), (-42, -73, 12))):
         bend = lean * (index + 1)
         tone = mix(rgb(colour), WHITE, 0.05 * index)
@@ -260,11 +260,11 @@ def _round_tree(canvas: Canvas, time: str, x: float, foot: float, size: float, c
     tree = area.placed(x, foot, size=size)
     u, v = tree.x, tree.y
     bend = 1.8 * canvas.wave(1, x * 0.011)
-    tree.paint(rectangle(u, v, 0, -15, 4, 17), _lit("7a4f33", time))
+    tree.paint(rectangle(u, v, 0, -15, 4, 17), daylit("7a4f33", time))
     crown = union(
         circle(u, v, -11 + bend, -38, 14), circle(u, v, 11 + bend, -38, 14), circle(u, v, bend * 1.4, -53, 17)
     )
-    tree.paint(crown, _lit(colour, time))
+    tree.paint(crown, daylit(colour, time))
     tree.paint(
         circle(u, v, -5 + bend * 1.4, -55, 8),
         multiply(mix(rgb(colour), WHITE, 0.18), DAYLIGHTS[time].light),
@@ -278,14 +278,14 @@ def _forest(canvas: Canvas, time: str, layout: int) -> None:
     paint_clouds(canvas, time, *(((90, 18, 0.9),), ((146, 18, 0.9),), ((64, 18, 0.8), (170, 26, 0.7)))[layout])
     sky = DAYLIGHTS[time]
     area = canvas.area(0, 44, 224, 128)
-    rows = mix(_lit("4f9a72", time), sky.horizon, 0.4)
+    rows = mix(daylit("4f9a72", time), sky.horizon, 0.4)
     area.paint(68 + 5 * torch.sin(TAU * area.x / 28) + 6 * torch.sin(TAU * area.x / 170 + layout) - area.y, rows)
     for x in (((64, 118, 172)), ((52, 106, 160)), ((80, 112, 144)))[layout]:
         _pine(canvas, time, x, 98, 0.66, "3a8a5c", 0.8)
     area = canvas.area(0, 84, 224, 128)
-    _hill(area, 95 + 2.5 * torch.sin(TAU * area.x / 224 + layout), _lit("86c95a", time), _lit("4f9a3c", time))
+    _hill(area, 95 + 2.5 * torch.sin(TAU * area.x / 224 + layout), daylit("86c95a", time), daylit("4f9a3c", time))
     path = (area.x - 112 - 14 * torch.sin((area.y - 96) / 12 + layout * 2)).abs() - (4 + (area.y - 95) * 0.75)
-    area.paint(intersect(path, 97 - area.y), _lit("d9bf86", time), softness=2)
+    area.paint(intersect(path, 97 - area.y), daylit("d9bf86", time), softness=2)
     trees = (
         (("r", 22, 106, 1.15), ("p", 196, 106, 1.2), ("p", 60, 101, 0.85)),
         (("p", 26, 106, 1.2), ("r", 200, 106, 1.15), ("p", 164, 101, 0.85)),
@@ -322,24 +322,24 @@ def _city(canvas: Canvas, time: str, layout: int) -> None:
     far = canvas.area(0, 40, 224, 100)
     for index in range(7):
         x, height = index * 36 + 8, 30 + (index * 37 + layout * 13) % 22
-        far.paint(rectangle(far.x, far.y, x, 96, 15, height), mix(_lit("8f9ec4", time), sky.horizon, 0.55))
+        far.paint(rectangle(far.x, far.y, x, 96, 15, height), mix(daylit("8f9ec4", time), sky.horizon, 0.55))
     tones = ("c98b6b", "6d8fb8", "d9b27a", "8a7fb0", "b86f72", "5f9aa0")
     for index, (x, width, _) in enumerate(_BLOCKS):
         height = _BLOCKS[(index + 3 * layout) % len(_BLOCKS)][2]
         _building(canvas, time, x, width / 2, 98 - height, tones[(index * 2 + layout) % 6], index)
     road = canvas.area(0, 96, 224, 128)
-    road.paint(96 - road.y, _lit("b9b4ae", time))
-    road.paint(101 - road.y, _lit("55586a", time))
+    road.paint(96 - road.y, daylit("b9b4ae", time))
+    road.paint(101 - road.y, daylit("55586a", time))
 
 
 def _building(canvas: Canvas, time: str, x: float, half: float, top: float, tone: str, index: int) -> None:
     area = canvas.area(x - half - 1, top - 1, x + half + 1, 98)
-    area.paint(rectangle(area.x, area.y, x, (top + 100) / 2, half, (100 - top) / 2), _lit(tone, time))
+    area.paint(rectangle(area.x, area.y, x, (top + 100) / 2, half, (100 - top) / 2), daylit(tone, time))
     area.paint(
         intersect(rectangle(area.x, area.y, x, (top + 100) / 2, half, (100 - top) / 2), x + half * 0.55 - area.x),
-        mix(_lit(tone, time), (0.05, 0.05, 0.15), 0.16),
+        mix(daylit(tone, time), (0.05, 0.05, 0.15), 0.16),
     )
-    lit_window, dark_window = rgb("ffd873"), _lit("33405e", time)
+    lit_window, dark_window = rgb("ffd873"), daylit("33405e", time)
     columns = 2 if half < 14 else 3
     for row in range(int((94 - top) // 12)):
         for column in range(columns):
@@ -356,7 +356,7 @@ def paint_road_marks(canvas: Canvas, time: str, *, is_driving: bool, mirrored: b
     road = canvas.area(0, 120, 224, 128)
     shift = canvas.phase * (2.0 if is_driving else 0.0) * (-1 if mirrored else 1)
     along = ((road.x / 44.8 + shift) % 1.0 - 0.5).abs() * 44.8
-    road.paint(torch.maximum(along - 11, (road.y - 123.5).abs() - 1.6), _lit("f3eee0", time))
+    road.paint(torch.maximum(along - 11, (road.y - 123.5).abs() - 1.6), daylit("f3eee0", time))
 
 
 def _volcano(canvas: Canvas, time: str, layout: int) -> None:
@@ -377,11 +377,11 @@ def _volcano(canvas: Canvas, time: str, layout: int) -> None:
         )
     fire = glow(area.x, area.y, x0, 36, 40) * (0.75 + 0.12 * canvas.wave(2))
     area.blend(fire, rgb("ff7a2a"))
-    _hill(area, 96 + 4 * torch.sin(TAU * area.x / 130 + layout), mix(_lit("6a5a60", time), sky.horizon, 0.25))
+    _hill(area, 96 + 4 * torch.sin(TAU * area.x / 130 + layout), mix(daylit("6a5a60", time), sky.horizon, 0.25))
     dx = (area.x - x0).abs()
     slope = 42 + 0.9 * (dx - 13).clamp_min(0) - 0.0019 * (dx - 13).clamp_min(0) ** 2
     cone = (slope - area.y) * 0.72
-    rock = _lit("6b4b48", time)
+    rock = daylit("6b4b48", time)
     area.paint(
         cone,
         vertical_gradient(
@@ -397,7 +397,7 @@ def _volcano(canvas: Canvas, time: str, layout: int) -> None:
     _fountain(canvas, x0)
     _lava(canvas, x0)
     ground = canvas.area(0, 104, 224, 128)
-    _hill(ground, 113 + 2.5 * torch.sin(TAU * ground.x / 112 + layout), _lit("4a3a3f", time), _lit("3a2c33", time))
+    _hill(ground, 113 + 2.5 * torch.sin(TAU * ground.x / 112 + layout), daylit("4a3a3f", time), daylit("3a2c33", time))
 
 
 def _fountain(canvas: Canvas, x0: float) -> None:

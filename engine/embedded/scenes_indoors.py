@@ -34,6 +34,7 @@ from engine.embedded.drawing import (
     union,
     vertical_gradient,
 )
+from engine.embedded.places import STAGES
 from engine.embedded.scenes import DAYLIGHTS, WHITE
 
 Box = tuple[float, float, float, float]
@@ -349,7 +350,6 @@ def _steam(canvas: Canvas, x: float, y: float, offset: float = 0.0) -> None:
 # --- Classroom ---------------------------------------------------------------------------------------------------
 
 _CLASS_GLASS: tuple[Box, Box, Box] = ((12, 25, 88, 82), (136, 25, 212, 82), (78, 25, 154, 82))
-_CLASS_STAGE: tuple[tuple[float, float], ...] = ((154, 118), (70, 118), (184, 118))
 _BOARDS: tuple[Box, Box, Box] = ((104, 25, 217, 82), (7, 25, 120, 82), (5, 25, 64, 82))
 
 
@@ -458,7 +458,6 @@ def _globe(canvas: Canvas, time: str, x: float, y: float) -> None:
 # --- Room --------------------------------------------------------------------------------------------------------
 
 _ROOM_GLASS: tuple[Box, Box, Box] = ((18, 18, 92, 76), (132, 18, 206, 76), (66, 18, 142, 76))
-_ROOM_STAGE: tuple[tuple[float, float], ...] = ((152, 118), (84, 118), (182, 118))
 
 
 def _armchair(brush: _Brush, x: float, foot: float, tone: str, shade: str) -> None:
@@ -494,7 +493,7 @@ def _bed(brush: _Brush, x0: float, x1: float, foot: float) -> None:
 
 def _room(canvas: Canvas, time: str | None, layout: int) -> None:
     assert time is not None
-    glass, (stage_x, stage_y) = _ROOM_GLASS[layout], _ROOM_STAGE[layout]
+    glass, (stage_x, stage_y) = _ROOM_GLASS[layout], STAGES["room"][layout]
     room = canvas.still()
     brush = _Brush(room)
     brush.gradient(0, 98, "eccbb0", "e2b798")
@@ -563,7 +562,6 @@ def _fairy_lights(still: Canvas, time: str, layout: int, level: float) -> None:
 # --- Cafe --------------------------------------------------------------------------------------------------------
 
 _CAFE_GLASS: tuple[Box, Box, Box] = ((10, 20, 94, 80), (130, 20, 214, 80), (72, 20, 150, 78))
-_CAFE_STAGE: tuple[tuple[float, float], ...] = ((148, 118), (84, 118), (183, 118))
 
 
 def _round_table(brush: _Brush, x: float, top: float, half: float) -> None:
@@ -776,13 +774,6 @@ INDOOR_PAINTERS: dict[str, IndoorPainter] = {
     "room": _room,
     "cafe": _cafe,
     "studio": _studio,
-}
-# x of the subject and y of the ground under it, per layout.
-INDOOR_STAGE: dict[str, tuple[tuple[float, float], ...]] = {
-    "classroom": _CLASS_STAGE,
-    "room": _ROOM_STAGE,
-    "cafe": _CAFE_STAGE,
-    "studio": ((112, 117), (112, 117), (114, 117)),
 }
 # The glass, where the weather shows.
 WINDOWS: dict[str, tuple[Box, ...]] = {"classroom": _CLASS_GLASS, "room": _ROOM_GLASS, "cafe": _CAFE_GLASS}

@@ -29,7 +29,7 @@ from engine.embedded.drawing import (
     union,
     vertical_gradient,
 )
-from engine.embedded.scenes import DAYLIGHTS, WHITE, _lit, paint_clouds, paint_sky
+from engine.embedded.scenes import DAYLIGHTS, WHITE, daylit, paint_clouds, paint_sky
 
 LAMP: Rgb = rgb("ffd873")
 AURORA_LIGHT: Rgb = (0.62, 0.8, 0.88)
@@ -89,7 +89,7 @@ def _water(still: Canvas, time: str, x: float, y: float, rx: float, ry: float, r
 
 def _park_tree(canvas: Canvas, time: str, x: float, foot: float, size: float, tone: str) -> None:
     area = canvas.area(x - 32 * size - 3, foot - 78 * size, x + 32 * size + 3, foot + 3)
-    leaf, trunk = _lit(tone, time), _lit("7a4f33", time)
+    leaf, trunk = daylit(tone, time), daylit("7a4f33", time)
     tree = area.placed(x, foot, size=size)
     stem = polygon(tree.x, tree.y, (-2.6, -40), (2.6, -40), (4.6, 1), (-4.6, 1))
     tree.paint(stem, trunk)
@@ -115,7 +115,7 @@ def _park_tree(canvas: Canvas, time: str, x: float, foot: float, size: float, to
 
 def _bench(canvas: Canvas, time: str, x: float, foot: float) -> None:
     area = canvas.area(x - 20, foot - 26, x + 20, foot + 2)
-    wood, iron = _lit("b5763f", time), _lit("4a4653", time)
+    wood, iron = daylit("b5763f", time), daylit("4a4653", time)
     for side in (-13, 13):
         area.paint(rectangle(area.x, area.y, x + side, foot - 9, 1.7, 9.5), iron)
     area.paint(rectangle(area.x, area.y, x, foot - 18.5, 17.5, 2.4, 1), wood)
@@ -125,43 +125,43 @@ def _bench(canvas: Canvas, time: str, x: float, foot: float) -> None:
 
 def _lamp(still: Canvas, time: str, x: float, foot: float, height: float) -> None:
     area = still.area(x - 34, foot - height - 34, x + 34, foot + 2)
-    iron = _lit("3d4458", time)
+    iron = daylit("3d4458", time)
     area.paint(rectangle(area.x, area.y, x, foot - height / 2, 1.5, height / 2), iron)
     area.paint(rectangle(area.x, area.y, x, foot - 2, 3, 2.4, 1), iron)
     head = foot - height - 4
     if _is_dark(time):
         area.blend(glow(area.x, area.y, x, head, 15) * (0.75 if time == "night" else 0.45), LAMP)
-    area.paint(rectangle(area.x, area.y, x, head, 4.2, 5, 1.4), LAMP if _is_dark(time) else _lit("fff6dc", time))
+    area.paint(rectangle(area.x, area.y, x, head, 4.2, 5, 1.4), LAMP if _is_dark(time) else daylit("fff6dc", time))
     area.paint(polygon(area.x, area.y, (x, head - 10), (x + 6.4, head - 4), (x - 6.4, head - 4)), iron)
     area.paint(rectangle(area.x, area.y, x, head + 5.4, 4.6, 1.4), iron)
 
 
 def _flowers(area: Area, time: str, x: float, y: float) -> None:
-    area.paint(ellipse(area.x, area.y, x, y + 1, 22, 4.6), _lit("3f9a45", time))
+    area.paint(ellipse(area.x, area.y, x, y + 1, 22, 4.6), daylit("3f9a45", time))
     for index in range(5):
-        bloom = _lit(("ff7f9f", "ffd65c", "ff9bd0")[index % 3], time)
+        bloom = daylit(("ff7f9f", "ffd65c", "ff9bd0")[index % 3], time)
         area.paint(circle(area.x, area.y, x + (index - 2) * 7.2, y - 1 + index % 2 * 2, 2.6), bloom)
 
 
 def _park_ground(still: Canvas, time: str, layout: int) -> None:
     lawn = still.area(0, 80, 224, 128)
     crest = 87 + 1.5 * torch.sin(TAU * lawn.x / 224 + 2 * layout)
-    _land(lawn, crest, 80.0, _lit("a5da62", time), _lit("58ad48", time))
-    sand = _lit("f0d9a4", time)
+    _land(lawn, crest, 80.0, daylit("a5da62", time), daylit("58ad48", time))
+    sand = daylit("f0d9a4", time)
     if layout == 0:  # A path winds from the front to the hedge.
         middle = 152 + 20 * torch.sin((lawn.y - 84) / 13) - (lawn.y - 88) * 0.35
         lawn.paint(intersect((lawn.x - middle).abs() - (2.5 + (lawn.y - 87) * 0.36), 88 - lawn.y), sand, softness=1.5)
     elif layout == 1:  # A pond at the left, a path along the front.
         lawn.paint((lawn.y - (120 + 2.5 * torch.sin(TAU * lawn.x / 260))).abs() - 6, sand, softness=1.5)
-        _water(still, time, 40, 99, 38, 7.5, _lit("d8cfb8", time))
+        _water(still, time, 40, 99, 38, 7.5, daylit("d8cfb8", time))
         for x, y in ((14.0, 108.0), (24.0, 110.0), (68.0, 107.0)):
-            lawn.paint(ellipse(lawn.x, lawn.y, x, y, 5, 2.6), _lit("9aa0a6", time))
+            lawn.paint(ellipse(lawn.x, lawn.y, x, y, 5, 2.6), daylit("9aa0a6", time))
     else:  # An avenue to the horizon.
         path = intersect((lawn.x - 112).abs() - (4 + (lawn.y - 88) * 1.15), 88 - lawn.y)
         lawn.paint(path, sand, softness=1.5)
     for x, foot, size, _ in _PARK_TREES[layout]:
         shade = ellipse(lawn.x, lawn.y, x + 4, foot, 26 * size, 4.2 * size)
-        lawn.paint(shade, _lit("3f8f3c", time), opacity=0.6, softness=3)
+        lawn.paint(shade, daylit("3f8f3c", time), opacity=0.6, softness=3)
     lamps = (((178, 113, 44),), ((158, 110, 42),), ((54, 115, 44), (170, 115, 44)))
     for x, foot, height in lamps[layout]:
         _lamp(still, time, x, foot, height)
@@ -185,7 +185,7 @@ def _park(canvas: Canvas, time: str | None, layout: int) -> None:
     still = canvas.still()
     paint_sky(still, time, 86, sun_x, 62 if time == "sunset" else 54)
     far = still.area(0, 40, 224, 92)
-    tower = mix(_lit("7f93bd", time), sky.horizon, 0.5)
+    tower = mix(daylit("7f93bd", time), sky.horizon, 0.5)
     skyline = (
         ((66, 8, 66), (84, 9, 58), (101, 7, 70), (124, 9, 64), (142, 7, 70)),
         ((92, 8, 68), (110, 9, 58), (130, 8, 64), (70, 8, 72)),
@@ -196,7 +196,7 @@ def _park(canvas: Canvas, time: str | None, layout: int) -> None:
         if time == "night":
             far.paint(rectangle(far.x, far.y, x - 2, top + 6, 1.7, 1.7), mix(LAMP, tower, 0.25))
     bumps = 81 - 5 * torch.sin(TAU * (far.x / 44 + 0.21 * layout)).abs() - 2 * torch.sin(TAU * far.x / 97 + layout)
-    far.paint(bumps - far.y, mix(_lit("4c9c63", time), sky.horizon, 0.16))
+    far.paint(bumps - far.y, mix(daylit("4c9c63", time), sky.horizon, 0.16))
     _park_ground(still, time, layout)
     _show(still, canvas)
     _glints(canvas, time, sun_x)
@@ -215,7 +215,7 @@ def _park(canvas: Canvas, time: str | None, layout: int) -> None:
 
 def _sand(code: str, time: str) -> Rgb:
     """Sand under the sky's light: at night the moon makes it bluish."""
-    return mix(_lit(code, time), rgb("3a4a8c"), 0.28) if time == "night" else _lit(code, time)
+    return mix(daylit(code, time), rgb("3a4a8c"), 0.28) if time == "night" else daylit(code, time)
 
 
 def _dune(area: Area, time: str, x: float, top: float, width: float, tone: str) -> None:
@@ -230,7 +230,7 @@ def _dune(area: Area, time: str, x: float, top: float, width: float, tone: str) 
 
 
 def _mesa(area: Area, time: str, x: float, top: float, half: float, haze: float) -> None:
-    rock = mix(_lit("c4623f", time), DAYLIGHTS[time].horizon, haze)
+    rock = mix(daylit("c4623f", time), DAYLIGHTS[time].horizon, haze)
     dark = mix(rock, (0.2, 0.06, 0.1), 0.25)
     body = polygon(area.x, area.y, (x - half, top), (x + half, top), (x + half * 1.25, 94), (x - half * 1.25, 94))
     skirt = polygon(
@@ -238,12 +238,12 @@ def _mesa(area: Area, time: str, x: float, top: float, half: float, haze: float)
     )
     area.paint(union(body, skirt), rock)
     area.paint(intersect(body, x + half * 0.3 + 0.1 * (area.y - top) - area.x), dark, opacity=0.8)
-    area.paint(intersect(body, (area.y - top - 8).abs() - 2.2), mix(rock, _lit("ffd9a8", time), 0.3))
+    area.paint(intersect(body, (area.y - top - 8).abs() - 2.2), mix(rock, daylit("ffd9a8", time), 0.3))
 
 
 def _arch(still: Canvas, time: str, x: float) -> None:
     area = still.area(x - 52, 34, x + 50, 108)
-    rock = _lit("cf6f45", time)
+    rock = daylit("cf6f45", time)
     u, v = area.x - x, area.y
     body = union(
         rectangle(u, v, 0, 62, 38, 20, 16),
@@ -256,7 +256,7 @@ def _arch(still: Canvas, time: str, x: float) -> None:
     dark = mix(rock, (0.2, 0.05, 0.08), 0.32)
     for y in (54.0, 70.0, 88.0):
         band = (v - y - 1.6 * torch.sin(u / 9)).abs() - 2.2
-        area.paint(intersect(stone, band), mix(rock, _lit("ffd9a8", time), 0.3))
+        area.paint(intersect(stone, band), mix(rock, daylit("ffd9a8", time), 0.3))
     area.paint(intersect(stone, 29 + 0.1 * (v - 60) - u), dark, opacity=0.8, softness=2)
     depth = union(ellipse(u, v, -3, 76, 17, 19), rectangle(u, v, -3, 94, 15, 18))
     area.paint(intersect(stone, depth), dark)
@@ -266,7 +266,7 @@ def _cactus(canvas: Canvas, time: str, x: float, foot: float, size: float, mirro
     area = canvas.area(x - 20 * size, foot - 54 * size, x + 20 * size, foot + 3)
     plant = area.placed(x, foot, size=size, mirrored=mirrored)
     u, v = plant.x, plant.y
-    tone = _lit("3f9a58", time)
+    tone = daylit("3f9a58", time)
     shape = union(
         capsule(u, v, 0, 0, 0, -45, 5.2),
         capsule(u, v, 0, -17, -13, -19, 3.6),
@@ -274,10 +274,10 @@ def _cactus(canvas: Canvas, time: str, x: float, foot: float, size: float, mirro
         capsule(u, v, 0, -11, 13, -14, 3.6),
         capsule(u, v, 13, -14, 13, -25, 3.6),
     )
-    plant.paint(ellipse(u, v, 5, 0, 15, 2.6), _lit("a8653a", time), opacity=0.6, softness=2)
+    plant.paint(ellipse(u, v, 5, 0, 15, 2.6), daylit("a8653a", time), opacity=0.6, softness=2)
     plant.paint(intersect(shape, v - 0.5), tone)
     plant.paint(capsule(u, v, 2.6, -4, 2.6, -44, 1.5), mix(tone, (0.02, 0.1, 0.12), 0.25), softness=2)
-    plant.paint(circle(u, v, 0, -50, 3), _lit("ff6f91", time))
+    plant.paint(circle(u, v, 0, -50, 3), daylit("ff6f91", time))
 
 
 def _desert(canvas: Canvas, time: str | None, layout: int) -> None:
@@ -290,7 +290,7 @@ def _desert(canvas: Canvas, time: str | None, layout: int) -> None:
         air = still.area(0, 40, 224, 94)
         air.blend(
             ((air.y - 46) / 46).clamp(0, 1).expand(1, -1, air.x.shape[2]) * 0.6,
-            mix(_lit("ffd39a", time), sky.horizon, 0.3),
+            mix(daylit("ffd39a", time), sky.horizon, 0.3),
         )
     far = still.area(0, 30, 224, 128)
     if layout == 0:
@@ -329,7 +329,7 @@ def _desert(canvas: Canvas, time: str | None, layout: int) -> None:
     _glints(canvas, time, sun_x)
     clouds = (((70, 22, 0.8),), ((180, 20, 0.8),), ((190, 22, 0.7), (48, 18, 0.6)))[layout]
     paint_clouds(canvas, time, *clouds)
-    wisp = mix(_lit("fff0cc", time), sky.glow, 0.3)
+    wisp = mix(daylit("fff0cc", time), sky.glow, 0.3)
     for row, y in enumerate((108.0, 116.5, 124.0)):  # Sand that the wind carries, a wavelength in a clip.
         band = canvas.area(0, y - 4, 224, y + 4)
         angle = TAU * (band.x / 112 - canvas.phase + row * 0.37)
@@ -345,7 +345,7 @@ def _windmill(still: Canvas, time: str, x: float, foot: float, size: float, haze
     mill = area.placed(x, foot, size=size)
     u, v = mill.x, mill.y
     sky = DAYLIGHTS[time]
-    wall, cap = (mix(_lit(code, time), sky.horizon, haze) for code in ("f7ead2", "a5492f"))
+    wall, cap = (mix(daylit(code, time), sky.horizon, haze) for code in ("f7ead2", "a5492f"))
     body = polygon(u, v, (-7.5, -48), (7.5, -48), (13, 1), (-13, 1))
     mill.paint(body, wall)
     mill.paint(intersect(body, 3 - u), mix(wall, (0.25, 0.15, 0.25), 0.2))
@@ -353,7 +353,7 @@ def _windmill(still: Canvas, time: str, x: float, foot: float, size: float, haze
     mill.paint(rectangle(u, v, 0, -17, 14, 1.7), cap)
     mill.paint(rectangle(u, v, 0, -6, 3.4, 7, 3), cap)
     if size > 0.6:
-        pane = LAMP if _is_dark(time) else _lit("54708f", time)
+        pane = LAMP if _is_dark(time) else daylit("54708f", time)
         mill.paint(rectangle(u, v, 0, -29, 2.6, 3.4, 1), pane)
 
 
@@ -364,7 +364,7 @@ def _sails(canvas: Canvas, time: str, x: float, foot: float, size: float, haze: 
     hub = area.placed(x, y, angle=TAU * (canvas.phase + start) / 4, size=size)
     u, v = hub.x, hub.y
     sky = DAYLIGHTS[time]
-    cloth, wood = (mix(_lit(code, time), sky.horizon, haze) for code in ("fffaf0", "6b4634"))
+    cloth, wood = (mix(daylit(code, time), sky.horizon, haze) for code in ("fffaf0", "6b4634"))
     across, along = u.abs(), v.abs()
     sail = torch.minimum(
         torch.maximum((across - 18.5).abs() - 10.5, (v * u.sign() - 2.7).abs() - 3.2),
@@ -379,8 +379,8 @@ def _house(still: Canvas, time: str, x: float, foot: float, size: float, *, is_b
     area = still.area(x - 30 * size, foot - 50 * size, x + 30 * size, foot + 2)
     home = area.placed(x, foot, size=size)
     u, v = home.x, home.y
-    pane = LAMP if _is_dark(time) else _lit("6fa3c7", time)
-    cream, red, white = _lit("fff1d6", time), _lit("d94f3d", time), _lit("fffaf0", time)
+    pane = LAMP if _is_dark(time) else daylit("6fa3c7", time)
+    cream, red, white = daylit("fff1d6", time), daylit("d94f3d", time), daylit("fffaf0", time)
     if is_barn:
         front = union(
             rectangle(u, v, 0, -12, 22, 13),
@@ -394,18 +394,18 @@ def _house(still: Canvas, time: str, x: float, foot: float, size: float, *, is_b
                 for ax, ay, bx, by in ((0, -46, 13, -38), (13, -38, 24, -23))
             )
         )
-        home.paint(front, _lit("c8402f", time))
-        home.paint(roof, _lit("fff6ea", time) if time != "night" else _lit("c9c4cf", time))
+        home.paint(front, daylit("c8402f", time))
+        home.paint(roof, daylit("fff6ea", time) if time != "night" else daylit("c9c4cf", time))
         home.paint(rectangle(u, v, 0, -8, 9.5, 10), white)
-        home.paint(rectangle(u, v, 0, -7.5, 7.2, 8.2), _lit("8f2a22", time))
+        home.paint(rectangle(u, v, 0, -7.5, 7.2, 8.2), daylit("8f2a22", time))
         home.paint(rectangle(u, v, 0, -30, 4.5, 4.5), white)
         home.paint(rectangle(u, v, 0, -30, 2.9, 2.9), pane)
         return
-    home.paint(rectangle(u, v, 12, -40, 3.2, 9), _lit("b5634a", time))
+    home.paint(rectangle(u, v, 12, -40, 3.2, 9), daylit("b5634a", time))
     home.paint(rectangle(u, v, 0, -11, 21, 12), cream)
     home.paint(polygon(u, v, (-14, -40), (14, -40), (26, -21), (-26, -21)), red)
     home.paint(polygon(u, v, (-24.5, -24), (24.5, -24), (26, -20), (-26, -20)), mix(red, (0.2, 0, 0.1), 0.25))
-    home.paint(rectangle(u, v, 0, -7.5, 4, 8.5, 1), _lit("8a5436", time))
+    home.paint(rectangle(u, v, 0, -7.5, 4, 8.5, 1), daylit("8a5436", time))
     for side in (-12.5, 12.5):
         home.paint(rectangle(u, v, side, -12, 4.4, 4.6), white)
         home.paint(rectangle(u, v, side, -12, 3.1, 3.3), pane)
@@ -413,7 +413,7 @@ def _house(still: Canvas, time: str, x: float, foot: float, size: float, *, is_b
 
 def _fence(canvas: Canvas, time: str, x0: float, x1: float, foot: float) -> None:
     area = canvas.area(x0 - 3, foot - 17, x1 + 3, foot + 2)
-    wood = _lit("fdf5e6", time)
+    wood = daylit("fdf5e6", time)
     for y in (foot - 5, foot - 11):
         area.paint(rectangle(area.x, area.y, (x0 + x1) / 2, y, (x1 - x0) / 2, 1.4), mix(wood, (0.3, 0.25, 0.3), 0.18))
     count = max(2, round((x1 - x0) / 13) + 1)
@@ -431,8 +431,8 @@ def _countryside(canvas: Canvas, time: str | None, layout: int) -> None:
     land = still.area(0, 56, 224, 128)
     x, y = land.x, land.y
     shift = (0.0, 2.2, 4.1)[layout]
-    land.paint(72 + 5 * torch.sin(TAU * x / 150 + shift) - y, mix(_lit("6fa98f", time), sky.horizon, 0.45))
-    land.paint(79 + 4 * torch.sin(TAU * x / 190 + 1.6 + shift) - y, mix(_lit("86bb62", time), sky.horizon, 0.18))
+    land.paint(72 + 5 * torch.sin(TAU * x / 150 + shift) - y, mix(daylit("6fa98f", time), sky.horizon, 0.45))
+    land.paint(79 + 4 * torch.sin(TAU * x / 190 + 1.6 + shift) - y, mix(daylit("86bb62", time), sky.horizon, 0.18))
     mills = (
         ((188, 100, 1.05, 0.0, 0.1), (152, 84, 0.42, 0.2, 0.45)),
         ((36, 100, 1.05, 0.0, 0.3), (74, 83, 0.42, 0.2, 0.65)),
@@ -442,11 +442,11 @@ def _countryside(canvas: Canvas, time: str | None, layout: int) -> None:
         _windmill(still, time, mill_x, foot, size, haze)
     # Fields: rape in flower, then striped crops, then the meadow in front.
     rape = 86 + 3.5 * torch.sin(TAU * x / 210 + 3.3 + shift) - y
-    land.paint(rape, mix(_lit("f7d548", time), sky.horizon, 0.08))
+    land.paint(rape, mix(daylit("f7d548", time), sky.horizon, 0.08))
     crops = 94 + 3 * torch.sin(TAU * x / 240 + 0.6 + shift) - y
-    land.paint(crops, _lit("94c94f", time))
+    land.paint(crops, daylit("94c94f", time))
     rows = 2.2 * torch.sin(TAU * (x - 112) / ((y - 70).clamp_min(6) * 0.42))
-    land.paint(intersect(crops, rows), _lit("78b544", time), opacity=0.8, softness=1.5)
+    land.paint(intersect(crops, rows), daylit("78b544", time), opacity=0.8, softness=1.5)
     for mill_x, foot, size, haze, _ in mills[: 1 if layout < 2 else 2]:
         _windmill(still, time, mill_x, foot, size, haze)
     if layout == 0:
@@ -457,14 +457,14 @@ def _countryside(canvas: Canvas, time: str | None, layout: int) -> None:
         _house(still, time, 66, 95, 0.5, is_barn=False)
     front = still.area(0, 96, 224, 128)
     meadow = 103 + 1.6 * torch.sin(TAU * front.x / 224 + shift)
-    _land(front, meadow, 96.0, _lit("a3d860", time), _lit("5dac45", time))
+    _land(front, meadow, 96.0, daylit("a3d860", time), daylit("5dac45", time))
     _show(still, canvas)
     _glints(canvas, time, sun_x)
     clouds = (((50, 20, 1.0), (100, 36, 0.6)), ((104, 18, 0.9), (200, 26, 0.7)), ((112, 22, 1.0), (166, 38, 0.55)))
     paint_clouds(canvas, time, *clouds[layout])
     breeze = canvas.area(0, 104, 224, 128)  # Wind over the meadow, one wavelength in a clip.
     wave = torch.sin(TAU * (breeze.x / 74.667 + breeze.y / 90 - canvas.phase))
-    breeze.blend((wave - 0.2).clamp_min(0) * 0.28 * ((breeze.y - 105) / 8).clamp(0, 1), _lit("d4f08a", time))
+    breeze.blend((wave - 0.2).clamp_min(0) * 0.28 * ((breeze.y - 105) / 8).clamp(0, 1), daylit("d4f08a", time))
     fences = (((-2, 34, 123), (150, 226, 115)), ((-2, 64, 115), (190, 226, 123)), ((-2, 52, 117), (172, 226, 117)))
     for x0, x1, foot in fences[layout]:
         _fence(canvas, time, x0, x1, foot)
@@ -477,7 +477,7 @@ def _countryside(canvas: Canvas, time: str | None, layout: int) -> None:
 
 def _blossom(code: str, time: str) -> Rgb:
     """Cherry blossom stays pink in every light: it is what the garden is known by."""
-    return mix(_lit(code, time), rgb(code), {"day": 0.0, "sunset": 0.4, "night": 0.24, "dawn": 0.3}[time])
+    return mix(daylit(code, time), rgb(code), {"day": 0.0, "sunset": 0.4, "night": 0.24, "dawn": 0.3}[time])
 
 
 def _cherry(canvas: Canvas, time: str, x: float, foot: float, size: float, mirrored: bool) -> None:
@@ -485,7 +485,7 @@ def _cherry(canvas: Canvas, time: str, x: float, foot: float, size: float, mirro
     area = canvas.area(x - 46 * size, foot - 44 * size, x + 46 * size, foot + 3)
     tree = area.placed(x, foot, size=size, mirrored=mirrored)
     u, v = tree.x, tree.y
-    bark = _lit("6b4038", time)
+    bark = daylit("6b4038", time)
     trunk = union(
         capsule(u, v, 0, 0, 3, -22, 4.6),
         capsule(u, v, 3, -22, -10, -44, 3.4),
@@ -527,15 +527,15 @@ def _fuji(still: Canvas, time: str, x: float, top: float) -> None:
     dx = ((area.x - x).abs() - 7).clamp_min(0)
     crest = top + 62 * (1 - torch.exp(-dx / 52))
     slope = (crest - area.y) * 0.7
-    area.paint(slope, mix(_lit("7d9bd0", time), mix(sky.horizon, sky.top, 0.6), 0.35))
+    area.paint(slope, mix(daylit("7d9bd0", time), mix(sky.horizon, sky.top, 0.6), 0.35))
     line = top + 13 + 4 * torch.sin(TAU * (area.x - x) / 19)
-    area.paint(intersect(slope, area.y - line, dx - 13), mix(_lit("ffffff", time), sky.horizon, 0.15))
+    area.paint(intersect(slope, area.y - line, dx - 13), mix(daylit("ffffff", time), sky.horizon, 0.15))
 
 
 def _bridge(still: Canvas, time: str, x: float, y: float) -> None:
     area = still.area(x - 44, y - 36, x + 44, y + 6)
     u = area.x - x
-    red = _lit("e0402f", time)
+    red = daylit("e0402f", time)
     dark = mix(red, (0.15, 0.0, 0.08), 0.35)
     arc = y - 17 * (1 - (u / 40) ** 2)
     ends = torch.maximum(u.abs() - 36, area.y - y - 0.5)
@@ -545,14 +545,14 @@ def _bridge(still: Canvas, time: str, x: float, y: float) -> None:
     for post in (-35.0, -17.5, 0.0, 17.5, 35.0):
         foot = y - 17 * (1 - (post / 40) ** 2)
         area.paint(rectangle(u, area.y, post, foot - 6, 1.8, 8.5), red)
-        area.paint(circle(u, area.y, post, foot - 15, 2.3), _lit("f2c14e", time))
+        area.paint(circle(u, area.y, post, foot - 15, 2.3), daylit("f2c14e", time))
 
 
 def _torii(still: Canvas, time: str, x: float, foot: float, size: float) -> None:
     area = still.area(x - 38 * size, foot - 64 * size, x + 38 * size, foot + 2)
     gate = area.placed(x, foot, size=size)
     u, v = gate.x, gate.y
-    red, black = _lit("e0452f", time), _lit("3a2f3d", time)
+    red, black = daylit("e0452f", time), daylit("3a2f3d", time)
     for side in (-1, 1):
         pillar = ((-20, -52), (-15, -52), (-17, 0), (-23, 0)) if side < 0 else ((15, -52), (20, -52), (23, 0), (17, 0))
         gate.paint(polygon(u, v, *pillar), red)
@@ -568,14 +568,14 @@ def _stone_lantern(still: Canvas, time: str, x: float, foot: float, size: float)
     area = still.area(x - 26 * size, foot - 50 * size, x + 26 * size, foot + 2)
     lamp = area.placed(x, foot, size=size)
     u, v = lamp.x, lamp.y
-    stone, dark = _lit("b9b8bd", time), _lit("8f8f9b", time)
+    stone, dark = daylit("b9b8bd", time), daylit("8f8f9b", time)
     if _is_dark(time):
         lamp.blend(glow(u, v, 0, -21, 15) * (0.75 if time == "night" else 0.4), LAMP)
     lamp.paint(rectangle(u, v, 0, -2, 8, 3, 1), dark)
     lamp.paint(rectangle(u, v, 0, -9, 3.4, 7), stone)
     lamp.paint(rectangle(u, v, 0, -15, 8, 2, 1), dark)
     lamp.paint(rectangle(u, v, 0, -21, 6.5, 5), stone)
-    lamp.paint(rectangle(u, v, 0, -21, 3.6, 3.4, 1), LAMP if _is_dark(time) else _lit("6d6a78", time))
+    lamp.paint(rectangle(u, v, 0, -21, 3.6, 3.4, 1), LAMP if _is_dark(time) else daylit("6d6a78", time))
     lamp.paint(polygon(u, v, (-3, -33), (3, -33), (12, -25), (-12, -25)), dark)
     lamp.paint(circle(u, v, 0, -34, 2.6), stone)
 
@@ -591,10 +591,10 @@ def _garden(canvas: Canvas, time: str | None, layout: int) -> None:
     grove = 84 - 5 * torch.sin(TAU * (far.x / 50 + 0.2 * layout)).abs()
     far.paint(grove - far.y, mix(_blossom("f4a6c0", time), sky.horizon, 0.35))
     hedge = 89 - 3.5 * torch.sin(TAU * (far.x / 36 + 0.3 * layout)).abs()
-    far.paint(hedge - far.y, mix(_lit("6aa868", time), sky.horizon, 0.15))
+    far.paint(hedge - far.y, mix(daylit("6aa868", time), sky.horizon, 0.15))
     lawn = still.area(0, 86, 224, 128)
-    _land(lawn, 90 + 0 * lawn.x, 86.0, _lit("a9d977", time), _lit("6cb558", time))
-    rim = _lit("c9c4b8", time)
+    _land(lawn, 90 + 0 * lawn.x, 86.0, daylit("a9d977", time), daylit("6cb558", time))
+    rim = daylit("c9c4b8", time)
     if layout == 0:
         _water(still, time, 172, 106, 34, 9, rim)
         _bridge(still, time, 172, 105)
@@ -604,7 +604,7 @@ def _garden(canvas: Canvas, time: str | None, layout: int) -> None:
         _torii(still, time, 40, 108, 1.0)
     else:
         _water(still, time, 112, 98, 62, 6.5, rim)
-    petal = mix(_blossom("ffb7d0", time), _lit("a9d977", time), 0.1)
+    petal = mix(_blossom("ffb7d0", time), daylit("a9d977", time), 0.1)
     trees = (
         ((30, 112, 1.0, False), (219, 94, 0.46, True)),
         ((190, 113, 1.0, True),),
@@ -618,7 +618,7 @@ def _garden(canvas: Canvas, time: str | None, layout: int) -> None:
         ((88, 124), (112, 125), (136, 124)),
     )
     for x, y in stones[layout]:
-        lawn.paint(ellipse(lawn.x, lawn.y, x, y, 8, 2.8), _lit("d9d4c6", time))
+        lawn.paint(ellipse(lawn.x, lawn.y, x, y, 8, 2.8), daylit("d9d4c6", time))
     for x, foot, size in (((62, 105, 0.75),), ((154, 114, 0.75),), ((54, 117, 0.85), (170, 117, 0.85)))[layout]:
         _stone_lantern(still, time, x, foot, size)
     _show(still, canvas)
@@ -751,18 +751,4 @@ OUTDOOR_PAINTERS: dict[str, OutdoorPainter] = {
     "countryside": _countryside,
     "garden": _garden,
     "aurora": _aurora,
-}
-OUTDOOR_STAGE: dict[str, tuple[tuple[float, float], ...]] = {
-    "park": ((116, 117), (118, 119), (112, 117)),
-    "desert": ((114, 118), (86, 118), (112, 118)),
-    "countryside": ((100, 118), (124, 118), (112, 118)),
-    "garden": ((102, 118), (110, 118), (112, 118)),
-    "aurora": ((100, 118), (124, 118), (112, 118)),
-}
-OUTDOOR_SKY: dict[str, tuple[tuple[float, float], ...]] = {
-    "park": ((112, 44), (112, 44), (104, 44)),
-    "desert": ((112, 42), (92, 42), (90, 44)),
-    "countryside": ((86, 42), (106, 42), (112, 42)),
-    "garden": ((112, 42), (110, 42), (112, 42)),
-    "aurora": ((112, 42), (112, 42), (112, 42)),
 }

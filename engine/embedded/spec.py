@@ -46,6 +46,8 @@ SUBJECTS = (
 )
 COLOURS = ("red", "blue", "yellow", "green", "purple", "white")
 DIRECTIONS = ("left", "right")
+# Whoever looks the same from both sides: no picture of one can show its direction.
+SYMMETRIC_SUBJECTS = frozenset({"balloon"})
 CAMERAS = ("still", "drift")
 PALETTES = ("vivid", "pastel", "vintage")
 NUM_LAYOUTS = 3

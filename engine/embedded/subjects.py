@@ -327,14 +327,3 @@ _PAINTERS: dict[str, Painter] = {
     "ball": _ball,
     "dinosaur": _dinosaur,
 }
-
-# Design units from the middle of a subject that stands on the ground down to its lowest point: y = ground - FEET[...].
-FEET: dict[str, float] = {
-    "car": 22.0,
-    "dog": 26.5,
-    "dancer": 37.0,
-    "cat": 29.0,
-    "children": 30.0,
-    "ball": 22.0,
-    "dinosaur": 30.5,
-}

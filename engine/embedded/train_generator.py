@@ -168,18 +168,19 @@ def train_images(
         assert frames is not None
         rope.frames = frames.to(recipe.device)
         sigmas = draw_sigmas(len(x0), recipe.images_shift, recipe.device)
+        sigmas[: round(recipe.images_noise_share * len(x0))] = 1.0
         noise = torch.randn_like(x0)
         with mixed_precision(recipe):
             velocity = compiled(_noisy(x0, noise, sigmas), sigmas * 1000, token_ids)
         loss = ((velocity.float() - (noise - x0)).square() * weight).mean()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step(lr_factor(clock.progress, decay_share=0.6))
         model.zero_grad(set_to_none=True)
         log_loss(curve, recent, loss, step, clock, recipe.images_batch)
 
 
 def train_clips(recipe: Recipe, *, minutes: float | None, slice_minutes: float | None, resume: bool) -> None:
-    """Whole clips; every fourth batch follows another picture, given as a clean first latent frame at timestep 0."""
+    """Whole clips; every other batch follows another picture, given as a clean first latent frame at timestep 0."""
     examples = load_examples(recipe.folder / CLIPS, recipe.device)
     model = Generator(recipe).to(recipe.device)
     clock = Clock.of_minutes(minutes or recipe.clips_minutes, slice_minutes)
@@ -193,13 +194,13 @@ def train_clips(recipe: Recipe, *, minutes: float | None, slice_minutes: float |
     curve = Curve(recipe.folder / "clips.csv", ("step", "seconds", "samples", "loss"))
     recent: list[Tensor] = []
     for step in stage.steps():
-        is_long = step % 8 == 5
+        is_long = step % 8 == 4
         x0, token_ids, weight, _ = batches.draw(recipe.clips_batch // (2 if is_long else 1))
         if is_long:
             x0 = torch.cat([x0, x0[:, :, 1:]], 2)
         sigmas = draw_sigmas(len(x0), recipe.clips_shift, recipe.device)
         noise = torch.randn_like(x0)
-        if step % 4 == 3:
+        if step % 2 == 1:
             x0 = batches.with_another_before(x0)
             noisy = _noisy(x0, noise, sigmas)
             noisy[:, :, 0] = x0[:, :, 0]

@@ -14,41 +14,18 @@ from torch import Tensor
 
 from engine.embedded.drawing import DESIGN_HEIGHT, DESIGN_WIDTH, Canvas, Rgb, multiply
 from engine.embedded.looks import apply_palette, drifted
+from engine.embedded.places import subject_position
 from engine.embedded.scenes import DAYLIGHTS, SCENE_PAINTERS, SPACE_LIGHT, WHITE, paint_road_marks, paint_space
-from engine.embedded.scenes_indoors import INDOOR_LIGHT, INDOOR_PAINTERS, INDOOR_STAGE, WINDOWS
-from engine.embedded.scenes_outdoors import AURORA_LIGHT, OUTDOOR_PAINTERS, OUTDOOR_SKY, OUTDOOR_STAGE
+from engine.embedded.scenes_indoors import INDOOR_LIGHT, INDOOR_PAINTERS, WINDOWS
+from engine.embedded.scenes_outdoors import AURORA_LIGHT, OUTDOOR_PAINTERS
 from engine.embedded.spec import SceneSpec
-from engine.embedded.subjects import FEET, PAINTS, paint_subject
+from engine.embedded.subjects import PAINTS, paint_subject
 from engine.embedded.weather import paint_weather
 
 WIDTH, HEIGHT = 416, 256
 NUM_FRAMES, FPS = 25, 12
 PERIOD_FRAMES = NUM_FRAMES - 1
 
-# The middle of where subjects are, for each layout, clear of its trees, sun and planets: x, and the line of the ground.
-_STAGES: dict[str, tuple[tuple[float, float], ...]] = {
-    "beach": ((112, 124), (112, 124), (112, 124)),
-    "sea": ((150, 104), (92, 104), (104, 104)),
-    "mountains": ((104, 121), (124, 121), (112, 121)),
-    "forest": ((124, 121), (100, 121), (112, 121)),
-    "city": ((124, 120), (100, 120), (112, 120)),
-    "volcano": ((44, 123), (172, 123), (52, 123)),
-    "underwater": ((112, 112), (100, 112), (122, 112)),
-    "space": ((144, 112), (76, 112), (88, 112)),
-    **OUTDOOR_STAGE,
-    **INDOOR_STAGE,
-}
-_SKIES = {scene: tuple((x, 42.0) for x, _ in places) for scene, places in _STAGES.items()} | OUTDOOR_SKY
-# What neither stands on the ground nor flies in the sky: how high it is.
-_HEIGHTS: dict[tuple[str, str], float] = {
-    ("sea", "sailboat"): 78.0,
-    ("beach", "sailboat"): 62.0,
-    ("underwater", "fish"): 62.0,
-    ("space", "rocket"): 74.0,
-    ("space", "balloon"): 66.0,
-    ("city", "rocket"): 48.0,
-}
-_ROCKET_HEIGHT = 62.0
 _PAINTERS: dict[str, Callable[[Canvas, Any, int], None]] = {
     **SCENE_PAINTERS,
     **OUTDOOR_PAINTERS,
@@ -97,21 +74,6 @@ def _light(spec: SceneSpec) -> Rgb:
         return INDOOR_LIGHT[spec.time]
     light = DAYLIGHTS[spec.time].light
     return multiply(light, (0.95, 1.0, 1.0)) if spec.scene == "underwater" else light
-
-
-def subject_position(spec: SceneSpec) -> tuple[float, float]:
-    """The middle of the spec's subject in design units (224 x 128); asking for one that is not there raises."""
-    if spec.subject is None:
-        raise ValueError("this spec has no subject")
-    x, ground = _STAGES[spec.scene][spec.layout]
-    if spec.subject in FEET:
-        return x, ground - FEET[spec.subject]
-    height = _HEIGHTS.get((spec.scene, spec.subject))
-    if height is not None:
-        return x, height
-    if spec.subject == "rocket":
-        return x, _ROCKET_HEIGHT
-    return _SKIES[spec.scene][spec.layout]
 
 
 def subject_box(spec: SceneSpec) -> tuple[int, int, int, int] | None:

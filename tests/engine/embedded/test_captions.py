@@ -5,7 +5,8 @@ import random
 import pytest
 
 from engine.embedded.captions import draw_caption, draw_token_ids, full_caption
-from engine.embedded.lexicon import ALONE, FACINGS, MAX_TOKENS, TOKEN_IDS, UNK_ID
+from engine.embedded.lexicon import ALONE, COLUMNS, FACINGS, MAX_TOKENS, ROWS, TOKEN_IDS, UNK_ID
+from engine.embedded.places import subject_place
 from engine.embedded.reading import completed_tokens, read
 from engine.embedded.spec import SceneSpec, draw_spec
 
@@ -16,10 +17,11 @@ def named_by(spec: SceneSpec) -> set[str]:
 
 
 def told_of(spec: SceneSpec) -> set[int]:
-    """The tokens that spell all of the spec; a direction is told as who looks there."""
+    """The tokens that spell all of the spec; a direction is told as who looks there, and the place with it."""
     words = named_by(spec) | {f"layout-{spec.layout}"} | (set() if spec.subject else {ALONE})
     if spec.subject is not None and spec.direction is not None:
-        words = words - {spec.direction} | {FACINGS[spec.subject, spec.direction]}
+        column, row = subject_place(spec)
+        words = words - {spec.direction} | {FACINGS[spec.subject, spec.direction], COLUMNS[column], ROWS[row]}
     return {TOKEN_IDS[word] for word in words}
 
 

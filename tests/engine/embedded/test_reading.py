@@ -6,7 +6,8 @@ from dataclasses import asdict, replace
 import pytest
 
 from engine.embedded.captions import full_caption
-from engine.embedded.lexicon import ALONE, FACINGS, MAX_TOKENS, TOKEN_IDS, UNK_ID, VOCABULARY
+from engine.embedded.lexicon import ALONE, COLUMNS, FACINGS, MAX_TOKENS, ROWS, UNK_ID, VOCABULARY
+from engine.embedded.places import subject_place
 from engine.embedded.reading import (
     NATURAL_COLOURS,
     Reading,
@@ -24,12 +25,15 @@ def named_by(reading: Reading) -> dict[str, str]:
     return {slot: value for slot in SLOTS if (value := getattr(reading, slot)) is not None}
 
 
-def with_facing(token_ids: tuple[int, ...], spec: SceneSpec) -> tuple[int, ...]:
-    """The prompt's tokens as the model is told them: a direction is that of its subject."""
-    if spec.subject is None or spec.direction is None:
-        return token_ids
-    facing = TOKEN_IDS[FACINGS[spec.subject, spec.direction]]
-    return tuple(facing if token_id == TOKEN_IDS[spec.direction] else token_id for token_id in token_ids)
+def place_of(spec: SceneSpec) -> list[str]:
+    if spec.subject is None:
+        return []
+    column, row = subject_place(spec)
+    return [COLUMNS[column], ROWS[row]]
+
+
+def facing_of(spec: SceneSpec) -> str | None:
+    return FACINGS[spec.subject, spec.direction] if spec.subject and spec.direction else None
 
 
 def spelled(token_ids: tuple[int, ...]) -> list[str]:
@@ -107,7 +111,7 @@ def test_the_prompt_comes_first_and_the_rest_follows_in_the_order_of_slots() -> 
     spec, token_ids = complete(read("sunset, a cat at the beach"), 4)
     layout = f"layout-{spec.layout}"
     expected = ["sunset", "cat", "beach", "clear", "white", f"cat-{spec.direction}", "still", "vivid", layout]
-    assert spelled(token_ids) == expected
+    assert spelled(token_ids) == expected + place_of(spec)
     _, token_ids = complete(read("outer space"), 4)
     assert spelled(token_ids)[:5] == ["space", "clear", ALONE, "still", "vivid"]
 
@@ -119,9 +123,9 @@ def test_a_full_caption_reads_as_its_spec_and_leaves_only_the_layout(chinese: bo
         spec = draw_spec(rng)
         heard = read(full_caption(spec, rng, chinese=chinese))
         assert named_by(heard) == {slot: asdict(spec)[slot] for slot in SLOTS if asdict(spec)[slot] is not None}
-        tail = [] if spec.subject else [TOKEN_IDS[ALONE]]
-        told = with_facing(heard.token_ids, spec)
-        assert completed_tokens(heard, spec) == (*told, *tail, TOKEN_IDS[f"layout-{spec.layout}"])
+        told = [facing_of(spec) if token == spec.direction else token for token in spelled(heard.token_ids)]
+        tail = [] if spec.subject else [ALONE]
+        assert spelled(completed_tokens(heard, spec)) == [*told, *tail, f"layout-{spec.layout}", *place_of(spec)]
 
 
 def test_any_text_becomes_a_legal_clip_always_the_same() -> None:
@@ -140,8 +144,8 @@ def test_any_text_becomes_a_legal_clip_always_the_same() -> None:
         assert len(token_ids) <= MAX_TOKENS
         shown = {token for token in spelled(token_ids) if token not in {"<unk>", ALONE, f"layout-{spec.layout}"}}
         expected = {value for slot in SLOTS if (value := getattr(spec, slot)) is not None}
-        if spec.subject is not None and spec.direction is not None:
-            expected = expected - {spec.direction} | {FACINGS[spec.subject, spec.direction]}
+        if (facing := facing_of(spec)) is not None:
+            expected = expected - {spec.direction} | {facing, *place_of(spec)}
         assert shown == expected
         assert token_ids.count(UNK_ID) <= 1
 

@@ -1,0 +1,26 @@
+"""What the model listens to, word by word: a training run's first question."""
+
+from dataclasses import replace
+
+from engine.embedded.dataset import draw_specs
+from engine.embedded.modules import Encoder
+from engine.embedded.sampling import WEIGHTS_FOLDER, EmbeddedModel
+from engine.embedded.spec import TIMELESS_SCENES, SceneSpec
+from engine.embedded.swaps import SLOTS, measure_swaps, swapped
+
+
+def test_the_shipped_model_listens_to_every_word() -> None:
+    """Told something else than the truth, its first step is worse: of each slot, left and right among them."""
+    model = EmbeddedModel.from_pretrained()
+    encoder = Encoder.from_pretrained(WEIGHTS_FOLDER / "encoder")
+    swaps = {swap.slot: swap for swap in measure_swaps(model, encoder, draw_specs(16, 5, subject_share=1.0))}
+    assert set(swaps) == set(SLOTS)
+    assert [slot for slot, swap in swaps.items() if swap.told_wrong <= swap.told_right] == []
+
+
+def test_a_swap_changes_one_slot_and_stays_legal() -> None:
+    spec = SceneSpec("space", None, subject="rocket", colour="red", direction="left")
+    assert swapped(spec, "direction") == replace(spec, direction="right")
+    assert swapped(spec, "time") is None and swapped(spec, "weather") is None
+    other = swapped(spec, "scene")
+    assert other is not None and other.scene in TIMELESS_SCENES - {"space"}
