@@ -27,8 +27,8 @@ from engine.embedded.world import render
 
 MODEL_CARD = Path(__file__).with_name("model_card.md")
 STAGES = ("autoencoder", "examples", "images", "clips", "few_steps", "export")
-FAST = SamplingSettings(num_steps=4, guidance_scale=2.0, shift=3.0)
-FINE = SamplingSettings(num_steps=8, guidance_scale=2.0, shift=3.0)
+FAST = SamplingSettings(num_steps=4, guidance_scale=1.0, shift=3.0)
+FINE = SamplingSettings(num_steps=8, guidance_scale=1.0, shift=3.0)
 
 
 def export(recipe: Recipe, folder: Path = WEIGHTS_FOLDER, *, start_from: Path | None = None) -> None:

@@ -33,7 +33,7 @@ class Recipe:
     compiles: bool = True
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     autoencoder_batch: int = 10
-    autoencoder_minutes: float = 32.0
+    autoencoder_minutes: float = 60.0
     # Fresh renders a step: how fast the pool of pictures turns over.
     renders_per_step: int = 1
     render_pool: int = 500
@@ -42,10 +42,10 @@ class Recipe:
     autoencoder_lr: float = 0.004
     autoencoder_adamw_lr: float = 8e-4
     autoencoder_average_decay: float = 0.99
-    num_stills: int = 6000
+    num_stills: int = 8000
     # Scenes are learned soon: what needs samples is who is in them.
     stills_subject_share: float = 0.9
-    num_clips: int = 400
+    num_clips: int = 1000
     text_dim: int = 128
     num_layers: int = 6
     num_heads: int = 4
@@ -53,7 +53,7 @@ class Recipe:
     transformer_lr: float = 0.02
     transformer_adamw_lr: float = 2e-3
     images_batch: int = 24
-    images_minutes: float = 61.0
+    images_minutes: float = 240.0
     images_shift: float = 3.0
     # Of pure noise all is decided by the words: nothing teaches them faster, and every clip begins there.
     images_noise_share: float = 0.3
@@ -61,7 +61,7 @@ class Recipe:
     clips_batch: int = 8
     # Scenes are learned first: from then on most of what is wrong is the subject.
     clips_subject_weight: float = 6.0
-    clips_minutes: float = 10.0
+    clips_minutes: float = 40.0
     clips_shift: float = 3.0
     # Later stages, and those that go on from a weights folder, should not unlearn what is there.
     restart_lr_share: float = 0.6

@@ -10,7 +10,8 @@ import torch
 from engine.embedded import curves, train
 from engine.embedded.dataset import CLIPS, NUM_LATENT_FRAMES, STILLS, group_indices, load_examples
 from engine.embedded.few_steps import schedule
-from engine.embedded.modules import AutoencoderConfig
+from engine.embedded.lexicon import MAX_TOKENS, VOCABULARY_SIZE
+from engine.embedded.modules import AutoencoderConfig, Decoder, TextEncoder, TextEncoderConfig
 from engine.embedded.optim import Muon, orthogonalise
 from engine.embedded.sampling import EmbeddedModel
 from engine.embedded.train_autoencoder import RenderPool
@@ -54,6 +55,22 @@ def test_all_stages_run_resume_and_end_in_a_folder_that_loads(recipe: Recipe, tm
     assert model.settings["fast"].num_steps == 4
     assert json.loads((tmp_path / "preview.json").read_text())["matrix"]
     assert (recipe.folder / "clips.csv").read_text().startswith("step,")
+
+
+def test_a_run_goes_on_from_a_folder_with_fewer_words(recipe: Recipe, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    train.run_stage(recipe, "export", start_from=None, folder=first)
+    fewer = TextEncoder(TextEncoderConfig(vocab_size=40, text_dim=recipe.text_dim, max_tokens=MAX_TOKENS))
+    fewer.save_pretrained(first / "text_encoder")
+    later = replace(recipe, folder=tmp_path / "run", num_stills=4, num_clips=1)
+    later.folder.mkdir()
+    for stage in ("examples", "images", "export"):
+        train.run_stage(later, stage, start_from=first, folder=second, minutes=10.0, slice_minutes=0.0, resume=False)
+    before, after = (Decoder.from_pretrained(folder / "decoder").state_dict() for folder in (first, second))
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    tokens = TextEncoder.from_pretrained(second / "text_encoder").tokens.weight
+    assert len(tokens) == VOCABULARY_SIZE
+    torch.testing.assert_close(tokens[:40], fewer.tokens.weight, atol=0.05, rtol=0)
 
 
 def test_a_still_stands_where_it_stands_in_its_clip() -> None:

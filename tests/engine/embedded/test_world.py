@@ -1,11 +1,13 @@
 """The procedural world: clips close on themselves, the same spec gives the same pixels, subjects are really there."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from engine.embedded.classifier import true_names
 from engine.embedded.places import NUM_COLUMNS, NUM_ROWS, subject_place, subject_position
 from engine.embedded.spec import (
     COLOURS,
@@ -117,6 +119,12 @@ def test_directions_show_unless_both_sides_look_the_same(subject: str) -> None:
     scene = next(scene for scene in SCENES if subject in SUBJECTS_OF_SCENE[scene])
     left, right = (render(bare(scene, subject=subject, colour="red", direction=side), [0]) for side in DIRECTIONS)
     assert bool((left - right).abs().amax() > 0.2) is (subject not in SYMMETRIC_SUBJECTS)
+
+
+def test_a_judge_is_asked_for_no_direction_where_none_can_be_seen() -> None:
+    spec = bare("sea", subject="balloon", colour="red", direction="left")
+    assert true_names(spec)["direction"] == "none"
+    assert true_names(replace(spec, subject="bird"))["direction"] == "left"
 
 
 def test_subjects_lie_alike_in_the_patches_of_every_scene() -> None:
