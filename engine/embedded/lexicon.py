@@ -23,8 +23,8 @@ PAD, UNK = "<pad>", "<unk>"
 # No prompt names these; they complete one: a clip without a subject, and the arrangement of its scene.
 ALONE = "alone"
 LAYOUTS = tuple(f"layout-{layout}" for layout in range(NUM_LAYOUTS))
-# Who looks where, in one token: left and right mean nothing in common to a dog and a rocket, and as two tokens the
-# model did not learn in a hundred thousand pictures what a colour needs a tenth of them for.
+# Who looks where, in one token: left and right mean nothing in common to a dog and a rocket, and as a word of its own
+# the direction was not learned in a hundred thousand pictures.
 FACINGS: dict[tuple[str, str], str] = {
     (subject, direction): f"{subject}-{direction}" for subject in SUBJECTS for direction in DIRECTIONS
 }

@@ -34,7 +34,7 @@ FINE = SamplingSettings(num_steps=8, guidance_scale=1.0, shift=3.0)
 def export(recipe: Recipe, folder: Path = WEIGHTS_FOLDER, *, start_from: Path | None = None) -> None:
     """Exports the averages of the newest stages there are; a stage that never ran is exported with random weights.
 
-    `start_from`: a weights folder whose autoencoder the others were trained on top of.
+    `start_from`: a weights folder on whose autoencoder the others were trained, if the run has none of its own.
     """
     has_autoencoder = start_from is not None or (recipe.folder / "autoencoder.pt").exists()
     autoencoder = load_autoencoder(recipe, start_from) if has_autoencoder else Autoencoder(recipe.autoencoder)

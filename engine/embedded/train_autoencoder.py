@@ -175,11 +175,11 @@ def load_folder(model: Autoencoder, folder: Path) -> None:
 
 
 def load_autoencoder(recipe: Recipe, start_from: Path | None = None) -> Autoencoder:
-    """The averaged weights of the autoencoder stage, or an exported folder's."""
+    """The averaged weights of the run's autoencoder stage; an exported folder's where the run has none of its own."""
     autoencoder = Autoencoder(recipe.autoencoder)
-    if start_from is not None:
+    path = recipe.folder / "autoencoder.pt"
+    if start_from is not None and not path.exists():
         load_folder(autoencoder, start_from)
-        return autoencoder.eval()
-    state = torch.load(recipe.folder / "autoencoder.pt", weights_only=True, map_location="cpu")
-    autoencoder.load_state_dict(state["average"])
+    else:
+        autoencoder.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["average"])
     return autoencoder.eval()

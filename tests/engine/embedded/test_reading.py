@@ -102,6 +102,13 @@ def test_only_unknown_words_leave_a_token_and_only_one() -> None:
     assert spelled(read("a quantum beach, quarks, at night, snow").token_ids) == ["<unk>", "beach", "night"]
 
 
+def test_an_unknown_word_becomes_unk_and_is_reported_once() -> None:
+    heard = read("a quantum beach, quantum!")
+    assert heard.understood == ("beach",)
+    assert heard.not_understood == ("quantum",)
+    assert heard.token_ids[0] == UNK_ID
+
+
 def test_subjects_may_go_where_they_were_never_seen() -> None:
     spec, _ = complete(read("a sailboat in the desert"), 0)
     assert (spec.subject, spec.scene) == ("sailboat", "desert")

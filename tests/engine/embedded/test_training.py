@@ -11,12 +11,12 @@ from engine.embedded import curves, train
 from engine.embedded.dataset import CLIPS, NUM_LATENT_FRAMES, STILLS, group_indices, load_examples
 from engine.embedded.few_steps import schedule
 from engine.embedded.lexicon import MAX_TOKENS, VOCABULARY_SIZE
-from engine.embedded.modules import AutoencoderConfig, Decoder, TextEncoder, TextEncoderConfig
+from engine.embedded.modules import Autoencoder, AutoencoderConfig, Decoder, TextEncoder, TextEncoderConfig
 from engine.embedded.optim import Muon, orthogonalise
 from engine.embedded.sampling import EmbeddedModel
-from engine.embedded.train_autoencoder import RenderPool
+from engine.embedded.train_autoencoder import RenderPool, load_autoencoder
 from engine.embedded.train_generator import FrameRope, Generator
-from engine.embedded.training import RECIPES, Clock, Recipe
+from engine.embedded.training import RECIPES, Clock, Recipe, save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,16 @@ def test_a_run_goes_on_from_a_folder_with_fewer_words(recipe: Recipe, tmp_path: 
     tokens = TextEncoder.from_pretrained(second / "text_encoder").tokens.weight
     assert len(tokens) == VOCABULARY_SIZE
     torch.testing.assert_close(tokens[:40], fewer.tokens.weight, atol=0.05, rtol=0)
+
+
+def test_a_run_that_trained_its_own_autoencoder_uses_it_wherever_it_started(recipe: Recipe, tmp_path: Path) -> None:
+    run = replace(recipe, folder=tmp_path)
+    theirs, own = Autoencoder(run.autoencoder), Autoencoder(run.autoencoder)
+    theirs.encoder.save_pretrained(tmp_path / "theirs" / "encoder")
+    theirs.decoder.save_pretrained(tmp_path / "theirs" / "decoder")
+    save_checkpoint(tmp_path / "autoencoder.pt", {"average": own.state_dict()})
+    loaded = load_autoencoder(run, tmp_path / "theirs").state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in own.state_dict().items())
 
 
 def test_a_still_stands_where_it_stands_in_its_clip() -> None:
