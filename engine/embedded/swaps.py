@@ -1,8 +1,9 @@
 """Which words the model listens to: `python -m engine.embedded.swaps [--weights FOLDER]`.
 
 Out of pure noise the words alone decide. For each slot, the error of that first step when the model is told the truth,
-and when it is told another value: a word whose swap costs nothing is not learned yet. It needs no sampling and no
-judge, so a training run can be looked at within a minute.
+and when it is told another value: a word whose swap costs nothing is not learned yet. Left and right come one subject
+after another and are told subject by subject, too. It needs no sampling and no judge, so a training run can be looked
+at within a minute.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Swap:
     """Mean square errors of the first step's velocity, of the subject's box or, for the other slots, of the picture."""
 
     slot: str
+    subject: str | None  # None: of all pictures
     told_right: float
     told_wrong: float
     num_pictures: int
@@ -94,8 +96,13 @@ def measure_swaps(model: EmbeddedModel, encoder: Encoder, specs: list[SceneSpec]
         others = [swapped(spec, slot) for spec in specs]
         kept = [row for row, other in enumerate(others) if other is not None]
         wrong = errors([other or spec for spec, other in zip(specs, others, strict=True)])
-        told_right, told_wrong = (float(share(square, slot)[kept].mean()) for square in (right, wrong))
-        swaps.append(Swap(slot, told_right, told_wrong, len(kept)))
+        groups: dict[str | None, list[int]] = {None: kept}
+        if slot == "direction":
+            for row in kept:
+                groups.setdefault(specs[row].subject, []).append(row)
+        for subject, rows in groups.items():
+            told_right, told_wrong = (float(share(square, slot)[rows].mean()) for square in (right, wrong))
+            swaps.append(Swap(slot, subject, told_right, told_wrong, len(rows)))
     return swaps
 
 
@@ -118,10 +125,11 @@ def main() -> None:
     model = EmbeddedModel.from_pretrained(arguments.weights)
     encoder = Encoder.from_pretrained(arguments.weights / "encoder")
     specs = draw_specs(arguments.num_pictures, arguments.seed, subject_share=1.0)
-    print(f"{'slot':10} {'told right':>10} {'told wrong':>10} {'ratio':>6} pictures")
+    print(f"{'slot':20} {'told right':>10} {'told wrong':>10} {'ratio':>6} pictures")
     for swap in measure_swaps(model, encoder, specs):
+        name = swap.slot if swap.subject is None else f"  {swap.slot}, {swap.subject}"
         ratio = swap.told_wrong / swap.told_right
-        print(f"{swap.slot:10} {swap.told_right:10.3f} {swap.told_wrong:10.3f} {ratio:6.2f} {swap.num_pictures}")
+        print(f"{name:20} {swap.told_right:10.3f} {swap.told_wrong:10.3f} {ratio:6.2f} {swap.num_pictures}")
 
 
 if __name__ == "__main__":

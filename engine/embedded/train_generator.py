@@ -19,6 +19,7 @@ from engine.embedded.dataset import CLIPS, NUM_LATENT_FRAMES, STILLS, Examples, 
 from engine.embedded.lexicon import MAX_TOKENS, VOCABULARY_SIZE
 from engine.embedded.modules import LATENT_CHANNELS, PIXELS_PER_LATENT, TextEncoder, TextEncoderConfig, pad_token_ids
 from engine.embedded.optim import Average, Muon, lr_factor
+from engine.embedded.reading import unconditional_tokens
 from engine.embedded.train_autoencoder import box_weight
 from engine.embedded.training import Clock, Curve, Recipe, Stage, compiled_if_worth_it, mixed_precision, optimiser_dtype
 from engine.embedded.world import subject_box
@@ -180,7 +181,11 @@ def train_images(
 
 
 def train_clips(recipe: Recipe, *, minutes: float | None, slice_minutes: float | None, resume: bool) -> None:
-    """Whole clips; every other batch follows another picture, given as a clean first latent frame at timestep 0."""
+    """Whole clips; every other batch follows another picture, given as a clean first latent frame at timestep 0.
+
+    Guidance of `clips_guidance` is folded in: one forward a step then gives on stage what two gave.
+    """
+    assert not unconditional_tokens()  # what the zeros below spell
     examples = load_examples(recipe.folder / CLIPS, recipe.device)
     model = Generator(recipe).to(recipe.device)
     clock = Clock.of_minutes(minutes or recipe.clips_minutes, slice_minutes)
@@ -214,13 +219,28 @@ def train_clips(recipe: Recipe, *, minutes: float | None, slice_minutes: float |
             noisy, timesteps = _noisy(x0, noise, sigmas), sigmas * 1000
         # Compiling takes a minute for each shape: the common one is worth it.
         is_common = timesteps.ndim == 1 and not is_long
+        run = compiled if is_common else model
         with mixed_precision(recipe):
-            velocity = (compiled if is_common else model)(noisy, timesteps, token_ids)
-        loss = ((velocity.float() - (noise - x0)).square() * weight).mean()
+            velocity = run(noisy, timesteps, token_ids)
+        target = noise - x0
+        if recipe.clips_guidance != 1:
+            with torch.no_grad(), mixed_precision(recipe):
+                without_text = run(noisy, timesteps, torch.zeros_like(token_ids))
+            target = guided_target(target, velocity, without_text, recipe.clips_guidance)
+        loss = ((velocity.float() - target).square() * weight).mean()
         loss.backward()
         optimiser.step(lr_factor(clock.progress, decay_share=0.7))
         model.zero_grad(set_to_none=True)
         log_loss(curve, recent, loss, step, clock, recipe.clips_batch)
+
+
+def guided_target(target: Tensor, conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
+    """What to teach instead of `target`, so that the model comes to answer as guidance of `scale` would (all [B, ...]).
+
+    From the model's own two answers (Tang et al. 2025, "Diffusion models without classifier-free guidance"). Where
+    conditional = target + w (conditional - unconditional), it is unconditional + (target - unconditional) / (1 - w).
+    """
+    return target + (1 - 1 / scale) * (conditional.detach().float() - unconditional.detach().float())
 
 
 def draw_sigmas(count: int, shift: float, device: str) -> Tensor:

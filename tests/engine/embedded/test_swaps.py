@@ -1,5 +1,6 @@
 """What the model listens to, word by word: a training run's first question."""
 
+from collections import Counter
 from dataclasses import replace
 
 from engine.embedded.dataset import draw_specs
@@ -13,8 +14,12 @@ def test_the_shipped_model_listens_to_every_word() -> None:
     """Told something else than the truth, its first step is worse: of each slot, left and right among them."""
     model = EmbeddedModel.from_pretrained()
     encoder = Encoder.from_pretrained(WEIGHTS_FOLDER / "encoder")
-    swaps = {swap.slot: swap for swap in measure_swaps(model, encoder, draw_specs(16, 5, subject_share=1.0))}
+    specs = draw_specs(16, 5, subject_share=1.0)
+    measured = measure_swaps(model, encoder, specs)
+    swaps = {swap.slot: swap for swap in measured if swap.subject is None}
     assert set(swaps) == set(SLOTS)
+    by_subject = {swap.subject: swap.num_pictures for swap in measured if swap.subject is not None}
+    assert by_subject == Counter(spec.subject for spec in specs)
     assert [slot for slot, swap in swaps.items() if swap.told_wrong <= swap.told_right] == []
 
 

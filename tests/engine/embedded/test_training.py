@@ -15,7 +15,7 @@ from engine.embedded.modules import Autoencoder, AutoencoderConfig, Decoder, Tex
 from engine.embedded.optim import Muon, orthogonalise
 from engine.embedded.sampling import EmbeddedModel
 from engine.embedded.train_autoencoder import RenderPool, load_autoencoder
-from engine.embedded.train_generator import FrameRope, Generator
+from engine.embedded.train_generator import FrameRope, Generator, guided_target
 from engine.embedded.training import RECIPES, Clock, Recipe, save_checkpoint
 
 
@@ -141,3 +141,14 @@ def test_curves_are_drawn_for_the_stages_that_there_are(tmp_path: Path) -> None:
     drawn = curves.draw(tmp_path)
     assert "stills" in drawn and "autoencoder" not in drawn
     assert drawn.count("<polyline") == 1 and "1 minutes" in drawn
+
+
+def test_a_model_that_meets_its_guided_target_answers_as_guidance_would() -> None:
+    data, unconditional = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    conditional = unconditional + 1.25 * (data - unconditional)
+    assert torch.allclose(guided_target(data, conditional, unconditional, 1.25), conditional, atol=1e-6)
+
+
+def test_guidance_of_one_teaches_the_data() -> None:
+    data = torch.randn(2, 3, 4)
+    assert torch.equal(guided_target(data, torch.randn(2, 3, 4), torch.randn(2, 3, 4), 1.0), data)
