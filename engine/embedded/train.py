@@ -42,7 +42,7 @@ def export(recipe: Recipe, folder: Path = WEIGHTS_FOLDER, *, start_from: Path | 
         (stage for stage in ("few_steps", "clips", "images") if (recipe.folder / f"{stage}.pt").exists()), None
     )
     generator = Generator(recipe) if newest is None else load_generator(recipe, newest)
-    frames = torch.stack([render(spec) for spec in draw_specs(24, recipe.seed + 3)])
+    frames = torch.stack([render(spec) for spec in draw_specs(min(24, recipe.num_clips), recipe.seed + 3)])
     with torch.no_grad():
         latents = autoencoder.eval().encoder.encode(frames)
     export_folder(
