@@ -38,6 +38,7 @@ bench: set-up
 # The page's pictures need a server: `make serve` in another terminal.
 screenshots: set-up
 	@$(BIN)/python docs/screenshots/contact_sheet.py
+	@$(BIN)/python docs/screenshots/morph.py
 	@$(BIN)/python docs/screenshots/make.py
 	@$(BIN)/python docs/screenshots/studio.py
 
