@@ -30,7 +30,8 @@ async def test_a_prompt_is_accepted_previewed_and_seen_at_the_glass(bare: Any) -
     assert (seen["seed"], seen["end"], seen["state"]) == (7, "applied", "applied")
     assert len(seen["pictures"]) >= 2 and seen["pictures"][0].startswith("data:image/jpeg")
     assert seen["preview"]["frame"]["frame_index"] < seen["picture"]["frame"]["frame_index"]
-    assert 0 < seen["preview"]["glassMs"] < seen["picture"]["glassMs"]
+    # The frames are sent one after the other; a browser that was busy in between presents the later one for both.
+    assert 0 < seen["preview"]["glassMs"] <= seen["picture"]["glassMs"]
     assert seen["picture"]["timings"]["total_ms"] > 0
     assert seen["onAir"] == {"on_air": "clip", "prompt_id": seen["promptId"]}
     await bare.shows_number(5)
