@@ -16,6 +16,7 @@ from torch import Tensor
 
 from engine.embedded.dataset import CLIPS, load_examples
 from engine.embedded.lexicon import MAX_TOKENS
+from engine.embedded.modules import pad_token_ids
 from engine.embedded.optim import lr_factor
 from engine.embedded.reading import unconditional_tokens
 from engine.embedded.train_generator import Batches, Generator, load_generator, log_loss, prepare
@@ -37,8 +38,7 @@ class Teacher:
     def __init__(self, model: Generator, guidance_scale: float, recipe: Recipe) -> None:
         self._model = model.to(recipe.device).eval().requires_grad_(requires_grad=False)
         self._guidance_scale, self._recipe = guidance_scale, recipe
-        self._nothing = torch.zeros(1, MAX_TOKENS, dtype=torch.int64, device=recipe.device)
-        assert not unconditional_tokens()  # what the line above spells
+        self._nothing = pad_token_ids([unconditional_tokens()], MAX_TOKENS).to(recipe.device)
 
     @torch.no_grad()
     def walk(self, latents: Tensor, sigmas: Tensor, token_ids: Tensor) -> Tensor:

@@ -185,7 +185,6 @@ def train_clips(recipe: Recipe, *, minutes: float | None, slice_minutes: float |
 
     Guidance of `clips_guidance` is folded in: one forward a step then gives on stage what two gave.
     """
-    assert not unconditional_tokens()  # what the zeros below spell
     examples = load_examples(recipe.folder / CLIPS, recipe.device)
     model = Generator(recipe).to(recipe.device)
     clock = Clock.of_minutes(minutes or recipe.clips_minutes, slice_minutes)
@@ -195,6 +194,7 @@ def train_clips(recipe: Recipe, *, minutes: float | None, slice_minutes: float |
     batches = Batches(
         examples, recipe.seed + 20 + stage.step, recipe.device, subject_weight=recipe.clips_subject_weight
     )
+    nothing = pad_token_ids([unconditional_tokens()], MAX_TOKENS).to(recipe.device)
     compiled = compiled_if_worth_it(recipe, model)
     curve = Curve(recipe.folder / "clips.csv", ("step", "seconds", "samples", "loss"))
     recent: list[Tensor] = []
@@ -225,7 +225,7 @@ def train_clips(recipe: Recipe, *, minutes: float | None, slice_minutes: float |
         target = noise - x0
         if recipe.clips_guidance != 1:
             with torch.no_grad(), mixed_precision(recipe):
-                without_text = run(noisy, timesteps, torch.zeros_like(token_ids))
+                without_text = run(noisy, timesteps, nothing.expand_as(token_ids))
             target = guided_target(target, velocity, without_text, recipe.clips_guidance)
         loss = ((velocity.float() - target).square() * weight).mean()
         loss.backward()
