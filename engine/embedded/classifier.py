@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.embedded.dataset import start_worker, to_uint8
+from engine.embedded.clip_files import start_worker, to_uint8
 from engine.embedded.spec import (
     CAMERAS,
     COLOURS,

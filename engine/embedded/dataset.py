@@ -1,14 +1,13 @@
 """The training set on disk: latents of rendered clips, made once from seeds, with their specs beside them.
 
 Stills are single latent frames of very many clips: the images stage learns from them what everything looks like. Clips
-are whole ones, fewer: the clips stage learns from them how it moves. On a CPU one worker process per core renders while
-this one encodes; on a GPU everything happens there.
+are whole ones, fewer: the clips stage learns from them how it moves. One worker process per core renders while this one
+encodes; where clips were rendered ahead (`clip_files`), they are encoded, and the stills are their latent frames.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -21,14 +20,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.embedded.modules import FRAMES_PER_LATENT, Encoder
+from engine.embedded import clip_files
+from engine.embedded.clip_files import start_worker, to_uint8
+from engine.embedded.modules import FRAMES_PER_LATENT, Encoder, group_frames
 from engine.embedded.spec import SceneSpec, draw_spec
 from engine.embedded.training import Recipe, mixed_precision
 from engine.embedded.world import NUM_FRAMES, render
 
 NUM_LATENT_FRAMES = 1 + (NUM_FRAMES - 1) // FRAMES_PER_LATENT
 _SLICE = 8
-STILLS, CLIPS = "examples-stills.pt", "examples-clips.pt"
+STILLS, CLIPS, RENDERS = "examples-stills.pt", "examples-clips.pt", "renders"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ def make_examples(recipe: Recipe, encoder: Encoder, on_progress: Callable[[str],
     """Writes `STILLS` and `CLIPS` into the recipe's folder; what is there already is kept."""
     rng = random.Random(recipe.seed + 1)
     stills, clips = (recipe.folder / name for name in (STILLS, CLIPS))
+    if recipe.renders_ahead:
+        if not clips.exists():
+            latents, specs = _encoded_files(recipe, encoder)
+            _save(clips, latents, specs, None)
+            on_progress(f"{len(specs)} clips")
+        return
     if not stills.exists():
         specs = [draw_spec(rng, subject_share=recipe.stills_subject_share) for _ in range(recipe.num_stills)]
         # The first latent frame twice as often as another: it alone is a still, and the first thing that is seen.
@@ -78,6 +85,16 @@ def load_examples(path: Path, device: str = "cpu") -> Examples:
     return Examples(state["latents"].to(device), specs, state["frames"])
 
 
+def load_stills(recipe: Recipe) -> Examples:
+    """The stills; of clips that were rendered ahead, every latent frame."""
+    if not recipe.renders_ahead:
+        return load_examples(recipe.folder / STILLS, recipe.device)
+    clips = load_examples(recipe.folder / CLIPS, recipe.device)
+    latents = clips.latents.transpose(1, 2).flatten(0, 1).unsqueeze(2)
+    specs = [spec for spec in clips.specs for _ in range(NUM_LATENT_FRAMES)]
+    return Examples(latents, specs, torch.arange(NUM_LATENT_FRAMES).repeat(len(clips)))
+
+
 Wanted = tuple[SceneSpec, int | None]
 
 
@@ -94,41 +111,49 @@ def _encoded(recipe: Recipe, encoder: Encoder, wanted: list[Wanted]) -> Tensor:
     return torch.cat(parts)
 
 
+@torch.no_grad()
+def _encoded_files(recipe: Recipe, encoder: Encoder) -> tuple[Tensor, list[SceneSpec]]:
+    """fp16 [N, C, T, h, w] on the CPU of the clips that were rendered ahead, and their specs."""
+    encoder = encoder.to(recipe.device)
+    parts, specs = [], []
+    paths = clip_files.finished(recipe.folder / RENDERS)
+    for clips, their_specs in clip_files.read_all(paths, recipe.num_threads):
+        frames = clips.to(recipe.device).float().div_(255)
+        groups = group_frames(torch.cat([frames, frames[:, :1]], 1))
+        with mixed_precision(recipe):
+            latents = encoder(groups.flatten(0, 1))
+        parts.append(latents.float().half().view(*groups.shape[:2], *latents.shape[1:]).transpose(1, 2).cpu())
+        specs += their_specs
+    return torch.cat(parts), specs
+
+
 def _rendered(recipe: Recipe, wanted: list[Wanted]) -> Iterator[Tensor]:
     """uint8 [B, T, 4, 3, H, W], in order."""
     slices = [wanted[start : start + _SLICE] for start in range(0, len(wanted), _SLICE)]
-    if recipe.device != "cpu" or len(slices) <= recipe.num_threads:  # too few to be worth starting processes
-        for part in slices:
-            yield _render_slice((part, recipe.device))
+    if len(slices) <= recipe.num_threads:  # too few to be worth starting processes
+        yield from map(_render_slice, slices)
         return
-    tasks = [(part, "cpu") for part in slices]
     context = get_context("spawn")
     with ProcessPoolExecutor(recipe.num_threads, mp_context=context, initializer=start_worker) as pool:
         # A bounded lead over the encoder: a whole set of pixels would not fit into memory.
-        pending = [pool.submit(_render_slice_to_numpy, task) for task in tasks[:6]]
-        for index in range(len(tasks)):
+        pending = [pool.submit(_render_slice_to_numpy, part) for part in slices[:6]]
+        for index in range(len(slices)):
             groups = pending.pop(0).result()
-            if index + 6 < len(tasks):
-                pending.append(pool.submit(_render_slice_to_numpy, tasks[index + 6]))
+            if index + 6 < len(slices):
+                pending.append(pool.submit(_render_slice_to_numpy, slices[index + 6]))
             yield torch.from_numpy(groups)
 
 
-def start_worker() -> None:
-    torch.set_num_threads(1)
-    os.nice(5)
+def _render_slice_to_numpy(part: list[Wanted]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    return _render_slice(part).numpy()
 
 
-def _render_slice_to_numpy(task: tuple[list[Wanted], str]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    return _render_slice(task).numpy()
-
-
-def _render_slice(task: tuple[list[Wanted], str]) -> Tensor:
-    part, device = task
+def _render_slice(part: list[Wanted]) -> Tensor:
     rendered = []
     for spec, frame in part:
         indices = group_indices(range(NUM_LATENT_FRAMES) if frame is None else (frame,))
         needed = sorted(set(indices))
-        frames = to_uint8(render(spec, needed, device=device))
+        frames = to_uint8(render(spec, needed))
         rendered.append(frames[[needed.index(index) for index in indices]].unflatten(0, (-1, FRAMES_PER_LATENT)))  # type: ignore[no-untyped-call]
     return torch.stack(rendered)
 
@@ -139,7 +164,3 @@ def group_indices(latent_frames: range | tuple[int, ...]) -> list[int]:
     for latent_frame in latent_frames:
         indices += [0] * 4 if latent_frame == 0 else range(4 * latent_frame - 3, 4 * latent_frame + 1)
     return indices
-
-
-def to_uint8(frames: Tensor) -> Tensor:
-    return (frames * 255 + 0.5).to(torch.uint8)

@@ -19,7 +19,16 @@ from engine.embedded.lexicon import MAX_TOKENS
 from engine.embedded.modules import pad_token_ids
 from engine.embedded.optim import lr_factor
 from engine.embedded.reading import unconditional_tokens
-from engine.embedded.train_generator import Batches, Generator, load_generator, log_loss, prepare
+from engine.embedded.train_generator import (
+    Batches,
+    Generator,
+    draw_clips,
+    load_generator,
+    log_loss,
+    prepare,
+    timesteps_after_first,
+    with_first_given,
+)
 from engine.embedded.training import Clock, Curve, Recipe, mixed_precision
 
 NUM_STEPS = 4
@@ -41,20 +50,25 @@ class Teacher:
         self._nothing = pad_token_ids([unconditional_tokens()], MAX_TOKENS).to(recipe.device)
 
     @torch.no_grad()
-    def walk(self, latents: Tensor, sigmas: Tensor, token_ids: Tensor) -> Tensor:
-        """Latents [B, C, T, h, w] from `sigmas` [K + 1, B] to the last of them, in K steps."""
+    def walk(self, latents: Tensor, sigmas: Tensor, token_ids: Tensor, *, is_given: bool) -> Tensor:
+        """Latents [B, C, T, h, w] from `sigmas` [K + 1, B] to the last of them, in K steps.
+
+        `is_given`: the first latent frame is clean and stays.
+        """
         for sigma, following in pairwise(sigmas):
             step = (following - sigma).view(-1, 1, 1, 1, 1)
-            latents = latents + step * self._velocity(latents, sigma, token_ids)
+            walked = latents + step * self._velocity(latents, sigma, token_ids, is_given=is_given)
+            latents = with_first_given(walked, latents) if is_given else walked
         return latents
 
-    def _velocity(self, latents: Tensor, sigma: Tensor, token_ids: Tensor) -> Tensor:
+    def _velocity(self, latents: Tensor, sigma: Tensor, token_ids: Tensor, *, is_given: bool) -> Tensor:
+        timesteps = timesteps_after_first(latents, sigma) if is_given else sigma * 1000
         with mixed_precision(self._recipe):
-            conditional: Tensor = self._model(latents, sigma * 1000, token_ids).float()
+            conditional: Tensor = self._model(latents, timesteps, token_ids).float()
             if self._guidance_scale == 1.0:
                 return conditional
             nothing = self._nothing.expand_as(token_ids)
-            unconditional: Tensor = self._model(latents, sigma * 1000, nothing).float()
+            unconditional: Tensor = self._model(latents, timesteps, nothing).float()
         return unconditional + self._guidance_scale * (conditional - unconditional)
 
 
@@ -73,10 +87,11 @@ def train_few_steps(recipe: Recipe, *, minutes: float | None, slice_minutes: flo
     curve = Curve(recipe.folder / "few_steps.csv", ("step", "seconds", "samples", "loss"))
     recent: list[Tensor] = []
     for step in stage.steps():
-        x0, token_ids, weight, _ = batches.draw(recipe.few_steps_batch)
-        noisy, sigma, target = draw_target(teacher, x0, token_ids)
+        x0, token_ids, weight, is_given = draw_clips(batches, recipe.few_steps_batch, step)
+        noisy, sigma, target = draw_target(teacher, x0, token_ids, is_given=is_given)
+        timesteps = timesteps_after_first(noisy, sigma) if is_given else sigma * 1000
         with mixed_precision(recipe):
-            velocity = model(noisy, sigma * 1000, token_ids)
+            velocity = model(noisy, timesteps, token_ids)
         loss = ((velocity.float() - target).square() * weight).mean()
         loss.backward()
         optimiser.step(lr_factor(clock.progress, decay_share=0.9))
@@ -84,21 +99,25 @@ def train_few_steps(recipe: Recipe, *, minutes: float | None, slice_minutes: flo
         log_loss(curve, recent, loss, step, clock, recipe.few_steps_batch)
 
 
-def _progressive(teacher: Teacher, x0: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _progressive(teacher: Teacher, x0: Tensor, token_ids: Tensor, *, is_given: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Noisy latents, their sigmas [B], and the velocity that reaches the next sigma of the schedule in one step."""
     grid = schedule(NUM_STEPS).to(x0)
     index = torch.randint(NUM_STEPS, (len(x0),), device=x0.device)
     start, end = grid[index], grid[index + 1]
     noisy = torch.lerp(x0, torch.randn_like(x0), start.view(-1, 1, 1, 1, 1))
+    if is_given:
+        noisy = with_first_given(noisy, x0)
     sigmas = torch.stack([torch.lerp(start, end, share) for share in (0.0, 1 / 3, 2 / 3, 1.0)])
-    reached = teacher.walk(noisy, sigmas, token_ids)
+    reached = teacher.walk(noisy, sigmas, token_ids, is_given=is_given)
     return noisy, start, (reached - noisy) / (end - start).view(-1, 1, 1, 1, 1)
 
 
-def _reflow(teacher: Teacher, x0: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _reflow(teacher: Teacher, x0: Tensor, token_ids: Tensor, *, is_given: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The same on the straight line from noise to the teacher's clip of it, at a sigma of the schedule."""
     noise = torch.randn_like(x0)
+    start = with_first_given(noise, x0) if is_given else noise
     grid = schedule(4 * NUM_STEPS).to(x0)
-    made = teacher.walk(noise, grid[:, None].expand(-1, len(x0)), token_ids)
+    made = teacher.walk(start, grid[:, None].expand(-1, len(x0)), token_ids, is_given=is_given)
     sigma = schedule(NUM_STEPS).to(x0)[torch.randint(NUM_STEPS, (len(x0),), device=x0.device)]
-    return torch.lerp(made, noise, sigma.view(-1, 1, 1, 1, 1)), sigma, noise - made
+    noisy = torch.lerp(made, noise, sigma.view(-1, 1, 1, 1, 1))
+    return with_first_given(noisy, x0) if is_given else noisy, sigma, noise - made

@@ -102,8 +102,7 @@ class Average(Generic[ModuleT]):
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
         decay = min(self._decay, (1 + step) / (10 + step))
-        for average, parameter in zip(self.module.parameters(), module.parameters(), strict=True):
-            average.lerp_(parameter, 1 - decay)
+        torch._foreach_lerp_(list(self.module.parameters()), list(module.parameters()), 1 - decay)
         for kept, buffer in zip(self.module.buffers(), module.buffers(), strict=True):
             kept.copy_(buffer)
 

@@ -1,9 +1,10 @@
 """Trains the embedded model: `python -m engine.embedded.train STAGE --recipe small [--resume] [--slice-minutes M]`.
 
-The stages, in order: `autoencoder`, `examples` (renders to latents), `images` (single latent frames), `clips`,
-`few_steps`, `export`; `all` runs them one after another and goes on where an earlier run was cut off. Each training
-stage has a wall-clock budget that may be spent in slices: a slice ends with a checkpoint, and `--resume` goes on from
-it. Everything is written under runs/ (checkpoints, a CSV curve per stage) but `export`.
+The stages, in order: `renders` (clips in files, where a recipe has them rendered ahead; the others may run beside it),
+`autoencoder`, `examples` (renders to latents), `images` (single latent frames), `clips`, `few_steps`, `export`; `all`
+runs them one after another and goes on where an earlier run was cut off. Each training stage has a wall-clock budget
+that may be spent in slices: a slice ends with a checkpoint, and `--resume` goes on from it. Everything is written under
+runs/ (checkpoints, a CSV curve per stage) but `export`.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from typing import Any
 
 import torch
 
-from engine.embedded.dataset import draw_specs, make_examples
+from engine.embedded.clip_files import render_ahead
+from engine.embedded.dataset import RENDERS, draw_specs, make_examples
 from engine.embedded.export import export_folder, fit_preview
 from engine.embedded.few_steps import train_few_steps
-from engine.embedded.modules import Autoencoder
 from engine.embedded.sampling import WEIGHTS_FOLDER, SamplingSettings
-from engine.embedded.train_autoencoder import load_autoencoder, train_autoencoder
+from engine.embedded.train_autoencoder import load_autoencoder, new_autoencoder, train_autoencoder
 from engine.embedded.train_generator import Generator, load_generator, train_clips, train_images
 from engine.embedded.training import RECIPES, Recipe, use_machine
 from engine.embedded.world import render
 
 MODEL_CARD = Path(__file__).with_name("model_card.md")
-STAGES = ("autoencoder", "examples", "images", "clips", "few_steps", "export")
+STAGES = ("renders", "autoencoder", "examples", "images", "clips", "few_steps", "export")
 FAST = SamplingSettings(num_steps=4, guidance_scale=1.0, shift=3.0)
 FINE = SamplingSettings(num_steps=8, guidance_scale=1.0, shift=3.0)
 
@@ -37,7 +38,7 @@ def export(recipe: Recipe, folder: Path = WEIGHTS_FOLDER, *, start_from: Path | 
     `start_from`: a weights folder on whose autoencoder the others were trained, if the run has none of its own.
     """
     has_autoencoder = start_from is not None or (recipe.folder / "autoencoder.pt").exists()
-    autoencoder = load_autoencoder(recipe, start_from) if has_autoencoder else Autoencoder(recipe.autoencoder)
+    autoencoder = load_autoencoder(recipe, start_from) if has_autoencoder else new_autoencoder(recipe)
     newest = next(
         (stage for stage in ("few_steps", "clips", "images") if (recipe.folder / f"{stage}.pt").exists()), None
     )
@@ -57,14 +58,19 @@ def export(recipe: Recipe, folder: Path = WEIGHTS_FOLDER, *, start_from: Path | 
 
 
 def run_stage(recipe: Recipe, stage: str, *, start_from: Path | None, folder: Path, **budget: Any) -> None:
-    if stage == "autoencoder":
+    if stage == "renders":
+        if recipe.renders_ahead:
+            render_ahead(
+                recipe.folder / RENDERS, num_clips=recipe.num_clips, seed=recipe.seed, num_workers=recipe.num_renderers
+            )
+    elif stage == "autoencoder":
         train_autoencoder(recipe, start_from=start_from, **budget)
     elif stage == "examples":
         make_examples(recipe, load_autoencoder(recipe, start_from).encoder)
     elif stage == "images":
         train_images(recipe, start_from=start_from, **budget)
     elif stage == "clips":
-        train_clips(recipe, **budget)
+        train_clips(recipe, start_from=start_from, **budget)
     elif stage == "few_steps":
         train_few_steps(recipe, **budget)
     else:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from threading import Event, Thread
 
 import torch
 from torch import Tensor
 
+from engine.embedded import clip_files
+from engine.embedded.clip_files import to_uint8
+from engine.embedded.dataset import RENDERS
 from engine.embedded.modules import FRAMES_PER_LATENT, Autoencoder, Decoder, Encoder
 from engine.embedded.optim import Average, Muon, lr_factor
 from engine.embedded.spec import SceneSpec, draw_spec
@@ -19,86 +25,99 @@ _CROP_HEIGHT, _CROP_WIDTH = HEIGHT // 2, WIDTH // 2
 
 
 class RenderPool:
-    """Groups of frames out of fresh clips, the oldest replaced first: endless data without waiting for the renderer.
+    """Frames out of fresh clips, the oldest replaced first: endless data without waiting for the renderer.
 
-    An entry is eight consecutive frames, uint8 [8, 3, H, W], from a random time of a random clip, and the box of its
-    subject.
+    An entry is `num_frames` frames, uint8 [F, 3, H, W], and the box of its subject. Eight consecutive ones from a
+    random time of a clip are what a crop needs and the least to render; 24 are a whole clip, which is a ring.
     """
 
-    def __init__(self, size: int, seed: int, device: str) -> None:
+    def __init__(self, size: int, seed: int, device: str, *, num_frames: int = 2 * FRAMES_PER_LATENT) -> None:
         self._rng = random.Random(seed)
-        self._size, self._device = size, device
-        self._entries: list[tuple[Tensor, tuple[int, int, int, int] | None]] = []
-        self._next = 0
+        self._generator = torch.Generator().manual_seed(seed)
+        self.size = size
+        self._device, self._num_frames = device, num_frames
+        self._frames = torch.empty(size, num_frames, 3, HEIGHT, WIDTH, dtype=torch.uint8, device=device)
+        self._boxes = torch.zeros(size, 4, dtype=torch.int64)
+        self._num_put = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return min(self._num_put, self.size)
 
     def add(self, count: int) -> None:
+        """Renders and puts so many."""
         for _ in range(count):
-            entry = self._rendered(draw_spec(self._rng))
-            if len(self._entries) < self._size:
-                self._entries.append(entry)
-            else:
-                self._entries[self._next % self._size] = entry
-                self._next += 1
+            spec = draw_spec(self._rng)
+            start = self._rng.randrange(PERIOD_FRAMES)
+            self.put(to_uint8(render(spec, range(start, start + self._num_frames)))[None], [spec])
 
-    def _rendered(self, spec: SceneSpec) -> tuple[Tensor, tuple[int, int, int, int] | None]:
-        start = self._rng.randrange(PERIOD_FRAMES)
-        frames = render(spec, range(start, start + 2 * FRAMES_PER_LATENT), device=self._device)
-        return (frames * 255 + 0.5).to(torch.uint8), subject_box(spec)
+    def put(self, frames: Tensor, specs: list[SceneSpec]) -> None:
+        """Frames [N, F, 3, H, W] of `specs`."""
+        for entry, spec in zip(frames, specs, strict=True):
+            row = self._num_put % self.size
+            self._frames[row] = entry.to(self._device)
+            self._boxes[row] = torch.tensor(subject_box(spec) or (0, 0, 0, 0))
+            self._num_put += 1
 
     def crops(self, count: int, *, height: int = _CROP_HEIGHT, width: int = _CROP_WIDTH) -> tuple[Tensor, ...]:
         """Groups and the groups before them [B, 4, 3, h, w], who has one [B], loss weights [B, 1, 1, h, w]."""
-        groups, before, has_previous, weights = [], [], [], []
-        for _ in range(count):
-            frames, box = self._rng.choice(self._entries)
-            top, left = self._corner(box, height, width)
-            cut = frames[:, :, top : top + height, left : left + width].float().div_(255)
-            earlier, group = torch.split(cut, FRAMES_PER_LATENT)
-            is_first = self._rng.random() < 1 / 7
-            if is_first:
-                group = group[:1].expand_as(group)
-            elif self._rng.random() < 1 / 6:
-                earlier = earlier[-1:].expand_as(earlier)  # the group after the first one
-            groups.append(group)
-            before.append(earlier)
-            has_previous.append(0.0 if is_first else 1.0)
-            weights.append(box_weight(box, self._device)[..., top : top + height, left : left + width])
-        return (
-            torch.stack(groups),
-            torch.stack(before),
-            torch.tensor(has_previous, device=self._device),
-            torch.stack(weights),
+        chosen = self._integers(0, len(self), count)
+        boxes = self._boxes[chosen]
+        tops, lefts = self._corners(boxes, height, width)
+        is_ring = self._num_frames == PERIOD_FRAMES
+        start = self._integers(0, PERIOD_FRAMES if is_ring else self._num_frames - 2 * FRAMES_PER_LATENT + 1, count)
+        indices = (start[:, None] + torch.arange(2 * FRAMES_PER_LATENT)) % self._num_frames
+        before, group = torch.split(indices, FRAMES_PER_LATENT, 1)
+        is_first = self._chances(1 / 7, count)
+        follows_first = ~is_first & self._chances(1 / 6, count)  # the group after the first one
+        group = torch.where(is_first[:, None], group[:, :1], group)
+        before = torch.where(follows_first[:, None], before[:, -1:], before)
+        rows, columns = tops[:, None] + torch.arange(height), lefts[:, None] + torch.arange(width)
+        where = (
+            chosen.view(-1, 1, 1, 1, 1),
+            torch.cat([before, group], 1).view(count, -1, 1, 1, 1),
+            torch.arange(3).view(1, 1, -1, 1, 1),
+            rows.view(count, 1, 1, -1, 1),
+            columns.view(count, 1, 1, 1, -1),
         )
+        cut = self._frames[tuple(index.to(self._device) for index in where)].float().div_(255)
+        earlier, now = torch.split(cut, FRAMES_PER_LATENT, 1)
+        weights = _box_weights(boxes.to(self._device), rows.to(self._device), columns.to(self._device))
+        return now, earlier, (~is_first).float().to(self._device), weights
 
-    def _corner(self, box: tuple[int, int, int, int] | None, height: int, width: int) -> tuple[int, int]:
-        """A crop's corner on the latent grid; two of three crops look at the subject, if there is one."""
+    def _corners(self, boxes: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Crops' corners on the latent grid [B] each; two of three crops look at the subject, if there is one."""
+        count = len(boxes)
         top_range, left_range = (HEIGHT - height) // 16, (WIDTH - width) // 16
-        if box is None or self._rng.random() < 1 / 3:
-            return 16 * self._rng.randint(0, top_range), 16 * self._rng.randint(0, left_range)
-        x0, y0, x1, y1 = box
-        top = round(((y0 + y1) / 2 - height / 2) / 16) + self._rng.randint(-2, 2)
-        left = round(((x0 + x1) / 2 - width / 2) / 16) + self._rng.randint(-3, 3)
-        return 16 * min(top_range, max(0, top)), 16 * min(left_range, max(0, left))
+        anywhere_top, anywhere_left = self._integers(0, top_range + 1, count), self._integers(0, left_range + 1, count)
+        x0, y0, x1, y1 = boxes.T
+        around_top = ((y0 + y1 - height) / 32).round().long() + self._integers(-2, 3, count)
+        around_left = ((x0 + x1 - width) / 32).round().long() + self._integers(-3, 4, count)
+        looks = (x1 > x0) & self._chances(2 / 3, count)
+        top = torch.where(looks, around_top, anywhere_top).clamp(0, top_range)
+        left = torch.where(looks, around_left, anywhere_left).clamp(0, left_range)
+        return 16 * top, 16 * left
+
+    def _integers(self, low: int, high: int, count: int) -> Tensor:
+        return torch.randint(low, high, (count,), generator=self._generator)
+
+    def _chances(self, chance: float, count: int) -> Tensor:
+        return torch.rand(count, generator=self._generator) < chance
 
 
-def box_weight(
-    box: tuple[int, int, int, int] | None, device: str = "cpu", *, subject_weight: float = SUBJECT_WEIGHT
-) -> Tensor:
-    """[1, 1, H, W], mean 1: subjects cover a tenth of the picture and draw all the looks, so they weigh more."""
-    weight = torch.ones(1, 1, HEIGHT, WIDTH, device=device)
-    if box is not None:
-        x0, y0, x1, y1 = box
-        weight[..., y0:y1, x0:x1] = subject_weight
-    return weight / weight.mean()
+def _box_weights(boxes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Of crops, [B, 1, 1, h, w]; their mean over the whole picture is 1. Boxes [B, 4], pixel rows [B, h], columns."""
+    x0, y0, x1, y1 = (edge.view(-1, 1) for edge in boxes.T)
+    inside = ((rows >= y0) & (rows < y1))[:, :, None] & ((columns >= x0) & (columns < x1))[:, None, :]
+    mean = 1 + (SUBJECT_WEIGHT - 1) * (x1 - x0) * (y1 - y0) / (HEIGHT * WIDTH)
+    weights: Tensor = (1 + (SUBJECT_WEIGHT - 1) * inside) / mean[:, :, None]
+    return weights[:, None, None]
 
 
 def train_autoencoder(
     recipe: Recipe, *, minutes: float | None, slice_minutes: float | None, resume: bool, start_from: Path | None
 ) -> None:
     """`start_from`: a weights folder to begin with instead of random numbers."""
-    model = Autoencoder(recipe.autoencoder)
+    model = new_autoencoder(recipe)
     if start_from is not None:
         load_folder(model, start_from)
     model = model.to(recipe.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -112,28 +131,60 @@ def train_autoencoder(
     average = Average(model, recipe.autoencoder_average_decay)
     clock = Clock.of_minutes(minutes or recipe.autoencoder_minutes, slice_minutes)
     stage = Stage(recipe.folder / "autoencoder.pt", model, average, optimiser, clock, resume=resume)
-    pool = RenderPool(recipe.render_pool, recipe.seed + stage.step, recipe.device)
-    pool.add(min(recipe.render_pool, 120))
+    seed = recipe.seed + stage.step
+    if recipe.renders_ahead:
+        pool = RenderPool(recipe.render_pool, seed, recipe.device, num_frames=PERIOD_FRAMES)
+    else:
+        pool = RenderPool(recipe.render_pool, seed, recipe.device)
+        pool.add(min(recipe.render_pool, 120))
     held_back = RenderPool(24, 99, recipe.device)
     held_back.add(24)
     validation = held_back.crops(24, height=HEIGHT, width=WIDTH)
-    if not stage.was_resumed:
-        calibrate(model, pool, num_batches=recipe.calibration_batches)
-    compiled = compiled_if_worth_it(recipe, model)
-    curve = Curve(recipe.folder / "autoencoder.csv", ("step", "seconds", "loss", "psnr", "average_psnr"))
-    for _ in stage.steps():
-        pool.add(recipe.renders_per_step if len(pool) == recipe.render_pool else 2 * recipe.renders_per_step)
-        groups, previous, has_previous, weight = pool.crops(recipe.autoencoder_batch)
-        model.train()
-        with mixed_precision(recipe):
-            decoded = compiled(groups, previous, has_previous, recipe.latent_noise)
-        loss = reconstruction_loss(decoded.float(), groups, weight)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step(lr_factor(clock.progress, decay_share=0.8))
-        model.zero_grad(set_to_none=True)
-        if curve.is_due():
-            psnr = _psnr(decoded.detach().float(), groups)
-            curve.add(stage.step, clock.spent_s, loss.item(), psnr, _validation_psnr(average.module, validation))
+    with filled_from(recipe.folder / RENDERS, pool) if recipe.renders_ahead else nullcontext():
+        if not stage.was_resumed:
+            calibrate(model, pool, num_batches=recipe.calibration_batches)
+        compiled = compiled_if_worth_it(recipe, model)
+        curve = Curve(recipe.folder / "autoencoder.csv", ("step", "seconds", "loss", "psnr", "average_psnr"))
+        for _ in stage.steps():
+            if not recipe.renders_ahead:
+                pool.add(recipe.renders_per_step if len(pool) == recipe.render_pool else 2 * recipe.renders_per_step)
+            groups, previous, has_previous, weight = pool.crops(recipe.autoencoder_batch)
+            model.train()
+            with mixed_precision(recipe):
+                decoded = compiled(groups, previous, has_previous, recipe.latent_noise)
+            loss = reconstruction_loss(decoded.float(), groups, weight)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step(lr_factor(clock.progress, decay_share=0.8))
+            model.zero_grad(set_to_none=True)
+            if curve.is_due():
+                psnr = _psnr(decoded.detach().float(), groups)
+                curve.add(stage.step, clock.spent_s, loss.item(), psnr, _validation_psnr(average.module, validation))
+
+
+@contextmanager
+def filled_from(folder: Path, pool: RenderPool) -> Iterator[Thread]:
+    """Fills the pool with the clips in `folder`, those too that come there meanwhile; waits for the first file."""
+    stopped, has_some = Event(), Event()
+
+    def fill() -> None:
+        index = 0
+        while not stopped.is_set() and len(pool) < pool.size:
+            path = clip_files.path_of(folder, index)
+            if path.exists():
+                pool.put(*clip_files.read(path))
+                has_some.set()
+                index += 1
+            else:
+                stopped.wait(0.2)
+
+    thread = Thread(target=fill, name="clip files")
+    thread.start()
+    try:
+        has_some.wait()
+        yield thread
+    finally:
+        stopped.set()
+        thread.join()
 
 
 def reconstruction_loss(decoded: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -142,7 +193,7 @@ def reconstruction_loss(decoded: Tensor, target: Tensor, weight: Tensor) -> Tens
     across = ((error[..., 1:] - error[..., :-1]).abs() * weight[..., 1:]).mean()
     down = ((error[..., 1:, :] - error[..., :-1, :]).abs() * weight[..., 1:, :]).mean()
     temporal = ((error[:, 1:] - error[:, :-1]).abs() * weight).mean()
-    return (error.abs() * weight).mean() + across + down + 0.5 * temporal + 2.0 * (error.square() * weight).mean()
+    return (error.abs() * weight).mean() + across + down + 0.5 * temporal + 4.0 * (error.square() * weight).mean()
 
 
 @torch.no_grad()
@@ -169,14 +220,20 @@ def _psnr(decoded: Tensor, target: Tensor) -> float:
 
 
 def load_folder(model: Autoencoder, folder: Path) -> None:
-    """Takes over an exported folder's weights."""
+    """Takes over an exported folder's weights; a decoder of another shape is left as it is."""
     model.encoder.load_state_dict(Encoder.from_pretrained(folder / "encoder").state_dict())
-    model.decoder.load_state_dict(Decoder.from_pretrained(folder / "decoder").state_dict())
+    decoder = Decoder.from_pretrained(folder / "decoder")
+    if decoder.config == model.decoder.config:
+        model.decoder.load_state_dict(decoder.state_dict())
+
+
+def new_autoencoder(recipe: Recipe) -> Autoencoder:
+    return Autoencoder(recipe.autoencoder, recipe.decoder or recipe.autoencoder)
 
 
 def load_autoencoder(recipe: Recipe, start_from: Path | None = None) -> Autoencoder:
     """The averaged weights of the run's autoencoder stage; an exported folder's where the run has none of its own."""
-    autoencoder = Autoencoder(recipe.autoencoder)
+    autoencoder = new_autoencoder(recipe)
     path = recipe.folder / "autoencoder.pt"
     if start_from is not None and not path.exists():
         load_folder(autoencoder, start_from)

@@ -7,6 +7,7 @@ that can be seen, on stage as in training, so its first step from pure noise has
 from __future__ import annotations
 
 import random
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,13 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from engine.embedded.captions import draw_token_ids
-from engine.embedded.dataset import CLIPS, NUM_LATENT_FRAMES, STILLS, Examples, load_examples
+from engine.embedded.dataset import CLIPS, NUM_LATENT_FRAMES, Examples, load_examples, load_stills
 from engine.embedded.lexicon import MAX_TOKENS, VOCABULARY_SIZE
 from engine.embedded.modules import LATENT_CHANNELS, PIXELS_PER_LATENT, TextEncoder, TextEncoderConfig, pad_token_ids
 from engine.embedded.optim import Average, Muon, lr_factor
 from engine.embedded.reading import unconditional_tokens
-from engine.embedded.train_autoencoder import box_weight
 from engine.embedded.training import Clock, Curve, Recipe, Stage, compiled_if_worth_it, mixed_precision, optimiser_dtype
-from engine.embedded.world import subject_box
+from engine.embedded.world import HEIGHT, WIDTH, subject_box
 
 _OUTER = ("tokens", "positions", "patch_embedding", "proj_out", "condition_embedder.time", "scale_shift_table")
 # A clip of four seconds is two rounds of one of two: latent frame 7 looks like 1, 8 like 2, and so on.
@@ -59,9 +59,15 @@ class Generator(nn.Module):
         )
 
     def load_folder(self, folder: Path) -> None:
-        """Takes over an exported folder's weights; tokens that its vocabulary lacked begin at random."""
+        """Takes over an exported folder's weights; tokens that its vocabulary lacked begin at random.
+
+        Of a deeper transformer the blocks are kept that are evenly spaced from the first to the last.
+        """
         wan: Any = type(self.transformer)
         kept = wan.from_pretrained(folder / "transformer", torch_dtype=torch.float32)
+        kept.blocks = nn.ModuleList(
+            kept.blocks[index] for index in spaced(len(kept.blocks), len(self.transformer.blocks))
+        )
         self.transformer.load_state_dict(kept.state_dict())
         text = TextEncoder.from_pretrained(folder / "text_encoder").state_dict()
         tokens = self.text_encoder.tokens.weight.detach().clone()
@@ -72,6 +78,11 @@ class Generator(nn.Module):
         """Velocity of latents [B, C, T, H, W]; `timesteps` [B] or, per token, [B, T*H*W/4], in 0..1000."""
         velocity: Tensor = self.transformer(latents, timesteps, self.text_encoder(token_ids), return_dict=False)[0]
         return velocity
+
+
+def spaced(count: int, kept: int) -> list[int]:
+    """`kept` of `count` indices, evenly spaced, the first and the last among them."""
+    return [round(index * (count - 1) / max(1, kept - 1)) for index in range(kept)]
 
 
 class FrameRope(nn.Module):
@@ -105,18 +116,23 @@ class FrameRope(nn.Module):
         return at(rope.freqs_cos), at(rope.freqs_sin)
 
 
+@cache
+def latent_weight(box: tuple[int, int, int, int] | None, subject_weight: float) -> Tensor:
+    """[1, 1, h, w], mean 1: subjects cover a tenth of the picture and draw all the looks, so they weigh more."""
+    weight = torch.ones(1, 1, HEIGHT, WIDTH)
+    if box is not None:
+        x0, y0, x1, y1 = box
+        weight[..., y0:y1, x0:x1] = subject_weight
+    return avg_pool2d(weight / weight.mean(), PIXELS_PER_LATENT)
+
+
 class Batches:
     """Draws training batches out of examples: latents, captions of the moment, loss weights."""
 
     def __init__(self, examples: Examples, seed: int, device: str, *, subject_weight: float) -> None:
         self._examples, self._device = examples, device
         self._rng = random.Random(seed)
-        self._weights = torch.stack(
-            [
-                avg_pool2d(box_weight(subject_box(spec), subject_weight=subject_weight), PIXELS_PER_LATENT)
-                for spec in examples.specs
-            ]
-        )
+        self._weights = torch.stack([latent_weight(subject_box(spec), subject_weight) for spec in examples.specs])
 
     def draw(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Latents [B, C, T, h, w], token ids [B, MAX_TOKENS], weights [B, 1, 1, h, w], and the stills' frames [B]."""
@@ -149,7 +165,7 @@ def train_images(
     recipe: Recipe, *, minutes: float | None, slice_minutes: float | None, resume: bool, start_from: Path | None = None
 ) -> None:
     """Single latent frames, each at its own place in time. `start_from`: a weights folder to begin with."""
-    examples = load_examples(recipe.folder / STILLS, recipe.device)
+    examples = load_stills(recipe)
     model = Generator(recipe).to(recipe.device)
     if start_from is not None:
         model.load_folder(start_from)
@@ -180,16 +196,29 @@ def train_images(
         log_loss(curve, recent, loss, step, clock, recipe.images_batch)
 
 
-def train_clips(recipe: Recipe, *, minutes: float | None, slice_minutes: float | None, resume: bool) -> None:
+def train_clips(
+    recipe: Recipe, *, minutes: float | None, slice_minutes: float | None, resume: bool, start_from: Path | None = None
+) -> None:
     """Whole clips; every other batch follows another picture, given as a clean first latent frame at timestep 0.
 
-    Guidance of `clips_guidance` is folded in: one forward a step then gives on stage what two gave.
+    Guidance of `clips_guidance` is folded in: one forward a step then gives on stage what two gave. `start_from`: the
+    weights folder to begin with where the run has no images stage.
     """
     examples = load_examples(recipe.folder / CLIPS, recipe.device)
-    model = Generator(recipe).to(recipe.device)
+    model = Generator(recipe)
+    after_images = (recipe.folder / "images.pt").exists()
+    if start_from is not None and not after_images:
+        model.load_folder(start_from)
+    model = model.to(recipe.device)
     clock = Clock.of_minutes(minutes or recipe.clips_minutes, slice_minutes)
     stage, optimiser = prepare(
-        recipe, "clips", model, clock, lr_share=recipe.clips_lr_share, resume=resume, after="images"
+        recipe,
+        "clips",
+        model,
+        clock,
+        lr_share=recipe.clips_lr_share,
+        resume=resume,
+        after="images" if after_images or start_from is None else None,
     )
     batches = Batches(
         examples, recipe.seed + 20 + stage.step, recipe.device, subject_weight=recipe.clips_subject_weight
@@ -199,26 +228,15 @@ def train_clips(recipe: Recipe, *, minutes: float | None, slice_minutes: float |
     curve = Curve(recipe.folder / "clips.csv", ("step", "seconds", "samples", "loss"))
     recent: list[Tensor] = []
     for step in stage.steps():
-        is_long = step % 8 == 4
-        x0, token_ids, weight, _ = batches.draw(recipe.clips_batch // (2 if is_long else 1))
-        if is_long:
-            x0 = torch.cat([x0, x0[:, :, 1:]], 2)
+        x0, token_ids, weight, is_given = draw_clips(batches, recipe.clips_batch, step)
         sigmas = draw_sigmas(len(x0), recipe.clips_shift, recipe.device)
+        sigmas[: round(recipe.clips_noise_share * len(x0))] = 1.0
         noise = torch.randn_like(x0)
-        if step % 2 == 1:
-            x0 = batches.with_another_before(x0)
-            noisy = _noisy(x0, noise, sigmas)
-            noisy[:, :, 0] = x0[:, :, 0]
-            tokens_per_frame = x0.shape[3] * x0.shape[4] // 4
-            timesteps = (sigmas * 1000).view(-1, 1, 1).repeat(1, NUM_LATENT_FRAMES, tokens_per_frame)
-            timesteps[:, 0] = 0
-            timesteps = timesteps.flatten(1)
-            weight = weight.expand(-1, -1, NUM_LATENT_FRAMES, -1, -1).clone()
-            weight[:, :, 0] = 0
-        else:
-            noisy, timesteps = _noisy(x0, noise, sigmas), sigmas * 1000
+        noisy, timesteps = _noisy(x0, noise, sigmas), sigmas * 1000
+        if is_given:
+            noisy, timesteps = with_first_given(noisy, x0), timesteps_after_first(noisy, sigmas)
         # Compiling takes a minute for each shape: the common one is worth it.
-        is_common = timesteps.ndim == 1 and not is_long
+        is_common = not is_given and x0.shape[2] == NUM_LATENT_FRAMES
         run = compiled if is_common else model
         with mixed_precision(recipe):
             velocity = run(noisy, timesteps, token_ids)
@@ -232,6 +250,34 @@ def train_clips(recipe: Recipe, *, minutes: float | None, slice_minutes: float |
         optimiser.step(lr_factor(clock.progress, decay_share=0.7))
         model.zero_grad(set_to_none=True)
         log_loss(curve, recent, loss, step, clock, recipe.clips_batch)
+
+
+def draw_clips(batches: Batches, count: int, step: int) -> tuple[Tensor, Tensor, Tensor, bool]:
+    """Clips [B, C, T, h, w], token ids, loss weights, and whether their first latent frame is given, as another's.
+
+    Every other batch follows another picture; one of eight, half as large, is of clips of four seconds.
+    """
+    is_long, is_given = step % 8 == 4, step % 2 == 1
+    x0, token_ids, weight, _ = batches.draw(count // (2 if is_long else 1))
+    if is_long:
+        x0 = torch.cat([x0, x0[:, :, 1:]], 2)
+    if is_given:
+        x0 = batches.with_another_before(x0)
+        weight = weight.expand(-1, -1, x0.shape[2], -1, -1).clone()
+        weight[:, :, 0] = 0
+    return x0, token_ids, weight, is_given
+
+
+def with_first_given(noisy: Tensor, x0: Tensor) -> Tensor:
+    """Latents [B, C, T, h, w] with the clean first latent frame of `x0`."""
+    return torch.cat([x0[:, :, :1], noisy[:, :, 1:]], 2)
+
+
+def timesteps_after_first(latents: Tensor, sigmas: Tensor) -> Tensor:
+    """Per token [B, T*h*w/4]: 0 where the first latent frame is given, `sigmas` [B] in the others."""
+    timesteps = (sigmas * 1000).view(-1, 1, 1).repeat(1, latents.shape[2], latents.shape[3] * latents.shape[4] // 4)
+    timesteps[:, 0] = 0
+    return timesteps.flatten(1)
 
 
 def guided_target(target: Tensor, conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:

@@ -31,7 +31,12 @@ class Recipe:
     # Where the processor has bf16 products: there they halve the time, elsewhere they are emulated and slower.
     uses_bf16: bool = True
     compiles: bool = True
+    # A GPU waits for a renderer on its own side: there `num_renderers` processes fill files beside the training.
+    renders_ahead: bool = False
+    num_renderers: int = 2
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    # The decoder's own shape, if it is not the encoder's: it alone runs while a viewer waits.
+    decoder: AutoencoderConfig | None = None
     autoencoder_batch: int = 10
     autoencoder_minutes: float = 60.0
     # Fresh renders a step: how fast the pool of pictures turns over.
@@ -63,6 +68,7 @@ class Recipe:
     clips_subject_weight: float = 6.0
     clips_minutes: float = 40.0
     clips_shift: float = 3.0
+    clips_noise_share: float = 0.0
     # Folded in while clips are learned: without any they look soft, at 1.5 sharper than the autoencoder can draw.
     clips_guidance: float = 1.25
     # Later stages, and those that go on from a weights folder, should not unlearn what is there.
@@ -78,18 +84,41 @@ class Recipe:
 
 RECIPES = {
     "small": Recipe(folder=Path("runs/embedded-small")),
-    # One large GPU: about an hour in slices of ten minutes, each resumed from the one before.
+    # What ships: small enough for two cores to draw while the show is on, learned on one large GPU in a quarter of an
+    # hour, from the weights before. The clips are rendered beside it.
+    "shipped": Recipe(
+        folder=Path("runs/embedded-shipped"),
+        device="cuda",
+        num_threads=4,
+        renders_ahead=True,
+        num_renderers=14,
+        decoder=AutoencoderConfig(channels=(48, 96, 224), num_blocks=(1, 2, 3), output_kernel=1),
+        autoencoder_batch=64,
+        autoencoder_minutes=2.8,
+        render_pool=4000,
+        num_clips=20_000,
+        images_batch=512,
+        images_minutes=1.0,
+        clips_batch=96,
+        clips_minutes=3.0,
+        clips_noise_share=0.25,
+        clips_lr_share=0.75,
+        few_steps_minutes=0.6,
+        few_steps_batch=64,
+    ),
+    # Larger than two cores bear, for one large GPU: about an hour in slices of ten minutes, each resumed from the one
+    # before.
     "full": Recipe(
         folder=Path("runs/embedded-full"),
         device="cuda",
         num_threads=8,
+        renders_ahead=True,
+        num_renderers=14,
         autoencoder=AutoencoderConfig(channels=(96, 160, 256), num_blocks=(2, 2, 3)),
         autoencoder_batch=64,
         autoencoder_minutes=15.0,
-        renders_per_step=8,
         render_pool=4000,
-        num_stills=120_000,
-        num_clips=30_000,
+        num_clips=40_000,
         num_layers=10,
         num_heads=6,
         ffn_dim=1536,
@@ -97,6 +126,7 @@ RECIPES = {
         images_minutes=12.0,
         clips_batch=128,
         clips_minutes=20.0,
+        clips_noise_share=0.25,
         few_steps_minutes=8.0,
         few_steps_batch=96,
         average_decay=0.9995,
@@ -104,12 +134,12 @@ RECIPES = {
     # `full` at a size that two cores finish in minutes: it shows that the recipe runs through, no more.
     "full-rehearsal": Recipe(
         folder=Path("runs/embedded-full-rehearsal"),
+        renders_ahead=True,
         autoencoder=AutoencoderConfig(channels=(32, 48, 64), num_blocks=(1, 1, 1)),
         autoencoder_batch=4,
         autoencoder_minutes=0.5,
         render_pool=40,
         calibration_batches=4,
-        num_stills=64,
         num_clips=16,
         num_layers=2,
         num_heads=6,
@@ -255,8 +285,20 @@ def optimiser_dtype(recipe: Recipe) -> torch.dtype:
 
 
 def compiled_if_worth_it(recipe: Recipe, model: nn.Module) -> Callable[..., Tensor]:
-    """Compiling pays where products are short in bf16; in fp32 on AVX2 it was measured to be no faster."""
-    return torch.compile(model) if recipe.compiles and computes_in_bf16(recipe) else model
+    """Compiling pays where products are short in bf16; in fp32 on AVX2 it was measured to be no faster.
+
+    On a GPU a transformer's blocks are compiled in place, one for all, since they are alike: every shape that comes is
+    worth it there.
+    """
+    if not (recipe.compiles and computes_in_bf16(recipe)):
+        return model
+    blocks = getattr(getattr(model, "transformer", None), "blocks", None)
+    if recipe.device == "cpu" or blocks is None:
+        compiled: Callable[..., Tensor] = torch.compile(model)
+        return compiled
+    for block in blocks:
+        block.compile(dynamic=False)
+    return model
 
 
 def use_machine(recipe: Recipe) -> None:

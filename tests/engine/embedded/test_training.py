@@ -7,16 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.embedded import curves, train
-from engine.embedded.dataset import CLIPS, NUM_LATENT_FRAMES, STILLS, group_indices, load_examples
+from engine.embedded import clip_files, curves, train
+from engine.embedded.dataset import CLIPS, NUM_LATENT_FRAMES, group_indices, load_examples, load_stills
 from engine.embedded.few_steps import schedule
 from engine.embedded.lexicon import MAX_TOKENS, VOCABULARY_SIZE
-from engine.embedded.modules import Autoencoder, AutoencoderConfig, Decoder, TextEncoder, TextEncoderConfig
+from engine.embedded.modules import AutoencoderConfig, Decoder, TextEncoder, TextEncoderConfig
 from engine.embedded.optim import Muon, orthogonalise
 from engine.embedded.sampling import EmbeddedModel
-from engine.embedded.train_autoencoder import RenderPool, load_autoencoder
+from engine.embedded.spec import SceneSpec
+from engine.embedded.train_autoencoder import RenderPool, filled_from, load_autoencoder, new_autoencoder
 from engine.embedded.train_generator import FrameRope, Generator, guided_target
 from engine.embedded.training import RECIPES, Clock, Recipe, save_checkpoint
+from engine.embedded.world import render
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,6 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
         autoencoder=AutoencoderConfig(channels=(8, 16, 16), num_blocks=(1, 1, 1)),
         autoencoder_batch=2,
         render_pool=6,
-        num_stills=10,
         num_clips=3,
         num_heads=1,
         ffn_dim=64,
@@ -48,9 +49,11 @@ def test_all_stages_run_resume_and_end_in_a_folder_that_loads(recipe: Recipe, tm
             after = torch.load(path, weights_only=True)
             assert (before["step"], after["step"]) == (1, 2)
             assert after["spent_s"] > before["spent_s"]
-    stills, clips = (load_examples(recipe.folder / name) for name in (STILLS, CLIPS))
-    assert stills.latents.shape == (10, 24, 1, 16, 26)
-    assert clips.latents.shape == (3, 24, NUM_LATENT_FRAMES, 16, 26)
+    stills, clips = load_stills(recipe), load_examples(recipe.folder / CLIPS)
+    assert clips.latents.shape == (8, 24, NUM_LATENT_FRAMES, 16, 26)  # a file of clips that were rendered ahead
+    assert stills.latents.shape == (8 * NUM_LATENT_FRAMES, 24, 1, 16, 26)
+    assert stills.frames is not None and stills.frames[9] == 2 and stills.specs[9] == clips.specs[1]
+    assert torch.equal(stills.latents[9, :, 0], clips.latents[1, :, 2])
     model = EmbeddedModel.from_pretrained(tmp_path)
     assert model.settings["fast"].num_steps == 4
     assert json.loads((tmp_path / "preview.json").read_text())["matrix"]
@@ -62,7 +65,7 @@ def test_a_run_goes_on_from_a_folder_with_fewer_words(recipe: Recipe, tmp_path: 
     train.run_stage(recipe, "export", start_from=None, folder=first)
     fewer = TextEncoder(TextEncoderConfig(vocab_size=40, text_dim=recipe.text_dim, max_tokens=MAX_TOKENS))
     fewer.save_pretrained(first / "text_encoder")
-    later = replace(recipe, folder=tmp_path / "run", num_stills=4, num_clips=1)
+    later = replace(recipe, folder=tmp_path / "run", num_stills=4, num_clips=1, renders_ahead=False)
     later.folder.mkdir()
     for stage in ("examples", "images", "export"):
         train.run_stage(later, stage, start_from=first, folder=second, minutes=10.0, slice_minutes=0.0, resume=False)
@@ -75,12 +78,60 @@ def test_a_run_goes_on_from_a_folder_with_fewer_words(recipe: Recipe, tmp_path: 
 
 def test_a_run_that_trained_its_own_autoencoder_uses_it_wherever_it_started(recipe: Recipe, tmp_path: Path) -> None:
     run = replace(recipe, folder=tmp_path)
-    theirs, own = Autoencoder(run.autoencoder), Autoencoder(run.autoencoder)
+    theirs, own = new_autoencoder(run), new_autoencoder(run)
     theirs.encoder.save_pretrained(tmp_path / "theirs" / "encoder")
     theirs.decoder.save_pretrained(tmp_path / "theirs" / "decoder")
     save_checkpoint(tmp_path / "autoencoder.pt", {"average": own.state_dict()})
     loaded = load_autoencoder(run, tmp_path / "theirs").state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in own.state_dict().items())
+
+
+def test_a_shallower_transformer_begins_with_blocks_of_a_deeper_one(recipe: Recipe, tmp_path: Path) -> None:
+    deep = Generator(replace(recipe, num_layers=6))
+    deep.transformer.save_pretrained(tmp_path / "transformer")
+    deep.text_encoder.save_pretrained(tmp_path / "text_encoder")
+    shallow = Generator(replace(recipe, num_layers=4))
+    shallow.load_folder(tmp_path)
+    for block, origin in zip(shallow.transformer.blocks, (0, 2, 3, 5), strict=True):
+        expected = deep.transformer.blocks[origin].state_dict()
+        assert all(torch.equal(value, expected[name]) for name, value in block.state_dict().items())
+    assert torch.equal(shallow.transformer.proj_out.weight, deep.transformer.proj_out.weight)
+
+
+def test_clips_rendered_ahead_are_the_same_in_any_number_of_sittings(tmp_path: Path) -> None:
+    for sitting in (8, 16):
+        clip_files.render_ahead(tmp_path, num_clips=sitting, seed=3, num_workers=1, on_progress=lambda _: None)
+        first = clip_files.path_of(tmp_path, 0).read_bytes()
+    (tmp_path / "clips-00000.npz").unlink()
+    assert list(clip_files.finished(tmp_path)) == []  # in order: the second one waits for the first
+    clip_files.render_ahead(tmp_path, num_clips=16, seed=3, num_workers=1, on_progress=lambda _: None)
+    assert clip_files.path_of(tmp_path, 0).read_bytes() == first
+    read = list(clip_files.read_all(clip_files.finished(tmp_path), 1))
+    assert [clips.shape[:2] for clips, _ in read] == [(8, 24), (8, 24)]
+    clips, specs = read[1]
+    assert torch.equal(clips[5], clip_files.to_uint8(render(specs[5], range(24))))
+
+
+def test_the_pool_takes_clips_while_it_is_used(tmp_path: Path) -> None:
+    spec = SceneSpec("beach", "day", subject="dog", colour="red", direction="left")
+    clip = clip_files.to_uint8(render(spec, range(24)))[None]
+    pool = RenderPool(2, 1, "cpu", num_frames=24)
+    clip_files.write(clip_files.path_of(tmp_path, 0), clip, [spec])
+    with filled_from(tmp_path, pool) as filler:
+        assert len(pool) == 1
+        clip_files.write(clip_files.path_of(tmp_path, 1), clip, [spec])
+        filler.join(60)  # it ends when the pool is full
+        assert len(pool) == 2
+    groups, before, has_previous, weights = pool.crops(60, height=256, width=416)
+    by_frame = {frame.sum().item(): index for index, frame in enumerate((clip[0].float() / 255))}
+    for group, earlier, has_one in zip(groups, before, has_previous, strict=True):
+        at, was = ([by_frame[frame.sum().item()] for frame in frames] for frames in (group, earlier))
+        if not has_one:
+            assert at == [at[0]] * 4
+        else:  # the clip is a ring; what is before the second latent frame is one frame four times
+            assert at == [(at[0] + step) % 24 for step in range(4)]
+            assert was in ([(at[0] - 4 + step) % 24 for step in range(4)], [(at[0] - 1) % 24] * 4)
+    assert weights.mean((1, 2, 3, 4)).allclose(torch.ones(60), atol=1e-3)
 
 
 def test_a_still_stands_where_it_stands_in_its_clip() -> None:
