@@ -24,6 +24,7 @@ from engine.denoiser import Denoiser
 from engine.embedded.modules import Decoder as EmbeddedDecoderModule
 from engine.embedded.modules import Encoder as EmbeddedEncoderModule
 from engine.embedded.modules import TextEncoder as EmbeddedTextModule
+from engine.embedded.modules import fastest_dtype
 from engine.first_frame import EmbeddedFirstFrameEncoder, FirstFrameEncoder, FirstFrames
 from engine.generation import Generation
 from engine.house import DECODER_NAMES, House, planned
@@ -194,10 +195,11 @@ def _check_device(name: str | None) -> None:
 def _load_embedded(profile: ModelProfile, settings: LoadSettings, on_part: Callable[[str], None]) -> Model:
     assert profile.folder is not None
     folder, device = profile.folder, torch.device(settings.device or "cpu")
+    dtype = fastest_dtype(device)
     on_part("embedded")
-    transformer = _load_part(WanTransformer3DModel, folder / "transformer", settings, torch_dtype=torch.float32)
+    transformer = _load_part(WanTransformer3DModel, folder / "transformer", settings, torch_dtype=dtype)
     text_encoder = EmbeddedTextEncoder(EmbeddedTextModule.from_pretrained(folder / "text_encoder"))
-    decoder = EmbeddedDecoder(EmbeddedDecoderModule.from_pretrained(folder / "decoder").to(device))
+    decoder = EmbeddedDecoder(EmbeddedDecoderModule.from_pretrained(folder / "decoder").to(device, dtype))
     if settings.lora_folder:
         raise ModelError("the embedded model takes no LoRA files")
     return Model(
@@ -212,7 +214,9 @@ def _load_embedded(profile: ModelProfile, settings: LoadSettings, on_part: Calla
         previewer=preview.Previewer(decoder),
         first_frames=EmbeddedFirstFrameEncoder(EmbeddedEncoderModule.from_pretrained(folder / "encoder").to(device)),
         load_notes=_unheeded(settings, device),
-        _report=EngineReport(dtype="float32", attention="native", decoder="embedded", preview="decoder"),
+        _report=EngineReport(
+            dtype=str(dtype).removeprefix("torch."), attention="native", decoder="embedded", preview="decoder"
+        ),
     )
 
 

@@ -33,7 +33,7 @@ from engine.embedded.classifier import (
     true_names,
 )
 from engine.embedded.dataset import draw_specs
-from engine.embedded.modules import Encoder
+from engine.embedded.modules import Encoder, fastest_dtype
 from engine.embedded.reading import completed_tokens, read
 from engine.embedded.sampling import (
     WEIGHTS_FOLDER,
@@ -167,6 +167,7 @@ def evaluate(
     heads = [head for head in HEADS if judged[head] >= GATE]
     figures: dict[str, Any] = {
         "settings": {"steps": settings.num_steps, "guidance": settings.guidance_scale, "shift": settings.shift},
+        "dtype": str(model.decoder.dtype).removeprefix("torch."),
         "num_clips": len(asked),
         "judge_on_unseen_renders": {head: round(accuracy, 4) for head, accuracy in judged.items()},
         "heads_below_the_gate": [head for head in HEADS if head not in heads],
@@ -313,6 +314,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="instead of the setting's")
     parser.add_argument("--guidance", type=float, help="instead of the setting's")
     parser.add_argument("--shift", type=float, help="instead of the setting's")
+    parser.add_argument("--float32", action="store_true", help="even where the engine takes bf16")
     parser.add_argument("--num-seen", type=int, default=60, help="clips like those of training")
     parser.add_argument("--rounds", type=int, default=3, help="clips of each held-out pair")
     parser.add_argument("--num-pictures", type=int, default=20_000, help="renders that the judge learns from")
@@ -324,7 +326,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1000)
     arguments = parser.parse_args()
     torch.set_num_threads(2)
-    model = EmbeddedModel.from_pretrained(arguments.weights)
+    dtype = torch.float32 if arguments.float32 else fastest_dtype(torch.device("cpu"))
+    model = EmbeddedModel.from_pretrained(arguments.weights, dtype=dtype)
     settings = model.settings[arguments.setting]
     settings = replace(
         settings,

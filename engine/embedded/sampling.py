@@ -42,17 +42,20 @@ class EmbeddedModel:
     settings: dict[str, SamplingSettings]
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path = WEIGHTS_FOLDER) -> EmbeddedModel:
+    def from_pretrained(
+        cls, folder: str | Path = WEIGHTS_FOLDER, *, dtype: torch.dtype = torch.float32
+    ) -> EmbeddedModel:
+        """`dtype`: of transformer and decoder."""
         from diffusers import WanTransformer3DModel  # noqa: PLC0415
 
         folder = Path(folder)
         index = json.loads((folder / "model_index.json").read_text())
         wan: Any = WanTransformer3DModel
-        transformer = wan.from_pretrained(folder / "transformer", torch_dtype=torch.float32)
+        transformer = wan.from_pretrained(folder / "transformer", torch_dtype=dtype)
         return cls(
             transformer=transformer.eval(),
             text_encoder=TextEncoder.from_pretrained(folder / "text_encoder"),
-            decoder=Decoder.from_pretrained(folder / "decoder"),
+            decoder=Decoder.from_pretrained(folder / "decoder").to(dtype),
             settings={name: SamplingSettings(**values) for name, values in index["settings"].items()},
         )
 
@@ -116,16 +119,17 @@ def _velocity(
     unconditional: Tensor | None,
     guidance_scale: float,
 ) -> Tensor:
-    """One denoising step's velocity; guidance runs both halves as one batch."""
+    """One denoising step's velocity, in float32; guidance runs both halves as one batch."""
+    latents, conditional = latents.to(transformer.dtype), conditional.to(transformer.dtype)
     if unconditional is None:
         velocity: Tensor = transformer(latents, timestep.expand(len(latents)), conditional, return_dict=False)[0]
-        return velocity
+        return velocity.float()
     both = transformer(
         torch.cat([latents, latents]),
         timestep.expand(2 * len(latents)),
-        torch.cat([conditional, unconditional]),
+        torch.cat([conditional, unconditional.to(conditional)]),
         return_dict=False,
     )[0]
-    with_text, without_text = both.chunk(2)
+    with_text, without_text = both.float().chunk(2)
     guided: Tensor = without_text + guidance_scale * (with_text - without_text)
     return guided

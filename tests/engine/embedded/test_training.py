@@ -123,7 +123,7 @@ def test_the_pool_takes_clips_while_it_is_used(tmp_path: Path) -> None:
         filler.join(60)  # it ends when the pool is full
         assert len(pool) == 2
     groups, before, has_previous, weights = pool.crops(60, height=256, width=416)
-    by_frame = {frame.sum().item(): index for index, frame in enumerate((clip[0].float() / 255))}
+    by_frame = {frame.sum().item(): index for index, frame in enumerate(clip[0].float() / 255)}
     for group, earlier, has_one in zip(groups, before, has_previous, strict=True):
         at, was = ([by_frame[frame.sum().item()] for frame in frames] for frames in (group, earlier))
         if not has_one:
