@@ -8,6 +8,7 @@ stages take what is there, and the autoencoder's what is added while it learns.
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import zlib
@@ -74,10 +75,10 @@ def write(path: Path, clips: Tensor, specs: list[SceneSpec]) -> None:
 
 def read(path: Path) -> tuple[Tensor, list[SceneSpec]]:
     with np.load(path, allow_pickle=False) as file:
-        unpacked = bytearray(zlib.decompress(file["clips"]))
         specs = [SceneSpec(**row) for row in json.loads(str(file["specs"]))]
-    clips = torch.frombuffer(unpacked, dtype=torch.uint8)
-    return clips.view(len(specs), PERIOD_FRAMES, 3, HEIGHT, WIDTH), specs
+        shape = (len(specs), PERIOD_FRAMES, 3, HEIGHT, WIDTH)
+        unpacked = bytearray(zlib.decompress(file["clips"], bufsize=math.prod(shape)))
+    return torch.frombuffer(unpacked, dtype=torch.uint8).view(shape), specs
 
 
 def read_all(paths: Iterator[Path], num_threads: int) -> Iterator[tuple[Tensor, list[SceneSpec]]]:

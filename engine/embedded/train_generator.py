@@ -177,7 +177,7 @@ def train_images(
     batches = Batches(
         examples, recipe.seed + 10 + stage.step, recipe.device, subject_weight=recipe.images_subject_weight
     )
-    compiled = compiled_if_worth_it(recipe, model)
+    compiled = compiled_if_worth_it(recipe, model) if recipe.compiles_transformer else model
     curve = Curve(recipe.folder / "images.csv", ("step", "seconds", "samples", "loss"))
     recent: list[Tensor] = []
     for step in stage.steps():
@@ -190,7 +190,7 @@ def train_images(
         with mixed_precision(recipe):
             velocity = compiled(_noisy(x0, noise, sigmas), sigmas * 1000, token_ids)
         loss = ((velocity.float() - (noise - x0)).square() * weight).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step(lr_factor(clock.progress, decay_share=0.6))
         model.zero_grad(set_to_none=True)
         log_loss(curve, recent, loss, step, clock, recipe.images_batch)
@@ -224,7 +224,7 @@ def train_clips(
         examples, recipe.seed + 20 + stage.step, recipe.device, subject_weight=recipe.clips_subject_weight
     )
     nothing = pad_token_ids([unconditional_tokens()], MAX_TOKENS).to(recipe.device)
-    compiled = compiled_if_worth_it(recipe, model)
+    compiled = compiled_if_worth_it(recipe, model) if recipe.compiles_transformer else model
     curve = Curve(recipe.folder / "clips.csv", ("step", "seconds", "samples", "loss"))
     recent: list[Tensor] = []
     for step in stage.steps():

@@ -148,6 +148,14 @@ def test_memory_that_is_short_at_load_is_not_the_models_fault(monkeypatch: pytes
         loaded(cached(ti2v_5b))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_embedded_model_runs_in_what_is_fastest_here(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    monkeypatch.setattr(models, "fastest_dtype", lambda _: dtype)
+    model = load(LoadSettings(model="embedded", device="cpu"))
+    assert model.report().dtype == str(dtype).removeprefix("torch.")
+    assert model.denoiser.experts[0].dtype == dtype
+
+
 def test_the_embedded_model_takes_no_lora_files(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="takes no LoRA files"):
         load(LoadSettings(lora_folder=str(tmp_path)))

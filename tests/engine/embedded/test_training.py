@@ -9,13 +9,13 @@ import torch
 
 from engine.embedded import clip_files, curves, train
 from engine.embedded.dataset import CLIPS, NUM_LATENT_FRAMES, group_indices, load_examples, load_stills
-from engine.embedded.few_steps import schedule
+from engine.embedded.few_steps import Teacher, schedule
 from engine.embedded.lexicon import MAX_TOKENS, VOCABULARY_SIZE
 from engine.embedded.modules import AutoencoderConfig, Decoder, TextEncoder, TextEncoderConfig
 from engine.embedded.optim import Muon, orthogonalise
 from engine.embedded.sampling import EmbeddedModel
 from engine.embedded.spec import SceneSpec
-from engine.embedded.train_autoencoder import RenderPool, filled_from, load_autoencoder, new_autoencoder
+from engine.embedded.train_autoencoder import RenderPool, filled_from, load_autoencoder, load_folder, new_autoencoder
 from engine.embedded.train_generator import FrameRope, Generator, guided_target
 from engine.embedded.training import RECIPES, Clock, Recipe, save_checkpoint
 from engine.embedded.world import render
@@ -168,6 +168,32 @@ def test_a_clock_ends_at_its_slice_and_goes_on_from_what_was_spent() -> None:
     assert clock.is_over and clock.progress < 0.01
     clock.resume_at(1000.0)
     assert clock.progress == 1.0
+
+
+def test_a_decoder_of_another_shape_begins_anew_beside_the_encoder_it_learns_with(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    before = new_autoencoder(recipe)
+    before.encoder.save_pretrained(tmp_path / "encoder")
+    before.decoder.save_pretrained(tmp_path / "decoder")
+    leaner = AutoencoderConfig(channels=(8, 16, 16), num_blocks=(1, 1, 1), output_kernel=1)
+    after = new_autoencoder(replace(recipe, decoder=leaner))
+    load_folder(after, tmp_path)
+    for name, value in after.encoder.state_dict().items():
+        torch.testing.assert_close(value, before.encoder.state_dict()[name], atol=1e-3, rtol=1e-3)  # fp16 in the file
+    after.decoder.save_pretrained(tmp_path / "decoder")
+    assert Decoder.from_pretrained(tmp_path / "decoder").layers[-2].weight.shape == (192, 8, 1, 1)
+
+
+@pytest.mark.parametrize("is_given", [False, True])
+def test_a_teacher_walks_from_noise_and_keeps_the_picture_that_it_was_given(recipe: Recipe, is_given: bool) -> None:
+    teacher = Teacher(Generator(recipe), 1.0, recipe)
+    latents = torch.randn(2, 24, 3, 4, 6)
+    walked = teacher.walk(
+        latents, schedule(2)[:, None].expand(-1, 2), torch.zeros(2, MAX_TOKENS, dtype=torch.int64), is_given=is_given
+    )
+    kept = (walked == latents).flatten(3).all(-1).all(1)
+    assert kept.tolist() == [[is_given, False, False]] * 2
 
 
 def test_few_steps_walk_the_solver_s_schedule() -> None:
