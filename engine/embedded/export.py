@@ -26,11 +26,11 @@ def export_folder(
     settings: dict[str, SamplingSettings],
     model_card: str,
 ) -> None:
-    """Everything in fp16. `preview` is `fit_preview`'s answer."""
+    """Everything in fp16, in files of at most 16 MB. `preview` is `fit_preview`'s answer."""
     from diffusers import FlowMatchEulerDiscreteScheduler, __version__  # noqa: PLC0415
 
     folder.mkdir(parents=True, exist_ok=True)
-    copy.deepcopy(transformer).half().save_pretrained(folder / "transformer")
+    copy.deepcopy(transformer).half().save_pretrained(folder / "transformer", max_shard_size="16MB")
     text_encoder.save_pretrained(folder / "text_encoder")
     autoencoder.encoder.save_pretrained(folder / "encoder")
     autoencoder.decoder.save_pretrained(folder / "decoder")

@@ -107,8 +107,8 @@ RECIPES = {
         clips_lr_share=0.75,
         few_steps_batch=64,
     ),
-    # Larger than two cores bear, for one large GPU: about an hour in slices of ten minutes, each resumed from the one
-    # before.
+    # The largest that fits a package of 48 MiB, and more than two cores bear: about an hour of one large GPU in slices
+    # of ten minutes, each resumed from the one before.
     "full": Recipe(
         folder=Path("runs/embedded-full"),
         device="cuda",
@@ -116,21 +116,21 @@ RECIPES = {
         compiles_transformer=False,
         renders_ahead=True,
         num_renderers=14,
-        autoencoder=AutoencoderConfig(channels=(96, 160, 256), num_blocks=(2, 2, 3)),
+        decoder=AutoencoderConfig(channels=(48, 96, 224), num_blocks=(1, 2, 3), output_kernel=1),
         autoencoder_batch=64,
-        autoencoder_minutes=15.0,
+        autoencoder_minutes=12.0,
         render_pool=4000,
         num_clips=40_000,
-        num_layers=10,
+        num_layers=8,
         num_heads=6,
-        ffn_dim=1536,
+        ffn_dim=1216,
         images_batch=512,
         images_minutes=12.0,
-        clips_batch=128,
-        clips_minutes=20.0,
+        clips_batch=96,
+        clips_minutes=25.0,
         clips_noise_share=0.25,
         few_steps_minutes=8.0,
-        few_steps_batch=96,
+        few_steps_batch=64,
         average_decay=0.9995,
     ),
     # `full` at a size that two cores finish in minutes: it shows that the recipe runs through, no more.

@@ -9,6 +9,7 @@ import torch
 
 from engine.embedded import clip_files, curves, train
 from engine.embedded.dataset import CLIPS, NUM_LATENT_FRAMES, group_indices, load_examples, load_stills
+from engine.embedded.export import export_folder
 from engine.embedded.few_steps import Teacher, schedule
 from engine.embedded.lexicon import MAX_TOKENS, VOCABULARY_SIZE
 from engine.embedded.modules import AutoencoderConfig, Decoder, TextEncoder, TextEncoderConfig
@@ -168,6 +169,28 @@ def test_a_clock_ends_at_its_slice_and_goes_on_from_what_was_spent() -> None:
     assert clock.is_over and clock.progress < 0.01
     clock.resume_at(1000.0)
     assert clock.progress == 1.0
+
+
+def test_the_full_recipe_fits_the_package_in_files_that_travel(tmp_path: Path) -> None:
+    recipe = RECIPES["full"]
+    generator, autoencoder = Generator(recipe), new_autoencoder(recipe)
+    assert 18e6 < sum(weight.numel() for weight in generator.transformer.parameters()) < 25e6
+    preview: dict[str, list[float]] = {"matrix": [], "bias": []}
+    export_folder(
+        tmp_path,
+        transformer=generator.transformer,
+        text_encoder=generator.text_encoder,
+        autoencoder=autoencoder,
+        preview=preview,
+        settings={"fast": train.FAST, "fine": train.FINE},
+        model_card="",
+    )
+    sizes = [path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()]
+    assert max(sizes) <= 16 * 2**20
+    assert sum(sizes) <= 48 * 2**20
+    loaded = EmbeddedModel.from_pretrained(tmp_path)
+    expected = generator.transformer.proj_out.weight.detach().half().float()
+    assert torch.equal(loaded.transformer.proj_out.weight, expected)
 
 
 def test_a_decoder_of_another_shape_begins_anew_beside_the_encoder_it_learns_with(
