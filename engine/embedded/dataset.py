@@ -124,6 +124,8 @@ def _encoded_files(recipe: Recipe, encoder: Encoder) -> tuple[Tensor, list[Scene
             latents = encoder(groups.flatten(0, 1))
         parts.append(latents.float().half().view(*groups.shape[:2], *latents.shape[1:]).transpose(1, 2).cpu())
         specs += their_specs
+    if not parts:
+        raise FileNotFoundError(f"no clips in {recipe.folder / RENDERS}: the stage `renders` makes them")
     return torch.cat(parts), specs
 
 

@@ -180,6 +180,8 @@ def filled_from(folder: Path, pool: RenderPool) -> Iterator[Thread]:
     thread = Thread(target=fill, name="clip files")
     thread.start()
     try:
+        if not clip_files.path_of(folder, 0).exists():
+            print(f"waiting for clips in {folder}: the stage `renders` makes them", flush=True)
         has_some.wait()
         yield thread
     finally:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from engine.embedded import clip_files, curves, train
-from engine.embedded.dataset import CLIPS, NUM_LATENT_FRAMES, group_indices, load_examples, load_stills
+from engine.embedded.dataset import CLIPS, NUM_LATENT_FRAMES, group_indices, load_examples, load_stills, make_examples
 from engine.embedded.export import export_folder
 from engine.embedded.few_steps import Teacher, schedule
 from engine.embedded.lexicon import MAX_TOKENS, VOCABULARY_SIZE
@@ -111,6 +111,12 @@ def test_clips_rendered_ahead_are_the_same_in_any_number_of_sittings(tmp_path: P
     assert [clips.shape[:2] for clips, _ in read] == [(8, 24), (8, 24)]
     clips, specs = read[1]
     assert torch.equal(clips[5], clip_files.to_uint8(render(specs[5], range(24))))
+
+
+def test_examples_without_clips_name_the_stage_that_makes_them(recipe: Recipe, tmp_path: Path) -> None:
+    encoder = new_autoencoder(recipe).encoder
+    with pytest.raises(FileNotFoundError, match="the stage `renders` makes them"):
+        make_examples(replace(recipe, folder=tmp_path), encoder)
 
 
 def test_the_pool_takes_clips_while_it_is_used(tmp_path: Path) -> None:
