@@ -1,8 +1,8 @@
 """Clips rendered ahead, in files: how the processor's cores feed a GPU, which would wait for the renderer otherwise.
 
-A render is two thousand small operations: a GPU draws fifty clips a second with them, sixteen cores as many, and
-beside it. Each file holds the same clips whoever rendered it, so a folder may be filled in any number of sittings. The
-stages take what is there, and the autoencoder's what is added while it learns.
+A render is two thousand small operations, which a GPU starts hardly faster than a core computes them. Each file holds
+the same clips whoever rendered it, so a folder may be filled in any number of sittings. The stages take what is there,
+and the autoencoder's what is added while it learns.
 """
 
 from __future__ import annotations

@@ -163,30 +163,42 @@ def train_autoencoder(
 
 @contextmanager
 def filled_from(folder: Path, pool: RenderPool) -> Iterator[Thread]:
-    """Fills the pool with the clips in `folder`, those too that come there meanwhile; waits for the first file."""
-    stopped, has_some = Event(), Event()
+    """Fills the pool with the clips in `folder`, those too that come there meanwhile; waits for the first file.
+
+    A file that cannot be read raises here: at once if it is the first, else when all is done.
+    """
+    stopped, has_begun = Event(), Event()
+    errors: list[Exception] = []
 
     def fill() -> None:
         index = 0
-        while not stopped.is_set() and len(pool) < pool.size:
-            path = clip_files.path_of(folder, index)
-            if path.exists():
-                pool.put(*clip_files.read(path))
-                has_some.set()
-                index += 1
-            else:
-                stopped.wait(0.2)
+        try:
+            while not stopped.is_set() and len(pool) < pool.size:
+                path = clip_files.path_of(folder, index)
+                if path.exists():
+                    pool.put(*clip_files.read(path))
+                    has_begun.set()
+                    index += 1
+                else:
+                    stopped.wait(0.2)
+        except Exception as error:
+            errors.append(error)
+        finally:
+            has_begun.set()
 
     thread = Thread(target=fill, name="clip files")
     thread.start()
     try:
         if not clip_files.path_of(folder, 0).exists():
             print(f"waiting for clips in {folder}: the stage `renders` makes them", flush=True)
-        has_some.wait()
-        yield thread
+        has_begun.wait()
+        if len(pool):
+            yield thread
     finally:
         stopped.set()
         thread.join()
+    if errors:
+        raise errors[0]
 
 
 def reconstruction_loss(decoded: Tensor, target: Tensor, weight: Tensor) -> Tensor:

@@ -113,6 +113,20 @@ def test_clips_rendered_ahead_are_the_same_in_any_number_of_sittings(tmp_path: P
     assert torch.equal(clips[5], clip_files.to_uint8(render(specs[5], range(24))))
 
 
+@pytest.mark.parametrize("good_files", [0, 1])
+def test_a_clip_file_that_cannot_be_read_ends_the_training(tmp_path: Path, good_files: int) -> None:
+    spec = SceneSpec("beach", "day")
+    if good_files:
+        clip = clip_files.to_uint8(render(spec, range(24)))[None]
+        clip_files.write(clip_files.path_of(tmp_path, 0), clip, [spec])
+    clip_files.path_of(tmp_path, good_files).write_bytes(b"half a file")
+    with (
+        pytest.raises((ValueError, RuntimeError)),
+        filled_from(tmp_path, RenderPool(3, 1, "cpu", num_frames=24)) as filler,
+    ):
+        filler.join(60)
+
+
 def test_examples_without_clips_name_the_stage_that_makes_them(recipe: Recipe, tmp_path: Path) -> None:
     encoder = new_autoencoder(recipe).encoder
     with pytest.raises(FileNotFoundError, match="the stage `renders` makes them"):
