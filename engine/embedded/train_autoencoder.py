@@ -242,15 +242,20 @@ def load_folder(model: Autoencoder, folder: Path) -> None:
 
 
 def new_autoencoder(recipe: Recipe) -> Autoencoder:
-    return Autoencoder(recipe.autoencoder, recipe.decoder or recipe.autoencoder)
+    return Autoencoder(recipe.autoencoder, recipe.decoder)
 
 
 def load_autoencoder(recipe: Recipe, start_from: Path | None = None) -> Autoencoder:
-    """The averaged weights of the run's autoencoder stage; an exported folder's where the run has none of its own."""
-    autoencoder = new_autoencoder(recipe)
+    """The averaged weights of the run's autoencoder stage; without one an exported folder's, in the folder's shape."""
     path = recipe.folder / "autoencoder.pt"
     if start_from is not None and not path.exists():
+        encoder, decoder = (
+            Encoder.from_pretrained(start_from / "encoder"),
+            Decoder.from_pretrained(start_from / "decoder"),
+        )
+        autoencoder = Autoencoder(encoder.config, decoder.config)
         load_folder(autoencoder, start_from)
     else:
+        autoencoder = new_autoencoder(recipe)
         autoencoder.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["average"])
     return autoencoder.eval()

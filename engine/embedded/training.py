@@ -36,8 +36,10 @@ class Recipe:
     renders_ahead: bool = False
     num_renderers: int = 2
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
-    # The decoder's own shape, if it is not the encoder's: it alone runs while a viewer waits.
-    decoder: AutoencoderConfig | None = None
+    # Leaner than the encoder: it alone runs while a viewer waits.
+    decoder: AutoencoderConfig = field(
+        default_factory=lambda: AutoencoderConfig(channels=(48, 96, 224), output_kernel=1)
+    )
     autoencoder_batch: int = 10
     autoencoder_minutes: float = 60.0
     # Fresh renders a step: how fast the pool of pictures turns over.
@@ -94,7 +96,6 @@ RECIPES = {
         compiles_transformer=False,
         renders_ahead=True,
         num_renderers=14,
-        decoder=AutoencoderConfig(channels=(48, 96, 224), num_blocks=(1, 2, 3), output_kernel=1),
         autoencoder_batch=64,
         autoencoder_minutes=2.4,
         render_pool=4000,
@@ -116,7 +117,6 @@ RECIPES = {
         compiles_transformer=False,
         renders_ahead=True,
         num_renderers=14,
-        decoder=AutoencoderConfig(channels=(48, 96, 224), num_blocks=(1, 2, 3), output_kernel=1),
         autoencoder_batch=64,
         autoencoder_minutes=12.0,
         render_pool=4000,
@@ -138,6 +138,7 @@ RECIPES = {
         folder=Path("runs/embedded-full-rehearsal"),
         renders_ahead=True,
         autoencoder=AutoencoderConfig(channels=(32, 48, 64), num_blocks=(1, 1, 1)),
+        decoder=AutoencoderConfig(channels=(24, 32, 64), num_blocks=(1, 1, 1), output_kernel=1),
         autoencoder_batch=4,
         autoencoder_minutes=0.5,
         render_pool=40,

@@ -28,6 +28,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
         RECIPES["full-rehearsal"],
         folder=tmp_path_factory.mktemp("run"),
         autoencoder=AutoencoderConfig(channels=(8, 16, 16), num_blocks=(1, 1, 1)),
+        decoder=AutoencoderConfig(channels=(8, 16, 16), num_blocks=(1, 1, 1), output_kernel=1),
         autoencoder_batch=2,
         render_pool=6,
         num_clips=3,
@@ -66,7 +67,9 @@ def test_a_run_goes_on_from_a_folder_with_fewer_words(recipe: Recipe, tmp_path: 
     train.run_stage(recipe, "export", start_from=None, folder=first)
     fewer = TextEncoder(TextEncoderConfig(vocab_size=40, text_dim=recipe.text_dim, max_tokens=MAX_TOKENS))
     fewer.save_pretrained(first / "text_encoder")
-    later = replace(recipe, folder=tmp_path / "run", num_stills=4, num_clips=1, renders_ahead=False)
+    # Of another shape: what has no autoencoder of its own keeps the folder's.
+    other = AutoencoderConfig(channels=(8, 8, 16), num_blocks=(1, 1, 1))
+    later = replace(recipe, folder=tmp_path / "run", num_stills=4, num_clips=1, renders_ahead=False, decoder=other)
     later.folder.mkdir()
     for stage in ("examples", "images", "export"):
         train.run_stage(later, stage, start_from=first, folder=second, minutes=10.0, slice_minutes=0.0, resume=False)
@@ -219,8 +222,8 @@ def test_a_decoder_of_another_shape_begins_anew_beside_the_encoder_it_learns_wit
     before = new_autoencoder(recipe)
     before.encoder.save_pretrained(tmp_path / "encoder")
     before.decoder.save_pretrained(tmp_path / "decoder")
-    leaner = AutoencoderConfig(channels=(8, 16, 16), num_blocks=(1, 1, 1), output_kernel=1)
-    after = new_autoencoder(replace(recipe, decoder=leaner))
+    other = AutoencoderConfig(channels=(8, 8, 16), num_blocks=(1, 1, 1), output_kernel=1)
+    after = new_autoencoder(replace(recipe, decoder=other))
     load_folder(after, tmp_path)
     for name, value in after.encoder.state_dict().items():
         torch.testing.assert_close(value, before.encoder.state_dict()[name], atol=1e-3, rtol=1e-3)  # fp16 in the file
