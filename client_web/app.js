@@ -164,6 +164,8 @@ class App {
   #frameRate = 24;
   /** @type {Promise<import("./recording.js").Recording> | null} null while no server has said that it can record */
   #recording = null;
+  /** @type {Promise<import("./pushes.js").Pushes> | null} null while no server has named a target */
+  #pushes = null;
   /** @type {{onAir: "idle" | "preview" | "clip" | "blank", promptId: string | null}} */
   #program = { onAir: "idle", promptId: null };
   /** @type {string | null} the prompt that the next monitor shows */
@@ -320,6 +322,7 @@ class App {
     const musics = created.music ?? [];
     this.#options.setMusics(musics);
     this.#monitor.setSound(musics.length > 0);
+    void this.#learnTargets(created.push_targets ?? [], isResumed);
     const wasOnAir = this.#textOnAir();
     if (!isResumed) {
       this.#prompts.loseAllInFlight();
@@ -392,6 +395,9 @@ class App {
         break;
       case ServerType.RECORDING_CHANGED:
         void this.#recordingChanged(message);
+        break;
+      case ServerType.PUSH_CHANGED:
+        void this.#pushes?.then((pushes) => pushes.changed(message));
         break;
       case ServerType.ERROR:
         this.#fail(new RequestError(message.error));
@@ -516,6 +522,25 @@ class App {
     return new Recording(elements, (recording) => this.#askToRecord(recording), withToken, (error) => this.#fail(error));
   }
 
+  /**
+   * @param {string[]} targets that the program may be pushed to
+   * @param {boolean} isResumed
+   */
+  async #learnTargets(targets, isResumed) {
+    if (targets.length > 0) this.#pushes ??= this.#loadPushes();
+    (await this.#pushes)?.setTargets(targets, isResumed);
+  }
+
+  async #loadPushes() {
+    const { Pushes } = await import("./pushes.js");
+    return new Pushes(
+      byId("pushes", HTMLButtonElement),
+      this.#sheet,
+      (target, push) => this.#connection.request({ type: ClientType.PROGRAM_PUSH, target, push }),
+      { onError: (error) => this.#fail(error), onFailed: (text) => this.#toasts.show(text, "error") },
+    );
+  }
+
   /** @param {boolean} recording */
   #askToRecord(recording) {
     return this.#connection.request({ type: ClientType.PROGRAM_RECORD, recording });
@@ -594,6 +619,7 @@ class App {
     this.#field.renderStar();
     this.#rundown.render();
     void this.#recording?.then((recording) => recording.render());
+    void this.#pushes?.then((pushes) => pushes.render());
     this.#options.render();
     this.#strip.render();
     this.#times.render();

@@ -52,6 +52,10 @@ class Pushes:
             push.stop()
         return _changed(push, message.event_id)
 
+    def running(self) -> list[PushChanged]:
+        """How those stand that are on, for a controller that was away."""
+        return [_changed(push) for push in self._pushes.values() if push.is_on]
+
     async def close(self) -> None:
         """End all, and wait until nothing of them is left open. Idempotent."""
         await asyncio.gather(*(push.close() for push in self._pushes.values()))

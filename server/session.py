@@ -277,6 +277,8 @@ class Session:
         self._emit(self._created(message.event_id))
         if self._recorder.is_recording:
             self._emit(self._recorder.status())
+        for push in self.pushes.running():
+            self._emit(push)
 
     def detach(self, controller: Controller) -> None:
         """The connection is gone. Nothing happens if it is not (or no longer) this session's."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bench.served import served
+from tests.server.ingest import Ingest
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -276,6 +277,34 @@ async def test_what_was_recorded_can_be_fetched(console: Any) -> None:
         }"""
     )
     assert fetched == [200, "ftyp"]
+
+
+async def test_the_program_goes_live_to_a_named_target_and_over_a_reload(open_console: Any, tmp_path: Path) -> None:
+    async with Ingest("secret") as ingest:
+        targets = tmp_path / "targets.toml"
+        targets.write_text(
+            f'[platform]\nurl = "{ingest.url}"\ntoken = "secret"\n[closed]\nurl = "{ingest.url}"\ntoken = "wrong"\n'
+        )
+        async with served(["--engine", "synthetic", "--whip-targets", str(targets)]) as server:
+            console = await open_console(server.url)
+            page = console.page
+            assert await console.text("#pushes") == "Go live"
+            await page.click("#pushes")
+            await page.click("#sheet button[aria-label='Start: closed']")
+            await page.wait_for_selector(".push-state[data-state=failed]")
+            assert "401" in await console.text(".push-row:has-text('closed')")
+            await page.click("#sheet button[aria-label='Start: platform']")
+            await page.wait_for_selector("#pushes[data-state=live]")
+            assert await console.text("#pushes") == "Live: platform"
+            assert (await ingest.frame()).width > 0
+            await page.reload()
+            await console.until("() => document.querySelector('#pushes').innerText === 'Live: platform'")
+            await page.click("#language")
+            assert await console.text("#pushes") == "直播中：platform"
+            await page.click("#pushes")
+            await page.click("#sheet button[aria-label='停止: platform']")
+            await ingest.deleted.wait()
+            await page.wait_for_selector("#pushes[data-state=stopped]")
 
 
 async def test_music_is_chosen_from_what_the_server_has_and_heard_only_when_asked_for(console: Any) -> None:

@@ -147,6 +147,26 @@ async def test_a_controller_pushes_its_program_to_an_ingest_and_ends_it(
     assert TOKEN not in caplog.text and "secret-key" not in caplog.text and "wrong-token" not in caplog.text
 
 
+async def test_a_controller_that_comes_back_hears_what_is_being_pushed() -> None:
+    async with AsyncExitStack() as stack:
+        ingest = await stack.enter_async_context(Ingest(TOKEN))
+        targets = tuple(WhipTarget(name, ingest.url, TOKEN) for name in ("ingest", "spare"))
+        controls = await controller(stack, Settings(whip_targets=targets))
+        await controls.say("session.start", width=512, height=288)
+        created = await controls.hear("session.created")
+        await controls.say("program.push", target="ingest", push=True)
+        await controls.hear("push.changed", target="ingest", state="live")
+        host, port, *_ = controls.socket.remote_address
+        back = Controller(await stack.enter_async_context(connect(f"ws://{host}:{port}/v1/realtime", max_size=None)))
+        named = {"session_id": created["session_id"], "resume_token": created["resume_token"]}
+        await back.say("session.resume", last_seq=-1, event_id="r1", **named)
+        await back.hear("session.created", event_id="r1")
+        told = json.loads(await back.socket.recv())
+        assert (told["type"], told["target"], told["state"]) == ("push.changed", "ingest", "live")
+        await back.say("session.close")
+        await back.hear("session.closed")
+
+
 async def test_unknown_music_is_refused_at_the_start_and_the_connection_may_try_again() -> None:
     async with AsyncExitStack() as stack:
         controls = await controller(stack, Settings())

@@ -1,0 +1,118 @@
+/**
+ * Where the program is pushed to: a button that says whether it goes out, and a sheet with a row for each target that the
+ * server's operator has named. Loaded when a server names some; without them the button is hidden.
+ *
+ * @module pushes
+ */
+
+import { make, textButton } from "./dom.js";
+import { t } from "./i18n.js";
+import { openSheet } from "./sheets.js";
+
+/** @typedef {import("./sdk/messages.js").ServerMessage} ServerMessage */
+/** @typedef {{state: "stopped" | "connecting" | "live" | "failed", detail: string | null}} Standing */
+
+const OFF = /** @type {Standing} */ (Object.freeze({ state: "stopped", detail: null }));
+
+export class Pushes {
+  #button;
+  #dialog;
+  #ask;
+  #callbacks;
+  /** @type {Map<string, Standing>} by target, in the operator's order */
+  #standings = new Map();
+  /** Renders the sheet's rows, while there is one. */
+  #renderSheet = () => {};
+
+  /**
+   * @param {HTMLButtonElement} button
+   * @param {HTMLDialogElement} dialog
+   * @param {(target: string, push: boolean) => Promise<ServerMessage>} ask
+   * @param {{onError: (error: Error) => void, onFailed: (text: string) => void}} callbacks
+   */
+  constructor(button, dialog, ask, callbacks) {
+    this.#button = button;
+    this.#dialog = dialog;
+    this.#ask = ask;
+    this.#callbacks = callbacks;
+    button.addEventListener("click", () => this.#open());
+  }
+
+  /**
+   * @param {string[]} targets
+   * @param {boolean} isResumed whether what was pushed may still be: the server tells of those after this
+   */
+  setTargets(targets, isResumed) {
+    const before = this.#standings;
+    this.#standings = new Map(targets.map((target) => [target, (isResumed && before.get(target)) || OFF]));
+    this.#button.hidden = targets.length === 0;
+    this.render();
+  }
+
+  /** @param {ServerMessage} message `push.changed`, asked for or not */
+  changed({ target, state, detail }) {
+    const before = this.#standings.get(target);
+    this.#standings.set(target, { state, detail });
+    if (state === "failed" && before?.state !== "failed") this.#callbacks.onFailed(t("push.refused", { target, detail: detail ?? "" }));
+    this.render();
+  }
+
+  render() {
+    const targets = Array.from(this.#standings.keys());
+    const live = targets.filter((target) => this.#standings.get(target)?.state === "live");
+    const isConnecting = targets.some((target) => this.#standings.get(target)?.state === "connecting");
+    const text = make("span", "", [summary(live, isConnecting)]);
+    this.#button.replaceChildren(...(live.length > 0 ? [make("span", "live-dot"), text] : [text]));
+    this.#button.dataset.state = isConnecting ? "connecting" : live.length > 0 ? "live" : "stopped";
+    this.#renderSheet();
+  }
+
+  #open() {
+    const rows = new Map(Array.from(this.#standings.keys(), (target) => [target, this.#row(target)]));
+    this.#renderSheet = () => {
+      for (const [target, row] of rows) row.render(this.#standings.get(target) ?? OFF);
+    };
+    const list = make("ul", "push-list", Array.from(rows.values(), (row) => row.element));
+    openSheet(this.#dialog, t("push.title"), [list, make("p", "sheet-note", [t("push.note")])]);
+    this.#renderSheet();
+  }
+
+  /** @param {string} target */
+  #row(target) {
+    const state = make("p", "push-state");
+    state.role = "status";
+    const button = textButton("plain", "", () => void this.#toggle(target));
+    const name = make("p", "push-name", [target]);
+    /** @param {Standing} standing */
+    const render = (standing) => {
+      const isOn = standing.state === "live" || standing.state === "connecting";
+      state.textContent = [t(`push.${standing.state}`), standing.detail].filter(Boolean).join(": ");
+      state.dataset.state = standing.state;
+      button.textContent = t(isOn ? "push.stop" : "push.start");
+      button.ariaLabel = `${button.textContent}: ${target}`;
+    };
+    return { element: make("li", "push-row", [make("div", "", [name, state]), button]), render };
+  }
+
+  /** @param {string} target */
+  async #toggle(target) {
+    const { state } = this.#standings.get(target) ?? OFF;
+    try {
+      this.changed(await this.#ask(target, state !== "live" && state !== "connecting"));
+    } catch (error) {
+      this.#callbacks.onError(/** @type {Error} */ (error));
+    }
+  }
+}
+
+/**
+ * What the button says.
+ *
+ * @param {string[]} live
+ * @param {boolean} isConnecting
+ */
+function summary(live, isConnecting) {
+  if (isConnecting) return t("push.connecting");
+  if (live.length === 0) return t("push.open");
+  return live.length === 1 ? t("push.live_to", { target: live[0] }) : t("push.live_to_many", { count: live.length });
+}
