@@ -271,21 +271,6 @@ const TEXTS = {
   "recording.start": ["Record", "录制"],
   "recording.stop": ["Stop recording", "停止录制"],
   "recording.download": ["Download ({megabytes} MB)", "下载（{megabytes} MB）"],
-  "push.open": ["Go live", "开播"],
-  "push.title": ["Send the program out", "推送节目"],
-  "push.note": [
-    "The targets are named by whoever runs this server. The program goes out as it is on air, until it is stopped here or the session ends.",
-    "推送目标由服务器运营者设定。节目按播出画面推送，直到在此停止或会话结束。",
-  ],
-  "push.start": ["Start", "开始"],
-  "push.stop": ["Stop", "停止"],
-  "push.stopped": ["Off", "未推送"],
-  "push.connecting": ["Connecting", "连接中"],
-  "push.live": ["Live", "直播中"],
-  "push.failed": ["Refused", "被拒绝"],
-  "push.refused": ["Not live at {target}: {detail}", "未能推送到 {target}：{detail}"],
-  "push.live_to": ["Live: {target}", "直播中：{target}"],
-  "push.live_to_many": ["Live: {count} targets", "直播中：{count} 个目标"],
   "help.title": ["Keys", "快捷键"],
   "help.take": ["Take the clip that waits", "切入等待中的片段"],
   "help.blank": ["Blank, from anywhere", "随时黑屏"],
@@ -372,7 +357,7 @@ const LANGUAGES = /** @type {const} */ (["en", "zh"]);
 let language = "en";
 
 /**
- * A page's own texts, beside or instead of these; before `chooseLanguage`.
+ * Texts of a page or of what is loaded later, beside or instead of these; a page's before `chooseLanguage`.
  *
  * @param {Record<string, [english: string, chinese: string]>} texts
  */

@@ -6,11 +6,29 @@
  */
 
 import { make, textButton } from "./dom.js";
-import { t } from "./i18n.js";
+import { addTexts, t } from "./i18n.js";
 import { openSheet } from "./sheets.js";
 
 /** @typedef {import("./sdk/messages.js").ServerMessage} ServerMessage */
 /** @typedef {{state: "stopped" | "connecting" | "live" | "failed", detail: string | null}} Standing */
+
+addTexts({
+  "push.open": ["Go live", "开播"],
+  "push.title": ["Send the program out", "推送节目"],
+  "push.note": [
+    "The targets are named by whoever runs this server. The program goes out as it is on air, until it is stopped here or the session ends.",
+    "推送目标由服务器运营者设定。节目按播出画面推送，直到在此停止或会话结束。",
+  ],
+  "push.start": ["Start", "开始"],
+  "push.stop": ["Stop", "停止"],
+  "push.stopped": ["Off", "未推送"],
+  "push.connecting": ["Connecting", "连接中"],
+  "push.live": ["Live", "直播中"],
+  "push.failed": ["Refused", "被拒绝"],
+  "push.refused": ["Not live at {target}: {detail}", "未能推送到 {target}：{detail}"],
+  "push.live_to": ["Live: {target}", "直播中：{target}"],
+  "push.live_to_many": ["Live: {count} targets", "直播中：{count} 个目标"],
+});
 
 const OFF = /** @type {Standing} */ (Object.freeze({ state: "stopped", detail: null }));
 

@@ -41,10 +41,12 @@ def axe() -> str:
     return AXE.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize(("theme", "locale"), [("dark", "en-US"), ("light", "en-US"), ("dark", "zh-CN")])
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-async def test_axe_finds_no_serious_fault(browser: Any, synthetic_url: str, axe: str, page: Page, theme: str) -> None:
-    context = await browser.new_context(color_scheme=theme, locale="en-US", reduced_motion="reduce")
+async def test_axe_finds_no_serious_fault(
+    browser: Any, synthetic_url: str, axe: str, page: Page, theme: str, locale: str
+) -> None:
+    context = await browser.new_context(color_scheme=theme, locale=locale, reduced_motion="reduce")
     tab = await context.new_page()
     await tab.goto(synthetic_url + page.path)
     await tab.wait_for_selector(page.is_up, state="attached")
