@@ -70,7 +70,10 @@ NATURAL_COLOURS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a prompt names. None is a slot that it leaves open; `token_ids` hold UNK at most once."""
+    """What a prompt names. None is a slot that it leaves open; `token_ids` hold UNK at most once.
+
+    `understood` and `not_understood` are the prompt's own words, in its language; `concepts` is what the former mean.
+    """
 
     scene: str | None = None
     time: str | None = None
@@ -80,6 +83,7 @@ class Reading:
     direction: str | None = None
     camera: str | None = None
     palette: str | None = None
+    concepts: tuple[str, ...] = ()
     understood: tuple[str, ...] = ()
     not_understood: tuple[str, ...] = ()
     token_ids: tuple[int, ...] = ()
@@ -90,12 +94,15 @@ def read(text: str) -> Reading:
     words = _in_their_element(hear(text))
     named = _named_values(words)
     kept: list[str] = []
+    understood: list[str] = []
     reported: list[str] = []
     for word in words:
         if word.concept is None:
             reported.append(word.surface)
             kept.append(UNK)
         elif named.get(_SLOT_OF[word.concept]) == word.concept:
+            if word.concept not in kept:
+                understood.append(word.surface)
             kept.append(word.concept)
         elif not _is_implied(word.concept, named):
             reported.append(word.surface)
@@ -109,7 +116,8 @@ def read(text: str) -> Reading:
         direction=named.get("direction"),
         camera=named.get("camera"),
         palette=named.get("palette"),
-        understood=tuple(token for token in kept if token != UNK),
+        concepts=tuple(token for token in kept if token != UNK),
+        understood=tuple(dict.fromkeys(understood)),
         not_understood=tuple(dict.fromkeys(reported)),
         token_ids=tuple(TOKEN_IDS[token] for token in kept),
     )

@@ -38,7 +38,7 @@ TOKEN = "0123456789abcdef0123"
 )
 def test_a_known_question_gets_its_answer_in_its_language_and_its_scene(question: str, scene: str) -> None:
     given = reply(question, is_simple=True)
-    assert given.scene is not None and scene in read(given.scene).understood
+    assert given.scene is not None and scene in read(given.scene).concepts
     assert given.text.isascii() == question.isascii()
     assert given.text.startswith(given.caption) and len(given.caption) < len(given.text)
 

@@ -33,7 +33,7 @@ def test_captions_with_all_slots_are_understood_exactly_as_their_spec(chinese: b
         caption = full_caption(spec, rng, chinese=chinese)
         heard = read(caption)
         assert heard.not_understood == (), caption
-        assert set(heard.understood) == named_by(spec), caption
+        assert set(heard.concepts) == named_by(spec), caption
 
 
 def test_captions_with_dropped_slots_never_contradict_their_spec() -> None:
@@ -44,7 +44,7 @@ def test_captions_with_dropped_slots_never_contradict_their_spec() -> None:
         heard = read(caption)
         assert heard.not_understood == (), caption
         assert heard.token_ids, caption
-        assert set(heard.understood) <= named_by(spec), caption
+        assert set(heard.concepts) <= named_by(spec), caption
         told = completed_tokens(heard, spec)
         assert set(told) == told_of(spec) and len(told) == len(set(told)), caption
 
@@ -54,7 +54,7 @@ def test_captions_leave_each_slot_open_and_name_each() -> None:
     spec = SceneSpec(
         "park", "night", weather="rain", subject="cat", colour="red", direction="left", camera="drift", palette="pastel"
     )
-    heard = [set(read(draw_caption(spec, rng)).understood) for _ in range(400)]
+    heard = [set(read(draw_caption(spec, rng)).concepts) for _ in range(400)]
     for value in named_by(spec):
         assert 40 < sum(value in words for words in heard) < 395, value
 

@@ -73,7 +73,7 @@ def test_prompts_name_their_slots_and_nothing_is_lost(text: str, named: dict[str
     heard = read(text)
     assert named_by(heard) == named
     assert heard.not_understood == ()
-    assert sorted(spelled(heard.token_ids)) == sorted(heard.understood) == sorted(named.values())
+    assert sorted(spelled(heard.token_ids)) == sorted(heard.concepts) == sorted(named.values())
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,23 @@ def test_what_one_clip_cannot_show_is_reported(
     text: str, understood: tuple[str, ...], not_understood: tuple[str, ...]
 ) -> None:
     heard = read(text)
-    assert set(heard.understood) == set(understood)
+    assert set(heard.concepts) == set(understood)
     assert heard.not_understood == not_understood
+
+
+@pytest.mark.parametrize(
+    ("text", "understood"),
+    [
+        ("Dusk over the OCEAN, a crimson yacht", ("dusk", "ocean", "crimson", "yacht")),
+        ("夜晚的雪山", ("夜晚", "雪山")),
+        ("puppies and a puppy on the shore", ("puppies", "shore")),
+        ("雪夜的城市", ("雪", "夜", "城市")),
+    ],
+)
+def test_what_is_understood_is_told_in_the_words_of_the_prompt(text: str, understood: tuple[str, ...]) -> None:
+    heard = read(text)
+    assert heard.understood == understood
+    assert heard.not_understood == ()
 
 
 def test_only_unknown_words_leave_a_token_and_only_one() -> None:
@@ -104,7 +119,7 @@ def test_only_unknown_words_leave_a_token_and_only_one() -> None:
 
 def test_an_unknown_word_becomes_unk_and_is_reported_once() -> None:
     heard = read("a quantum beach, quantum!")
-    assert heard.understood == ("beach",)
+    assert heard.concepts == ("beach",)
     assert heard.not_understood == ("quantum",)
     assert heard.token_ids[0] == UNK_ID
 
@@ -210,4 +225,4 @@ def test_an_empty_prompt_is_a_clip_and_the_unconditional_tokens_are_none() -> No
 )
 def test_one_word_may_name_two_things(text: str, concepts: set[str]) -> None:
     reading = read(text)
-    assert set(reading.understood) == concepts and not reading.not_understood
+    assert set(reading.concepts) == concepts and not reading.not_understood
