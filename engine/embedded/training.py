@@ -6,7 +6,7 @@ import csv
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -85,52 +85,45 @@ class Recipe:
     average_decay: float = 0.998
 
 
+# What ships: small enough for two cores to draw while the show is on; a quarter of an hour of one large GPU, from the
+# weights before (`--start-from`), without the images stage. The budgets are what an H100 was lent for.
+_SHIPPED = Recipe(
+    folder=Path("runs/embedded-shipped"),
+    device="cuda",
+    num_threads=14,
+    compiles_transformer=False,
+    renders_ahead=True,
+    num_renderers=14,
+    autoencoder_batch=64,
+    autoencoder_minutes=2.4,
+    render_pool=4000,
+    num_clips=16_000,
+    images_batch=512,
+    images_minutes=3.0,
+    clips_batch=96,
+    clips_minutes=2.7,
+    clips_noise_share=0.25,
+    clips_lr_share=0.75,
+    few_steps_batch=64,
+)
+
 RECIPES = {
     "small": Recipe(folder=Path("runs/embedded-small")),
-    # What ships: small enough for two cores to draw while the show is on; a quarter of an hour of one large GPU, from
-    # the weights before (`--start-from`), without the images stage. The budgets are what an H100 was lent for.
-    "shipped": Recipe(
-        folder=Path("runs/embedded-shipped"),
-        device="cuda",
-        num_threads=14,
-        compiles_transformer=False,
-        renders_ahead=True,
-        num_renderers=14,
-        autoencoder_batch=64,
-        autoencoder_minutes=2.4,
-        render_pool=4000,
-        num_clips=16_000,
-        images_batch=512,
-        images_minutes=3.0,
-        clips_batch=96,
-        clips_minutes=2.7,
-        clips_noise_share=0.25,
-        clips_lr_share=0.75,
-        few_steps_batch=64,
-    ),
+    "shipped": _SHIPPED,
     # The largest that fits a package of 48 MiB, and more than two cores bear: about an hour of one large GPU in slices
     # of ten minutes, each resumed from the one before.
-    "full": Recipe(
+    "full": replace(
+        _SHIPPED,
         folder=Path("runs/embedded-full"),
-        device="cuda",
-        num_threads=14,
-        compiles_transformer=False,
-        renders_ahead=True,
-        num_renderers=14,
-        autoencoder_batch=64,
         autoencoder_minutes=12.0,
-        render_pool=4000,
         num_clips=40_000,
         num_layers=8,
         num_heads=6,
         ffn_dim=1216,
-        images_batch=512,
         images_minutes=12.0,
-        clips_batch=96,
         clips_minutes=25.0,
-        clips_noise_share=0.25,
+        clips_lr_share=0.5,
         few_steps_minutes=8.0,
-        few_steps_batch=64,
         average_decay=0.9995,
     ),
     # `full` at a size that two cores finish in minutes: it shows that the recipe runs through, no more.
