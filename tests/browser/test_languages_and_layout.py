@@ -47,6 +47,24 @@ async def test_nothing_scrolls_sideways_on_a_phone(open_console: Any, width: int
     assert panic["y"] + panic["height"] <= height, "the panic button is always within reach"
 
 
+@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+async def test_where_the_time_went_is_told_whole_or_not_at_all(open_console: Any, locale: str) -> None:
+    console = await open_console(locale=locale)
+    await console.send("scene 5")
+    await console.newest_is("on_air")
+    for width, height in [(1920, 1080), (1440, 900), (1366, 820), (1366, 768), (1280, 720), (1024, 768)]:
+        await console.page.set_viewport_size({"width": width, "height": height})
+        cut = await console.page.eval_on_selector_all(
+            ".where-item",
+            """(all) => {
+              const box = document.querySelector(".times").getBoundingClientRect();
+              const isCut = (one) => one.right > box.right + 0.5 || one.bottom > box.bottom + 0.5;
+              return all.filter((item) => isCut(item.getBoundingClientRect())).map((item) => item.innerText);
+            }""",
+        )
+        assert cut == [], (width, height)
+
+
 async def test_every_control_has_a_name_and_can_be_reached_with_the_keyboard(open_console: Any) -> None:
     console = await open_console()
     nameless = await console.page.eval_on_selector_all(
