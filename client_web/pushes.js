@@ -103,10 +103,9 @@ export class Pushes {
     const name = make("p", "push-name", [target]);
     /** @param {Standing} standing */
     const render = (standing) => {
-      const isOn = standing.state === "live" || standing.state === "connecting";
       state.textContent = [t(`push.${standing.state}`), standing.detail].filter(Boolean).join(": ");
       state.dataset.state = standing.state;
-      button.textContent = t(isOn ? "push.stop" : "push.start");
+      button.textContent = t(isOn(standing) ? "push.stop" : "push.start");
       button.ariaLabel = `${button.textContent}: ${target}`;
     };
     return { element: make("li", "push-row", [make("div", "", [name, state]), button]), render };
@@ -114,13 +113,17 @@ export class Pushes {
 
   /** @param {string} target */
   async #toggle(target) {
-    const { state } = this.#standings.get(target) ?? OFF;
     try {
-      this.changed(await this.#ask(target, state !== "live" && state !== "connecting"));
+      this.changed(await this.#ask(target, !isOn(this.#standings.get(target) ?? OFF)));
     } catch (error) {
       this.#callbacks.onError(/** @type {Error} */ (error));
     }
   }
+}
+
+/** @param {Standing} standing */
+function isOn({ state }) {
+  return state === "live" || state === "connecting";
 }
 
 /**

@@ -7,27 +7,28 @@ and the autoencoder's what is added while it learns.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import random
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from engine.embedded.spec import SceneSpec, draw_spec
+from engine.embedded.spec import SceneSpec, draw_spec, specs_from_json, specs_to_json
 from engine.embedded.world import HEIGHT, PERIOD_FRAMES, WIDTH, render
 
 CLIPS_PER_FILE = 8
+TaskT = TypeVar("TaskT")
+ResultT = TypeVar("ResultT")
 
 
 def path_of(folder: Path, index: int) -> Path:
@@ -68,26 +69,34 @@ def write(path: Path, clips: Tensor, specs: list[SceneSpec]) -> None:
     packed = zlib.compress(clips.numpy().tobytes(), 1)
     unfinished = path.with_suffix(".unfinished")
     with unfinished.open("wb") as file:
-        rows = json.dumps([asdict(spec) for spec in specs])
-        np.savez(file, clips=np.frombuffer(packed, np.uint8), specs=np.array(rows))
+        np.savez(file, clips=np.frombuffer(packed, np.uint8), specs=np.array(specs_to_json(specs)))
     unfinished.rename(path)
 
 
 def read(path: Path) -> tuple[Tensor, list[SceneSpec]]:
     with np.load(path, allow_pickle=False) as file:
-        specs = [SceneSpec(**row) for row in json.loads(str(file["specs"]))]
+        specs = specs_from_json(str(file["specs"]))
         shape = (len(specs), PERIOD_FRAMES, 3, HEIGHT, WIDTH)
         unpacked = bytearray(zlib.decompress(file["clips"], bufsize=math.prod(shape)))
     return torch.frombuffer(unpacked, dtype=torch.uint8).view(shape), specs
 
 
 def read_all(paths: Iterator[Path], num_threads: int) -> Iterator[tuple[Tensor, list[SceneSpec]]]:
-    """Reads in order with a bounded lead: unpacking keeps a core busy for as long as a GPU encodes forty clips."""
+    """Reads in order: unpacking keeps a core busy for as long as a GPU encodes forty clips."""
     with ThreadPoolExecutor(num_threads) as pool:
-        pending = deque(pool.submit(read, path) for path in islice(paths, 2 * num_threads))
-        while pending:
-            yield pending.popleft().result()
-            pending.extend(pool.submit(read, path) for path in islice(paths, 1))
+        yield from map_ahead(pool, read, paths, lead=2 * num_threads)
+
+
+def map_ahead(
+    pool: Executor, work: Callable[[TaskT], ResultT], tasks: Iterable[TaskT], *, lead: int
+) -> Iterator[ResultT]:
+    """Results in order, at most `lead` tasks ahead of who takes them: all at once would not fit into memory."""
+    waiting = iter(tasks)
+    pending = deque(pool.submit(work, task) for task in islice(waiting, lead))
+    while pending:
+        result = pending.popleft().result()
+        pending.extend(pool.submit(work, task) for task in islice(waiting, 1))
+        yield result
 
 
 def finished(folder: Path) -> Iterator[Path]:

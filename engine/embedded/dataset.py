@@ -7,11 +7,10 @@ encodes; where clips were rendered ahead (`clip_files`), they are encoded, and t
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,10 @@ import torch
 from torch import Tensor
 
 from engine.embedded import clip_files
-from engine.embedded.clip_files import start_worker, to_uint8
+from engine.embedded.clip_files import map_ahead, start_worker, to_uint8
 from engine.embedded.modules import FRAMES_PER_LATENT, Encoder, group_frames
-from engine.embedded.spec import SceneSpec, draw_spec
-from engine.embedded.training import Recipe, mixed_precision
+from engine.embedded.spec import SceneSpec, draw_spec, specs_from_json, specs_to_json
+from engine.embedded.training import Recipe, mixed_precision, save_checkpoint
 from engine.embedded.world import NUM_FRAMES, render
 
 NUM_LATENT_FRAMES = 1 + (NUM_FRAMES - 1) // FRAMES_PER_LATENT
@@ -63,26 +62,22 @@ def make_examples(recipe: Recipe, encoder: Encoder, on_progress: Callable[[str],
         specs = [draw_spec(rng, subject_share=recipe.stills_subject_share) for _ in range(recipe.num_stills)]
         # The first latent frame twice as often as another: it alone is a still, and the first thing that is seen.
         frames = [max(0, rng.randrange(-1, NUM_LATENT_FRAMES)) for _ in specs]
-        latents = _encoded(recipe, encoder, [(spec, frame) for spec, frame in zip(specs, frames, strict=True)])
+        latents = _encoded(recipe, encoder, _rendered(recipe, list(zip(specs, frames, strict=True))))
         _save(stills, latents, specs, torch.tensor(frames))
         on_progress(f"{len(specs)} stills")
     if not clips.exists():
         specs = draw_specs(recipe.num_clips, recipe.seed + 2)
-        _save(clips, _encoded(recipe, encoder, [(spec, None) for spec in specs]), specs, None)
+        _save(clips, _encoded(recipe, encoder, _rendered(recipe, [(spec, None) for spec in specs])), specs, None)
         on_progress(f"{len(specs)} clips")
 
 
 def _save(path: Path, latents: Tensor, specs: list[SceneSpec], frames: Tensor | None) -> None:
-    unfinished = path.with_suffix(".unfinished")
-    rows = json.dumps([asdict(spec) for spec in specs])
-    torch.save({"latents": latents, "specs": rows, "frames": frames}, unfinished)
-    unfinished.rename(path)
+    save_checkpoint(path, {"latents": latents, "specs": specs_to_json(specs), "frames": frames})
 
 
 def load_examples(path: Path, device: str = "cpu") -> Examples:
     state = torch.load(path, weights_only=True)
-    specs = [SceneSpec(**row) for row in json.loads(state["specs"])]
-    return Examples(state["latents"].to(device), specs, state["frames"])
+    return Examples(state["latents"].to(device), specs_from_json(state["specs"]), state["frames"])
 
 
 def load_stills(recipe: Recipe) -> Examples:
@@ -99,11 +94,11 @@ Wanted = tuple[SceneSpec, int | None]
 
 
 @torch.no_grad()
-def _encoded(recipe: Recipe, encoder: Encoder, wanted: list[Wanted]) -> Tensor:
-    """fp16 [N, C, T, h, w] on the CPU; what is wanted is all of a clip (None) or one latent frame of it."""
+def _encoded(recipe: Recipe, encoder: Encoder, batches: Iterator[Tensor]) -> Tensor:
+    """fp16 [N, C, T, h, w] on the CPU of groups of frames, uint8 [B, T, 4, 3, H, W]."""
     encoder = encoder.to(recipe.device)
     parts = []
-    for groups in _rendered(recipe, wanted):
+    for groups in batches:
         batch, num_latent_frames = groups.shape[:2]
         with mixed_precision(recipe):
             latents = encoder(groups.to(recipe.device).float().div_(255).flatten(0, 1))
@@ -111,22 +106,20 @@ def _encoded(recipe: Recipe, encoder: Encoder, wanted: list[Wanted]) -> Tensor:
     return torch.cat(parts)
 
 
-@torch.no_grad()
 def _encoded_files(recipe: Recipe, encoder: Encoder) -> tuple[Tensor, list[SceneSpec]]:
     """fp16 [N, C, T, h, w] on the CPU of the clips that were rendered ahead, and their specs."""
-    encoder = encoder.to(recipe.device)
-    parts, specs = [], []
-    paths = clip_files.finished(recipe.folder / RENDERS)
-    for clips, their_specs in clip_files.read_all(paths, recipe.num_threads):
-        frames = clips.to(recipe.device).float().div_(255)
-        groups = group_frames(torch.cat([frames, frames[:, :1]], 1))
-        with mixed_precision(recipe):
-            latents = encoder(groups.flatten(0, 1))
-        parts.append(latents.float().half().view(*groups.shape[:2], *latents.shape[1:]).transpose(1, 2).cpu())
-        specs += their_specs
-    if not parts:
-        raise FileNotFoundError(f"no clips in {recipe.folder / RENDERS}: the stage `renders` makes them")
-    return torch.cat(parts), specs
+    folder = recipe.folder / RENDERS
+    specs: list[SceneSpec] = []
+    if not clip_files.path_of(folder, 0).exists():
+        raise FileNotFoundError(f"no clips in {folder}: the stage `renders` makes them")
+
+    def groups() -> Iterator[Tensor]:
+        for clips, their_specs in clip_files.read_all(clip_files.finished(folder), recipe.num_threads):
+            specs.extend(their_specs)
+            on_device = clips.to(recipe.device)
+            yield group_frames(torch.cat([on_device, on_device[:, :1]], 1))
+
+    return _encoded(recipe, encoder, groups()), specs
 
 
 def _rendered(recipe: Recipe, wanted: list[Wanted]) -> Iterator[Tensor]:
@@ -137,13 +130,7 @@ def _rendered(recipe: Recipe, wanted: list[Wanted]) -> Iterator[Tensor]:
         return
     context = get_context("spawn")
     with ProcessPoolExecutor(recipe.num_threads, mp_context=context, initializer=start_worker) as pool:
-        # A bounded lead over the encoder: a whole set of pixels would not fit into memory.
-        pending = [pool.submit(_render_slice_to_numpy, part) for part in slices[:6]]
-        for index in range(len(slices)):
-            groups = pending.pop(0).result()
-            if index + 6 < len(slices):
-                pending.append(pool.submit(_render_slice_to_numpy, slices[index + 6]))
-            yield torch.from_numpy(groups)
+        yield from map(torch.from_numpy, map_ahead(pool, _render_slice_to_numpy, slices, lead=6))
 
 
 def _render_slice_to_numpy(part: list[Wanted]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

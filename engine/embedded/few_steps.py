@@ -26,7 +26,7 @@ from engine.embedded.train_generator import (
     load_generator,
     log_loss,
     prepare,
-    timesteps_after_first,
+    timesteps_of,
     with_first_given,
 )
 from engine.embedded.training import Clock, Curve, Recipe, mixed_precision
@@ -62,7 +62,7 @@ class Teacher:
         return latents
 
     def _velocity(self, latents: Tensor, sigma: Tensor, token_ids: Tensor, *, is_given: bool) -> Tensor:
-        timesteps = timesteps_after_first(latents, sigma) if is_given else sigma * 1000
+        timesteps = timesteps_of(latents, sigma, is_given=is_given)
         with mixed_precision(self._recipe):
             conditional: Tensor = self._model(latents, timesteps, token_ids).float()
             if self._guidance_scale == 1.0:
@@ -89,7 +89,7 @@ def train_few_steps(recipe: Recipe, *, minutes: float | None, slice_minutes: flo
     for step in stage.steps():
         x0, token_ids, weight, is_given = draw_clips(batches, recipe.few_steps_batch, step)
         noisy, sigma, target = draw_target(teacher, x0, token_ids, is_given=is_given)
-        timesteps = timesteps_after_first(noisy, sigma) if is_given else sigma * 1000
+        timesteps = timesteps_of(noisy, sigma, is_given=is_given)
         with mixed_precision(recipe):
             velocity = model(noisy, timesteps, token_ids)
         loss = ((velocity.float() - target).square() * weight).mean()

@@ -12,7 +12,19 @@ import math
 import random
 from dataclasses import dataclass
 
-from engine.embedded.lexicon import ALONE, COLUMNS, FACINGS, LAYOUTS, ROWS, TOKEN_IDS, UNK, Word, hear
+from engine.embedded.lexicon import (
+    ALONE,
+    COLUMNS,
+    FACINGS,
+    LAYOUTS,
+    ROWS,
+    TOKEN_IDS,
+    UNK,
+    UNK_ID,
+    VOCABULARY,
+    Word,
+    hear,
+)
 from engine.embedded.places import subject_place
 from engine.embedded.spec import (
     CAMERAS,
@@ -72,7 +84,7 @@ NATURAL_COLOURS: dict[str, str] = {
 class Reading:
     """What a prompt names. None is a slot that it leaves open; `token_ids` hold UNK at most once.
 
-    `understood` and `not_understood` are the prompt's own words, in its language; `concepts` is what the former mean.
+    `understood` and `not_understood` are the prompt's own words, in its language.
     """
 
     scene: str | None = None
@@ -83,30 +95,30 @@ class Reading:
     direction: str | None = None
     camera: str | None = None
     palette: str | None = None
-    concepts: tuple[str, ...] = ()
     understood: tuple[str, ...] = ()
     not_understood: tuple[str, ...] = ()
     token_ids: tuple[int, ...] = ()
+
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """What the understood words mean, in their order."""
+        return tuple(VOCABULARY[token_id] for token_id in self.token_ids if token_id != UNK_ID)
 
 
 def read(text: str) -> Reading:
     """The first possible value of each slot wins; never raises on any text."""
     words = _in_their_element(hear(text))
     named = _named_values(words)
-    kept: list[str] = []
-    understood: list[str] = []
+    kept: dict[str, str] = {}  # tokens, and the words that said them first
     reported: list[str] = []
     for word in words:
         if word.concept is None:
             reported.append(word.surface)
-            kept.append(UNK)
+            kept.setdefault(UNK, word.surface)
         elif named.get(_SLOT_OF[word.concept]) == word.concept:
-            if word.concept not in kept:
-                understood.append(word.surface)
-            kept.append(word.concept)
+            kept.setdefault(word.concept, word.surface)
         elif not _is_implied(word.concept, named):
             reported.append(word.surface)
-    kept = list(dict.fromkeys(kept))
     return Reading(
         scene=named.get("scene"),
         time=named.get("time"),
@@ -116,8 +128,7 @@ def read(text: str) -> Reading:
         direction=named.get("direction"),
         camera=named.get("camera"),
         palette=named.get("palette"),
-        concepts=tuple(token for token in kept if token != UNK),
-        understood=tuple(dict.fromkeys(understood)),
+        understood=tuple(dict.fromkeys(surface for token, surface in kept.items() if token != UNK)),
         not_understood=tuple(dict.fromkeys(reported)),
         token_ids=tuple(TOKEN_IDS[token] for token in kept),
     )

@@ -6,8 +6,10 @@ the evaluation checks (`evaluate`). Pure Python: the lexicon and the tests use t
 
 from __future__ import annotations
 
+import json
 import random
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 
 SCENES = (
     "beach",
@@ -181,6 +183,14 @@ class SceneSpec:
             or (self.subject, self.scene) in HELD_OUT_SUBJECT_SCENES
             or (self.subject, self.colour) in HELD_OUT_SUBJECT_COLOURS
         )
+
+
+def specs_to_json(specs: Iterable[SceneSpec]) -> str:
+    return json.dumps([asdict(spec) for spec in specs])
+
+
+def specs_from_json(rows: str) -> list[SceneSpec]:
+    return [SceneSpec(**row) for row in json.loads(rows)]
 
 
 def draw_spec(rng: random.Random, *, subject_share: float = 0.75, with_held_out: bool = False) -> SceneSpec:

@@ -21,6 +21,7 @@ from engine.embedded.training import Clock, Curve, Recipe, Stage, compiled_if_wo
 from engine.embedded.world import HEIGHT, PERIOD_FRAMES, WIDTH, render, subject_box
 
 SUBJECT_WEIGHT = 2.5
+NO_BOX = (0, 0, 0, 0)
 _CROP_HEIGHT, _CROP_WIDTH = HEIGHT // 2, WIDTH // 2
 
 
@@ -55,7 +56,7 @@ class RenderPool:
         for entry, spec in zip(frames, specs, strict=True):
             row = self._num_put % self.size
             self._frames[row] = entry.to(self._device)
-            self._boxes[row] = torch.tensor(subject_box(spec) or (0, 0, 0, 0))
+            self._boxes[row] = torch.tensor(subject_box(spec) or NO_BOX)
             self._num_put += 1
 
     def crops(self, count: int, *, height: int = _CROP_HEIGHT, width: int = _CROP_WIDTH) -> tuple[Tensor, ...]:
@@ -81,7 +82,7 @@ class RenderPool:
         )
         cut = self._frames[tuple(index.to(self._device) for index in where)].float().div_(255)
         earlier, now = torch.split(cut, FRAMES_PER_LATENT, 1)
-        weights = _box_weights(boxes.to(self._device), rows.to(self._device), columns.to(self._device))
+        weights = box_weights(boxes.to(self._device), rows.to(self._device), columns.to(self._device), SUBJECT_WEIGHT)
         return now, earlier, (~is_first).float().to(self._device), weights
 
     def _corners(self, boxes: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -104,12 +105,15 @@ class RenderPool:
         return torch.rand(count, generator=self._generator) < chance
 
 
-def _box_weights(boxes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Of crops, [B, 1, 1, h, w]; their mean over the whole picture is 1. Boxes [B, 4], pixel rows [B, h], columns."""
+def box_weights(boxes: Tensor, rows: Tensor, columns: Tensor, subject_weight: float) -> Tensor:
+    """Of crops, [B, 1, 1, h, w], mean 1 over the whole picture. Boxes [B, 4], pixel rows [B, h], columns [B, w].
+
+    Subjects cover a tenth of the picture and draw all the looks, so they weigh more.
+    """
     x0, y0, x1, y1 = (edge.view(-1, 1) for edge in boxes.T)
     inside = ((rows >= y0) & (rows < y1))[:, :, None] & ((columns >= x0) & (columns < x1))[:, None, :]
-    mean = 1 + (SUBJECT_WEIGHT - 1) * (x1 - x0) * (y1 - y0) / (HEIGHT * WIDTH)
-    weights: Tensor = (1 + (SUBJECT_WEIGHT - 1) * inside) / mean[:, :, None]
+    mean = 1 + (subject_weight - 1) * (x1 - x0) * (y1 - y0) / (HEIGHT * WIDTH)
+    weights: Tensor = (1 + (subject_weight - 1) * inside) / mean[:, :, None]
     return weights[:, None, None]
 
 
@@ -249,12 +253,10 @@ def load_autoencoder(recipe: Recipe, start_from: Path | None = None) -> Autoenco
     """The averaged weights of the run's autoencoder stage; without one an exported folder's, in the folder's shape."""
     path = recipe.folder / "autoencoder.pt"
     if start_from is not None and not path.exists():
-        encoder, decoder = (
-            Encoder.from_pretrained(start_from / "encoder"),
-            Decoder.from_pretrained(start_from / "decoder"),
-        )
+        encoder = Encoder.from_pretrained(start_from / "encoder")
+        decoder = Decoder.from_pretrained(start_from / "decoder")
         autoencoder = Autoencoder(encoder.config, decoder.config)
-        load_folder(autoencoder, start_from)
+        autoencoder.encoder, autoencoder.decoder = encoder, decoder
     else:
         autoencoder = new_autoencoder(recipe)
         autoencoder.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["average"])

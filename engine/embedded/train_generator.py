@@ -21,6 +21,7 @@ from engine.embedded.lexicon import MAX_TOKENS, VOCABULARY_SIZE
 from engine.embedded.modules import LATENT_CHANNELS, PIXELS_PER_LATENT, TextEncoder, TextEncoderConfig, pad_token_ids
 from engine.embedded.optim import Average, Muon, lr_factor
 from engine.embedded.reading import unconditional_tokens
+from engine.embedded.train_autoencoder import NO_BOX, box_weights
 from engine.embedded.training import Clock, Curve, Recipe, Stage, compiled_if_worth_it, mixed_precision, optimiser_dtype
 from engine.embedded.world import HEIGHT, WIDTH, subject_box
 
@@ -118,12 +119,9 @@ class FrameRope(nn.Module):
 
 @cache
 def latent_weight(box: tuple[int, int, int, int] | None, subject_weight: float) -> Tensor:
-    """[1, 1, h, w], mean 1: subjects cover a tenth of the picture and draw all the looks, so they weigh more."""
-    weight = torch.ones(1, 1, HEIGHT, WIDTH)
-    if box is not None:
-        x0, y0, x1, y1 = box
-        weight[..., y0:y1, x0:x1] = subject_weight
-    return avg_pool2d(weight / weight.mean(), PIXELS_PER_LATENT)
+    """[1, 1, h, w], mean 1: `box_weights` on the latent grid."""
+    rows, columns = torch.arange(HEIGHT)[None], torch.arange(WIDTH)[None]
+    return avg_pool2d(box_weights(torch.tensor([box or NO_BOX]), rows, columns, subject_weight)[0], PIXELS_PER_LATENT)
 
 
 class Batches:
@@ -232,9 +230,10 @@ def train_clips(
         sigmas = draw_sigmas(len(x0), recipe.clips_shift, recipe.device)
         sigmas[: round(recipe.clips_noise_share * len(x0))] = 1.0
         noise = torch.randn_like(x0)
-        noisy, timesteps = _noisy(x0, noise, sigmas), sigmas * 1000
+        noisy = _noisy(x0, noise, sigmas)
         if is_given:
-            noisy, timesteps = with_first_given(noisy, x0), timesteps_after_first(noisy, sigmas)
+            noisy = with_first_given(noisy, x0)
+        timesteps = timesteps_of(noisy, sigmas, is_given=is_given)
         # Compiling takes a minute for each shape: the common one is worth it.
         is_common = not is_given and x0.shape[2] == NUM_LATENT_FRAMES
         run = compiled if is_common else model
@@ -273,8 +272,10 @@ def with_first_given(noisy: Tensor, x0: Tensor) -> Tensor:
     return torch.cat([x0[:, :, :1], noisy[:, :, 1:]], 2)
 
 
-def timesteps_after_first(latents: Tensor, sigmas: Tensor) -> Tensor:
-    """Per token [B, T*h*w/4]: 0 where the first latent frame is given, `sigmas` [B] in the others."""
+def timesteps_of(latents: Tensor, sigmas: Tensor, *, is_given: bool) -> Tensor:
+    """Of `sigmas` [B]: [B], or, where the first latent frame is given, per token [B, T*h*w/4] with 0 for that one."""
+    if not is_given:
+        return sigmas * 1000
     timesteps = (sigmas * 1000).view(-1, 1, 1).repeat(1, latents.shape[2], latents.shape[3] * latents.shape[4] // 4)
     timesteps[:, 0] = 0
     return timesteps.flatten(1)
