@@ -52,7 +52,7 @@ export class Times {
     renderTime(this.#picture, this.#prompt, "picture");
     const timings = this.#prompt?.timings ?? null;
     if (timings === null) this.#where.replaceChildren(make("p", "times-none", [this.#prompt ? "" : t("times.none")]));
-    else this.#where.replaceChildren(bar(timings), legend(timings));
+    else this.#where.replaceChildren(make("div", "", [bar(timings), legend(timings)]));
   }
 }
 
