@@ -329,14 +329,17 @@ class Program:
     async def _play(self, frame_index: int, skipped: int) -> None:
         """Make a frame ready, send it when it is due, tell who waits for it."""
         picture = self.stage.picture(frame_index)
-        is_taken = self._fanout.num_takers > 0 or bool(self._peers)
-        made = await self._make(picture, frame_index, skipped) if is_taken else None
+        # For a viewer that still connects, frames are made but not owed: the picture is there when it is.
+        is_owed = self._fanout.num_takers > 0
+        made = await self._make(picture, frame_index, skipped) if is_owed or self._peers else None
         await self._clock.sleep_until(self._due_at(frame_index))
-        if made is not None:
-            self._counts.due += 1 + skipped
-            self._send(made, frame_index)
-        else:
+        if made is None:
             self._forget()
+        else:
+            self._send(made)
+        if made is not None and is_owed:
+            self._count(made, frame_index, skipped)
+        else:
             self._counts.sent_at = None
         self._report(picture, frame_index, made)
         if frame_index % self._format.frame_rate == 0:
@@ -349,7 +352,7 @@ class Program:
         identity = self._compositor.identity(picture)
         frames: dict[Rendition, EncodedFrame] = {}
         to_encode: dict[Rendition, bool] = {}
-        # A viewer that is still connecting is on the best one: the picture is there when it is.
+        # A viewer that still connects is on the best one.
         wanted = self._fanout.wanted or [self._fanout.best]
         for rendition in wanted:
             gops = self._gops.setdefault(rendition, self._new_gop_store())
@@ -384,9 +387,12 @@ class Program:
         for gops in self._gops.values():
             gops.interrupt()
 
-    def _send(self, made: Made, frame_index: int) -> None:
+    def _send(self, made: Made) -> None:
         self._fanout.put(made.frames)
         self._pacer.round()
+
+    def _count(self, made: Made, frame_index: int, skipped: int) -> None:
+        self._counts.due += 1 + skipped
         if made.frames:
             self._counts.count_sent(self._clock.now(), self._due_at(frame_index), 1 / self._format.frame_rate)
 

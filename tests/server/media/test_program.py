@@ -249,6 +249,9 @@ async def test_a_viewer_that_never_connects_is_freed(open_program: Open, new_rec
     receiver.vanish()
     await hand.until(lambda: hand.lost)
     assert hand.lost == [viewer_id]
+    statistics = hand.program.statistics()
+    assert statistics.encoded_frames > 0, "the picture is ready when the viewer is"
+    assert statistics.frames_due == 0, "but not owed to one who cannot take it yet"
 
 
 async def test_a_removed_viewer_is_not_reported_as_lost(open_program: Open, new_receiver: Any) -> None:
