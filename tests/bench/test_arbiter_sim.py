@@ -28,7 +28,8 @@ def test_each_table_can_be_read_and_says_where_it_is_from(path: Path) -> None:
 
 
 def test_every_policy_is_asked_for_the_same_prompts_and_the_goals_hold() -> None:
-    trace = traces.flood(EMBEDDED.cost(), 3, 1.5, num_clips=200)
+    # Ten tenants: of 200 clips, Jain's index is 0.95 to 0.98 by chance alone; of 800 it is 0.99.
+    trace = traces.flood(EMBEDDED.cost(), 3, 1.5, num_clips=400)
     rows = {policy.__name__: result(policy, trace) for policy in (FirstComeFirstServed, EarliestDeadline, Arbiter)}
     assert len({row["counted"] for row in rows.values()}) == 1
     told = goals(
