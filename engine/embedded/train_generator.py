@@ -7,6 +7,7 @@ that can be seen, on stage as in training, so its first step from pure noise has
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,7 @@ def train_images(
     batches = Batches(
         examples, recipe.seed + 10 + stage.step, recipe.device, subject_weight=recipe.images_subject_weight
     )
-    compiled = compiled_if_worth_it(recipe, model) if recipe.compiles_transformer else model
+    compiled = _compiled(recipe, model)
     curve = Curve(recipe.folder / "images.csv", ("step", "seconds", "samples", "loss"))
     recent: list[Tensor] = []
     for step in stage.steps():
@@ -222,7 +223,7 @@ def train_clips(
         examples, recipe.seed + 20 + stage.step, recipe.device, subject_weight=recipe.clips_subject_weight
     )
     nothing = pad_token_ids([unconditional_tokens()], MAX_TOKENS).to(recipe.device)
-    compiled = compiled_if_worth_it(recipe, model) if recipe.compiles_transformer else model
+    compiled = _compiled(recipe, model)
     curve = Curve(recipe.folder / "clips.csv", ("step", "seconds", "samples", "loss"))
     recent: list[Tensor] = []
     for step in stage.steps():
@@ -294,6 +295,10 @@ def draw_sigmas(count: int, shift: float, device: str) -> Tensor:
     """Uniform, shifted towards noise: what the first steps decide is what a short schedule cannot repair."""
     uniform = torch.rand(count, device=device)
     return shift * uniform / (1 + (shift - 1) * uniform)
+
+
+def _compiled(recipe: Recipe, model: Generator) -> Callable[..., Tensor]:
+    return compiled_if_worth_it(recipe, model) if recipe.compiles_transformer else model
 
 
 def _noisy(x0: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
