@@ -189,7 +189,7 @@ def train_images(
         with mixed_precision(recipe):
             velocity = compiled(_noisy(x0, noise, sigmas), sigmas * 1000, token_ids)
         loss = ((velocity.float() - (noise - x0)).square() * weight).mean()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step(lr_factor(clock.progress, decay_share=0.6))
         model.zero_grad(set_to_none=True)
         log_loss(curve, recent, loss, step, clock, recipe.images_batch)
