@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-TIMEOUT_MS = 15_000
+from stages import PATIENCE_MS
+
 # Small, because every pixel is painted by the CPU here.
 DESKTOP = {"width": 1024, "height": 640}
 
@@ -119,7 +120,7 @@ class Console:
         return states
 
     async def until(self, expression: str, argument: Any = None) -> None:
-        await self.page.wait_for_function(expression, arg=argument, timeout=TIMEOUT_MS)
+        await self.page.wait_for_function(expression, arg=argument, timeout=PATIENCE_MS)
 
     async def text(self, selector: str) -> str:
         return (await self.page.inner_text(selector)).strip()
@@ -159,6 +160,7 @@ async def open_console(browser: Browser, synthetic_url: str) -> AsyncIterator[Op
         async def open_console(url: str = synthetic_url, **options: Any) -> Console:
             context = await browser.new_context(**{"viewport": DESKTOP, "locale": "en-US"} | options)
             stack.push_async_callback(context.close)
+            context.set_default_timeout(PATIENCE_MS)
             await context.add_init_script(_PROBE)
             console = Console(await context.new_page())
             await console.open(url)
@@ -204,6 +206,7 @@ async def open_bare(browser: Browser, synthetic_url: str) -> AsyncIterator[Calla
         async def open_bare(url: str = synthetic_url, script: str = "") -> Bare:
             context = await browser.new_context(viewport=DESKTOP)
             stack.push_async_callback(context.close)
+            context.set_default_timeout(PATIENCE_MS)
             await context.add_init_script(_PROBE)
             await context.add_init_script(script)
             pages.append(Bare(await context.new_page()))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from stages import number_in, operator, picture, until
+from stages import PATIENCE_MS, number_in, operator, picture, until
 
 from bench.served import served
 from engine.synthetic import Script, SyntheticEngine
@@ -19,7 +19,6 @@ from server.config import Settings
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-TIMEOUT_MS = 20_000
 TOKEN = "a-token-for-this-test"
 HAS_ASKED = "() => performance.getEntriesByType('resource').some((one) => one.name.includes('/whep/'))"
 IS_HELD = "() => !document.querySelector('#held').hidden"
@@ -39,7 +38,7 @@ async def open_source(browser: Any) -> AsyncIterator[OpenSource]:
             # A tenth of the longest wait between two attempts.
             await context.add_init_script("Math.random = () => 0.1;" + script)
             page = await context.new_page()
-            page.set_default_timeout(TIMEOUT_MS)
+            page.set_default_timeout(PATIENCE_MS)
             page.log = []
             page.on("console", lambda message: page.log.append(message.text))
             await page.goto(url)

@@ -33,6 +33,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from stages import PATIENCE_S
 
 from bench.served import served
 from sceneshift import connect
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("examples/*/README.md"))]
 PORT = 8080
-TIMEOUT_S = 30.0
 VIDEO = "<video muted playsinline></video>"
 _FENCE = re.compile(
     r"(?P<not_run><!-- not run: .+ -->\n+)?^(?P<indent>[ \t]*)```(?P<language>\w*)[^\n`]*\n"
@@ -125,7 +125,7 @@ class Stand:
         return sum(map(float, re.findall(_ACTIVITY, text, re.MULTILINE)))
 
     async def until_active(self, before: float) -> None:
-        async with asyncio.timeout(TIMEOUT_S):
+        async with asyncio.timeout(PATIENCE_S):
             while await self.activity() <= before:  # noqa: ASYNC110 - it happens in another process
                 await asyncio.sleep(0.05)
 
@@ -219,7 +219,7 @@ async def test_a_program_runs_as_it_stands(snippet: Snippet, stand: Stand, tmp_p
             *command, env=own, cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(PATIENCE_S):
                 output, _ = await process.communicate()
         finally:
             if process.returncode is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from stages import PATIENCE_S
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -65,7 +66,7 @@ async def until(page: Any, condition: str) -> dict[str, Any]:
         const audio = (await inbound("audio")) ?? {{ bytesReceived: 0 }}, video = (await inbound("video")) ?? {{}};
         return {{ audio, video, isSo: Boolean({condition}) }};
     }}"""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not (seen := await page.evaluate(look))["isSo"]:
             await page.wait_for_timeout(100)
     return seen["video"]
@@ -86,7 +87,7 @@ async def test_without_music_there_is_no_sound_and_the_picture_is_as_fast_as_wit
 ) -> None:
     """Side by side: what else the machine does hits both. A track that held the picture back would do so always."""
     pages = [await viewer(browser, synthetic_url, wants_audio=wants_audio) for wants_audio in (True, False)]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             spans = await asyncio.gather(*map(span_of_frames, pages))
             held_ms = [span.held_ms for span in spans]

@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from stages import PATIENCE_MS
 from websockets.asyncio.client import connect
 
 from bench.browser import chromium
@@ -23,7 +24,6 @@ from bench.controller import Controller
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-TIMEOUT_MS = 30_000
 # A public-domain portrait by NASA (Eileen Collins, 1993): a head in the middle, a flag and a shuttle behind.
 PERSON = Path(__file__).parent / "pictures" / "person.jpg"
 # Blue, unlike the fake camera (green) and skin.
@@ -54,7 +54,7 @@ class Studio:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     async def until(self, expression: str) -> None:
-        await self.page.wait_for_function(expression, timeout=TIMEOUT_MS)
+        await self.page.wait_for_function(expression, timeout=PATIENCE_MS)
 
     async def scene_is(self, state: str) -> None:
         await self.until(f"() => document.querySelector('#scene-state').dataset.state === '{state}'")
@@ -290,12 +290,12 @@ async def test_a_person_is_cut_out_and_the_output_window_shows_nothing_but_the_p
         await output.wait_for_function("() => document.documentElement.dataset.state === 'live'")
         assert await output.title() == "Sceneshift studio output"
         assert await output.evaluate("[...document.body.children].filter((one) => one.checkVisibility()).length") == 2
-        await output.wait_for_function(_PAINTED, arg=[0.44, 0.31], timeout=TIMEOUT_MS)
+        await output.wait_for_function(_PAINTED, arg=[0.44, 0.31], timeout=PATIENCE_MS)
 
         # Minimised, the studio beats on the output window's screen.
         await studio.page.evaluate(_HIDE)
         await studio.page.evaluate("document.querySelector('[name=background][value=blue]').click()")
-        await output.wait_for_function(_IS_BLUE, timeout=TIMEOUT_MS)
+        await output.wait_for_function(_IS_BLUE, timeout=PATIENCE_MS)
         assert studio.errors == []
 
 

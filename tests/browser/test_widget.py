@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from stages import number_in, operator, picture, until
+from stages import PATIENCE_MS, PATIENCE_S, number_in, operator, picture, until
 
 from engine.synthetic import Script, SyntheticEngine
 from server import app as server_app
@@ -22,7 +22,6 @@ from server.config import Settings
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-TIMEOUT_MS = 20_000
 EXAMPLE = Path(__file__).parents[2] / "examples" / "ad_widget"
 BUDGET_BYTES = 20 * 1024
 # In the page before its scripts: what the widget says, and, for tests that look inside, a shadow root that can be seen.
@@ -92,7 +91,7 @@ async def open_page(browser: Any, site: Site) -> AsyncIterator[OpenPage]:
             stack.push_async_callback(context.close)
             await context.add_init_script(_LISTEN + (_OPEN_ROOTS if is_open else "") + script)
             page = await context.new_page()
-            page.set_default_timeout(TIMEOUT_MS)
+            page.set_default_timeout(PATIENCE_MS)
             page.sockets, page.responses, page.problems = [], [], []
             page.on("websocket", lambda socket: page.sockets.append(socket.url))
             responses = page.responses
@@ -119,7 +118,7 @@ async def stage_number(page: Any) -> int | None:
 
 async def sees(page: Any, number: int) -> None:
     """A screenshot shows it, once the fades are over. The label covers no cell that is read."""
-    async with asyncio.timeout(TIMEOUT_MS / 1000):
+    async with asyncio.timeout(PATIENCE_S):
         while await stage_number(page) != number:
             pass
 
