@@ -128,10 +128,15 @@ def latent_weight(box: tuple[int, int, int, int] | None, subject_weight: float) 
 class Batches:
     """Draws training batches out of examples: latents, captions of the moment, loss weights."""
 
-    def __init__(self, examples: Examples, seed: int, device: str, *, subject_weight: float) -> None:
+    def __init__(
+        self, examples: Examples, seed: int, device: str, *, subject_weight: float, motion_weight: float = 0.0
+    ) -> None:
         self._examples, self._device = examples, device
         self._rng = random.Random(seed)
         self._weights = torch.stack([latent_weight(subject_box(spec), subject_weight) for spec in examples.specs])
+        if examples.motion is not None and motion_weight:
+            weights = self._weights * (1 + motion_weight * examples.motion.cpu())
+            self._weights = weights / weights.mean((3, 4), keepdim=True)
 
     def draw(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Latents [B, C, T, h, w], token ids [B, MAX_TOKENS], weights [B, 1, 1, h, w], and the stills' frames [B]."""
@@ -174,7 +179,11 @@ def train_images(
     lr_share = 1.0 if start_from is None else recipe.restart_lr_share
     stage, optimiser = prepare(recipe, "images", model, clock, lr_share=lr_share, resume=resume)
     batches = Batches(
-        examples, recipe.seed + 10 + stage.step, recipe.device, subject_weight=recipe.images_subject_weight
+        examples,
+        recipe.seed + 10 + stage.step,
+        recipe.device,
+        subject_weight=recipe.images_subject_weight,
+        motion_weight=recipe.motion_weight,
     )
     compiled = _compiled(recipe, model)
     curve = Curve(recipe.folder / "images.csv", ("step", "seconds", "samples", "loss"))
@@ -220,7 +229,11 @@ def train_clips(
         after="images" if after_images or start_from is None else None,
     )
     batches = Batches(
-        examples, recipe.seed + 20 + stage.step, recipe.device, subject_weight=recipe.clips_subject_weight
+        examples,
+        recipe.seed + 20 + stage.step,
+        recipe.device,
+        subject_weight=recipe.clips_subject_weight,
+        motion_weight=recipe.motion_weight,
     )
     nothing = pad_token_ids([unconditional_tokens()], MAX_TOKENS).to(recipe.device)
     compiled = _compiled(recipe, model)
