@@ -33,15 +33,11 @@ STILLS, CLIPS, RENDERS = "examples-stills.pt", "examples-clips.pt", "renders"
 
 @dataclass(frozen=True)
 class Examples:
-    """Latents fp16 [N, C, T, h, w]; of stills T is 1 and `frames[i]` says which latent frame of its clip it is.
-
-    `motion` [N, 1, 1, h, w]: how much each place changes in its clip, mean 1; None where the clips are not at hand.
-    """
+    """Latents fp16 [N, C, T, h, w]; of stills T is 1 and `frames[i]` says which latent frame of its clip it is."""
 
     latents: Tensor
     specs: list[SceneSpec]
     frames: Tensor | None = None
-    motion: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.specs)
@@ -81,14 +77,7 @@ def _save(path: Path, latents: Tensor, specs: list[SceneSpec], frames: Tensor | 
 
 def load_examples(path: Path, device: str = "cpu") -> Examples:
     state = torch.load(path, weights_only=True)
-    latents = state["latents"].to(device)
-    motion = _motion_of(latents) if state["frames"] is None else None
-    return Examples(latents, specs_from_json(state["specs"]), state["frames"], motion)
-
-
-def _motion_of(latents: Tensor) -> Tensor:
-    change = torch.cat([part.float().std(2, keepdim=True).mean(1, keepdim=True) for part in torch.split(latents, 256)])
-    return change / change.mean((3, 4), keepdim=True).clamp_min(1e-6)
+    return Examples(state["latents"].to(device), specs_from_json(state["specs"]), state["frames"])
 
 
 def load_stills(recipe: Recipe) -> Examples:
@@ -98,9 +87,7 @@ def load_stills(recipe: Recipe) -> Examples:
     clips = load_examples(recipe.folder / CLIPS, recipe.device)
     latents = clips.latents.transpose(1, 2).flatten(0, 1).unsqueeze(2)
     specs = [spec for spec in clips.specs for _ in range(NUM_LATENT_FRAMES)]
-    assert clips.motion is not None
-    motion = clips.motion.repeat_interleave(NUM_LATENT_FRAMES, 0)
-    return Examples(latents, specs, torch.arange(NUM_LATENT_FRAMES).repeat(len(clips)), motion)
+    return Examples(latents, specs, torch.arange(NUM_LATENT_FRAMES).repeat(len(clips)))
 
 
 Wanted = tuple[SceneSpec, int | None]

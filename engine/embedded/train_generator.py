@@ -125,6 +125,12 @@ def latent_weight(box: tuple[int, int, int, int] | None, subject_weight: float) 
     return avg_pool2d(box_weights(torch.tensor([box or NO_BOX]), rows, columns, subject_weight)[0], PIXELS_PER_LATENT)
 
 
+def motion_of(clips: Tensor) -> Tensor:
+    """How much each place of latents [B, C, T, h, w] changes over its clip: [B, 1, 1, h, w], mean 1."""
+    change = clips.std(2, keepdim=True).mean(1, keepdim=True)
+    return change / change.mean((3, 4), keepdim=True).clamp_min(1e-6)
+
+
 class Batches:
     """Draws training batches out of examples: latents, captions of the moment, loss weights."""
 
@@ -134,9 +140,7 @@ class Batches:
         self._examples, self._device = examples, device
         self._rng = random.Random(seed)
         self._weights = torch.stack([latent_weight(subject_box(spec), subject_weight) for spec in examples.specs])
-        if examples.motion is not None and motion_weight:
-            weights = self._weights * (1 + motion_weight * examples.motion.cpu())
-            self._weights = weights / weights.mean((3, 4), keepdim=True)
+        self._motion_weight = motion_weight
 
     def draw(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Latents [B, C, T, h, w], token ids [B, MAX_TOKENS], weights [B, 1, 1, h, w], and the stills' frames [B]."""
@@ -145,13 +149,16 @@ class Batches:
         x0 = self._examples.latents[index].to(self._device).float()
         specs = [self._examples.specs[row] for row in chosen]
         token_ids = pad_token_ids([draw_token_ids(spec, self._rng) for spec in specs], MAX_TOKENS)
-        weight = self._weights[torch.tensor(chosen)]
+        weight = self._weights[torch.tensor(chosen)].to(self._device)
+        if self._motion_weight:
+            weight = weight * (1 + self._motion_weight * motion_of(x0))
+            weight = weight / weight.mean((3, 4), keepdim=True)
         frames = None
         if self._examples.frames is not None:
             frames = self._examples.frames[torch.tensor(chosen)]
             is_later = (torch.rand(count) < _LONG_SHARE) & (frames > 0)
             frames = frames + _ROUND * is_later
-        return x0, token_ids.to(self._device), weight.to(self._device), frames
+        return x0, token_ids.to(self._device), weight, frames
 
     def with_another_before(self, x0: Tensor) -> Tensor:
         """The clips as they follow another one: they start from its first picture and dissolve into themselves.
@@ -179,11 +186,7 @@ def train_images(
     lr_share = 1.0 if start_from is None else recipe.restart_lr_share
     stage, optimiser = prepare(recipe, "images", model, clock, lr_share=lr_share, resume=resume)
     batches = Batches(
-        examples,
-        recipe.seed + 10 + stage.step,
-        recipe.device,
-        subject_weight=recipe.images_subject_weight,
-        motion_weight=recipe.motion_weight,
+        examples, recipe.seed + 10 + stage.step, recipe.device, subject_weight=recipe.images_subject_weight
     )
     compiled = _compiled(recipe, model)
     curve = Curve(recipe.folder / "images.csv", ("step", "seconds", "samples", "loss"))
@@ -233,7 +236,7 @@ def train_clips(
         recipe.seed + 20 + stage.step,
         recipe.device,
         subject_weight=recipe.clips_subject_weight,
-        motion_weight=recipe.motion_weight,
+        motion_weight=recipe.clips_motion_weight,
     )
     nothing = pad_token_ids([unconditional_tokens()], MAX_TOKENS).to(recipe.device)
     compiled = _compiled(recipe, model)

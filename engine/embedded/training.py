@@ -74,8 +74,8 @@ class Recipe:
     clips_noise_share: float = 0.0
     # Folded in while clips are learned: without any they look soft, at 1.5 sharper than the autoencoder can draw.
     clips_guidance: float = 1.25
-    # How much more than what stands still weighs what moves in its clip: sails and tails are few cells, and smear.
-    motion_weight: float = 0.0
+    # How much more than what stands still weighs what moves: sails and tails are few cells, and smear.
+    clips_motion_weight: float = 0.0
     # Later stages, and those that go on from a weights folder, should not unlearn what is there.
     restart_lr_share: float = 0.6
     clips_lr_share: float = 0.5
@@ -127,7 +127,7 @@ RECIPES = {
         clips_lr_share=0.5,
         few_steps_minutes=8.0,
         average_decay=0.9995,
-        motion_weight=2.0,
+        clips_motion_weight=2.0,
     ),
     # `full` at a size that two cores finish in minutes: it shows that the recipe runs through, no more.
     "full-rehearsal": Recipe(
@@ -150,7 +150,7 @@ RECIPES = {
         clips_minutes=0.5,
         few_steps_minutes=0.5,
         few_steps_batch=4,
-        motion_weight=2.0,
+        clips_motion_weight=2.0,
     ),
 }
 

@@ -55,10 +55,12 @@ _LEGEND = """(isWidest) => {
     while (legend.children.length < 8) legend.prepend(legend.lastElementChild.cloneNode(true));
     for (const value of legend.querySelectorAll("b")) value.textContent = "59.99 s";
   }
-  const box = document.querySelector(".where").getBoundingClientRect(), seen = { whole: 0, cut: 0, none: 0 };
+  const [box, outer] = [".where", ".times"].map((one) => document.querySelector(one).getBoundingClientRect());
+  const [end, foot] = [Math.min(box.right, outer.right) + 0.5, Math.min(box.bottom, outer.bottom) + 0.5];
+  const seen = { whole: 0, cut: 0, none: 0 };
   for (const { left, right, top, bottom, width } of [...legend.children].map((item) => item.getBoundingClientRect())) {
     const isOut = width === 0 || left >= box.right || top >= box.bottom;
-    seen[isOut ? "none" : right > box.right + 0.5 || bottom > box.bottom + 0.5 ? "cut" : "whole"] += 1;
+    seen[isOut ? "none" : right > end || bottom > foot ? "cut" : "whole"] += 1;
   }
   return seen;
 }"""
