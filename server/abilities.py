@@ -1,7 +1,7 @@
 """What the loaded model, and this server, can do of what a client may ask for. Pure; on the event loop.
 
-Asked by `registry.py` for a new session and by `session.py` for updates and prompts. Before the model is known nothing
-is refused: the session asks again when it is.
+Asked by `registry.py` for a new session, by `session.py` for updates and by `prompts.py` for prompts. Before the model
+is known nothing is refused: they ask again when it is.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from server.messages import Refused
 PRIOR_GAP_S = 20.0
 MEMORY_S = 60.0
 # Of the engine's time. At this use an M/D/1 queue waits for two clips' time in the mean (0.8 / (2 * 0.2)), which is
-# what a prompt's promise allows for (`session.PROMISE_COSTS`); it doubles at 0.89.
+# what a prompt's promise allows for (`prompts.PROMISE_COSTS`); it doubles at 0.89.
 CAPACITY = 0.8
 # `session.queued` is sent again this often, so that a silent connection is known to live.
 QUEUED_EVERY_S = 5.0

@@ -1,6 +1,6 @@
 """Which messages of a session were applied, and how they were answered: so that a retry is applied once.
 
-Owned by `session.py`; pure, on the event loop.
+Owned by `receipts.py`; pure, on the event loop.
 """
 
 from __future__ import annotations

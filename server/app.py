@@ -36,6 +36,7 @@ from server.metrics import Metrics
 from server.neighbours import ProgramFactory
 from server.recordings import Recordings
 from server.registry import Registry
+from server.session import Neighbours
 from server.websocket import HEARTBEAT_S, RealtimeEndpoint
 from server.whep import WhepApi
 
@@ -73,19 +74,22 @@ def build(
         Path(settings.recordings_folder) if settings.recordings_folder else None,
         RecordingLimits(settings.max_recording_size),
     )
-    registry = Registry(
+    neighbours = Neighbours(
         engine,
-        metrics=metrics,
-        clock=clock,
-        max_sessions=settings.max_sessions,
-        max_queued=settings.max_queued,
-        max_viewers=settings.max_viewers,
-        resume_grace_s=settings.resume_grace_s,
+        metrics,
+        clock,
         make_program=make_program or partial(Program, media=media, ice=ice, music=music),
         recordings=recordings,
+        max_viewers=settings.max_viewers,
         ice_servers=ice.client_servers,
         music=music.names,
         push_targets={target.name: target for target in settings.whip_targets},
+    )
+    registry = Registry(
+        neighbours,
+        max_sessions=settings.max_sessions,
+        max_queued=settings.max_queued,
+        resume_grace_s=settings.resume_grace_s,
         on_engine_ready=on_engine_ready,
         on_engine_unusable=on_engine_unusable,
     )

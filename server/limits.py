@@ -1,6 +1,6 @@
 """What keeps one controller from harming the others: token buckets inbound, a bounded numbered queue outbound.
 
-Pure bookkeeping on the event loop; `websocket.py` asks the buckets, `session.py` owns the `Outbox` and the writer of
+Pure bookkeeping on the event loop; `websocket.py` asks the buckets, `receipts.py` owns the `Outbox` and the writer of
 the connection empties it.
 """
 

@@ -1,6 +1,6 @@
 """One prompt from its receipt to its one end: the state table, and everything the session remembers of it.
 
-Owned by `session.py`; pure, on the event loop.
+Owned by `prompts.py`; pure, on the event loop.
 """
 
 from __future__ import annotations

@@ -1,14 +1,18 @@
-"""What a session tells: server messages, or parts of them, made from what it knows. Pure.
+"""What a session tells its controller: the way out (`Receipts`), and messages made from what the session knows.
 
-Used by `session.py`; one function each, in the words of docs/protocol.md.
+Everything of a session uses it: `session.py`, `prompts.py`, `continuation.py`, `slot.py`. The functions are pure, one
+for each part of a message, in the words of docs/protocol.md. On the event loop.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any, cast, get_args
+from collections.abc import Callable
+from typing import Any, Literal, cast, get_args
 
 from engine.api import EngineBusy, GenerationFailed, ModelDescription
+from server.answered import Answered
+from server.limits import Outbox, Outgoing
 from server.media.program import ProgramStatistics, Shown
 from server.messages import (
     AnyClientMessage,
@@ -24,12 +28,71 @@ from server.messages import (
     ServerMessage,
     SessionPing,
     SessionPong,
+    SessionWarning,
     StatsUpdated,
     WebrtcCandidate,
     error_detail,
 )
-from server.metrics import ProgramCounts
+from server.metrics import Metrics, ProgramCounts
 from server.prompt import Prompt
+
+_log = logging.getLogger(__name__)
+
+
+class Receipts:
+    """Numbers, logs and remembers what one session says. `rtp_timestamp` is of a frame on its way to the controller."""
+
+    def __init__(
+        self,
+        session_id: str,
+        metrics: Metrics,
+        *,
+        wall_time: Callable[[], float],
+        on_overflow: Callable[[], None],
+        rtp_timestamp: Callable[[int], int | None],
+    ) -> None:
+        self.outbox = Outbox(session_id, wall_time=wall_time, on_overflow=on_overflow)
+        self.answered = Answered()
+        self._session_id = session_id
+        self._metrics = metrics
+        self._rtp_timestamp = rtp_timestamp
+
+    def emit(self, message: ServerMessage) -> Outgoing:
+        """Queues a message for the controller; never blocks."""
+        self.log(">", describe(message), level=level(message))
+        return self.outbox.put(message)
+
+    def answer(self, message: AnyClientMessage, answer: ServerMessage) -> None:
+        """Emits the answer to `message`. A retry of `message` gets the same answer again."""
+        self.answered.remember(message, self.emit(answer))
+
+    def is_repeated(self, message: AnyClientMessage) -> bool:
+        """True for a retry, which is answered here. Raises `Refused` for another message of the same id."""
+        if not self.answered.knows(message):
+            return False
+        answer = self.answered.answer_to(message)
+        if answer is not None:
+            self.outbox.repeat(answer)
+        return True
+
+    def refuse(self, detail: ErrorDetail) -> None:
+        """Tells the controller what it did wrong."""
+        self._metrics.refused(detail.code)
+        self.emit(Error(error=detail))
+
+    def warn(self, code: str, message: str, degraded: tuple[str, ...] = ()) -> None:
+        self.emit(SessionWarning(code=code, message=message, degraded=degraded))
+
+    def stamp(self, received_at: float, shown: Shown) -> FrameStamp:
+        """Of the frame that first shows something of a prompt that was received at `received_at`."""
+        return FrameStamp(
+            frame_index=shown.frame_index,
+            rtp_timestamp=self._rtp_timestamp(shown.frame_index),
+            sent_at_ms=ms(shown.sent_at - received_at),
+        )
+
+    def log(self, mark: Literal["<", ">", "=", "x", "!"], text: str, level: int = logging.INFO) -> None:
+        _log.log(logging.WARNING if mark == "!" else level, "%s %s %s", self._session_id, mark, text)
 
 
 def failed(event: GenerationFailed) -> ErrorDetail:

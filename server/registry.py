@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from engine.api import (
-    Engine,
     EngineLost,
     EngineReady,
     EngineState,
@@ -24,16 +23,14 @@ from engine.api import (
 )
 from server import abilities
 from server.admission import MIN_RETRY_S, Admission, Queue, Ticket
-from server.clock import Clock
-from server.config import WhipTarget
-from server.media.program import Program
-from server.messages import IceServer, Refused, SessionOptions, SessionResume, SessionStart, is_name
-from server.metrics import Metrics, Snapshot
-from server.neighbours import Controller, ProgramFactory
-from server.recordings import Recordings
-from server.session import Session, SessionState
+from server.generations import Owner
+from server.messages import Refused, SessionOptions, SessionResume, SessionStart, is_name
+from server.metrics import Snapshot
+from server.neighbours import Controller
+from server.session import Neighbours, Session, SessionState
 
 _log = logging.getLogger(__name__)
+_Owner = TypeVar("_Owner", bound=Owner)
 
 TICK_S = 1.0
 # A controller that met a shutdown comes back so much later.
@@ -49,42 +46,28 @@ class Registry:
 
     def __init__(
         self,
-        engine: Engine,
+        neighbours: Neighbours,
         *,
-        metrics: Metrics,
-        clock: Clock,
         max_sessions: int = 8,
         max_queued: int = 16,
-        max_viewers: int = 32,
         resume_grace_s: float = 60.0,
-        recordings: Recordings | None = None,
-        make_program: ProgramFactory = Program,
-        ice_servers: Callable[[str], tuple[IceServer, ...]] = lambda session_id: (),
-        music: tuple[str, ...] = (),
-        push_targets: Mapping[str, WhipTarget] | None = None,
         on_engine_ready: Callable[[EngineReady], None] = lambda event: None,
         on_engine_unusable: Callable[[EngineStopped], None] = lambda event: None,
     ) -> None:
-        self.engine = engine
+        self.engine = neighbours.engine
         self.startup_s: float | None = None  # of the engine's newest start; None: it was never ready
         self.is_draining = False
-        self._metrics = metrics
-        self._clock = clock
+        self._neighbours = neighbours
+        self._clock = neighbours.clock
         self._max_sessions = max_sessions
-        self._max_viewers = max_viewers
         self._resume_grace_s = resume_grace_s
-        self._recordings = recordings
-        self._make_program = make_program
-        self._ice_servers = ice_servers
-        self._music = music
-        self._push_targets = push_targets or {}
         self._on_engine_ready = on_engine_ready
         self._on_engine_unusable = on_engine_unusable
         self._sessions: dict[str, Session] = {}
-        self._admission = Admission(clock)
+        self._admission = Admission(self._clock)
         self._queue = Queue(max_queued)
         self._tasks: set[asyncio.Task[None]] = set()
-        metrics.bind(self._take_snapshot)
+        neighbours.metrics.bind(self._take_snapshot)
 
     async def open(self) -> None:
         """Begins to start the engine. Raises `ModelError`."""
@@ -100,7 +83,7 @@ class Registry:
         sessions = list(self._sessions.values())
         for session in sessions:
             session.warn("draining", "the server is shutting down")
-        ending = [self._close_session(session, "server_shutdown") for session in sessions]
+        ending = [self._close(session, "server_shutdown") for session in sessions]
         await asyncio.gather(self.engine.close(), *ending)
         tasks = list(self._tasks)
         for task in tasks:
@@ -164,19 +147,11 @@ class Registry:
         session = Session(
             session_id,
             SessionOptions(**{name: getattr(message, name) for name in names}),
+            self._neighbours,
             stage_id=session_id if message.name is None else f"{session_id}@{secrets.token_hex(4)}",
-            engine=self.engine,
-            make_program=self._make_program,
-            metrics=self._metrics,
-            clock=self._clock,
-            max_viewers=self._max_viewers,
-            recordings=self._recordings,
             tenant=tenant,
-            ice_servers=self._ice_servers,
-            music=self._music,
-            push_targets=self._push_targets,
             # At once: its place and its name are free, however long its viewers and ingests take to be told.
-            on_closed=self._forget_session,
+            on_closed=self._forget_owner,
         )
         # From here on it counts: nothing may be awaited between the admission and this line.
         self._sessions[session.session_id] = session
@@ -184,7 +159,7 @@ class Registry:
         try:
             await session.open()
         except BaseException:
-            self._spawn(self._close_session(session, "internal_error"), f"close-{session.session_id}")
+            self._spawn(self._close(session, "internal_error"), f"close-{session.session_id}")
             raise
         session.attach(controller)
         session.answer_start(message)
@@ -199,7 +174,7 @@ class Registry:
 
     async def end(self, session: Session) -> None:
         """Forgets a session that was closed from within, and frees what it still holds."""
-        await self._close_session(session, "client")
+        await self._close(session, "client")
 
     def _refuse_when_draining(self) -> None:
         if self.is_draining:
@@ -212,7 +187,7 @@ class Registry:
         if holder is not None and not (holder.state is SessionState.DETACHED and holder.tenant == tenant):
             raise Refused("name_taken", f"there is a session of the name `{message.name}`", param="name")
         abilities.check(self.engine.model, transition=message.transition, after=message.after, lora=message.lora)
-        abilities.check_music(self._music, message.music)
+        abilities.check_music(self._neighbours.music, message.music)
 
     # --- how many -------------------------------------------------------------------------------------------------
 
@@ -245,8 +220,8 @@ class Registry:
             self._abandon(min(detached, key=lambda session: session.detached_at))
 
     def _abandon(self, session: Session) -> None:
-        self._forget_session(session)
-        self._spawn(self._close_session(session, "abandoned"), f"close-{session.session_id}")
+        self._forget_owner(session)
+        self._spawn(self._close(session, "abandoned"), f"close-{session.session_id}")
 
     def _call_waiting(self) -> None:
         """Calls who may come in now, first come first served, and tells the others where they stand."""
@@ -257,23 +232,24 @@ class Registry:
                 ticket.call()
         self._queue.tell_all(self._admission, self._clock.now())
 
-    def _forget_session(self, session: Session) -> None:
-        if self._sessions.get(session.session_id) is session:  # and not the next one of its name
-            del self._sessions[session.session_id]
-            self._admission.close(session.session_id)
+    def _forget_owner(self, owner: Owner) -> None:
+        self._neighbours.generations.forget(owner)
+        if self._sessions.get(owner.owner_id) is owner:  # and not the next one of its name
+            del self._sessions[owner.owner_id]
+            self._admission.close(owner.owner_id)
 
-    async def _close_session(self, session: Session, reason: str) -> None:
-        # Out of the table first: what closes takes no room and gets no more events.
-        self._forget_session(session)
+    async def _close(self, owner: Owner, reason: str) -> None:
+        # Out of the tables first: what closes takes no room and gets no more events.
+        self._forget_owner(owner)
         self._call_waiting()
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await session.close(reason)
+                await owner.close(reason)
         except TimeoutError:
-            _log.warning("%s ! did not close within %s s", session.session_id, CLOSE_TIMEOUT_S)
+            _log.warning("%s ! did not close within %s s", owner.owner_id, CLOSE_TIMEOUT_S)
         except Exception:
-            # The boundary of a session's end: the others, and the engine, must still be closed.
-            _log.exception("%s ! internal error while closing", session.session_id)
+            # The boundary of an owner's end: the others, and the engine, must still be closed.
+            _log.exception("%s ! internal error while closing", owner.owner_id)
 
     # --- tasks ----------------------------------------------------------------------------------------------------
 
@@ -306,13 +282,11 @@ class Registry:
                 if self.startup_s is None:
                     self._on_engine_unusable(event)
             case _:
-                # Generations are named after their stage: `s1f.3`, or `my-show@7c.3` for the session that has the name.
-                stage_id = event.generation_id.rpartition(".")[0]
-                owner = self._sessions.get(stage_id.partition("@")[0])
-                if owner is not None and owner.stage_id == stage_id:
+                owner = self._neighbours.generations.owner_of(event)
+                if owner is not None:
                     if isinstance(event, GenerationStarted) and not event.is_reused:
-                        self._admission.generated(owner.session_id)
-                    self._guarded(owner, lambda session: session.on_generation_event(event))
+                        self._admission.generated(owner.owner_id)
+                    self._guarded(owner, lambda owner: owner.on_generation_event(event))
 
     def _on_ready(self, event: EngineReady) -> None:
         is_recovery = self.startup_s is not None
@@ -322,13 +296,13 @@ class Registry:
         if not is_recovery:
             self._on_engine_ready(event)
 
-    def _guarded(self, session: Session, act: Callable[[Session], None]) -> None:
-        """A bug that one session meets ends that session, not the task that serves all of them."""
+    def _guarded(self, owner: _Owner, act: Callable[[_Owner], None]) -> None:
+        """A bug that one owner meets closes that owner; the task that serves all of them goes on."""
         try:
-            act(session)
+            act(owner)
         except Exception:
-            _log.exception("%s ! internal error, the session is closed", session.session_id)
-            self._spawn(self._close_session(session, "internal_error"), f"close-{session.session_id}")
+            _log.exception("%s ! internal error, it is closed", owner.owner_id)
+            self._spawn(self._close(owner, "internal_error"), f"close-{owner.owner_id}")
 
     async def _tick_for_ever(self) -> None:
         due = self._clock.now()
@@ -344,7 +318,7 @@ class Registry:
         if session.state is not SessionState.DETACHED:
             return
         if self._clock.now() - session.detached_at >= self._resume_grace_s:
-            self._spawn(self._close_session(session, "abandoned"), f"close-{session.session_id}")
+            self._spawn(self._close(session, "abandoned"), f"close-{session.session_id}")
 
     def _take_snapshot(self) -> Snapshot:
         sessions, report = self._sessions.values(), self.engine.report()

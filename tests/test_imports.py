@@ -23,9 +23,11 @@ SERVER_LAYERS = [
     {"server.client_scripts"},
     {"server.registry"},
     {"server.session"},
-    {"server.recordings"},
-    {"server.receipts", "server.answered", "server.neighbours", "server.abilities", "server.continuation"}
-    | {"server.viewers", "server.pushes"},
+    {"server.prompts"},
+    {"server.continuation"},
+    {"server.slot"},
+    {"server.receipts", "server.viewers", "server.pushes", "server.recordings"},
+    {"server.answered", "server.neighbours", "server.abilities", "server.generations"},
     {"server.pages"},
     {"server.stage", "server.media", "server.limits", "server.prompt", "server.auth", "server.metrics"}
     | {"server.admission"},

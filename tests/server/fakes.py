@@ -40,7 +40,7 @@ from server.media.signalling import OfferError
 from server.messages import SessionOptions, decode
 from server.metrics import Metrics
 from server.recordings import Recordings
-from server.session import Session
+from server.session import Neighbours, Session
 from server.stage import OnAir, Stage
 
 MODEL = ModelDescription(
@@ -241,14 +241,16 @@ class House:
         self.session = Session(
             "s1",
             options,
-            engine=self.engine,
-            make_program=FakeProgram,
-            metrics=self.metrics,
-            clock=self.clock,
-            max_viewers=3,
-            music=("calm", "waves"),
-            recordings=recordings,
-            wall_time=lambda: 0.0,
+            Neighbours(
+                self.engine,
+                self.metrics,
+                self.clock,
+                make_program=FakeProgram,
+                recordings=recordings or Recordings(),
+                max_viewers=3,
+                music=("calm", "waves"),
+                wall_time=lambda: 0.0,
+            ),
         )
         self.session.attach(self.controller)
         self.program: FakeProgram = self.session.program  # type: ignore[assignment]

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from fakes import MODEL, FakeController, FakeEngine, FakeProgram, heard, only, types
 
-from engine.api import EngineLost, EngineReady, EngineState, EngineStopped, Event, GenerationStarted
+from engine.api import EngineLost, EngineReady, EngineState, EngineStopped, Event, GenerationEvent, GenerationStarted
 from server.admission import Ticket
 from server.clock import FakeClock
+from server.generations import Generations
 from server.messages import PromptSet, Refused, SessionResume, SessionStart
 from server.metrics import Metrics
 from server.registry import Registry
-from server.session import Session, SessionState
+from server.session import Neighbours, Session, SessionState
 
 
 class EventfulEngine(FakeEngine):
@@ -38,16 +39,14 @@ class EventfulEngine(FakeEngine):
 
 
 class Hall:
-    def __init__(self, **options: object) -> None:
+    def __init__(self, make_program: Any = FakeProgram, **options: object) -> None:
         self.clock = FakeClock()
         self.engine = EventfulEngine()
         self.metrics = Metrics()
         self.ready: list[EngineReady] = []
+        self.generations = Generations()
         self.registry = Registry(
-            self.engine,
-            metrics=self.metrics,
-            clock=self.clock,
-            make_program=FakeProgram,
+            Neighbours(self.engine, self.metrics, self.clock, make_program=make_program, generations=self.generations),
             on_engine_ready=self.ready.append,
             **options,
         )
@@ -139,6 +138,34 @@ async def test_what_the_engine_still_does_for_the_old_session_is_not_the_new_one
     assert types(await heard(session)) == []
     await hall.engine.tell(GenerationStarted(new_id, 4, (), ()))
     assert types(await heard(session)) == ["prompt.started"]
+
+
+async def test_an_owner_that_is_no_stage_gets_its_events_and_is_closed_when_it_breaks_at_one(hall: Hall) -> None:
+    class Job:
+        owner_id = "job_1"
+
+        def __init__(self) -> None:
+            self.seen: list[GenerationEvent] = []
+            self.closed = asyncio.Event()
+
+        def on_generation_event(self, event: GenerationEvent) -> None:
+            self.seen.append(event)
+            if len(self.seen) == 2:
+                raise RuntimeError("a bug")
+
+        async def close(self, reason: str) -> None:
+            assert reason == "internal_error"
+            self.closed.set()
+
+    job, session = Job(), await hall.start()
+    hall.generations.add("j1", job)
+    await hall.engine.tell(GenerationStarted("j1", 4))
+    assert job.seen == [GenerationStarted("j1", 4)]
+    await hall.engine.tell(GenerationStarted("j1", 4))
+    await job.closed.wait()
+    await hall.engine.tell(GenerationStarted("j1", 4))
+    assert len(job.seen) == 2, "what the engine still says of it is nobody's"
+    assert session.state is SessionState.OPEN
 
 
 async def test_a_name_that_is_free_may_be_waited_for_and_a_made_up_id_not(hall: Hall) -> None:
@@ -253,15 +280,17 @@ async def test_a_shutdown_warns_ends_every_session_and_leaves_no_task() -> None:
     assert caught.value.detail.code == "draining"
 
 
-async def test_a_program_that_cannot_open_leaves_no_session(hall: Hall) -> None:
+async def test_a_program_that_cannot_open_leaves_no_session() -> None:
     async def fail(program: FakeProgram) -> None:
         raise OSError("no sockets left")
 
-    hall.registry._make_program = type("Broken", (FakeProgram,), {"open": fail})
+    hall = Hall(make_program=type("Broken", (FakeProgram,), {"open": fail}))
+    await hall.registry.open()
     with pytest.raises(OSError, match="sockets"):
         await hall.start()
     await hall.clock.advance(0)
     assert b"sceneshift_sessions 0.0" in hall.metrics.render()
+    await hall.registry.close()
 
 
 async def test_metrics_count_what_is_there(hall: Hall) -> None:
@@ -371,11 +400,13 @@ async def test_a_busy_session_keeps_others_out(hall: Hall) -> None:
     session = await hall.start()
     hall.engine.cost_s = lambda quality: 4.0  # type: ignore[method-assign]
     for number in range(10):
-        await hall.engine.tell(GenerationStarted(f"{session.session_id}.{number}", 4, is_reused=True))
+        hall.generations.add(f"g{number}", session)
+        await hall.engine.tell(GenerationStarted(f"g{number}", 4, is_reused=True))
     other = await hall.start()  # what was made before costs the engine nothing
     await hall.registry.end(other)
     for number in range(10, 20):
-        await hall.engine.tell(GenerationStarted(f"{session.session_id}.{number}", 4))
+        hall.generations.add(f"g{number}", session)
+        await hall.engine.tell(GenerationStarted(f"g{number}", 4))
     with pytest.raises(Refused) as caught:
         await hall.start()
     assert caught.value.detail.code == "server_full"

@@ -20,7 +20,8 @@ from engine.api import (
 )
 from server.answered import MAX_REMEMBERED
 from server.messages import Refused, SessionResume
-from server.session import MAX_ENDED, SessionState
+from server.prompts import MAX_ENDED
+from server.session import SessionState
 from server.stage import OnAir
 
 MakeHouse = Callable[..., House]
@@ -450,8 +451,8 @@ async def test_what_was_refused_may_be_tried_again(make_house: MakeHouse) -> Non
 async def test_the_memory_of_ids_is_bounded(house: House) -> None:
     for number in range(3 * MAX_REMEMBERED):
         await house.say("prompt.set", text="sea", event_id=f"e{number}")
-    assert len(house.session._answered) == MAX_REMEMBERED
-    assert len(house.session._ended) == MAX_ENDED
+    assert len(house.session.receipts.answered) == MAX_REMEMBERED
+    assert len(house.session.prompts._ended) == MAX_ENDED
 
 
 # --- viewers ------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from engine.api import (
     StepFinished,
     Timings,
 )
-from server.session import PROMISE_COSTS, PROMISE_S
+from server.prompts import PROMISE_COSTS, PROMISE_S
 
 MakeHouse = Callable[..., House]
 NO_TIMINGS = Timings(0.0, 0.0, 0.0, 0.0, 0.0)
