@@ -194,7 +194,7 @@ class Connection:
 
     async def _refuse(self, detail: ErrorDetail) -> None:
         if self._session is not None:
-            self._session.refuse(detail)
+            self._session.receipts.refuse(detail)
             return
         self._metrics.refused(detail.code)
         await self._send(encode(Error(error=detail)))

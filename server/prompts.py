@@ -131,19 +131,19 @@ class Prompts:
         self,
         program: SessionProgram,
         slot: Slot,
-        scene: Continuations,
         says: Receipts,
         *,
         engine: Engine,
         metrics: Metrics,
         clock: Clock,
         options: Callable[[], SessionOptions],
+        is_seen: Callable[[], bool],
     ) -> None:
         self.num_applied = 0
         self.air = Air(program.stage, says)
+        self.scene = Continuations(slot, program.stage, says, metrics, is_seen=is_seen)
         self._program = program
         self._slot = slot
-        self._scene = scene
         self._says = says
         self._engine = engine
         self._metrics = metrics
@@ -174,7 +174,7 @@ class Prompts:
             return
         if self._current is not None:
             self._supersede(self._current, prompt)
-        self._scene.end()
+        self.scene.end()
         prompt.move(PromptEvent.ACCEPT)
         self._current = prompt
         self._says.answer(message, self._accepted(prompt, message))
@@ -183,9 +183,9 @@ class Prompts:
     def cancel(self, message: PromptCancel) -> None:
         """Raises `Refused` (`too_late`, `unknown_prompt`)."""
         prompt_id = message.prompt_id
-        if self._scene.is_of(prompt_id):
+        if self.scene.is_of(prompt_id):
             # The prompt has had its end; what is cancelled is that its scene goes on.
-            self._scene.end()
+            self.scene.end()
             self.air.report(message)
             return
         if self._current is not None and self._current.prompt_id == prompt_id:
@@ -212,7 +212,7 @@ class Prompts:
         for prompt in (self._taken, self._current):
             if prompt is not None:
                 self._cancel(prompt, None)
-        self._scene.end()
+        self.scene.end()
 
     def on_options_changed(self) -> None:
         if not self._previews_go_on_air:
@@ -311,22 +311,22 @@ class Prompts:
         if prompt is not None and prompt.generation_id == event.generation_id:
             self._on_current(prompt, event)
         else:
-            self._scene.on_generation_event(event)
+            self.scene.on_generation_event(event)
         if self._slot.hear(event):
             self._generate_if_free()
-            self._scene.go_on()
+            self.scene.go_on()
 
     def on_engine_lost(self, generation_ids: tuple[str, ...]) -> None:
         """What had come of these generations is void: they are made again."""
         prompt = self._current
         if prompt is not None and prompt.generation_id in generation_ids:
             prompt.assembly.clear()
-        self._scene.on_engine_lost(generation_ids)
+        self.scene.on_engine_lost(generation_ids)
 
     def on_engine_stopped(self) -> None:
         """The engine is gone for good; what it had in work, and what waited for it, has failed."""
         self._slot.on_engine_stopped()
-        self._scene.on_engine_stopped()
+        self.scene.on_engine_stopped()
         prompt = self._current
         if prompt is not None and prompt.state in (PromptState.ACCEPTED, PromptState.GENERATING):
             self._fail(prompt, receipts.unavailable())
@@ -479,7 +479,7 @@ class Prompts:
     def on_shown(self, shown: Shown) -> None:
         """A frame went out that is the first to show a preview or a clip."""
         if shown.first.continuation:
-            self._scene.on_shown(shown)
+            self.scene.on_shown(shown)
             return
         for prompt in (self._current, self._taken):
             if prompt is None or prompt.prompt_id != shown.first.prompt_id:
@@ -516,7 +516,7 @@ class Prompts:
         )
         self._end(prompt, PromptEvent.SHOW, applied)
         if prompt.after == "continue" and self._current is None:
-            self._scene.begin(prompt)
+            self.scene.begin(prompt)
 
 
 def _or(value: _T | UnsetType, otherwise: _T) -> _T:

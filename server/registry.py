@@ -82,7 +82,7 @@ class Registry:
             ticket.refuse(_draining())
         sessions = list(self._sessions.values())
         for session in sessions:
-            session.warn("draining", "the server is shutting down")
+            session.receipts.warn("draining", "the server is shutting down")
         ending = [self._close(session, "server_shutdown") for session in sessions]
         await asyncio.gather(self.engine.close(), *ending)
         tasks = list(self._tasks)

@@ -21,13 +21,11 @@ from engine.api import Engine, EngineLost, EngineReady, EngineStopped, Generatio
 from server import abilities, receipts
 from server.clock import Clock
 from server.config import WhipTarget
-from server.continuation import Continuations
 from server.generations import Generations
 from server.limits import Outbox, ReplayGap
 from server.media.program import Program, ProgramFormat, Shown
 from server.messages import (
     AnyClientMessage,
-    ErrorDetail,
     IceServer,
     ProgramBlank,
     ProgramPush,
@@ -140,13 +138,7 @@ class Session:
             on_overflow=self._on_overflow,
             rtp_timestamp=self._rtp_timestamp,
         )
-        self.program_format = ProgramFormat(
-            width=options.width,
-            height=options.height,
-            frame_rate=options.frame_rate,
-            bitrate=options.bitrate,
-            marker=options.marker,
-        )
+        self.program_format = _format(options)
         self.program = neighbours.make_program(
             self.program_format,
             clock=self._clock,
@@ -164,17 +156,17 @@ class Session:
             frame_rate=options.frame_rate,
             claim=lambda generation_id: neighbours.generations.add(generation_id, self),
         )
-        self._scene = Continuations(self.slot, self.program.stage, self.receipts, self._metrics, is_seen=self._is_seen)
         self.prompts = Prompts(
             self.program,
             self.slot,
-            self._scene,
             self.receipts,
             engine=self._engine,
             metrics=self._metrics,
             clock=self._clock,
             options=lambda: self.options,
+            is_seen=self._is_seen,
         )
+        self._scene = self.prompts.scene
         self.viewers = Viewers(
             self.program,
             max_viewers=neighbours.max_viewers,
@@ -185,7 +177,7 @@ class Session:
             self.program,
             neighbours.push_targets,
             clock=self._clock,
-            on_changed=self._on_push_changed,
+            on_changed=self._tell,
             log=lambda text, is_error: self.receipts.log("!" if is_error else "=", text),
         )
         self._recorder = Recorder(
@@ -194,7 +186,7 @@ class Session:
             self.program_format,
             neighbours.recordings,
             self._metrics,
-            on_ended=self._on_recorded,
+            on_ended=self._tell,
         )
         self._opened_at = self._ticked_at = self._clock.now()
         self._ticked_counts = ProgramCounts()
@@ -301,9 +293,6 @@ class Session:
             )
         )
 
-    def warn(self, code: str, message: str) -> None:
-        self.receipts.warn(code, message)
-
     # --- from the controller --------------------------------------------------------------------------------------
 
     async def handle(self, message: AnyClientMessage) -> None:
@@ -315,10 +304,6 @@ class Session:
                 self.receipts.answered.remember(message, None)
         except Refused as refusal:
             self.receipts.refuse(refusal.answer_to(message))
-
-    def refuse(self, detail: ErrorDetail) -> None:
-        """Tells the controller what it did wrong."""
-        self.receipts.refuse(detail)
 
     async def _dispatch(self, message: AnyClientMessage) -> None:
         match message:
@@ -422,7 +407,8 @@ class Session:
         if self.state is not SessionState.CLOSED:
             self.receipts.warn("music_failed", f"the music has stopped: {reason}")
 
-    def _on_push_changed(self, changed: PushChanged) -> None:
+    def _tell(self, changed: PushChanged | RecordingChanged) -> None:
+        """A push or a recording changed by itself."""
         if self.state is not SessionState.CLOSED:
             self.receipts.emit(changed)
 
@@ -440,11 +426,6 @@ class Session:
         changed = await (self._recorder.start() if message.recording else self._recorder.stop())
         self.receipts.answer(message, msgspec.structs.replace(changed, event_id=message.event_id))
         self._scene.go_on()
-
-    def _on_recorded(self, changed: RecordingChanged) -> None:
-        """A recording ended by itself."""
-        if self.state is not SessionState.CLOSED:
-            self.receipts.emit(changed)
 
     # --- viewers --------------------------------------------------------------------------------------------------
 
@@ -493,3 +474,13 @@ class Session:
             self.state = NEXT_SESSION_STATE[self.state, move]
         except KeyError:
             raise IllegalSessionMove(f"{self.session_id}: `{move}` while {self.state}") from None
+
+
+def _format(options: SessionOptions) -> ProgramFormat:
+    return ProgramFormat(
+        width=options.width,
+        height=options.height,
+        frame_rate=options.frame_rate,
+        bitrate=options.bitrate,
+        marker=options.marker,
+    )

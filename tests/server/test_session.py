@@ -613,7 +613,7 @@ async def test_a_resume_after_too_long_is_told_of_the_gap(house: House) -> None:
 
 async def test_a_controller_that_does_not_read_is_dropped(house: House) -> None:
     for _ in range(300):
-        house.session.warn("draining", "again")
+        house.session.receipts.warn("draining", "again")
     assert house.controller.aborted is not None
 
 
