@@ -4,7 +4,7 @@ BIN := .venv/bin
 HOST ?= 127.0.0.1
 PORT ?= 8080
 
-.PHONY: serve test lint train evaluate bench screenshots set-up clean
+.PHONY: serve test lint clients train evaluate bench screenshots set-up clean
 
 serve: set-up
 	@$(BIN)/sceneshift serve --host $(HOST) --port $(PORT)
@@ -21,6 +21,10 @@ lint: set-up
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
+
+# What both SDKs know of the protocol, from server/protocol.
+clients: set-up
+	@$(BIN)/python -m server.protocol.clients
 
 # Hours on two cores; resumable. Writes engine/embedded/weights.
 train: set-up

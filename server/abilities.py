@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.api import ModelDescription
-from server.messages import Refused
+from server.protocol.errors import Refused
 
 
 def check(model: ModelDescription | None, *, transition: str, after: str, lora: str | None) -> None:

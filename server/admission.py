@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from server.clock import Clock
-from server.messages import Refused
+from server.protocol.errors import Refused
 
 # A show that is prompted by hand changes its scene every twenty seconds or less often.
 PRIOR_GAP_S = 20.0

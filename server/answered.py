@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import msgspec
 
 from server.limits import Outgoing
-from server.messages import AnyClientMessage, Refused
+from server.protocol.errors import Refused
+from server.protocol.messages import AnyClientMessage
 
 # Event ids that are remembered. A client retries within seconds, and sends a few messages in that time.
 MAX_REMEMBERED = 256

@@ -31,9 +31,9 @@ from server.media.ice import Ice, IceSettings
 from server.media.music import Library
 from server.media.program import MediaSettings, Program
 from server.media.recording import RecordingLimits
-from server.messages import MAX_MESSAGE_BYTES
 from server.metrics import Metrics
 from server.neighbours import ProgramFactory
+from server.protocol.decoding import MAX_MESSAGE_BYTES
 from server.recordings import Recordings
 from server.registry import Registry
 from server.session import Neighbours

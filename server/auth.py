@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from server.config import Settings, is_loopback
-from server.messages import Refused
+from server.protocol.errors import Refused
 
 _SCHEMES = ("http", "https")
 

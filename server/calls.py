@@ -25,8 +25,10 @@ from server.clock import Clock
 from server.connection import CLOSE_TIMEOUT_S, Connection
 from server.media import signalling
 from server.media.ice import Ice
-from server.messages import MessageError, Refused, SessionStart, session_start
 from server.metrics import Metrics
+from server.protocol.decoding import session_start
+from server.protocol.errors import MessageError, Refused
+from server.protocol.messages import SessionStart
 from server.registry import Registry
 from server.session import Session
 

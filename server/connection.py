@@ -16,24 +16,21 @@ from typing import Protocol
 from server.admission import Ticket
 from server.clock import Clock
 from server.limits import ConnectionLimits, TokenBucket
-from server.messages import (
+from server.metrics import Metrics
+from server.protocol.codes import ErrorDetail, error_detail
+from server.protocol.decoding import decode, encode
+from server.protocol.errors import MessageError, Refused
+from server.protocol.messages import (
     AnyClientMessage,
     Error,
-    ErrorDetail,
-    MessageError,
     PromptSet,
-    Refused,
     SessionClose,
     SessionPing,
     SessionPong,
     SessionQueued,
     SessionResume,
     SessionStart,
-    decode,
-    encode,
-    error_detail,
 )
-from server.metrics import Metrics
 from server.registry import Registry
 from server.session import Session, SessionState
 
@@ -125,7 +122,7 @@ class Connection:
             message = self._decode(frame)
             await self._handle(message)
         except Refused as refusal:
-            await self._refuse(refusal.answer_to(message) if message is not None else refusal.detail)
+            await self._refuse(refusal.answer_to(message.event_id) if message is not None else refusal.detail)
         except Exception:
             # The boundary of a message: a bug that it met must not cost the session.
             _log.exception("%s ! a message met an internal error", self._session_id)
@@ -176,7 +173,7 @@ class Connection:
                 await self._send(encode(queued))
             self._start_writer(self._session)
         except Refused as refusal:
-            await self._refuse(refusal.answer_to(message))
+            await self._refuse(refusal.answer_to(message.event_id))
         except Exception:
             # The boundary of this task: the controller is told, and may start again.
             _log.exception("- ! a waiting controller met an internal error")

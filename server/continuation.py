@@ -26,9 +26,9 @@ from engine.api import (
     StepFinished,
 )
 from server.media.program import Shown
-from server.messages import PromptContinued
 from server.metrics import Metrics
 from server.prompt import Assembly, Prompt
+from server.protocol.messages import PromptContinued
 from server.receipts import Receipts
 from server.slot import Slot
 from server.stage import Stage

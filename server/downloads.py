@@ -12,7 +12,7 @@ from aiohttp import web
 
 from server.auth import Access
 from server.media.snapshot import snapshot
-from server.messages import Refused
+from server.protocol.errors import Refused
 from server.recordings import Recordings
 from server.registry import Registry
 

@@ -17,9 +17,12 @@ from aiohttp.typedefs import Handler, Middleware
 
 from server.auth import Access
 from server.client_scripts import ClientScripts
-from server.messages import MAX_MESSAGE_BYTES, ErrorDetail, Refused, error_detail
 from server.metrics import Metrics
 from server.pages import CLIENT_FOLDER, SCRIPTS_PREFIX, Pages
+from server.protocol.codes import ErrorDetail, error_detail
+from server.protocol.decoding import MAX_MESSAGE_BYTES
+from server.protocol.errors import Refused
+from server.protocol.table import ROUTES
 from server.registry import Registry
 
 _log = logging.getLogger(__name__)
@@ -32,7 +35,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",  # the address may hold a token
 }
 # What pages of other origins may use, if the origin is allowed by name (CORS).
-_OPEN_TO_OTHERS = ("/whep/", "/v1/realtime/calls")
+_OPEN_TO_OTHERS = tuple({route.path.partition("{")[0] for route in ROUTES if route.is_open_to_origins})
 _EXPOSED = "Location, ETag, Link, Retry-After, Sceneshift-Session, Sceneshift-Resume-Token"
 STATUS = {
     "unauthorized": HTTPStatus.UNAUTHORIZED,

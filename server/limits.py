@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import msgspec
 
 from server.clock import Clock
-from server.messages import PromptPreview, ServerMessage, StatsUpdated, encode
+from server.protocol.decoding import encode
+from server.protocol.messages import PromptPreview, ServerMessage, StatsUpdated
 
 # Replayed to a controller that comes back: 256 events are some 20 prompts with all their previews.
 MAX_REPLAYED = 256

@@ -42,8 +42,12 @@ from server.clock import Clock
 from server.continuation import Continuations
 from server.limits import Outgoing
 from server.media.program import Shown
-from server.messages import (
-    ErrorDetail,
+from server.metrics import Metrics
+from server.neighbours import SessionProgram
+from server.prompt import Prompt, PromptEvent, PromptState
+from server.protocol.codes import ErrorDetail, error_detail
+from server.protocol.errors import Refused
+from server.protocol.messages import (
     ProgramBlank,
     ProgramChanged,
     ProgramResume,
@@ -58,14 +62,9 @@ from server.messages import (
     PromptSet,
     PromptStarted,
     PromptSuperseded,
-    Refused,
     ServerMessage,
     SessionOptions,
-    error_detail,
 )
-from server.metrics import Metrics
-from server.neighbours import SessionProgram
-from server.prompt import Prompt, PromptEvent, PromptState
 from server.receipts import Receipts
 from server.slot import Slot
 from server.stage import Clip, OnAir, Stage, Transition

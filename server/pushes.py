@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from server.clock import Clock
 from server.config import WhipTarget
 from server.media.whip import Push, PushState
-from server.messages import ProgramPush, PushChanged, Refused
 from server.neighbours import SessionProgram
+from server.protocol.errors import Refused
+from server.protocol.messages import ProgramPush, PushChanged
 
 
 class Pushes:

@@ -14,12 +14,12 @@ from engine.api import EngineBusy, GenerationFailed, ModelDescription
 from server.answered import Answered
 from server.limits import Outbox, Outgoing
 from server.media.program import ProgramStatistics, Shown
-from server.messages import (
+from server.metrics import Metrics, ProgramCounts
+from server.prompt import Prompt
+from server.protocol.codes import EngineErrorCode, ErrorCode, ErrorDetail, error_detail
+from server.protocol.messages import (
     AnyClientMessage,
-    EngineErrorCode,
     Error,
-    ErrorCode,
-    ErrorDetail,
     FrameStamp,
     PromptFailed,
     PromptPreview,
@@ -31,10 +31,7 @@ from server.messages import (
     SessionWarning,
     StatsUpdated,
     WebrtcCandidate,
-    error_detail,
 )
-from server.metrics import Metrics, ProgramCounts
-from server.prompt import Prompt
 
 _log = logging.getLogger(__name__)
 

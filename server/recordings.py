@@ -16,9 +16,11 @@ from pathlib import Path
 
 from server.media.program import ProgramFormat
 from server.media.recording import Recording, RecordingFailed, RecordingLimits
-from server.messages import ErrorDetail, RecordingChanged, Refused, error_detail
 from server.metrics import Metrics
 from server.neighbours import SessionProgram
+from server.protocol.codes import ErrorDetail, error_detail
+from server.protocol.errors import Refused
+from server.protocol.messages import RecordingChanged
 
 # Names that can still be fetched; the files of forgotten ones stay.
 MAX_KNOWN = 1000

@@ -24,9 +24,11 @@ from engine.api import (
 from server import abilities
 from server.admission import MIN_RETRY_S, Admission, Queue, Ticket
 from server.generations import Owner
-from server.messages import Refused, SessionOptions, SessionResume, SessionStart, is_name
 from server.metrics import Snapshot
 from server.neighbours import Controller
+from server.protocol.errors import Refused
+from server.protocol.fields import is_name
+from server.protocol.messages import SessionOptions, SessionResume, SessionStart
 from server.session import Neighbours, Session, SessionState
 
 _log = logging.getLogger(__name__)

@@ -24,7 +24,11 @@ from server.config import WhipTarget
 from server.generations import Generations
 from server.limits import Outbox, ReplayGap
 from server.media.program import Program, ProgramFormat, Shown
-from server.messages import (
+from server.metrics import Metrics, ProgramCounts
+from server.neighbours import Controller, ProgramFactory
+from server.prompts import Prompts
+from server.protocol.errors import Refused
+from server.protocol.messages import (
     AnyClientMessage,
     IceServer,
     ProgramBlank,
@@ -36,7 +40,6 @@ from server.messages import (
     PromptSet,
     PushChanged,
     RecordingChanged,
-    Refused,
     SessionClose,
     SessionClosed,
     SessionCreated,
@@ -52,9 +55,6 @@ from server.messages import (
     WebrtcCandidate,
     WebrtcOffer,
 )
-from server.metrics import Metrics, ProgramCounts
-from server.neighbours import Controller, ProgramFactory
-from server.prompts import Prompts
 from server.pushes import Pushes
 from server.receipts import Receipts
 from server.recordings import Recorder, Recordings
@@ -303,7 +303,7 @@ class Session:
                 await self._dispatch(message)
                 self.receipts.answered.remember(message, None)
         except Refused as refusal:
-            self.receipts.refuse(refusal.answer_to(message))
+            self.receipts.refuse(refusal.answer_to(message.event_id))
 
     async def _dispatch(self, message: AnyClientMessage) -> None:
         match message:

@@ -22,8 +22,8 @@ from engine.api import (
 )
 from server import receipts
 from server.generations import GenerationEnd
-from server.messages import After
 from server.metrics import Metrics
+from server.protocol.messages import After
 from server.receipts import Receipts
 from server.stage import Clip
 

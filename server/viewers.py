@@ -11,8 +11,9 @@ from typing import Any
 
 from server.media.fanout import Subscription
 from server.media.program import OfferError
-from server.messages import Refused, WebrtcCandidate
 from server.neighbours import SessionProgram
+from server.protocol.errors import Refused
+from server.protocol.messages import WebrtcCandidate
 
 # A place may come free at any time; a page need not ask more often.
 RETRY_AFTER_MS = 5000

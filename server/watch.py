@@ -24,8 +24,11 @@ from server.auth import Access
 from server.media.encoder import EncodedFrame
 from server.media.fanout import Subscription, SubscriptionClosed
 from server.media.fmp4 import Fragments, VideoTrack, init_segment
-from server.messages import Error, ErrorDetail, Refused, StreamStarted, encode
 from server.metrics import Metrics
+from server.protocol.codes import ErrorDetail
+from server.protocol.decoding import encode
+from server.protocol.errors import Refused
+from server.protocol.messages import Error, StreamStarted
 from server.registry import Registry
 from server.session import Session
 

@@ -11,8 +11,10 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from server.auth import Access
 from server.clock import Clock
 from server.connection import CLOSE_TIMEOUT_S, Connection
-from server.messages import Error, encode, error_detail
 from server.metrics import Metrics
+from server.protocol.codes import error_detail
+from server.protocol.decoding import encode
+from server.protocol.messages import Error
 from server.registry import Registry
 
 # Beyond our own limit of 256 KiB, whose error is answered, so far; beyond that the socket is closed (1009).

@@ -16,7 +16,8 @@ from aiohttp import web
 from server.auth import Access
 from server.media import sdpfrag
 from server.media.ice import Ice
-from server.messages import IceServer, Refused
+from server.protocol.errors import Refused
+from server.protocol.messages import IceServer
 from server.registry import Registry
 from server.session import Session
 

@@ -37,7 +37,7 @@ from aiortc import RTCConfiguration, RTCPeerConnection
 from server.clock import Clock, MonotonicClock
 from server.config import ICE_URL, PortRange, PrivateCandidates, Settings
 from server.media.signalling import OfferError
-from server.messages import IceServer
+from server.protocol.messages import IceServer
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fakes import House
 
-from server.messages import SessionOptions
+from server.protocol.messages import SessionOptions
 
 
 @pytest.fixture

@@ -37,8 +37,9 @@ from server.media.fanout import Fanout, Subscription
 from server.media.program import ProgramFormat, ProgramStatistics, Shown
 from server.media.rendition import ladder
 from server.media.signalling import OfferError
-from server.messages import SessionOptions, decode
 from server.metrics import Metrics
+from server.protocol.decoding import decode
+from server.protocol.messages import SessionOptions
 from server.recordings import Recordings
 from server.session import Neighbours, Session
 from server.stage import OnAir, Stage

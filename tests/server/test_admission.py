@@ -18,7 +18,7 @@ from server.admission import (
     Ticket,
 )
 from server.clock import FakeClock
-from server.messages import Refused
+from server.protocol.errors import Refused
 
 
 @pytest.fixture

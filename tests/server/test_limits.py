@@ -10,7 +10,7 @@ import pytest
 
 from server.clock import FakeClock
 from server.limits import MAX_PENDING, MAX_PENDING_DROPPABLE, MAX_REPLAYED, ConnectionLimits, Outbox, ReplayGap
-from server.messages import FrameStamp, PromptPreview, PromptReady, StatsUpdated
+from server.protocol.messages import FrameStamp, PromptPreview, PromptReady, StatsUpdated
 
 
 def ready(number: int) -> PromptReady:

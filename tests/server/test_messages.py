@@ -8,20 +8,11 @@ import math
 import msgspec
 import pytest
 
-from server.messages import (
-    MAX_ID_CHARACTERS,
-    MAX_MESSAGE_BYTES,
-    MAX_PROMPT_CHARACTERS,
-    Error,
-    IceServer,
-    MessageError,
-    PromptSet,
-    SessionStart,
-    decode,
-    encode,
-    error_detail,
-    session_start,
-)
+from server.protocol.codes import error_detail
+from server.protocol.decoding import MAX_MESSAGE_BYTES, decode, encode, session_start
+from server.protocol.errors import MessageError
+from server.protocol.fields import MAX_ID_CHARACTERS, MAX_PROMPT_CHARACTERS
+from server.protocol.messages import Error, IceServer, PromptSet, SessionStart
 
 
 def prompt(text: str = "sea", **more: object) -> str:

@@ -8,15 +8,17 @@ from typing import get_args
 
 import pytest
 
-from server import messages
 from server.http_api import STATUS
-from server.messages import CLIENT_TYPES, ERROR_TYPES, ClientMessage, ServerMessage
+from server.protocol import messages
+from server.protocol.clients import tag_of
+from server.protocol.codes import ERROR_TYPES
+from server.protocol.decoding import CLIENT_TYPES, MAX_MESSAGE_BYTES
+from server.protocol.fields import MAX_PROMPT_CHARACTERS
+from server.protocol.table import ASKED, TOLD
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
-KINDS = {
-    str(kind.__struct_config__.tag): kind for base in (ClientMessage, ServerMessage) for kind in base.__subclasses__()
-}
+KINDS = {tag_of(row.kind): row.kind for row in (*ASKED, *TOLD)}
 SHARED = {"event_id", "session_id", "seq", "ts"}
 
 
@@ -56,20 +58,20 @@ def test_every_error_code_has_a_test(code: str) -> None:
 
 
 def test_every_warning_is_described() -> None:
-    sources = (ROOT / "server" / "session.py").read_text() + (ROOT / "server" / "registry.py").read_text()
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "server").rglob("*.py"))
     sent = set(re.findall(r'warn\(\s*"(\w+)"', sources))
     assert sent
     assert all(f"| `{code}` |" in section("session.warning") for code in sent)
 
 
 def test_every_reason_to_close_is_described() -> None:
-    sources = "".join((ROOT / "server" / name).read_text() for name in ("session.py", "registry.py"))
-    reasons = set(re.findall(r'close\(\s*"(\w+)"', sources)) | set(re.findall(r'_session\(\w+, "(\w+)"', sources))
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "server").glob("*.py"))
+    reasons = set(re.findall(r'close\(\s*"(\w+)"', sources)) | set(re.findall(r'_close\(\w+, "(\w+)"', sources))
     assert reasons
     assert all(f"`{reason}`" in section("session.closed") for reason in reasons)
 
 
 def test_the_limits_are_the_ones_that_hold() -> None:
-    assert messages.MAX_MESSAGE_BYTES == 256 * 1024
-    assert messages.MAX_PROMPT_CHARACTERS == 2000
+    assert MAX_MESSAGE_BYTES == 256 * 1024
+    assert MAX_PROMPT_CHARACTERS == 2000
     assert set(get_args(messages.TakeMode)) == {"auto", "manual"}

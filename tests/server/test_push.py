@@ -54,7 +54,7 @@ async def test_unknown_music_is_refused_with_what_there_is_and_nothing_changes(h
 
 @pytest.mark.parametrize("volume", [-0.1, 1.1])
 async def test_a_volume_lies_between_0_and_1(house: House, volume: float) -> None:
-    from server.messages import MessageError  # noqa: PLC0415
+    from server.protocol.errors import MessageError  # noqa: PLC0415
 
     with pytest.raises(MessageError) as caught:
         await house.say("session.update", music_volume=volume)
@@ -70,7 +70,7 @@ async def test_music_that_fails_is_told_and_is_no_option_any_more(house: House) 
 
 
 async def test_a_prompt_may_not_change_the_music(house: House) -> None:
-    from server.messages import MessageError  # noqa: PLC0415
+    from server.protocol.errors import MessageError  # noqa: PLC0415
 
     with pytest.raises(MessageError) as caught:
         await house.say("prompt.set", text="sea", music="calm")

@@ -24,7 +24,7 @@ from engine.clip_cache import CacheSettings, CachingEngine
 from engine.synthetic import Fault, Script, SyntheticEngine, read
 from server import app as server_app
 from server.config import Settings
-from server.messages import MAX_MESSAGE_BYTES
+from server.protocol.decoding import MAX_MESSAGE_BYTES
 from server.session import SessionState
 from server.websocket import HEARTBEAT_S
 

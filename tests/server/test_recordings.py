@@ -21,7 +21,8 @@ from engine.synthetic import Script, SyntheticEngine
 from server.media import marker
 from server.media.encoder import Encoder
 from server.media.recording import RecordingLimits
-from server.messages import Refused, SessionOptions, SessionResume
+from server.protocol.errors import Refused
+from server.protocol.messages import SessionOptions, SessionResume
 from server.recordings import Recordings
 
 

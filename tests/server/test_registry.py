@@ -13,8 +13,9 @@ from engine.api import EngineLost, EngineReady, EngineState, EngineStopped, Even
 from server.admission import Ticket
 from server.clock import FakeClock
 from server.generations import Generations
-from server.messages import PromptSet, Refused, SessionResume, SessionStart
 from server.metrics import Metrics
+from server.protocol.errors import Refused
+from server.protocol.messages import PromptSet, SessionResume, SessionStart
 from server.registry import Registry
 from server.session import Neighbours, Session, SessionState
 

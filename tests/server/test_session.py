@@ -19,8 +19,9 @@ from engine.api import (
     Timings,
 )
 from server.answered import MAX_REMEMBERED
-from server.messages import Refused, SessionResume
 from server.prompts import MAX_ENDED
+from server.protocol.errors import Refused
+from server.protocol.messages import SessionResume
 from server.session import SessionState
 from server.stage import OnAir
 

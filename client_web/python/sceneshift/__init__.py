@@ -4,7 +4,7 @@
         handle = await session.prompt("a red sailboat at sunset")
         print(await handle.picture)
 
-Imports `msgspec`, `websockets` and the protocol's own definitions, `server.messages`; nothing else of the server.
+Imports `msgspec` and `websockets`, and nothing of the server.
 """
 
 from sceneshift.blocking import BlockingPrompt, BlockingSession, connect_sync

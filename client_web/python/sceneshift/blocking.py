@@ -14,8 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sceneshift.conversation import State
 from sceneshift.prompt import Prompt
-from sceneshift.session import Session, connect
-from server.messages import (
+from sceneshift.protocol.messages import (
     PromptAccepted,
     PromptApplied,
     PromptPreview,
@@ -24,6 +23,7 @@ from server.messages import (
     SessionCreated,
     StatsUpdated,
 )
+from sceneshift.session import Session, connect
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,6 +64,7 @@ class BlockingSession:
     resume = _blocking(Session.resume)
     update = _blocking(Session.update)
     record = _blocking(Session.record)
+    push = _blocking(Session.push)
 
     def prompt(self, text: str, *, prompt_id: str | None = None, **options: Any) -> BlockingPrompt:
         """As `Session.prompt`."""

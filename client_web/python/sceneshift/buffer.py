@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 from sceneshift.decoding import type_of
-from server.messages import ServerMessage
+from sceneshift.protocol.messages import ServerMessage
 
 LENGTH = 256
 # What the next one of its kind makes old.

@@ -18,7 +18,8 @@ import msgspec
 
 from sceneshift.decoding import decode
 from sceneshift.errors import Refused, SceneshiftError, SessionLost
-from server.messages import Error, ErrorDetail, ServerMessage, SessionClosed, SessionCreated, SessionQueued
+from sceneshift.protocol.codes import ErrorDetail
+from sceneshift.protocol.messages import Error, ServerMessage, SessionClosed, SessionCreated, SessionQueued
 
 # Full jitter (Brooker, "Exponential backoff and jitter"): many bots that lose one server must not return at once.
 FIRST_DELAY_S = 0.25

@@ -15,7 +15,7 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
-from server.messages import ServerMessage
+from sceneshift.protocol.messages import ServerMessage
 
 _log = logging.getLogger("sceneshift")
 

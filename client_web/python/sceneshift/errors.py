@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from server.messages import ErrorDetail, ServerMessage
+from sceneshift.protocol.codes import ErrorDetail
+from sceneshift.protocol.messages import ServerMessage
 
 
 class SceneshiftError(Exception):

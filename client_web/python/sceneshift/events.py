@@ -1,4 +1,4 @@
-"""The server's events as typed objects, from the very definitions that the server sends them with.
+"""The server's events as typed objects: `sceneshift.protocol`'s, which is made from the server's own definitions.
 
 `from sceneshift.events import PromptApplied`, and match on the class.
 """
@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sceneshift.decoding import END_TYPES, KINDS, type_of
-from server import messages
+from sceneshift.protocol import messages
 
 if TYPE_CHECKING:
-    from server.messages import *  # noqa: F403
+    from sceneshift.protocol.messages import *  # noqa: F403
+
+_SAID_BY_CLIENTS = (messages.ClientMessage, *messages.AnyClientMessage.__args__)
 
 __all__ = ["END_TYPES", "KINDS", "type_of"]
 
@@ -21,7 +23,7 @@ __all__ = ["END_TYPES", "KINDS", "type_of"]
 def __getattr__(name: str) -> Any:
     """The events by name, and what stands in them (`FrameStamp`, …). Looked up, so that a new one is here at once."""
     found = getattr(messages, name, None)
-    if isinstance(found, type) and issubclass(found, msgspec.Struct) and not issubclass(found, messages.ClientMessage):
+    if isinstance(found, type) and issubclass(found, msgspec.Struct) and found not in _SAID_BY_CLIENTS:
         return found
     raise AttributeError(f"there is no event {name!r}")
 

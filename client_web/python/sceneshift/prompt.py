@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from sceneshift.decoding import END_TYPES, type_of
 from sceneshift.errors import NotShown, Refused, SceneshiftError
-from server.messages import (
+from sceneshift.protocol.messages import (
     PromptAccepted,
     PromptApplied,
     PromptPreview,

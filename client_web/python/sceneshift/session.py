@@ -25,8 +25,8 @@ from sceneshift.buffer import EventBuffer
 from sceneshift.conversation import Conversation, State, new_id
 from sceneshift.errors import Refused, SceneshiftError, SessionLost, Unreachable
 from sceneshift.prompt import Prompt
-from server.messages import (
-    ErrorDetail,
+from sceneshift.protocol.codes import ErrorDetail
+from sceneshift.protocol.messages import (
     ServerMessage,
     SessionCreated,
     SessionOptions,
@@ -200,6 +200,10 @@ class Session:
     async def record(self, recording: bool = True) -> ServerMessage:
         """Starts or ends the recording of the program; the answer has its `name` and `url`."""
         return await self.request("program.record", recording=recording)
+
+    async def push(self, target: str, push: bool = True) -> ServerMessage:
+        """Starts or ends a push to an ingest that the operator has named; `created.push_targets` has the names."""
+        return await self.request("program.push", target=target, push=push)
 
     def events(self) -> AsyncIterator[ServerMessage]:
         """All that the server says, in order, from `session.created` on; ends with the session.

@@ -11,7 +11,7 @@ import pytest
 from sceneshift import Refused, SceneshiftError, SessionLost, State
 from sceneshift.conversation import LONGEST_DELAY_S, MAX_UNANSWERED, NEXT, Conversation
 from sceneshift.decoding import type_of
-from server.messages import ServerMessage
+from sceneshift.protocol.messages import ServerMessage
 
 
 class Handle:

@@ -11,7 +11,7 @@ from sceneshift import events
 from sceneshift.address import Address
 from sceneshift.buffer import EventBuffer
 from sceneshift.decoding import KINDS, decode
-from server.messages import Error, FrameStamp, PromptApplied, PromptReady, ServerMessage, StatsUpdated
+from sceneshift.protocol.messages import Error, FrameStamp, PromptApplied, PromptReady, ServerMessage, StatsUpdated
 
 STATS = StatsUpdated(
     frames_sent=0, frames_due=0, continuous_play_ratio=1.0, max_gap_ms=0.0, sent_frame_rate=0.0, bitrate=0.0,

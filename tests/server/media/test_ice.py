@@ -21,7 +21,7 @@ from aiortc import RTCPeerConnection, RTCSessionDescription
 from server.clock import FakeClock
 from server.media.ice import SILENCE_S, TURN_TTL_S, Ice, IceSettings, IceUrl, bind_udp, is_public
 from server.media.signalling import OfferError, checked_offer, parsed_candidate
-from server.messages import IceServer
+from server.protocol.messages import IceServer
 
 Open = Callable[..., Awaitable[Any]]
 METADATA = "169.254.169.254"

@@ -1,0 +1,194 @@
+"""The one table of routes and messages: what may be asked, by whom, how it is answered, what may go wrong.
+
+Contracts, access tests and clients are made from it. A route that the server has and the table has not fails a test,
+and so does a message without a row. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from msgspec import Struct
+
+from server.protocol import messages as m
+from server.protocol.codes import ErrorCode
+
+# What a secret must allow. None: anybody may, a stranger included.
+Scope = Literal["view", "prompt", "record", "push", "admin"]
+
+# What any message may be answered with, beside its own errors.
+COMMON_ERRORS: tuple[ErrorCode, ...] = (
+    *("invalid_json", "message_too_large", "missing_field", "unknown_field", "unknown_event", "wrong_type"),
+    *("invalid_value", "invalid_text", "event_id_conflict", "rate_limited", "internal_error"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A message of a client's. `errors` are its own, beside `COMMON_ERRORS`; `answers` are the server's."""
+
+    example: Struct  # of the type that the row is about
+    scope: Scope | None
+    answers: tuple[type[m.ServerMessage], ...] = ()
+    errors: tuple[ErrorCode, ...] = ()
+
+    @property
+    def kind(self) -> type[Struct]:
+        return type(self.example)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A message of the server's. `ends_prompt`: a prompt has exactly one of these."""
+
+    kind: type[m.ServerMessage]
+    ends_prompt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An address. `request` and `answer` are media types, "" for none; `errors` are its own."""
+
+    method: str
+    path: str
+    scope: Scope | None
+    request: str = ""
+    answer: str = ""
+    errors: tuple[ErrorCode, ...] = ()
+    # Pages of other sites may use it, where their origin is allowed by name (CORS).
+    is_open_to_origins: bool = False
+
+
+_ON_ABILITIES: tuple[ErrorCode, ...] = ("not_supported",)
+
+ASKED: tuple[Asked, ...] = (
+    Asked(
+        m.SessionStart(name="my-show", quality="fast"),
+        "prompt",
+        (m.SessionCreated, m.SessionQueued),
+        ("session_exists", "server_full", "draining", "name_taken", *_ON_ABILITIES),
+    ),
+    Asked(m.SessionUpdate(music="calm"), "prompt", (m.SessionUpdated,), ("no_session", *_ON_ABILITIES)),
+    Asked(
+        m.SessionResume(session_id="my-show", resume_token="a-resume-token", last_seq=41),
+        "prompt",
+        (m.SessionCreated,),
+        ("unknown_session", "wrong_token", "resume_gap", "draining", "session_exists"),
+    ),
+    Asked(m.SessionClose(), "prompt", (m.SessionClosed,), ("no_session",)),
+    Asked(m.SessionPing(), "view", (m.SessionPong,), ("no_session",)),
+    Asked(
+        m.PromptSet(text="日落时的海边", seed=7),
+        "prompt",
+        (m.PromptAccepted, m.PromptRejected),
+        ("no_session", "prompt_empty", "prompt_too_long", "prompt_id_taken", *_ON_ABILITIES),
+    ),
+    Asked(
+        m.PromptCancel(prompt_id="p7"),
+        "prompt",
+        (m.PromptCancelled, m.ProgramChanged),
+        ("no_session", "unknown_prompt", "too_late"),
+    ),
+    Asked(m.ProgramTake(transition="cut"), "prompt", (m.ProgramChanged,), ("no_session", "nothing_to_take")),
+    Asked(m.ProgramBlank(), "prompt", (m.ProgramChanged,), ("no_session",)),
+    Asked(m.ProgramResume(), "prompt", (m.ProgramChanged,), ("no_session",)),
+    Asked(m.ProgramPush(target="twitch", push=True), "push", (m.PushChanged,), ("no_session",)),
+    Asked(
+        m.ProgramRecord(recording=True),
+        "record",
+        (m.RecordingChanged,),
+        ("no_session", "not_supported", "recording_failed"),
+    ),
+    Asked(
+        m.WebrtcOffer(sdp="v=0\r\n"),
+        "view",
+        (m.WebrtcAnswer,),
+        ("no_session", "invalid_sdp", "no_video", "no_video_codec", "too_many_viewers"),
+    ),
+    Asked(m.WebrtcCandidate(candidate="", sdp_mid="0"), "view", (), ("no_session", "not_connected", "invalid_sdp")),
+)
+
+TOLD: tuple[Told, ...] = (
+    Told(m.SessionCreated),
+    Told(m.SessionQueued),
+    Told(m.SessionUpdated),
+    Told(m.SessionWarning),
+    Told(m.SessionClosed),
+    Told(m.SessionPong),
+    Told(m.PromptAccepted),
+    Told(m.PromptStarted),
+    Told(m.PromptPreview),
+    Told(m.PromptApplied, ends_prompt=True),
+    Told(m.PromptContinued),
+    Told(m.PromptReady),
+    Told(m.PromptSuperseded, ends_prompt=True),
+    Told(m.PromptCancelled, ends_prompt=True),
+    Told(m.PromptRejected, ends_prompt=True),
+    Told(m.PromptFailed, ends_prompt=True),
+    Told(m.ProgramChanged),
+    Told(m.PushChanged),
+    Told(m.RecordingChanged),
+    Told(m.WebrtcAnswer),
+    Told(m.StatsUpdated),
+    Told(m.Error),
+)
+
+_SDP, _FRAGMENT, _JSON, _HTML = "application/sdp", "application/trickle-ice-sdpfrag", "application/json", "text/html"
+_OFFER_ERRORS: tuple[ErrorCode, ...] = (
+    *("unauthorized", "unsupported_media_type", "message_too_large", "invalid_sdp", "no_video", "no_video_codec"),
+    *("too_many_viewers",),
+)
+_VIEWER_ERRORS: tuple[ErrorCode, ...] = ("unauthorized", "unknown_session", "unknown_viewer")
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/", None, answer=_HTML),
+    Route("GET", "/client/{path}", None, answer="text/javascript"),
+    Route("GET", "/client", None),
+    Route("GET", "/obs/{session_id}", None, answer=_HTML),
+    Route("GET", "/widget", None, answer=_HTML),
+    Route("GET", "/studio", None, answer=_HTML),
+    Route("GET", "/livez", None, answer=_JSON),
+    Route("GET", "/readyz", None, answer=_JSON),
+    Route("GET", "/metrics", "admin", answer="text/plain", errors=("unauthorized",)),
+    Route("GET", "/v1/realtime", "prompt", errors=("unauthorized", "forbidden_host", "forbidden_origin")),
+    Route("GET", "/v1/sessions/{session_id}/watch", "view", errors=("unauthorized", "unknown_session")),
+    Route(
+        *("GET", "/v1/sessions/{session_id}/snapshot.jpg", "view"),
+        answer="image/jpeg",
+        errors=("unauthorized", "unknown_session", "invalid_value"),
+    ),
+    Route(
+        *("GET", "/v1/sessions/{session_id}/recordings/{name}", "record"),
+        answer="video/mp4",
+        errors=("unauthorized", "unknown_recording"),
+    ),
+    Route(
+        *("POST", "/v1/realtime/calls", "prompt", _SDP, _SDP),
+        errors=(*_OFFER_ERRORS, "server_full", "draining", "name_taken", "not_supported", "invalid_value"),
+        is_open_to_origins=True,
+    ),
+    Route("OPTIONS", "/v1/realtime/calls", None, is_open_to_origins=True),
+    Route(
+        *("DELETE", "/v1/realtime/calls/{call_id}", "prompt"),
+        errors=("unauthorized", "unknown_call"),
+        is_open_to_origins=True,
+    ),
+    Route("OPTIONS", "/v1/realtime/calls/{call_id}", None, is_open_to_origins=True),
+    Route(
+        *("POST", "/whep/{session_id}", "view", _SDP, _SDP),
+        errors=(*_OFFER_ERRORS, "unknown_session"),
+        is_open_to_origins=True,
+    ),
+    Route("OPTIONS", "/whep/{session_id}", None, is_open_to_origins=True),
+    Route(
+        *("PATCH", "/whep/{session_id}/{viewer_id}", "view", _FRAGMENT),
+        errors=(
+            *_VIEWER_ERRORS,
+            *("unsupported_media_type", "etag_mismatch", "ice_restart_not_supported", "invalid_sdp"),
+        ),
+        is_open_to_origins=True,
+    ),
+    Route("DELETE", "/whep/{session_id}/{viewer_id}", "view", errors=_VIEWER_ERRORS, is_open_to_origins=True),
+    Route("OPTIONS", "/whep/{session_id}/{viewer_id}", None, is_open_to_origins=True),
+)
