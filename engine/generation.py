@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections import defaultdict
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
 import torch
 
-from engine.api import Generate, Timings
+from engine.api import Generate, PromptWords, Timings
+from engine.cost import Piece
 from engine.noise_schedule import Solver
 
 
@@ -38,10 +40,11 @@ class Generation:
     solver: Solver | None = None
     generator: torch.Generator = field(default_factory=torch.Generator)
     step_index: int = 0
-    text_s: float = 0.0
-    denoised_s: float = 0.0
-    previewed_s: float = 0.0
-    decoded_s: float = 0.0
+    words: PromptWords = field(default_factory=PromptWords)  # what was understood; known once begun
+    # The decoder's pictures, latent frame by latent frame, ``[N, 3, H, W]``; None before and after the decode.
+    stream: Iterator[torch.Tensor] | None = None
+    num_decoded: int = 0  # frames
+    spent_s: defaultdict[Piece, float] = field(default_factory=lambda: defaultdict(float))
 
     @property
     def generation_id(self) -> str:
@@ -89,8 +92,8 @@ class Generation:
     def timings(self) -> Timings:
         return Timings(
             queued_s=self.started_at - self.queued_at,
-            text_s=self.text_s,
-            denoised_s=self.denoised_s,
-            previewed_s=self.previewed_s,
-            decoded_s=self.decoded_s,
+            text_s=self.spent_s[Piece.BEGIN],
+            denoised_s=self.spent_s[Piece.STEP],
+            previewed_s=self.spent_s[Piece.PREVIEW],
+            decoded_s=self.spent_s[Piece.DECODE],
         )

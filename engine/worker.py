@@ -18,7 +18,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from engine import wire
 from engine.api import (
@@ -30,6 +30,7 @@ from engine.api import (
     GenerationFinished,
     GenerationStarted,
     ModelError,
+    PromptWords,
     Quality,
     StepFinished,
 )
@@ -98,8 +99,6 @@ class Worker:
         self.max_batch = _max_batch(model)
         self._arbiter = Arbiter(self.cost)
         self._generations: dict[str, Generation] = {}
-        self._decoding: dict[str, Iterator[torch.Tensor]] = {}
-        self._num_decoded: dict[str, int] = {}
         self._reported: EngineReport | None = None
         self.slowest_s = 0.0  # of the warm-up's pieces
 
@@ -108,12 +107,12 @@ class Worker:
             self.step()
 
     def step(self) -> None:
-        """Take what came in, do one piece of work, beat."""
+        """Schedule, run, conclude; beat."""
         self._take_inbox()
         turn = self._arbiter.next(self._monotonic())
         if turn is not None:
             try:
-                self._run(turn)
+                self._conclude(turn, self._perform(turn))
             except Exception as error:
                 # The boundary of one generation: what is not its own goes up and ends the process, with its traceback.
                 if not isinstance(error, ModelError) and not is_out_of_memory(error):
@@ -210,45 +209,63 @@ class Worker:
 
     def _forget(self, generation_id: str) -> Generation | None:
         self._arbiter.remove(generation_id)
-        self._decoding.pop(generation_id, None)
-        self._num_decoded.pop(generation_id, None)
         return self._generations.pop(generation_id, None)
 
     # --- one piece of work ----------------------------------------------------------------------------------------
 
-    def _run(self, turn: Turn) -> None:
-        """Raises what the model raises; the arbiter then knows nothing of the turn."""
-        generations = [self._generations[work.work_id] for work in turn.works]
+    def _perform(self, turn: Turn) -> float:
+        """Runs the piece and gives its seconds. Raises what the model raises; then the arbiter knows nothing of it."""
+        generations = self._generations_of(turn)
         first = generations[0]
         began_at = self._monotonic()
         match turn.piece:
             case Piece.BEGIN:
                 first.rung_index = turn.works[0].rung_index
                 first.started_at = began_at
-                words = self._model.begin(first)
+                first.words = PromptWords(*self._model.begin(first))
             case Piece.STEP:
                 self._step(generations)
             case Piece.PREVIEW:
                 self._preview(first, send=True)
             case Piece.DECODE:
                 self._decode(first)
-        seconds = self._monotonic() - began_at
+        return self._monotonic() - began_at
+
+    def _conclude(self, turn: Turn, seconds: float) -> None:
+        """Accounts for the piece and tells what came of it."""
+        generations = self._generations_of(turn)
+        first = generations[0]
         for generation in generations:
-            _add_time(generation, turn.piece, seconds / len(generations))
+            generation.spent_s[turn.piece] += seconds / len(generations)
         if turn.piece is not Piece.DECODE:  # the pieces of a decode differ, so it is measured as a whole
             self.cost.measure(turn.piece, first.rung_index, seconds, batch=len(generations))
         self._arbiter.ended(turn, seconds)
-        for work, generation in zip(turn.works, generations, strict=True):
-            if turn.piece is Piece.BEGIN:
-                work.num_steps = generation.num_steps
-                degraded = self._model.profile.ladder[generation.rung_index].degraded
-                self._connection.send(GenerationStarted(work.work_id, generation.num_steps, *words, degraded=degraded))
-            if turn.piece is Piece.STEP:
-                self._connection.send(StepFinished(work.work_id, generation.step_index - 1, generation.num_steps))
-            if turn.piece in (Piece.BEGIN, Piece.STEP):
-                work.shape_key = generation.shape_key  # of its next step
-        if turn.piece is Piece.DECODE and first.generation_id not in self._decoding:
-            self._finish(first)
+        match turn.piece:
+            case Piece.BEGIN:
+                self._tell_begun(turn.works[0], first)
+            case Piece.STEP:
+                for work, generation in zip(turn.works, generations, strict=True):
+                    step_index, num_steps = generation.step_index - 1, generation.num_steps
+                    self._connection.send(StepFinished(work.work_id, step_index, num_steps))
+                    work.shape_key = generation.shape_key  # of its next step
+            case Piece.DECODE if first.stream is None:
+                self._finish(first)
+
+    def _generations_of(self, turn: Turn) -> list[Generation]:
+        return [self._generations[work.work_id] for work in turn.works]
+
+    def _tell_begun(self, work: Work, generation: Generation) -> None:
+        work.num_steps = generation.num_steps
+        work.shape_key = generation.shape_key
+        self._connection.send(
+            GenerationStarted(
+                work.work_id,
+                generation.num_steps,
+                generation.words.understood,
+                generation.words.not_understood,
+                degraded=self._model.profile.ladder[generation.rung_index].degraded,
+            )
+        )
 
     def _step(self, generations: Sequence[Generation]) -> None:
         self._model.denoiser.step(generations)
@@ -272,33 +289,29 @@ class Worker:
             self._connection.send(at)
 
     def _decode(self, generation: Generation) -> None:
-        """The frames of the next latent frame; after the last one it is out of `_decoding`."""
-        name = generation.generation_id
-        stream = self._decoding.get(name)
-        if stream is None:
-            stream = self._decoding[name] = self._model.decode(generation)
-            self._num_decoded[name] = 0
-        rgb = next(stream, None)
+        """The frames of the next latent frame; after the last one the generation has no `stream` any more."""
+        if generation.stream is None:
+            generation.stream = self._model.decode(generation)
+        rgb = next(generation.stream, None)
         if rgb is not None:
             self._send_clip_frames(generation, rgb)
-        if rgb is None or self._num_decoded[name] >= self._model.profile.num_frames:
-            del self._decoding[name]
+        if rgb is None or generation.num_decoded >= self._model.profile.num_frames:
+            generation.stream = None
 
     def _send_clip_frames(self, generation: Generation, rgb: torch.Tensor) -> None:
-        name = generation.generation_id
+        name, first_index = generation.generation_id, generation.num_decoded
         planes = to_frames(rgb).planes
-        first_index = self._num_decoded[name]
         while (place := self._ring.put(planes, wait_s=IDLE_BEAT_S)) is None:
             self._connection.send(wire.Heartbeat())  # the server is slow, we are not dead
         self._connection.send(wire.FramesAt(name, place[0], planes.shape, place[1], first_index=first_index))
-        self._num_decoded[name] = first_index + len(planes)
+        generation.num_decoded = first_index + len(planes)
 
     def _finish(self, generation: Generation) -> None:
-        name, num_frames = generation.generation_id, self._num_decoded[generation.generation_id]
-        self.cost.measure(Piece.DECODE, generation.rung_index, generation.decoded_s / self.cost.num_pieces)
+        name, decoded_s = generation.generation_id, generation.spent_s[Piece.DECODE]
+        self.cost.measure(Piece.DECODE, generation.rung_index, decoded_s / self.cost.num_pieces)
         self._forget(name)
         self._connection.send(wire.Costs(self.cost.rows()))
-        self._connection.send(GenerationFinished(name, num_frames, generation.timings()))
+        self._connection.send(GenerationFinished(name, generation.num_decoded, generation.timings()))
 
     # --- when it fails --------------------------------------------------------------------------------------------
 
@@ -344,18 +357,6 @@ def _max_batch(model: Model) -> int:
     """Generations in one step: what the transformer takes at once. Beyond that they would go one after the other."""
     rows = 1 if model.profile.guidance_scale == 1.0 else 2
     return max(1, model.profile.rows_per_forward // rows)
-
-
-def _add_time(generation: Generation, piece: Piece, seconds: float) -> None:
-    match piece:
-        case Piece.BEGIN:
-            generation.text_s += seconds
-        case Piece.STEP:
-            generation.denoised_s += seconds
-        case Piece.PREVIEW:
-            generation.previewed_s += seconds
-        case Piece.DECODE:
-            generation.decoded_s += seconds
 
 
 def main(argv: list[str] | None = None) -> None:
