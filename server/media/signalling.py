@@ -164,8 +164,7 @@ def _read(sdp: str, takes: Takes = _any_address) -> SessionDescription:
     """Read within the bounds, and narrowed to what we use: no more than a few codecs, and nobody sends but us."""
     if not sdp.startswith("v=0"):
         raise OfferError("invalid_sdp", "expected SDP, which begins with v=0 (RFC 8866)")
-    if len(sdp) > MAX_SDP_CHARACTERS:
-        raise OfferError("invalid_sdp", f"expected {MAX_SDP_CHARACTERS} characters of SDP at most, got {len(sdp)}")
+    check_size(sdp)
     lines = sdp.splitlines()
     _check_bounds(lines)
     usable = "".join(f"{line}\r\n" for line in _usable(lines, takes))
@@ -175,6 +174,12 @@ def _read(sdp: str, takes: Takes = _any_address) -> SessionDescription:
     except Exception as error:  # the parser lets whatever went wrong inside it through; all of it means the same
         raise OfferError("invalid_sdp", f"the SDP cannot be read ({type(error).__name__})") from error
     return description
+
+
+def check_size(sdp: str) -> None:
+    """Of an offer, an answer or a fragment, before anybody looks into it. Raises `OfferError`."""
+    if len(sdp) > MAX_SDP_CHARACTERS:
+        raise OfferError("invalid_sdp", f"expected {MAX_SDP_CHARACTERS} characters of SDP at most, got {len(sdp)}")
 
 
 def _check_bounds(lines: list[str]) -> None:

@@ -127,6 +127,8 @@ async def test_a_huge_fragment_is_refused_and_a_flood_of_candidates_is_cut(
     async with house.http.patch(watching.location, data=b"a" * 2**20, headers=FRAGMENT) as response:
         assert await code_of(response) == (413, "message_too_large")
     flood = [f"a=candidate:1 1 udp 1 192.0.2.1 {port} typ host" for port in range(1000, 3000)]
+    assert await code_of(await watching.patch(*flood)) == (400, "invalid_sdp")
+    flood = flood[:600]
     for _ in range(2):
         assert (await watching.patch(*flood)).status == 204
     (session,) = house.registry._sessions.values()
