@@ -81,9 +81,10 @@ class HttpApi:
         return guard
 
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuses pages of other sites and foreign host names; turns `Refused` into an answer."""
+        """Refuses pages of other sites, foreign host names and compressed bodies; turns `Refused` into an answer."""
         try:
             self._check_origin(request)
+            _check_encoding(request)
             response = await handler(request)
             self._pages.compress(request, response)
             return response
@@ -166,6 +167,13 @@ class HttpApi:
         # Nothing here may go stale: the page of an old version would speak to a new server.
         response.headers["Cache-Control"] = "no-cache" if self._pages.is_page(request) else "no-store"
         self._pages.set_headers(request, response)
+
+
+def _check_encoding(request: web.Request) -> None:
+    """No client of ours compresses, and small bodies may become large ones."""
+    encoding = ", ".join(request.headers.getall("Content-Encoding", []))
+    if encoding.strip().lower() not in ("", "identity"):
+        raise Refused("unsupported_media_type", f"expected a body without Content-Encoding, got {encoding[:64]}")
 
 
 class _ErrorBody(msgspec.Struct, frozen=True):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from aiohttp import http_parser, multipart
 from aiortc import AudioStreamTrack, RTCConfiguration, RTCPeerConnection
 from aiortc.sdp import SessionDescription
 from serving import Controller, Serving, serving
 from viewer import Viewer
 
+TOKEN = "0123456789abcdef0123"
 SDP = {"Content-Type": "application/sdp"}
 
 Door = Callable[[Serving, str], Awaitable[str]]
@@ -102,3 +107,83 @@ async def test_of_a_viewer_that_sends_all_the_same_nothing_is_received(house: Se
     assert [receiver.track for receiver in receivers] == [None, None]
     assert [receiver._RTCRtpReceiver__decoder_thread for receiver in receivers] == [None, None]
     await attacker.close()
+
+
+# --- compressed bodies --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def inflated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was begun to be inflated by aiohttp: of a request, or of a part of a form."""
+    begun: list[str] = []
+
+    def count(module: Any, name: str) -> None:
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, **kwargs: (begun.append(name), real(*args, **kwargs))[1])
+
+    count(http_parser, "ZLibDecompressor")
+    count(multipart, "ZLibDecompressor")
+    return begun
+
+
+BODY = gzip.compress(b"0" * 2**20)
+CHUNKED = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (BODY[:100], BODY[100:])) + b"0\r\n\r\n"
+
+
+async def _raw(house: Serving, head: str, body: bytes) -> tuple[int, dict[str, Any]]:
+    """One request, byte by byte as it stands here; the answer's status and its JSON."""
+    url = house.http._base_url
+    assert url is not None
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(head.replace("\n", "\r\n").encode() + b"\r\n" + body)
+    answer = await reader.readuntil(b"\r\n\r\n")
+    (length,) = [int(line.split(b":")[1]) for line in answer.splitlines() if line.lower().startswith(b"content-length")]
+    text = await reader.readexactly(length)
+    writer.close()
+    await writer.wait_closed()
+    return int(answer.split()[1]), json.loads(text)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "GZIP", "identity, gzip", "zip"])
+@pytest.mark.parametrize("is_chunked", [False, True])
+@pytest.mark.parametrize(
+    "request_line", ["GET /livez", "GET /", "POST /whep/my-show", "POST /v1/realtime/calls", "PATCH /nowhere"]
+)
+async def test_no_body_is_inflated_for_anybody(
+    house: Serving, inflated: list[str], request_line: str, is_chunked: bool, encoding: str
+) -> None:
+    length = "Transfer-Encoding: chunked" if is_chunked else f"Content-Length: {len(BODY)}"
+    head = f"{request_line} HTTP/1.1\nHost: localhost\nContent-Type: application/sdp\n"
+    head += f"Content-Encoding: {encoding}\n{length}\n"
+    status, answer = await _raw(house, head, CHUNKED if is_chunked else BODY)
+    assert (status, answer["error"]["code"]) == (415, "unsupported_media_type")
+    assert encoding in answer["error"]["message"]
+    assert inflated == []
+
+
+async def test_nor_for_who_has_no_token(inflated: list[str]) -> None:
+    async with serving(token=TOKEN) as house:
+        head = f"POST /whep/my-show HTTP/1.1\nHost: localhost\nContent-Encoding: gzip\nContent-Length: {len(BODY)}\n"
+        status, answer = await _raw(house, head, BODY)
+    assert (status, answer["error"]["code"]) == (415, "unsupported_media_type")
+    assert inflated == []
+
+
+async def test_nor_in_a_part_of_a_form(house: Serving, inflated: list[str]) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="sdp"\r\nContent-Encoding: gzip\r\n\r\n%b\r\n--x--\r\n' % BODY
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    async with house.http.post("/v1/realtime/calls", data=part, headers=headers) as response:
+        assert response.status == 400
+    assert inflated == []
+
+
+async def test_a_body_that_says_that_it_is_plain_is_taken(house: Serving, show: Controller) -> None:
+    headers = SDP | {"Content-Encoding": "identity"}
+    async with house.http.post("/whep/my-show", data=await _offer(), headers=headers) as response:
+        assert response.status == 201
+
+
+async def test_no_socket_is_offered_compression(house: Serving, show: Controller) -> None:
+    for path in ("/v1/realtime", "/v1/sessions/my-show/watch"):
+        async with house.http.ws_connect(path, compress=15) as socket:
+            assert socket.compress == 0
