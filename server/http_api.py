@@ -38,6 +38,7 @@ STATUS = {
     "unauthorized": HTTPStatus.UNAUTHORIZED,
     "forbidden_host": HTTPStatus.FORBIDDEN,
     "forbidden_origin": HTTPStatus.FORBIDDEN,
+    "token_needed_behind_proxy": HTTPStatus.FORBIDDEN,
     "unknown_session": HTTPStatus.NOT_FOUND,
     "unknown_viewer": HTTPStatus.NOT_FOUND,
     "unknown_call": HTTPStatus.NOT_FOUND,
@@ -81,8 +82,9 @@ class HttpApi:
         return guard
 
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuses pages of other sites, foreign host names and compressed bodies; turns `Refused` into an answer."""
+        """Refuses whom nobody let in, and compressed bodies; turns `Refused` into an answer."""
         try:
+            self._access.check_proxy(request.headers)
             self._check_origin(request)
             _check_encoding(request)
             response = await handler(request)

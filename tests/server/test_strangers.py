@@ -187,3 +187,29 @@ async def test_no_socket_is_offered_compression(house: Serving, show: Controller
     for path in ("/v1/realtime", "/v1/sessions/my-show/watch"):
         async with house.http.ws_connect(path, compress=15) as socket:
             assert socket.compress == 0
+
+
+# --- proxies ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/", "/livez", "/metrics", "/whep/my-show", "/v1/realtime", "/nowhere"])
+async def test_a_server_without_a_token_serves_nobody_behind_a_proxy(
+    house: Serving, show: Controller, path: str
+) -> None:
+    method = "POST" if path.startswith("/whep") else "GET"
+    headers = SDP | {"X-Forwarded-For": "203.0.113.9", "Upgrade": "websocket", "Connection": "Upgrade"}
+    async with house.http.request(method, path, headers=headers, data=await _offer()) as response:
+        error = (await response.json())["error"]
+    assert (response.status, error["code"]) == (403, "token_needed_behind_proxy")
+    assert "X-Forwarded-For" in error["message"] and "--token" in error["message"]
+
+
+async def test_a_server_with_a_token_serves_its_holders_behind_a_proxy() -> None:
+    async with serving(token=TOKEN, allowed_origins=("https://stage.example",)) as house:
+        await house.controller(name="my-show", token=TOKEN)
+        headers = SDP | {"X-Forwarded-For": "203.0.113.9", "Host": "stage.example"}
+        for query, expected in (("", 401), (f"?token={TOKEN}", 201)):
+            async with house.http.post("/whep/my-show" + query, data=await _offer(), headers=headers) as response:
+                assert response.status == expected
+        holder = await house.http.ws_connect(f"/v1/realtime?token={TOKEN}", headers={"Via": "1.1 proxy"})
+        await Controller(house.http, holder).start()
