@@ -71,10 +71,10 @@ def _serve(arguments: Sequence[str]) -> int:
 
     try:
         settings = config.load(arguments, os.environ)
-        needs_token = settings.token is None and not settings.is_loopback
+        needs_token = settings.token is None and settings.is_reachable
         if needs_token:
             settings = dataclasses.replace(settings, token=auth.new_token())
-        if settings.recordings_folder is None and settings.is_loopback:
+        if settings.recordings_folder is None and not settings.is_reachable:
             folder = config.default_recordings_folder(os.environ)
             settings = dataclasses.replace(settings, recordings_folder=str(folder))
         logging.basicConfig(

@@ -126,8 +126,9 @@ def build(
 @asynccontextmanager
 async def running(app: web.Application, listener: socket.socket) -> AsyncIterator[int]:
     """Serves `app` on a bound socket, which it closes, for as long as the block runs; gives the port."""
-    # No access log: request lines hold tokens.
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=HANDLER_TIMEOUT_S)
+    # No access log: request lines hold tokens. No inflating: aiohttp would do it on the loop, before it asks for a
+    # token; 1 MB of a stranger's stopped every show for 1.9 s. `http_api` refuses such bodies.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=HANDLER_TIMEOUT_S, auto_decompress=False)
     port: int = listener.getsockname()[1]
     try:
         await runner.setup()

@@ -1,8 +1,8 @@
 """Who may speak to this server: the access token, and which pages of which origins.
 
-Three attackers are kept out: strangers on the network (token), pages of other sites in the user's own browser
-(`Origin`), and such pages that point their own host name at this machine (DNS rebinding: `Host`). Pure; `http_api.py`
-and `websocket.py` ask.
+Four attackers are kept out: strangers on the network (token), strangers whom a proxy on this machine lets in (its
+headers), pages of other sites in the user's own browser (`Origin`), and such pages that point their own host name at
+this machine (DNS rebinding: `Host`). Pure; `http_api.py` and `websocket.py` ask.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from server.config import Settings, is_loopback
 from server.protocol.errors import Refused
 
 _SCHEMES = ("http", "https")
+# What proxies add to what they hand on (RFC 7239, RFC 9110 section 7.6.3, and the older habits).
+PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via")
 
 
 def new_token() -> str:
@@ -28,8 +30,9 @@ class Access:
     """The checks for one server. Header mappings are case-insensitive, as aiohttp's are."""
 
     def __init__(self, settings: Settings) -> None:
-        if settings.token is None and not settings.is_loopback:
-            raise ValueError(f"expected an access token, since {settings.host} is not a loopback address")
+        if settings.token is None and settings.is_reachable:
+            reason = "others may reach this server (host, public_address or allowed_origins)"
+            raise ValueError(f"expected an access token, since {reason}")
         self._token = settings.token
         self._allowed_origins = frozenset(settings.allowed_origins)
         self._allowed_hosts = frozenset(urlsplit(origin).hostname for origin in settings.allowed_origins)
@@ -50,6 +53,15 @@ class Access:
         """Raises `Refused` (`unauthorized`)."""
         if not self.has_token(headers, query):
             raise Refused("unauthorized", "an access token is needed, or it is wrong")
+
+    def check_proxy(self, headers: Mapping[str, str]) -> None:
+        """A server without a token is for this machine's user alone, and who comes by a proxy may be anybody.
+
+        Raises `Refused` (`token_needed_behind_proxy`).
+        """
+        if self._token is None and (found := [name for name in PROXY_HEADERS if name in headers]):
+            came = f"this request came through a proxy ({found[0]}), and this server asks nobody for a token"
+            raise Refused("token_needed_behind_proxy", f"{came}; start it with --token, or SCENESHIFT_TOKEN")
 
     @staticmethod
     def _given(headers: Mapping[str, str], query: Mapping[str, str]) -> bytes:

@@ -179,8 +179,8 @@ class CallsApi:
         return _created(call_id, session, answer_sdp)
 
     async def _start(self, message: SessionStart, offer_sdp: str, tenant: str) -> web.StreamResponse:
-        has_channel = self._check_offer(offer_sdp)
-        transport = ChannelTransport(has_channel=has_channel)
+        offer = self._read_offer(offer_sdp)
+        transport = ChannelTransport(has_channel=offer.has_channel)
         connection = Connection(transport, self._registry, tenant=tenant, metrics=self._metrics, clock=self._clock)
         session = await self._registry.start(message, connection, tenant=tenant)
         if isinstance(session, Ticket):
@@ -195,8 +195,8 @@ class CallsApi:
             self._forget(call_id)
 
         try:
-            on_channel = transport.use if has_channel else None
-            viewer_id, answer_sdp = await session.viewers.connect(offer_sdp, on_channel=on_channel, on_gone=lose)
+            on_channel = transport.use if offer.has_channel else None
+            viewer_id, answer_sdp = await session.viewers.connect(offer, on_channel=on_channel, on_gone=lose)
         except BaseException:
             transport.lose()
             await self._registry.end(session)
@@ -211,13 +211,12 @@ class CallsApi:
         response.headers["Sceneshift-Resume-Token"] = session.resume_token
         return response
 
-    def _check_offer(self, offer_sdp: str) -> bool:
-        """Whether there is a place for data channels. Raises `Refused` before a session is made for it."""
+    def _read_offer(self, offer_sdp: str) -> signalling.Offer:
+        """Raises `Refused`, before a session is made for it."""
         try:
-            usable = signalling.checked_offer(offer_sdp, self._ice.takes)
+            return signalling.checked_offer(offer_sdp, self._ice.takes)
         except signalling.OfferError as error:
             raise Refused(error.code, error.message, param="sdp") from None
-        return "\nm=application " in usable
 
     async def _end(self, request: web.Request) -> web.StreamResponse:
         self._access.check_token(request.headers, request.query)

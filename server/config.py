@@ -61,7 +61,7 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 8080
-    # Needed by every client if set; made up when the server is bound to an address that others can reach.
+    # Needed by every client if set; made up when others may reach the server (`is_reachable`).
     token: str | None = field(default=None, repr=False)
     engine: EngineKind = "embedded"
     # A profile's name, a folder, a hub id or PROFILE=FOLDER; None: what fits this machine (`engine.config`).
@@ -105,6 +105,15 @@ class Settings:
     @property
     def is_loopback(self) -> bool:
         return is_loopback(self.host)
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether others than this machine's user may come: by the network, or by a proxy or a router in front of it.
+
+        Who names a public address, or pages of another host, means to be found.
+        """
+        hosts = (urlsplit(origin).hostname or "" for origin in self.allowed_origins)
+        return not self.is_loopback or self.public_address is not None or not all(map(is_loopback, hosts))
 
 
 def is_loopback(host: str) -> bool:

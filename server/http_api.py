@@ -41,6 +41,7 @@ STATUS = {
     "unauthorized": HTTPStatus.UNAUTHORIZED,
     "forbidden_host": HTTPStatus.FORBIDDEN,
     "forbidden_origin": HTTPStatus.FORBIDDEN,
+    "token_needed_behind_proxy": HTTPStatus.FORBIDDEN,
     "unknown_session": HTTPStatus.NOT_FOUND,
     "unknown_viewer": HTTPStatus.NOT_FOUND,
     "unknown_call": HTTPStatus.NOT_FOUND,
@@ -84,9 +85,11 @@ class HttpApi:
         return guard
 
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuses pages of other sites and foreign host names; turns `Refused` into an answer."""
+        """Refuses whom nobody let in, and compressed bodies; turns `Refused` into an answer."""
         try:
+            self._access.check_proxy(request.headers)
             self._check_origin(request)
+            _check_encoding(request)
             response = await handler(request)
             self._pages.compress(request, response)
             return response
@@ -169,6 +172,13 @@ class HttpApi:
         # Nothing here may go stale: the page of an old version would speak to a new server.
         response.headers["Cache-Control"] = "no-cache" if self._pages.is_page(request) else "no-store"
         self._pages.set_headers(request, response)
+
+
+def _check_encoding(request: web.Request) -> None:
+    """No client of ours compresses, and small bodies may become large ones."""
+    encoding = ", ".join(request.headers.getall("Content-Encoding", []))
+    if encoding.strip().lower() not in ("", "identity"):
+        raise Refused("unsupported_media_type", f"expected a body without Content-Encoding, got {encoding[:64]}")
 
 
 class _ErrorBody(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from server.clock import Clock
 from server.media.audio_track import AudioFanout
 from server.media.fanout import Subscription
 from server.media.program import ProgramFormat, ProgramStatistics, Shown
+from server.media.signalling import Offer
 from server.media.whip import Publisher
 from server.stage import OnAir, Stage
 
@@ -43,7 +44,7 @@ class SessionProgram(Protocol):
     async def open(self) -> None: ...
     async def close(self) -> None: ...
     async def add_viewer(
-        self, offer_sdp: str, *, on_channel: Callable[[Any], None] | None = None
+        self, offer: str | Offer, *, on_channel: Callable[[Any], None] | None = None
     ) -> tuple[str, str]: ...
     async def add_candidate(
         self, viewer_id: str, candidate: str, sdp_mid: str | None, sdp_mline_index: int | None

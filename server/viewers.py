@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from server.media.fanout import Subscription
-from server.media.program import OfferError
+from server.media.signalling import Offer, OfferError
 from server.neighbours import SessionProgram
 from server.protocol.errors import Refused
 from server.protocol.messages import WebrtcCandidate
@@ -45,18 +45,20 @@ class Viewers:
 
     async def add(
         self,
-        offer_sdp: str,
+        offer: str | Offer,
         *,
         on_channel: Callable[[Any], None] | None = None,
         on_gone: Callable[[str], None] = lambda viewer_id: None,
     ) -> tuple[str, str]:
-        """The new viewer's id and our answer. Raises `Refused`. If cancelled, no viewer is left behind.
+        """The new viewer's id and our answer to its offer, as it came or as a door has read it already.
+
+        Raises `Refused`. If cancelled, no viewer is left behind.
 
         `on_channel` gets each data channel that the viewer opens. `on_gone` is called once, with its id, when it has
         left or was lost.
         """
         self._check_room(self._program.num_viewers)
-        return await self._add(offer_sdp, on_channel=on_channel, on_gone=on_gone)
+        return await self._add(offer, on_channel=on_channel, on_gone=on_gone)
 
     async def remove(self, viewer_id: str) -> None:
         """Raises `Refused` (`unknown_viewer`)."""
@@ -110,7 +112,7 @@ class Viewers:
 
     async def connect(
         self,
-        offer_sdp: str,
+        offer: str | Offer,
         *,
         on_channel: Callable[[Any], None] | None = None,
         on_gone: Callable[[str], None] = lambda viewer_id: None,
@@ -123,13 +125,13 @@ class Viewers:
         replaced = self._own_id if self._own_id in self._on_gone and self._own_id != self._carrier_id else None
         self._check_room(self._program.num_viewers - (replaced is not None))
         try:
-            viewer_id, answer_sdp = await self._add(offer_sdp, on_channel=on_channel, on_gone=on_gone)
+            viewer_id, answer_sdp = await self._add(offer, on_channel=on_channel, on_gone=on_gone)
         except Refused as refusal:
             if refusal.detail.code != "too_many_viewers" or replaced is None:
                 raise
             # The UDP ports are used up, one of them by the peer that is to go.
             await self.remove(replaced)
-            viewer_id, answer_sdp = await self._add(offer_sdp, on_channel=on_channel, on_gone=on_gone)
+            viewer_id, answer_sdp = await self._add(offer, on_channel=on_channel, on_gone=on_gone)
         self._own_id = viewer_id
         if replaced is not None and replaced in self._on_gone:
             await self.remove(replaced)
@@ -154,10 +156,10 @@ class Viewers:
             raise _too_many(f"{self._max_viewers} viewers watch already")
 
     async def _add(
-        self, offer_sdp: str, *, on_channel: Callable[[Any], None] | None, on_gone: Callable[[str], None]
+        self, offer: str | Offer, *, on_channel: Callable[[Any], None] | None, on_gone: Callable[[str], None]
     ) -> tuple[str, str]:
         try:
-            viewer_id, answer_sdp = await self._program.add_viewer(offer_sdp, on_channel=on_channel)
+            viewer_id, answer_sdp = await self._program.add_viewer(offer, on_channel=on_channel)
         except OfferError as error:
             if error.code == "too_many_viewers":
                 raise _too_many(error.message) from None

@@ -16,6 +16,7 @@ from aiohttp import web
 from server.auth import Access
 from server.media import sdpfrag
 from server.media.ice import Ice
+from server.media.signalling import OfferError
 from server.protocol.errors import Refused
 from server.protocol.messages import IceServer
 from server.registry import Registry
@@ -72,7 +73,10 @@ class WhepApi:
         if ice_session is None:
             raise Refused("unknown_viewer", "there is no such viewer; it may have left")
         _check_type(request, FRAGMENT)
-        fragment = sdpfrag.parsed((await request.read()).decode("utf-8", "replace"))
+        try:
+            fragment = sdpfrag.parsed((await request.read()).decode("utf-8", "replace"))
+        except OfferError as error:
+            raise Refused(error.code, error.message, param="sdp") from None
         # A restart is asked for with `If-Match: *` (RFC 9725, section 4.3.3), and is told apart by the new name.
         if not _matches(request.headers.get("If-Match"), ice_session.etag):
             raise Refused("etag_mismatch", "`If-Match` names another ICE session than this viewer's")

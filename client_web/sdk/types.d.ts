@@ -27,6 +27,7 @@ export type ErrorCode =
   | "unauthorized"
   | "forbidden_host"
   | "forbidden_origin"
+  | "token_needed_behind_proxy"
   | "no_session"
   | "session_exists"
   | "name_taken"

@@ -19,7 +19,7 @@ import { textsIn } from "./texts.js";
 
 const SERVER = new URL(import.meta.url).origin;
 // What no other attempt mends.
-const REFUSALS = Object.freeze(["unauthorized", "forbidden_origin", "forbidden_host"]);
+const REFUSALS = Object.freeze(["unauthorized", "forbidden_origin", "forbidden_host", "token_needed_behind_proxy"]);
 const ADDRESS = Object.freeze(["server", "session", "token", "quality"]);
 
 export class LiveScene extends HTMLElement {

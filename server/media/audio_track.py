@@ -15,7 +15,6 @@ from typing import Any, TypeAlias
 import av
 from aiortc import RTCRtpSender, RTCRtpTransceiver
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
-from aiortc.sdp import SessionDescription
 
 logger = logging.getLogger(__name__)
 
@@ -118,16 +117,6 @@ class AudioTrack(MediaStreamTrack):
         super().stop()
         if self._queue is not None:
             self._fanout.unsubscribe(self._queue)
-
-
-def wants_audio(offer_sdp: str) -> bool:
-    """Whether an offer has an audio section that can receive Opus."""
-    audios = [media for media in SessionDescription.parse(offer_sdp).media if media.kind == "audio"]
-    return bool(audios) and (
-        audios[0].port != 0
-        and audios[0].direction in ("recvonly", "sendrecv")
-        and any(codec.name.lower() == "opus" for codec in audios[0].rtp.codecs)
-    )
 
 
 def add_audio(connection: Any, fanout: AudioFanout) -> AudioTrack:

@@ -1,8 +1,9 @@
 """One viewer: its WebRTC connection, the sender that feeds it, and noticing that it is gone.
 
 Made by `server.media.program` from an offer. Runs on the event loop. aiortc (pinned to 1.16.0) does ICE and DTLS; RTP
-is `sender.py`'s, put into the transceiver by a private name (`RTCRtpTransceiver.__sender`, held by a test). The plain
-twin, aiortc's own sender fed with ready packets, is in `stock_sender.py`.
+is `sender.py`'s, put into the transceiver by a private name (`RTCRtpTransceiver.__sender`; another one,
+`RTCRtpReceiver._enabled`, is how nothing is received; a test holds both). The plain twin, aiortc's own sender fed with
+ready packets, is in `stock_sender.py`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from aiortc import RTCDataChannel, RTCPeerConnection, RTCSessionDescription
 
@@ -23,7 +25,7 @@ from server.media.ice import Ice
 from server.media.pacer import Pacer
 from server.media.rendition import Codec, Rendition
 from server.media.sender import RtpSender
-from server.media.signalling import OfferError
+from server.media.signalling import Answer, Offer, OfferError
 from server.media.stock_sender import StockSending
 
 logger = logging.getLogger(__name__)
@@ -107,10 +109,14 @@ class Peer:
     def is_watching(self) -> bool:
         return self._state is PeerState.WATCHING
 
-    async def open(self, offer_sdp: str) -> str:
-        """Answer an offer. Raises `OfferError`; then, and when cancelled, nothing is left open."""
+    async def open(self, offer: str | Offer) -> str:
+        """Answer an offer, as it came or as a door has read it already.
+
+        Raises `OfferError`; then, and when cancelled, nothing is left open.
+        """
         try:
-            offer = signalling.checked_offer(offer_sdp, self._ice.takes)
+            if not isinstance(offer, Offer):
+                offer = signalling.checked_offer(offer, self._ice.takes)
             self._move(PeerState.CONNECTING)
             return await self._negotiate(offer)
         except OfferError:
@@ -134,13 +140,15 @@ class Peer:
         await connection.setLocalDescription(await connection.createOffer())
         return self._ice.advertised(connection.localDescription.sdp)
 
-    async def accept(self, answer_sdp: str) -> None:
+    async def accept(self, answer: Answer) -> None:
         """The answer to our offer. Raises `OfferError`."""
-        answer = signalling.checked_answer(answer_sdp)
         self._move(PeerState.CONNECTING)
         self._heard_at = self._clock.now()
         try:
-            await self._connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+            await self._connection.setRemoteDescription(RTCSessionDescription(answer.sdp, "answer"))
+            self._refuse_to_receive()
+        except OfferError:
+            raise
         except Exception as error:  # as in `open`
             logger.info("! answer refused by aiortc", exc_info=True)
             raise OfferError("invalid_sdp", f"the answer cannot be used ({type(error).__name__})") from error
@@ -202,15 +210,25 @@ class Peer:
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    async def _negotiate(self, offer: str) -> str:
+    async def _negotiate(self, offer: Offer) -> str:
         connection = self._connection
-        self._sending = self._new_sending(connection, signalling.best_codec(offer))
-        if self._source.audio is not None and audio_track.wants_audio(offer):
+        self._sending = self._new_sending(connection, offer.codec)
+        if self._source.audio is not None and offer.wants_audio:
             self._audio_track = audio_track.add_audio(connection, self._source.audio)
         connection.on("connectionstatechange", self._on_connection_state)
-        await connection.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+        await connection.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
+        self._refuse_to_receive()
         await connection.setLocalDescription()
         return self._ice.advertised(connection.localDescription.sdp)
+
+    def _refuse_to_receive(self) -> None:
+        """Belt and braces: `signalling` lets no viewer send. aiortc would decode what it receives into a queue that
+        nobody empties: one still picture, sent once more and again, was 90 MB/s."""
+        for transceiver in self._connection.getTransceivers():
+            receiver: Any = transceiver.receiver
+            receiver._enabled = False
+            if receiver.track is not None:
+                raise OfferError("invalid_sdp", "expected no media from the other side: we only send")
 
     def _new_sending(self, connection: RTCPeerConnection, codec: Codec) -> RtpSender | StockSending:
         source = self._source

@@ -33,7 +33,7 @@ from server.media.music import Library
 from server.media.pacer import Pacer
 from server.media.peer import Peer, Source, ViewerTimeouts
 from server.media.rendition import Codec, Rendition, ladder
-from server.media.signalling import OfferError
+from server.media.signalling import Offer, OfferError
 from server.media.studio import Made, Studio, small_jpeg
 from server.stage import FirstShown, OnAir, Picture, Stage
 
@@ -186,8 +186,12 @@ class Program:
     def num_viewers(self) -> int:
         return len(self._peers) + len(self._watchers)
 
-    async def add_viewer(self, offer_sdp: str, *, on_channel: Callable[[Any], None] | None = None) -> tuple[str, str]:
-        """Answer a viewer's offer with (viewer_id, answer). Raises `OfferError`; then nothing is left of it.
+    async def add_viewer(
+        self, offer: str | Offer, *, on_channel: Callable[[Any], None] | None = None
+    ) -> tuple[str, str]:
+        """Answer a viewer's offer, as it came or as a door has read it already: (viewer_id, answer).
+
+        Raises `OfferError`; then nothing is left of it.
 
         `on_channel` gets each `RTCDataChannel` that the viewer opens.
         """
@@ -195,7 +199,7 @@ class Program:
             raise RuntimeError("the program is closed")
         peer = self._new_peer(on_channel)
         try:
-            return peer.viewer_id, await peer.open(offer_sdp)
+            return peer.viewer_id, await peer.open(offer)
         except BaseException:
             self._peers.pop(peer.viewer_id, None)
             raise

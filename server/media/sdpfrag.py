@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from server.media.signalling import MAX_CANDIDATES
+from server.media.signalling import MAX_CANDIDATES, check_size
 
 _UFRAG = "a=ice-ufrag:"
 _MID = "a=mid:"
@@ -32,7 +32,11 @@ def ufrags(sdp: str) -> frozenset[str]:
 
 
 def parsed(fragment: str) -> Fragment:
-    """What we use of a fragment. Of what it may hold beside that, nothing is an error (section 9.2)."""
+    """What we use of a fragment. Of what it may hold beside that, nothing is an error (section 9.2).
+
+    Raises `OfferError` if it is larger than an offer may be.
+    """
+    check_size(fragment)
     candidates: list[FragmentCandidate] = []
     mid: str | None = None
     mline_index = -1

@@ -25,7 +25,7 @@ import aiohttp
 
 from server.clock import Clock
 from server.config import WhipTarget, is_loopback
-from server.media.signalling import OfferError, rejects_audio
+from server.media.signalling import Answer, OfferError, checked_answer
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Publisher(Protocol):
     lost_reason: str | None
 
     async def offer(self, *, with_audio: bool) -> str: ...
-    async def accept(self, answer_sdp: str) -> None: ...
+    async def accept(self, answer: Answer) -> None: ...
     async def until_watching(self) -> bool: ...
     async def until_lost(self) -> None: ...
 
@@ -173,8 +173,8 @@ class Push:
         publisher = self._program.new_publisher()
         whip = WhipClient(self.target, http)
         try:
-            answer = await whip.post(await publisher.offer(with_audio=self._with_audio))
-            if self._with_audio and rejects_audio(answer):
+            answer = checked_answer(await whip.post(await publisher.offer(with_audio=self._with_audio)))
+            if self._with_audio and answer.rejects_audio:
                 # aiortc would wait for ever for the rejected section to connect: offer what is taken instead.
                 self._with_audio = False
                 raise PushInterrupted("the ingest takes no sound")

@@ -36,7 +36,7 @@ from server.media.audio_track import AudioFanout
 from server.media.fanout import Fanout, Subscription
 from server.media.program import ProgramFormat, ProgramStatistics, Shown
 from server.media.rendition import ladder
-from server.media.signalling import OfferError
+from server.media.signalling import Offer, OfferError
 from server.metrics import Metrics
 from server.protocol.decoding import decode
 from server.protocol.messages import SessionOptions
@@ -156,8 +156,10 @@ class FakeProgram:
         self.is_open = False
         self.viewers.clear()
 
-    async def add_viewer(self, offer_sdp: str, *, on_channel: Callable[[Any], None] | None = None) -> tuple[str, str]:
-        if not offer_sdp.startswith("v=0"):
+    async def add_viewer(
+        self, offer: str | Offer, *, on_channel: Callable[[Any], None] | None = None
+    ) -> tuple[str, str]:
+        if isinstance(offer, str) and not offer.startswith("v=0"):
             raise OfferError("invalid_sdp", "expected SDP")
         if len(self.viewers) >= self.num_ports:
             raise OfferError("too_many_viewers", "no UDP port is free")

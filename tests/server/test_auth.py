@@ -4,19 +4,40 @@ from __future__ import annotations
 
 import pytest
 
-from server.auth import Access, new_token
+from server.auth import PROXY_HEADERS, Access, new_token
 from server.config import Settings
+from server.protocol.errors import Refused
 
 TOKEN = "0123456789abcdef0123"
 
 
-def test_a_public_address_without_a_token_cannot_be_built() -> None:
+@pytest.mark.parametrize(
+    "reached",
+    [
+        {"host": "0.0.0.0"},
+        {"public_address": "203.0.113.7"},
+        {"allowed_origins": ("https://stage.example",)},
+        {"allowed_origins": ("http://localhost:3000", "https://stage.example")},
+    ],
+)
+def test_a_server_that_others_may_reach_cannot_be_built_without_a_token(reached: dict) -> None:
+    assert Settings(**reached).is_reachable
     with pytest.raises(ValueError, match="token"):
-        Access(Settings(host="0.0.0.0"))
+        Access(Settings(**reached))
 
 
-def test_loopback_needs_no_token() -> None:
-    assert Access(Settings()).has_token({}, {})
+@pytest.mark.parametrize("origins", [(), ("http://localhost:3000", "http://127.0.0.1:5173", "http://[::1]:3000")])
+def test_loopback_needs_no_token_and_nor_do_pages_of_this_machine(origins: tuple[str, ...]) -> None:
+    access = Access(Settings(allowed_origins=origins))
+    assert access.has_token({}, {})
+
+
+@pytest.mark.parametrize("name", PROXY_HEADERS)
+def test_without_a_token_nobody_comes_through_a_proxy(name: str) -> None:
+    with pytest.raises(Refused, match=f"through a proxy .{name}.*--token"):
+        Access(Settings()).check_proxy({name: "1"})
+    Access(Settings()).check_proxy({"Host": "localhost"})
+    Access(Settings(token=TOKEN)).check_proxy({name: "1"})
 
 
 @pytest.mark.parametrize(
@@ -54,7 +75,7 @@ def test_the_token(host: str, headers: dict, query: dict, expected: bool) -> Non
     ],
 )
 def test_on_loopback_a_foreign_host_name_is_dns_rebinding(host_header: str | None, expected: bool) -> None:
-    access = Access(Settings(allowed_origins=("https://stage.example",)))
+    access = Access(Settings(token=TOKEN, allowed_origins=("https://stage.example",)))
     assert access.is_known_host(host_header) is expected
 
 
@@ -75,7 +96,7 @@ def test_on_loopback_a_foreign_host_name_is_dns_rebinding(host_header: str | Non
     ],
 )
 def test_pages_of_other_origins_are_refused(origin: str | None, expected: bool) -> None:
-    access = Access(Settings(allowed_origins=("https://stage.example",)))
+    access = Access(Settings(token=TOKEN, allowed_origins=("https://stage.example",)))
     assert access.is_known_origin(origin, "localhost:8080") is expected
 
 

@@ -77,6 +77,26 @@ async def test_a_public_address_gets_a_token_that_is_printed_once_and_logged_nev
         assert token.encode() not in output + errors
 
 
+@pytest.mark.parametrize(
+    "flags", [("--allowed-origins", "https://stage.example"), ("--public-address", "203.0.113.7")], ids=lambda f: f[0]
+)
+async def test_a_loopback_address_that_others_are_told_of_gets_a_token_and_records_nothing(
+    flags: tuple[str, str], tmp_path: Path
+) -> None:
+    async with serving(*flags, XDG_DATA_HOME=str(tmp_path)) as process:
+        address, _, token = (await line(process)).removeprefix("sceneshift: ").partition("#token=")
+        assert len(token) == 40
+        async with aiohttp.ClientSession(address) as http:
+            async with http.get("/metrics") as response:
+                assert response.status == 401
+            async with http.ws_connect(f"/v1/realtime?token={token}") as socket:
+                await socket.send_str('{"type":"session.start"}')
+                await socket.send_str('{"type":"program.record","recording":true}')
+                while (message := await socket.receive_json())["type"] != "error":
+                    pass
+                assert message["error"]["code"] == "not_supported"
+
+
 async def test_a_given_token_is_not_printed() -> None:
     token = "0123456789abcdef0123"
     async with serving("--host", "0.0.0.0", SCENESHIFT_TOKEN=token) as process:

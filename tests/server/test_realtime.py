@@ -469,9 +469,9 @@ async def test_a_host_name_that_is_not_ours_is_refused(server: Server) -> None:
 
 
 async def test_our_own_page_and_an_allowed_one_may_connect(start_server: StartServer) -> None:
-    server = await start_server(allowed_origins=("https://stage.example",))
+    server = await start_server(token=TOKEN, allowed_origins=("https://stage.example",))
     for origin in (server.url, "https://stage.example"):
-        client = await server.connect(origin=origin)
+        client = await server.connect(f"?token={TOKEN}", origin=origin)
         assert (await client.start())["type"] == "session.created"
 
 
@@ -601,7 +601,7 @@ async def test_a_bug_of_ours_is_told_and_costs_no_session(server: Server, client
 
 
 async def test_an_allowed_page_of_another_origin_may_watch_by_whep(start_server: StartServer) -> None:
-    server = await start_server(allowed_origins=("https://stage.example",))
+    server = await start_server(token=TOKEN, allowed_origins=("https://stage.example",))
     http = await server.http()
     async with http.options("/whep/s1", headers={"Origin": "https://stage.example"}) as response:
         assert response.status == 204

@@ -24,7 +24,7 @@ STAGE = "https://stage.example"
 
 @pytest.fixture
 async def house() -> AsyncIterator[Serving]:
-    async with serving(allowed_origins=(STAGE,)) as house:
+    async with serving() as house:
         yield house
 
 
@@ -127,6 +127,8 @@ async def test_a_huge_fragment_is_refused_and_a_flood_of_candidates_is_cut(
     async with house.http.patch(watching.location, data=b"a" * 2**20, headers=FRAGMENT) as response:
         assert await code_of(response) == (413, "message_too_large")
     flood = [f"a=candidate:1 1 udp 1 192.0.2.1 {port} typ host" for port in range(1000, 3000)]
+    assert await code_of(await watching.patch(*flood)) == (400, "invalid_sdp")
+    flood = flood[:600]
     for _ in range(2):
         assert (await watching.patch(*flood)).status == 204
     (session,) = house.registry._sessions.values()
@@ -173,9 +175,13 @@ async def test_a_stage_that_has_not_begun_may_be_waited_for(house: Serving, view
     await watch(house, viewer)
 
 
-async def test_a_page_of_an_allowed_origin_is_told_what_it_needs(
-    house: Serving, controller: Controller, viewer: Viewer
-) -> None:
+async def test_a_page_of_an_allowed_origin_is_told_what_it_needs(viewer: Viewer) -> None:
+    async with serving(token=TOKEN, allowed_origins=(STAGE,)) as house:
+        await house.controller(name="my-show", token=TOKEN)
+        await _ask_as_a_page_of_another_origin(house, viewer)
+
+
+async def _ask_as_a_page_of_another_origin(house: Serving, viewer: Viewer) -> None:
     asked = {"Origin": STAGE, "Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": "if-match"}
     async with house.http.options("/whep/my-show/viewer_1", headers=asked) as response:
         assert response.status == 204
@@ -183,9 +189,11 @@ async def test_a_page_of_an_allowed_origin_is_told_what_it_needs(
         assert response.headers["Access-Control-Allow-Origin"] == STAGE
         assert {"POST", "PATCH", "DELETE"} <= set(response.headers["Access-Control-Allow-Methods"].split(", "))
         assert "If-Match" in response.headers["Access-Control-Allow-Headers"]
-    async with house.http.post("/whep/my-show", data=await viewer.offer(), headers=SDP | {"Origin": STAGE}) as response:
+    headers = SDP | {"Origin": STAGE, "Authorization": f"Bearer {TOKEN}"}
+    async with house.http.post("/whep/my-show", data=await viewer.offer(), headers=headers) as response:
+        assert response.status == 201
         assert {"Location", "ETag", "Link"} <= set(response.headers["Access-Control-Expose-Headers"].split(", "))
-    async with house.http.post("/whep/nobody", data="v=0", headers=SDP | {"Origin": STAGE}) as response:
+    async with house.http.post("/whep/nobody", data="v=0", headers=headers) as response:
         assert response.status == 404 and response.headers["Access-Control-Allow-Origin"] == STAGE
     for origin in ("https://evil.example", "null"):
         async with house.http.post("/whep/my-show", data="v=0", headers=SDP | {"Origin": origin}) as response:

@@ -16,8 +16,9 @@ from aiortc.sdp import SessionDescription
 from sounds import RATE, loudness, pitch_hz, tone, write_wav
 
 from server.media.audio import FADE_S, MAX_VOICES, Mixer, OpusEncoder, Wanted
-from server.media.audio_track import MAX_QUEUED_PACKETS, AudioFanout, wants_audio
+from server.media.audio_track import MAX_QUEUED_PACKETS, AudioFanout
 from server.media.music import Library, MusicError, Samples
+from server.media.signalling import wants_audio
 
 Open = Callable[..., Awaitable[Any]]
 BATCH = 3840
@@ -376,4 +377,4 @@ def test_which_offers_are_given_sound(change: Callable[[str], str], wanted: bool
         "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n"
         "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na=recvonly\r\na=rtpmap:111 opus/48000/2\r\n"
     )
-    assert wants_audio(change(sdp)) is wanted
+    assert wants_audio(SessionDescription.parse(change(sdp))) is wanted

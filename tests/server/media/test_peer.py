@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiortc
+import av
 import numpy as np
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpCodecCapability, RTCRtpSender, RTCSessionDescription
@@ -23,7 +25,7 @@ from server.media.pacer import Pacer
 from server.media.peer import Peer, PeerState, Source, ViewerTimeouts
 from server.media.program import MediaSettings
 from server.media.rendition import Codec, ladder
-from server.media.signalling import OfferError, checked_offer
+from server.media.signalling import Answer, OfferError, checked_offer
 from server.media.stock_sender import BACKLOG_INTERVAL_S, ViewerTrack
 
 Open = Callable[..., Awaitable[Any]]
@@ -119,6 +121,101 @@ async def test_trickled_candidates_connect_a_viewer(open_program: Open, new_rece
     await hand.program.add_candidate("viewer_nobody", candidates[0], "0", 0)
     await receiver.connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
     await receiver.marked()
+
+
+# --- who would send -----------------------------------------------------------------------------------------------
+
+
+class Still(aiortc.VideoStreamTrack):
+    """One picture, again and again: next to nothing to send, and a whole frame each time for who decodes it."""
+
+    async def recv(self) -> av.VideoFrame:
+        frame = av.VideoFrame(640, 360, "yuv420p")
+        frame.pts, frame.time_base = await self.next_timestamp()
+        return frame
+
+
+async def attack(hand: Any, offer: Callable[[str], str], sound: str | None) -> Attack:
+    """A viewer whose aiortc sends, whatever our answer allowed it."""
+    connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    connection.addTrack(Still())
+    if sound is not None:
+        connection.addTransceiver(aiortc.AudioStreamTrack(), direction=sound)
+    await connection.setLocalDescription(await connection.createOffer())
+    viewer_id, answer = await hand.program.add_viewer(offer(connection.localDescription.sdp))
+    willing = answer.replace("a=inactive", "a=sendrecv").replace("a=sendonly", "a=sendrecv")
+    await connection.setRemoteDescription(RTCSessionDescription(willing, "answer"))
+    return Attack(connection, hand.program._peers[viewer_id]._connection, answer)
+
+
+@dataclass
+class Attack:
+    theirs: RTCPeerConnection
+    ours: RTCPeerConnection
+    answer: str
+
+    async def until_sent(self, num_packets: int) -> None:
+        """Until so many of its RTP packets have reached our DTLS transport."""
+        arrived = asyncio.Event()
+        count = itertools.count(1)
+        for transport in {transceiver.receiver.transport for transceiver in self.ours.getTransceivers()}:
+            handle = transport._handle_rtp_data
+
+            async def note(data: bytes, arrival_time_ms: int, handle: Any = handle) -> None:
+                await handle(data, arrival_time_ms)
+                if next(count) >= num_packets:
+                    arrived.set()
+
+            transport._handle_rtp_data = note
+        await asyncio.wait_for(arrived.wait(), 15.0)
+
+
+@pytest.mark.parametrize("sound", [None, "sendrecv", "sendonly"])
+@pytest.mark.parametrize(
+    "offer", [lambda sdp: sdp, lambda sdp: sdp.replace("a=sendrecv\r\n", "")], ids=["both ways", "no direction"]
+)
+async def test_of_a_viewer_that_sends_nothing_is_decoded_or_kept(
+    open_program: Open, offer: Callable[[str], str], sound: str | None
+) -> None:
+    hand = await open_program()
+    attacker = await attack(hand, offer, sound)
+    try:
+        assert "a=sendrecv" not in attacker.answer and "a=recvonly" not in attacker.answer
+        await attacker.until_sent(30)
+        for transceiver in attacker.ours.getTransceivers():
+            receiver: Any = transceiver.receiver
+            assert receiver.track is None
+            assert receiver._RTCRtpReceiver__decoder_thread is None
+            assert receiver._RTCRtpReceiver__decoder_queue.empty()
+    finally:
+        await attacker.theirs.close()
+
+
+async def test_a_second_video_that_sends_is_refused_before_any_socket_is_opened(open_program: Open) -> None:
+    hand = await open_program()
+    connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    connection.addTransceiver("video", direction="recvonly")
+    connection.addTransceiver(Still(), direction="sendonly")
+    await connection.setLocalDescription(await connection.createOffer())
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(OfferError, match="got a second one"):
+        await hand.program.add_viewer(connection.localDescription.sdp)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    await connection.close()
+
+
+async def test_an_ingest_that_sends_is_refused_even_if_its_answer_slipped_through() -> None:
+    clock = FakeClock()
+    peer = Peer("v", source(clock), clock=clock, timeouts=ViewerTimeouts(), on_lost=lambda *_: None)
+    other = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    await other.setRemoteDescription(RTCSessionDescription(await peer.offer(with_audio=False), "offer"))
+    other.addTrack(Still())
+    await other.setLocalDescription(await other.createAnswer())
+    unchecked = other.localDescription.sdp.replace("a=recvonly", "a=sendrecv")
+    with pytest.raises(OfferError, match="we only send"):
+        await peer.accept(Answer(unchecked, rejects_audio=False))
+    await peer.close()
+    await other.close()
 
 
 # --- refusals -----------------------------------------------------------------------------------------------------
@@ -234,9 +331,9 @@ def test_broken_candidates_are_refused(candidate: str, sdp_mid: str | None) -> N
     assert refusal.value.code == "invalid_sdp"
 
 
-def test_of_a_flood_of_candidates_only_some_are_used() -> None:
-    flood = "v=0\r\n" + "a=candidate:1 1 udp 1 192.0.2.1 5000 typ host\r\n" * 1000
-    assert signalling._without_unusable_candidates(flood).count("a=candidate") == signalling.MAX_CANDIDATES
+async def test_of_a_flood_of_candidates_only_some_are_used() -> None:
+    flood = await plain_offer() + "a=candidate:1 1 udp 1 192.0.2.1 5000 typ host\r\n" * 500
+    assert checked_offer(flood).sdp.count("a=candidate") == signalling.MAX_CANDIDATES
 
 
 def source(clock: FakeClock) -> Source:
@@ -346,4 +443,5 @@ async def test_aiortc_still_has_what_we_reach_for() -> None:
     assert hasattr(sender, stock_sender._RTP_TIMESTAMP)
     assert asyncio.iscoroutinefunction(sender._handle_rtcp_packet)
     assert callable(sender._send_keyframe)
+    assert transceiver.receiver._enabled is True
     await connection.close()

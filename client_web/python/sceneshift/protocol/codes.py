@@ -34,6 +34,7 @@ RequestErrorCode = Literal[
     "unauthorized",
     "forbidden_host",
     "forbidden_origin",
+    "token_needed_behind_proxy",
 ]
 SessionErrorCode = Literal[
     "no_session",

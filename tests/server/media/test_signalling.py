@@ -1,0 +1,220 @@
+"""What of a stranger's SDP reaches the parser, and what of that reaches aiortc: bounds, directions, real offers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiortc.sdp
+import pytest
+from aiortc.sdp import SessionDescription
+
+from server.media import signalling
+from server.media.rendition import Codec
+from server.media.signalling import MAX_ATTRIBUTES, OfferError, checked_answer, checked_offer
+
+OFFERS = Path(__file__).parent / "offers"
+HEAD = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n"
+TRANSPORT = "a=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuv\r\na=fingerprint:sha-256 AB:CD\r\na=setup:actpass\r\n"
+VP8 = "a=rtpmap:96 VP8/90000\r\n"
+
+
+def section(kind: str, *lines: str, mid: str = "0") -> str:
+    media = "9 UDP/DTLS/SCTP webrtc-datachannel" if kind == "application" else "9 UDP/TLS/RTP/SAVPF 96"
+    return f"m={kind} {media}\r\na=mid:{mid}\r\n{TRANSPORT}a=rtcp-mux\r\n" + "".join(f"{line}\r\n" for line in lines)
+
+
+def video(*lines: str) -> str:
+    return section("video", *lines) + VP8
+
+
+def directions(sdp: str) -> list[str]:
+    return [media.direction for media in SessionDescription.parse(sdp).media if media.kind != "application"]
+
+
+# --- nobody sends but us ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("of_session", "of_media", "expected"),
+    [
+        ("", "a=recvonly", "recvonly"),
+        ("", "a=sendrecv", "recvonly"),
+        ("", "", "recvonly"),  # both ways, where nobody says anything (RFC 8866)
+        ("a=recvonly", "", "recvonly"),
+        ("a=sendrecv", "", "recvonly"),
+        ("a=inactive", "a=sendrecv", "recvonly"),
+        ("", "a=recvonly\r\na=sendrecv", "recvonly"),
+        ("", "a=sendrecv:x", "recvonly"),  # aiortc takes it for one
+        ("", "a=recvonly\x0ba=sendrecv", "recvonly"),  # and this for two lines
+    ],
+)
+def test_a_viewer_may_receive_and_no_more(of_session: str, of_media: str, expected: str) -> None:
+    head = HEAD + (of_session + "\r\n" if of_session else "")
+    offer = checked_offer(head + video(*([of_media] if of_media else [])))
+    assert directions(offer.sdp) == [expected]
+
+
+@pytest.mark.parametrize("direction", ["sendonly", "inactive"])
+def test_a_direction_of_the_session_counts_where_the_video_names_none(direction: str) -> None:
+    with pytest.raises(OfferError) as refusal:
+        checked_offer(f"{HEAD}a={direction}\r\n" + video())
+    assert refusal.value.code == "no_video"
+
+
+@pytest.mark.parametrize(
+    ("direction", "expected"),
+    [("a=sendrecv", "recvonly"), ("a=sendonly", "inactive"), ("a=inactive", "inactive"), ("a=x", "recvonly")],
+)
+def test_sound_is_not_taken_either(direction: str, expected: str) -> None:
+    audio = section("audio", direction, "a=rtpmap:96 opus/48000/2", mid="1")
+    offer = checked_offer(HEAD + video("a=recvonly") + audio)
+    assert directions(offer.sdp) == ["recvonly", expected]
+    assert offer.wants_audio is (expected == "recvonly")
+
+
+@pytest.mark.parametrize("kind", ["video", "audio", "application"])
+def test_a_second_section_of_a_kind_is_refused(kind: str) -> None:
+    others = [section(one, "a=sendonly", mid=one) for one in ("video", "audio", "application")]
+    with pytest.raises(OfferError) as refusal:
+        checked_offer(HEAD + "".join(others) + section(kind, "a=sendonly", mid="second"))
+    assert refusal.value.code == "invalid_sdp"
+    assert refusal.value.message == "expected one section each of video, audio, application, got a second one"
+
+
+def test_an_ingests_answer_makes_us_receive_nothing() -> None:
+    h264 = "a=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1;profile-level-id=42e01f"
+    answer = HEAD + section("video", "a=sendrecv", h264) + section("audio", "a=sendonly", mid="1")
+    checked = checked_answer(answer.replace("actpass", "active"))
+    assert directions(checked.sdp) == ["recvonly", "inactive"]
+    assert checked.rejects_audio
+
+
+# --- what clients really send -------------------------------------------------------------------------------------
+
+
+def offer_of(name: str) -> str:
+    return (OFFERS / f"{name}.sdp").read_bytes().decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "has_channel"), [("chromium_156", True), ("gstreamer_webrtcbin", False)], ids=["chromium", "gstreamer"]
+)
+def test_the_offers_of_real_clients_fit_three_times(name: str, has_channel: bool) -> None:
+    text = offer_of(name)
+    offer = checked_offer(text)
+    assert (offer.codec, offer.wants_audio, offer.has_channel) == (Codec.H264, True, has_channel)
+    assert len(text) * 3 < signalling.MAX_SDP_CHARACTERS and len(text.splitlines()) * 3 < signalling.MAX_SDP_LINES
+    for one in text.split("m=")[1:]:
+        for attribute, limit in MAX_ATTRIBUTES.items():
+            assert one.count(f"a={attribute}:") * 2 <= limit, attribute
+
+
+def test_what_aiortc_is_given_names_each_codec_once_and_none_that_is_not_ours() -> None:
+    text = offer_of("chromium_156")
+    given = SessionDescription.parse(checked_offer(text).sdp)
+    names = [codec.name for codec in given.media[0].rtp.codecs]
+    assert sorted(names) == ["H264", "H264", "VP8", "rtx", "rtx", "rtx"]
+    assert [media.rtp.muxId for media in given.media] == ["0", "1", "2"]
+    assert given.media[0].ice.usernameFragment in text
+    assert all(media.dtls.role == "client" for media in given.media)  # we are the DTLS server
+    assert checked_offer(checked_offer(text).sdp) == checked_offer(text)
+
+
+# --- bounds before the parser -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parses(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What the parser was given."""
+    given: list[str] = []
+    parse = SessionDescription.parse
+
+    def count(sdp: str) -> SessionDescription:
+        given.append(sdp)
+        return parse(sdp)
+
+    monkeypatch.setattr(signalling.SessionDescription, "parse", count)
+    return given
+
+
+TOO_MUCH = {
+    "bytes": (HEAD + video("a=x:" + "y" * signalling.MAX_SDP_CHARACTERS), "32768 characters of SDP"),
+    "lines": (HEAD + video(*["a=x"] * signalling.MAX_SDP_LINES), "1000 lines of SDP"),
+} | {
+    name: (HEAD + video(*[f"a={name}:{index} x" for index in range(limit + 1)]), f"{limit} lines a={name}")
+    for name, limit in MAX_ATTRIBUTES.items()
+}
+
+
+@pytest.mark.parametrize("what", TOO_MUCH)
+@pytest.mark.parametrize("check", [checked_offer, checked_answer])
+def test_too_much_is_refused_before_it_is_parsed(what: str, check: Any, parses: list[str]) -> None:
+    sdp, expected = TOO_MUCH[what]
+    with pytest.raises(OfferError) as refusal:
+        check(sdp)
+    assert refusal.value.code == "invalid_sdp" and expected in refusal.value.message
+    assert parses == []
+
+
+def test_an_offer_is_parsed_once(parses: list[str]) -> None:
+    checked_offer(offer_of("chromium_156"))
+    assert len(parses) == 1
+
+
+def test_the_parser_is_given_no_ssrc_and_no_feedback_of_which_nothing_is_made(parses: list[str]) -> None:
+    lines = ["a=ssrc:1 cname:x", "a=ssrc-group:FID 1 2", "a=rtcp-fb:* nack", "a=rtcp-fb:* nack", "a=rtcp-fb:96 other"]
+    checked_offer(HEAD + video(*lines))
+    assert "ssrc" not in parses[0] and "other" not in parses[0]
+    assert parses[0].count("a=rtcp-fb:") == 1
+
+
+ATTRIBUTES = {
+    "rtpmap": ["a=rtpmap:{n} VP8/90000", "a=rtpmap:{n} rtx/90000", "a=rtpmap:96 H264/90000", "a=rtpmap:{n} X/1"],
+    "fmtp": ["a=fmtp:96 a=b", "a=fmtp:96 apt=97", "a=fmtp:96 packetization-mode=1;profile-level-id=42e01f"],
+    "rtcp-fb": ["a=rtcp-fb:* nack", "a=rtcp-fb:{n} nack", "a=rtcp-fb:{n} goog-remb", "a=rtcp-fb:* x"],
+    "extmap": ["a=extmap:{n} urn:x"],
+    "ssrc": ["a=ssrc:{n} cname:x", "a=ssrc:{n} label:y"],
+    "candidate": ["a=candidate:{n} 1 udp 1 192.0.2.1 5000 typ host", "a=candidate:x"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_offer_within_the_bounds_costs_more_than_so_many_steps(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quadratic parts, counted: feedback objects made, and codecs looked at for feedback and parameters."""
+    counts = {"feedback": 0, "looked_at": 0}
+    feedback, codec = aiortc.sdp.RTCRtcpFeedback, aiortc.sdp.RTCRtpCodecParameters
+
+    def made(**fields: Any) -> Any:
+        counts["feedback"] += 1
+        return feedback(**fields)
+
+    class Counted(codec):  # type: ignore[misc, valid-type]
+        def __getattribute__(self, name: str) -> Any:
+            counts["looked_at"] += name == "payloadType"
+            return super().__getattribute__(name)
+
+    monkeypatch.setattr(aiortc.sdp, "RTCRtcpFeedback", made)
+    monkeypatch.setattr(aiortc.sdp, "RTCRtpCodecParameters", Counted)
+    try:
+        checked_offer(_scripted_offer(random.Random(seed)))
+    except OfferError as refusal:
+        assert refusal.code in ("invalid_sdp", "no_video", "no_video_codec")
+    num_sections, rtpmaps = 3, MAX_ATTRIBUTES["rtpmap"]
+    assert counts["feedback"] <= rtpmaps * len(signalling._OUR_FEEDBACK) * 2
+    assert counts["looked_at"] <= rtpmaps * (MAX_ATTRIBUTES["rtcp-fb"] + num_sections * (MAX_ATTRIBUTES["fmtp"] + 2))
+
+
+def _scripted_offer(rng: random.Random) -> str:
+    """Near the bounds, and now and then beyond them; the seed decides."""
+    sdp = HEAD
+    for kind in rng.sample(["video", "audio", "application"], rng.randint(1, 3)):
+        lines = ["a=rtpmap:96 VP8/90000"]
+        for name, forms in ATTRIBUTES.items():
+            most = MAX_ATTRIBUTES.get(name, 60)
+            for _ in range(rng.choice([0, 3, most - 1, most - 1, most if rng.random() < 0.1 else 5])):
+                lines.append(rng.choice(forms).format(n=rng.choice([96, 97, rng.randint(0, 127)])))
+        sdp += section(kind, *lines, mid=kind)
+    return sdp

@@ -1,0 +1,215 @@
+"""What a stranger may try at every door, with a show beside it that must not notice: each attack, and its refusal."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import http_parser, multipart
+from aiortc import AudioStreamTrack, RTCConfiguration, RTCPeerConnection
+from aiortc.sdp import SessionDescription
+from serving import Controller, Serving, serving
+from viewer import Viewer
+
+TOKEN = "0123456789abcdef0123"
+SDP = {"Content-Type": "application/sdp"}
+
+Door = Callable[[Serving, str], Awaitable[str]]
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[Serving]:
+    async with serving() as house:
+        yield house
+
+
+@pytest.fixture
+async def show(house: Serving) -> Controller:
+    return await house.controller(name="my-show")
+
+
+async def _by_post(house: Serving, path: str, sdp: str) -> str:
+    async with house.http.post(path, data=sdp, headers=SDP) as response:
+        return "answered" if response.status == 201 else str((await response.json())["error"]["code"])
+
+
+async def by_whep(house: Serving, sdp: str) -> str:
+    return await _by_post(house, "/whep/my-show", sdp)
+
+
+async def by_call(house: Serving, sdp: str) -> str:
+    return await _by_post(house, "/v1/realtime/calls", sdp)
+
+
+async def by_viewers_call(house: Serving, sdp: str) -> str:
+    return await _by_post(house, "/v1/realtime/calls?session=my-show", sdp)
+
+
+async def by_message(house: Serving, sdp: str) -> str:
+    controller = await house.controller()
+    await controller.say("webrtc.offer", sdp=sdp)
+    answer = await controller.hear("webrtc.answer", "error")
+    return "answered" if answer["type"] == "webrtc.answer" else str(answer["error"]["code"])
+
+
+every_door = pytest.mark.parametrize("door", [by_whep, by_call, by_viewers_call, by_message])
+
+
+# --- offers -------------------------------------------------------------------------------------------------------
+
+
+async def _offer(*extra: str) -> str:
+    connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    connection.addTransceiver("video", direction="recvonly")
+    for direction in extra:
+        connection.addTransceiver("video", direction=direction)
+    await connection.setLocalDescription(await connection.createOffer())
+    await connection.close()
+    return str(connection.localDescription.sdp)
+
+
+@every_door
+async def test_no_door_takes_a_second_video(house: Serving, show: Controller, door: Door) -> None:
+    assert await door(house, await _offer("sendonly")) == "invalid_sdp"
+    assert await door(house, await _offer()) == "answered"
+
+
+@every_door
+async def test_no_door_hands_an_offer_that_is_too_large_to_the_parser(
+    house: Serving, show: Controller, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[str] = []
+    parse = SessionDescription.parse
+    monkeypatch.setattr(SessionDescription, "parse", lambda sdp: (parsed.append(sdp), parse(sdp))[1])
+    theirs = await _offer() + "a=x-mark\r\n"
+    large = theirs + "a=rtpmap:96 VP8/90000\r\n" * 1500 + "a=rtcp-fb:* nack\r\n" * 1500
+    assert await door(house, large) == "invalid_sdp"
+    assert not any("x-mark" in text for text in parsed)
+    assert await door(house, theirs) == "answered"
+    assert sum("x-mark" in text for text in parsed) == 1, "what a stranger wrote is read once"
+
+
+async def test_of_a_viewer_that_sends_all_the_same_nothing_is_received(house: Serving, show: Controller) -> None:
+    attacker = Viewer()
+    attacker.peer.addTransceiver(AudioStreamTrack(), direction="sendonly")
+    async with house.http.post("/whep/my-show", data=await attacker.offer(), headers=SDP) as response:
+        answer = await response.text()
+    assert "a=inactive" in answer
+    await attacker.answer(answer.replace("a=inactive", "a=recvonly"))
+    await attacker.until(lambda frame: True)
+    (session,) = house.registry._sessions.values()
+    (peer,) = session.program._peers.values()
+    receivers: list[Any] = [transceiver.receiver for transceiver in peer._connection.getTransceivers()]
+    assert [receiver.track for receiver in receivers] == [None, None]
+    assert [receiver._RTCRtpReceiver__decoder_thread for receiver in receivers] == [None, None]
+    await attacker.close()
+
+
+# --- compressed bodies --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def inflated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was begun to be inflated by aiohttp: of a request, or of a part of a form."""
+    begun: list[str] = []
+
+    def count(module: Any, name: str) -> None:
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, **kwargs: (begun.append(name), real(*args, **kwargs))[1])
+
+    count(http_parser, "ZLibDecompressor")
+    count(multipart, "ZLibDecompressor")
+    return begun
+
+
+BODY = gzip.compress(b"0" * 2**20)
+CHUNKED = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (BODY[:100], BODY[100:])) + b"0\r\n\r\n"
+
+
+async def _raw(house: Serving, head: str, body: bytes) -> tuple[int, dict[str, Any]]:
+    """One request, byte by byte as it stands here; the answer's status and its JSON."""
+    url = house.http._base_url
+    assert url is not None
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(head.replace("\n", "\r\n").encode() + b"\r\n" + body)
+    answer = await reader.readuntil(b"\r\n\r\n")
+    (length,) = [int(line.split(b":")[1]) for line in answer.splitlines() if line.lower().startswith(b"content-length")]
+    text = await reader.readexactly(length)
+    writer.close()
+    await writer.wait_closed()
+    return int(answer.split()[1]), json.loads(text)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "GZIP", "identity, gzip", "zip"])
+@pytest.mark.parametrize("is_chunked", [False, True])
+@pytest.mark.parametrize(
+    "request_line", ["GET /livez", "GET /", "POST /whep/my-show", "POST /v1/realtime/calls", "PATCH /nowhere"]
+)
+async def test_no_body_is_inflated_for_anybody(
+    house: Serving, inflated: list[str], request_line: str, is_chunked: bool, encoding: str
+) -> None:
+    length = "Transfer-Encoding: chunked" if is_chunked else f"Content-Length: {len(BODY)}"
+    head = f"{request_line} HTTP/1.1\nHost: localhost\nContent-Type: application/sdp\n"
+    head += f"Content-Encoding: {encoding}\n{length}\n"
+    status, answer = await _raw(house, head, CHUNKED if is_chunked else BODY)
+    assert (status, answer["error"]["code"]) == (415, "unsupported_media_type")
+    assert encoding in answer["error"]["message"]
+    assert inflated == []
+
+
+async def test_nor_for_who_has_no_token(inflated: list[str]) -> None:
+    async with serving(token=TOKEN) as house:
+        head = f"POST /whep/my-show HTTP/1.1\nHost: localhost\nContent-Encoding: gzip\nContent-Length: {len(BODY)}\n"
+        status, answer = await _raw(house, head, BODY)
+    assert (status, answer["error"]["code"]) == (415, "unsupported_media_type")
+    assert inflated == []
+
+
+async def test_nor_in_a_part_of_a_form(house: Serving, inflated: list[str]) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="sdp"\r\nContent-Encoding: gzip\r\n\r\n%b\r\n--x--\r\n' % BODY
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    async with house.http.post("/v1/realtime/calls", data=part, headers=headers) as response:
+        assert response.status == 400
+    assert inflated == []
+
+
+async def test_a_body_that_says_that_it_is_plain_is_taken(house: Serving, show: Controller) -> None:
+    headers = SDP | {"Content-Encoding": "identity"}
+    async with house.http.post("/whep/my-show", data=await _offer(), headers=headers) as response:
+        assert response.status == 201
+
+
+async def test_no_socket_is_offered_compression(house: Serving, show: Controller) -> None:
+    for path in ("/v1/realtime", "/v1/sessions/my-show/watch"):
+        async with house.http.ws_connect(path, compress=15) as socket:
+            assert socket.compress == 0
+
+
+# --- proxies ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/", "/livez", "/metrics", "/whep/my-show", "/v1/realtime", "/nowhere"])
+async def test_a_server_without_a_token_serves_nobody_behind_a_proxy(
+    house: Serving, show: Controller, path: str
+) -> None:
+    method = "POST" if path.startswith("/whep") else "GET"
+    headers = SDP | {"X-Forwarded-For": "203.0.113.9", "Upgrade": "websocket", "Connection": "Upgrade"}
+    async with house.http.request(method, path, headers=headers, data=await _offer()) as response:
+        error = (await response.json())["error"]
+    assert (response.status, error["code"]) == (403, "token_needed_behind_proxy")
+    assert "X-Forwarded-For" in error["message"] and "--token" in error["message"]
+
+
+async def test_a_server_with_a_token_serves_its_holders_behind_a_proxy() -> None:
+    async with serving(token=TOKEN, allowed_origins=("https://stage.example",)) as house:
+        await house.controller(name="my-show", token=TOKEN)
+        headers = SDP | {"X-Forwarded-For": "203.0.113.9", "Host": "stage.example"}
+        for query, expected in (("", 401), (f"?token={TOKEN}", 201)):
+            async with house.http.post("/whep/my-show" + query, data=await _offer(), headers=headers) as response:
+                assert response.status == expected
+        holder = await house.http.ws_connect(f"/v1/realtime?token={TOKEN}", headers={"Via": "1.1 proxy"})
+        await Controller(house.http, holder).start()
