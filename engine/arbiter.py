@@ -31,7 +31,9 @@ import heapq
 import itertools
 import math
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from engine.api import Quality
 from engine.cost import Cost, Piece
@@ -70,6 +72,55 @@ class _Plan:
     unseen: list[Work]  # of both
     spare_s: float  # what may be given to anything else before the first promise breaks, all first previews included
 
+    def copy(self, copies: Mapping[Work, Work]) -> _Plan:
+        """The same for the copies of its works. What has gone since it was made is left out: it is skipped anyway."""
+        promised, late, unseen = (
+            [copies[work] for work in works if work in copies] for works in (self.promised, self.late, self.unseen)
+        )
+        return replace(self, promised=promised, late=late, unseen=unseen)
+
+
+@dataclass(slots=True)
+class _Standing:
+    """All that the arbiter remembers beside the works themselves, in one value: a copy can forget none of it."""
+
+    plan: _Plan | None = None
+    served_s: dict[str, float] = field(default_factory=dict)  # tenant: engine time had, SFQ's virtual time
+    unserved: OrderedDict[str, float] = field(default_factory=OrderedDict)  # stage: since when it waits
+    previewed_at: OrderedDict[str, float] = field(default_factory=OrderedDict)  # stage: when it last got a first one
+    preview_credit_s: float = 0.0
+    aged_credit_s: float = 0.0
+    aged_turn: Work | None = None  # whose turn it is for its age
+    busyness: float = 0.0  # share of the time that it worked of late
+    preview_load: float = 0.0  # share of the engine's time that first previews took of late
+    ended_at: float = 0.0
+    fair_s: float = 0.0  # who has had more is of the lowest rank
+    pressed_at: float = -math.inf  # when a higher level last did not do
+
+    def copy(self, copies: Mapping[Work, Work]) -> _Standing:
+        """The same, where each work is replaced by its copy."""
+        return replace(
+            self,
+            plan=self.plan and self.plan.copy(copies),
+            served_s=self.served_s.copy(),
+            unserved=self.unserved.copy(),
+            previewed_at=self.previewed_at.copy(),
+            aged_turn=self.aged_turn and copies.get(self.aged_turn),
+        )
+
+    def was_idle_until(self, now: float) -> None:
+        self.busyness *= math.exp(min(0.0, self.ended_at - now) / _LOAD_MEMORY_S)
+        self.ended_at = now
+
+    def worked(self, seconds: float, *, is_first_preview: bool) -> None:
+        weight = 1 - math.exp(-seconds / _LOAD_MEMORY_S)
+        self.preview_load += weight * (min(is_first_preview, PREVIEW_SHARE) - self.preview_load)
+        self.busyness += weight * (1.0 - self.busyness)
+        self.ended_at += seconds
+
+    def has_more_than_its_share(self, tenant: str) -> bool:
+        return self.served_s[tenant] > self.fair_s
+
 
 class Arbiter(Policy):
     """Ours; the policy is described at the top of this module."""
@@ -80,73 +131,54 @@ class Arbiter(Policy):
         super().__init__(cost, max_batch=max_batch)
         # Measured times drift away from predicted ones, so a plan does not stand longer than this.
         self._replan_after_s = replan_after_s
-        self._standing: _Plan | None = None
-        self._served_s: dict[str, float] = {}  # tenant: engine time had, SFQ's virtual time
-        self._unserved: OrderedDict[str, float] = OrderedDict()  # stage: since when it waits
-        self._previewed_at: OrderedDict[str, float] = OrderedDict()  # stage: when it last got a first preview
-        self._preview_credit_s = self._aged_credit_s = 0.0
-        self._busyness = 0.0  # share of the time that it worked of late
-        self._ended_at = 0.0
-        self._preview_load = 0.0  # share of the engine's time that first previews took of late
-        self._aged_turn: Work | None = None  # whose turn it is for its age
-        self._fair_s = 0.0  # who has had more is of the lowest rank
-        self._pressed_at = float("-inf")  # when a higher level last did not do
+        self._standing = _Standing()
 
-    def copy(self) -> Arbiter:
-        """One that can be run ahead without touching this one."""
-        ahead = Arbiter(self.cost, max_batch=self._max_batch, replan_after_s=self._replan_after_s)
-        ahead._works = {work_id: copy.copy(work) for work_id, work in self._works.items()}
-        ahead._served_s, ahead._unserved = dict(self._served_s), self._unserved.copy()
-        ahead._previewed_at = self._previewed_at.copy()
-        ahead._preview_credit_s = self._preview_credit_s
-        ahead._preview_load = self._preview_load
-        ahead._busyness, ahead._ended_at = self._busyness, self._ended_at
-        ahead.level, ahead._pressed_at = self.level, self._pressed_at
+    def copy(self) -> Self:
+        """One that can be run ahead without touching this one; it takes the same turns. They share the costs."""
+        copies = {work: copy.copy(work) for work in self}
+        ahead = copy.copy(self)
+        ahead._works = {work.work_id: work for work in copies.values()}
+        ahead._standing = self._standing.copy(copies)
         return ahead
 
     # --- what comes and goes --------------------------------------------------------------------------------------
 
     def add(self, work: Work) -> None:
         super().add(work)
-        work.waits_since = min(work.waits_since, self._unserved.pop(work.stage_id, work.waits_since))
+        work.waits_since = min(work.waits_since, self._standing.unserved.pop(work.stage_id, work.waits_since))
         floor = len(self.cost.ladder) - 1
         work.could_be_met = work.arrived_at + self.remaining_s(work, floor) <= work.due_at
         self._lift(work.tenant)
-        self._standing = None
+        self._standing.plan = None
 
     def remove(self, work_id: str) -> Work | None:
         work = super().remove(work_id)
         if work is None or work.is_decoded(self.cost.num_pieces):
             return work
-        self._standing = None
+        self._standing.plan = None
         # Whoever prompts again before they were served keeps their place among those who wait. Work that was served
         # and then thrown away by its own stage earns none, or one restless stage could take all that the old are owed.
         if work.stage_id and not work.is_under_way and not work.was_aged_turn:
-            _put(self._unserved, work.stage_id, work.waits_since)
+            _put(self._standing.unserved, work.stage_id, work.waits_since)
         return work
 
     def ended(self, turn: Turn, seconds: float) -> None:
         super().ended(turn, seconds)
+        standing = self._standing
         for work in turn.works:
-            self._served_s[work.tenant] = self._served_s[work.tenant] + seconds / len(turn.works)
+            standing.served_s[work.tenant] += seconds / len(turn.works)
         first = turn.works[0]
         is_first_preview = first.wants_previews and first.step_index <= 1
-        for_aged_s = seconds / len(turn.works) if self._aged_turn in turn.works else 0.0
-        self._aged_credit_s += seconds * AGED_SHARE - for_aged_s
-        self._remember(seconds, is_first_preview=is_first_preview)
+        for_aged_s = seconds / len(turn.works) if standing.aged_turn in turn.works else 0.0
+        standing.aged_credit_s += seconds * AGED_SHARE - for_aged_s
+        standing.worked(seconds, is_first_preview=is_first_preview)
         if turn.piece is Piece.PREVIEW and first.stage_id and is_first_preview:
-            _put(self._previewed_at, first.stage_id, self._ended_at)
+            _put(standing.previewed_at, first.stage_id, standing.ended_at)
         gained_s = -seconds if is_first_preview else seconds * PREVIEW_SHARE / (1 - PREVIEW_SHARE)
         cap_s = 2 * self.cost.preview_s(0)
-        self._preview_credit_s = max(-cap_s, min(cap_s, self._preview_credit_s + gained_s))
-        if self._standing is not None and (first.is_late or turn.piece is Piece.PREVIEW) and not is_first_preview:
-            self._standing.spare_s -= seconds
-
-    def _remember(self, seconds: float, *, is_first_preview: bool) -> None:
-        weight = 1 - math.exp(-seconds / _LOAD_MEMORY_S)
-        self._preview_load += weight * (min(is_first_preview, PREVIEW_SHARE) - self._preview_load)
-        self._busyness += weight * (1.0 - self._busyness)
-        self._ended_at += seconds
+        standing.preview_credit_s = max(-cap_s, min(cap_s, standing.preview_credit_s + gained_s))
+        if standing.plan is not None and (first.is_late or turn.piece is Piece.PREVIEW) and not is_first_preview:
+            standing.plan.spare_s -= seconds
 
     def latest_end_s(self, work: Work) -> float:
         """The bound on its waiting, in seconds from its arrival (rule 1).
@@ -161,21 +193,21 @@ class Arbiter(Policy):
     def _lift(self, tenant: str) -> None:
         """A tenant that comes back starts level with those who are here, and who is gone is forgotten in time."""
         here = {work.tenant for work in self}
-        others = [self._served_s.get(other, 0.0) for other in here - {tenant}]
+        served_s = self._standing.served_s
+        others = [served_s.get(other, 0.0) for other in here - {tenant}]
         level_s = min(others, default=0.0)
         was_here = sum(work.tenant == tenant for work in self) > 1
-        own_s = self._served_s.get(tenant, 0.0)
-        self._served_s = {name: had_s for name, had_s in self._served_s.items() if name in here or had_s > level_s}
-        self._served_s[tenant] = own_s if was_here else max(own_s, level_s) if others else 0.0
+        own_s = served_s.get(tenant, 0.0)
+        remembered = {name: had_s for name, had_s in served_s.items() if name in here or had_s > level_s}
+        remembered[tenant] = own_s if was_here else max(own_s, level_s) if others else 0.0
+        self._standing.served_s = remembered
 
     # --- the policy: what runs next -------------------------------------------------------------------------------
 
     def _choose(self, now: float) -> Work:
-        self._busyness *= math.exp(min(0.0, self._ended_at - now) / _LOAD_MEMORY_S)  # it was idle since
-        self._ended_at = now
+        self._standing.was_idle_until(now)
         plan = self._plan(now)
-        aged = self._aged(now)
-        self._aged_turn = aged
+        aged = self._standing.aged_turn = self._aged(now)
         chosen = aged or self._preview_first(plan) or self._head(plan.promised) or self._head(plan.late)
         assert chosen is not None, "every work is promised or late"
         return chosen
@@ -184,9 +216,9 @@ class Arbiter(Policy):
         """Rule 1: the eldest, when it is old enough and its share is due."""
         eldest = min(self, key=_age)
         if now - eldest.waits_since < AGED_AFTER_S:
-            self._aged_credit_s = 0.0
+            self._standing.aged_credit_s = 0.0
             return None
-        if self._aged_credit_s < 0:
+        if self._standing.aged_credit_s < 0:
             return None
         eldest.was_aged_turn = True
         return eldest
@@ -197,15 +229,16 @@ class Arbiter(Policy):
             plan.unseen.pop(0)
         if not plan.unseen or plan.spare_s >= 0 or not self._head(plan.promised):
             return plan.unseen[0] if plan.unseen else None
-        if self._preview_credit_s < 0:
+        if self._standing.preview_credit_s < 0:
             return None
         # At the cost of others' promises only where nothing new was seen for a while: a chat that sends three prompts a
         # second would get three previews a second, each of them void at once.
-        long_ago = self._ended_at - _PREVIEW_EVERY_S
+        long_ago = self._standing.ended_at - _PREVIEW_EVERY_S
         return next((work for work in plan.unseen if self._is_waiting(work, long_ago)), None)
 
     def _is_waiting(self, work: Work, long_ago: float) -> bool:
-        return work.is_unseen and self._is_here(work) and self._previewed_at.get(work.stage_id, -math.inf) < long_ago
+        seen_at = self._standing.previewed_at.get(work.stage_id, -math.inf)
+        return work.is_unseen and self._is_here(work) and seen_at < long_ago
 
     def _head(self, works: list[Work]) -> Work | None:
         while works and not self._is_here(works[0]):
@@ -216,14 +249,14 @@ class Arbiter(Policy):
         return self._works.get(work.work_id) is work
 
     def _has_time_to_refine(self, work: Work) -> bool:
-        plan = self._standing
+        plan = self._standing.plan
         assert plan is not None
         is_ample = len(self) == 1 or plan.spare_s >= self.cost.clip_s(0, work.quality)
         return is_ample and not self._head(plan.late) and self._preview_first(plan) in (None, work)
 
     def _companions(self, work: Work) -> tuple[Work, ...]:
         """Those that share its step, when the measured cost says that the whole gains and no promise breaks by it."""
-        plan = self._standing
+        plan = self._standing.plan
         assert plan is not None
         if self._max_batch == 1 or work.shape_key is None:
             return (work,)
@@ -248,16 +281,17 @@ class Arbiter(Policy):
     # --- the policy: what is promised -----------------------------------------------------------------------------
 
     def _plan(self, now: float) -> _Plan:
-        plan = self._standing
+        plan = self._standing.plan
         if plan is None or now - plan.made_at > self._replan_after_s:
-            plan = self._standing = self._make_plan(now)
+            plan = self._standing.plan = self._make_plan(now)
         return plan
 
     def _make_plan(self, now: float) -> _Plan:
         self.level = self._choose_level(now)
-        here_s = [self._served_s[tenant] for tenant in {work.tenant for work in self}]
+        served_s = self._standing.served_s
+        here_s = [served_s[tenant] for tenant in {work.tenant for work in self}]
         tolerance_s = _CLIPS_BEYOND * self.cost.clip_s(0, Quality.FAST)
-        self._fair_s = sum(here_s) / len(here_s) + tolerance_s
+        self._standing.fair_s = sum(here_s) / len(here_s) + tolerance_s
         for work in self:
             if not work.is_begun:
                 work.rung_index = max(self.level, work.min_rung)
@@ -267,17 +301,15 @@ class Arbiter(Policy):
             work.is_late = False
         for work in late:
             work.is_late = True
-        late.sort(key=lambda work: (*self._group(work), self._served_s[work.tenant], work.arrived_at))
+        late.sort(key=lambda work: (*self._group(work), served_s[work.tenant], work.arrived_at))
         unseen = [work for work in self if work.is_unseen]
-        unseen.sort(
-            key=lambda work: (self._rank(work), not work.is_begun, self._served_s[work.tenant], work.arrived_at)
-        )
+        unseen.sort(key=lambda work: (self._rank(work), not work.is_begun, served_s[work.tenant], work.arrived_at))
         return _Plan(now, promised, late, unseen, fit.spare_s(promised))
 
     def _promise(self, now: float, level: int, *, room: float = 1.0) -> Promise:
         has_aged = any(now - work.waits_since >= AGED_AFTER_S for work in self)
         slowness = room / (1 - AGED_SHARE * has_aged)
-        return Promise(self, now, level=level, slowness=slowness, preview_load=self._preview_load)
+        return Promise(self, now, level=level, slowness=slowness, preview_load=self._standing.preview_load)
 
     def _choose_level(self, now: float) -> int:
         """The highest level of the ladder on which every promise can be kept; the lowest while one is broken.
@@ -287,23 +319,20 @@ class Arbiter(Policy):
         floor = len(self.cost.ladder) - 1
         keepable = sorted((work for work in self if work.could_be_met), key=due)
         if any(work.is_late for work in keepable):
-            self._pressed_at = now
+            self._standing.pressed_at = now
             return floor
         for level in range(floor + 1):
             is_climb = level < self.level
             if is_climb and not self._may_climb(now, level):
                 continue
-            room = (1.0 + self._busyness * (_CLIMB_ROOM if is_climb else _LEVEL_ROOM)) / HEADROOM
+            room = (1.0 + self._standing.busyness * (_CLIMB_ROOM if is_climb else _LEVEL_ROOM)) / HEADROOM
             if self._promise(now, level, room=room).fits(keepable):
                 break
-            self._pressed_at = now
+            self._standing.pressed_at = now
         return level
 
     def _rank(self, work: Work) -> int:
-        return LOWEST_RANK if self._has_more_than_its_share(work) else work.rank
-
-    def _has_more_than_its_share(self, work: Work) -> bool:
-        return self._served_s[work.tenant] > self._fair_s
+        return LOWEST_RANK if self._standing.has_more_than_its_share(work.tenant) else work.rank
 
     def _group(self, work: Work) -> tuple[int, bool]:
         """What is under way stays promised before anything new of its rank: thrown away it would be a waste."""
@@ -312,7 +341,8 @@ class Arbiter(Policy):
     def _may_climb(self, now: float, level: int) -> bool:
         """Not soon after pressure, nor when all that it does at this level would be too much at the higher one."""
         dearer = self.cost.clip_s(level, Quality.FAST) / max(1e-9, self.cost.clip_s(self.level, Quality.FAST))
-        return now - self._pressed_at >= CLIMB_AFTER_S and self._busyness * dearer <= _CLIMB_BUSYNESS
+        was_pressed = now - self._standing.pressed_at < CLIMB_AFTER_S
+        return not was_pressed and self._standing.busyness * dearer <= _CLIMB_BUSYNESS
 
     def _choose_promised(self, fit: Promise) -> tuple[list[Work], list[Work]]:
         """Rule 3: in order of rank, whatever lets everything taken before it stay on time; by deadline. The rest."""
@@ -321,7 +351,7 @@ class Arbiter(Policy):
             return everything, []
         promised: list[Work] = []
         late: list[Work] = []
-        served_s = dict(self._served_s)
+        served_s = dict(self._standing.served_s)
         for _, rivals in itertools.groupby(sorted(self, key=self._group), key=self._group):
             queues: dict[str, list[Work]] = {}
             for work in sorted(rivals, key=due, reverse=True):
@@ -340,7 +370,8 @@ class Arbiter(Policy):
                     heapq.heappush(turns, (had_s, tenant))
         # What just does not fit with headroom is tried without, and lost first if that was too hopeful.
         hopeful = fit.hopeful()
-        late = [work for work in late if self._has_more_than_its_share(work) or not hopeful.add(promised, work)]
+        had_more = self._standing.has_more_than_its_share
+        late = [work for work in late if had_more(work.tenant) or not hopeful.add(promised, work)]
         return promised, late
 
 

@@ -1,6 +1,8 @@
 """What holds for every schedule: hundreds of random ones on a virtual clock, by the simulator that the bench uses."""
 
+import copy
 import random
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,7 +12,7 @@ from engine.api import Quality
 from engine.arbiter import Arbiter
 from engine.config import Rung
 from engine.cost import Cost, Piece
-from engine.work import MAX_DECODING, Turn
+from engine.work import MAX_DECODING, Policy, Turn, Work, run_ahead
 
 
 def random_cost(rng: random.Random) -> Cost:
@@ -96,6 +98,92 @@ def test_nobody_waits_longer_than_the_stated_bound(first_seed: int) -> None:
         for outcome in run.outcomes:
             if outcome.finished_at is not None:
                 assert outcome.finished_at - outcome.prompt.at <= outcome.latest_end_s, seed
+
+
+class Mirrored(Policy):
+    """An arbiter whose copy is told all that it is told, and must answer the same. A new copy is made now and then."""
+
+    def __init__(self, arbiter: Arbiter, rng: random.Random) -> None:
+        super().__init__(arbiter.cost)
+        self.arbiter, self._copied, self._rng = arbiter, arbiter.copy(), rng
+        self.num_aged_turns = 0
+
+    def __len__(self) -> int:
+        return len(self.arbiter)
+
+    def __iter__(self) -> Iterator[Work]:
+        return iter(self.arbiter)
+
+    def add(self, work: Work) -> None:
+        self._copied.add(copy.copy(work))
+        self.arbiter.add(work)
+
+    def remove(self, work_id: str) -> Work | None:
+        self._copied.remove(work_id)
+        return self.arbiter.remove(work_id)
+
+    def next(self, now: float) -> Turn | None:
+        for work in self.arbiter:
+            self._of_copy(work).shape_key = work.shape_key  # which who runs the turns sets
+        self._copy_sometimes()
+        turn, copied_turn = self.arbiter.next(now), self._copied.next(now)
+        assert _told(turn) == _told(copied_turn)
+        self._copy_sometimes()
+        self.num_aged_turns += turn is not None and any(work.was_aged_turn for work in turn.works)
+        return turn
+
+    def ended(self, turn: Turn, seconds: float) -> None:
+        self._copied.ended(Turn(turn.piece, tuple(map(self._of_copy, turn.works))), seconds)
+        self.arbiter.ended(turn, seconds)
+
+    def _copy_sometimes(self) -> None:
+        if self._rng.random() < 0.2:
+            self._copied = self.arbiter.copy()
+
+    def _of_copy(self, work: Work) -> Work:
+        copied = self._copied.get(work.work_id)
+        assert copied is not None and copied is not work
+        return copied
+
+
+def _told(turn: Turn | None) -> tuple[Piece, list[str]] | None:
+    return None if turn is None else (turn.piece, [work.work_id for work in turn.works])
+
+
+@pytest.mark.parametrize("first_seed", range(2000, 2200, 20))
+def test_a_copy_of_any_state_takes_the_same_turns(first_seed: int) -> None:
+    num_aged_turns = 0
+    for seed in range(first_seed, first_seed + 20):
+        rng = random.Random(seed)
+        cost = random_cost(rng)
+        mirrored = Mirrored(Arbiter(cost, max_batch=4), rng)
+        Simulation(mirrored, random_trace(rng, has_losses=True), cost, seed=seed).run()
+        num_aged_turns += mirrored.num_aged_turns
+    assert num_aged_turns > 0, "no schedule was overloaded"
+
+
+def test_a_copy_run_ahead_changes_nothing_in_the_original() -> None:
+    for seed in range(2000, 2025):
+        assert turns_of(seed, is_run_ahead=True) == turns_of(seed, is_run_ahead=False), seed
+
+
+def turns_of(seed: int, *, is_run_ahead: bool) -> list[tuple[float, object]]:
+    """What ran when. On request copies are run ahead before every tenth turn, one as it is and one with new work."""
+    rng = random.Random(seed)
+    cost = random_cost(rng)
+    arbiter = Arbiter(cost, max_batch=4)
+    turns: list[tuple[float, object]] = []
+
+    def observe(now: float, turn: Turn) -> None:
+        turns.append((now, _told(turn)))
+        if is_run_ahead and len(turns) % 10 == 0:
+            run_ahead(arbiter.copy(), now, turn.works[0].work_id)
+            ahead = arbiter.copy()
+            ahead.add(Work("new", now, now + 3.0, stage_id="stage-0", tenant="tenant-0", waits_since=now))
+            run_ahead(ahead, now, "new")
+
+    Simulation(arbiter, random_trace(rng, has_losses=True), cost, seed=seed, observe=observe).run()
+    return turns
 
 
 def test_the_same_seed_gives_the_same_run() -> None:
