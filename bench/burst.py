@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from typing import Any
 
+from bench.busy import add_flag, beside_busy
 from bench.machine import machine_facts
 from bench.served import served
 from sceneshift import Prompt, Session, connect
@@ -68,8 +69,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--prompts", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    add_flag(parser)
     arguments = parser.parse_args(argv)
-    result = asyncio.run(run(arguments.prompts, arguments.seconds))
+    work = run(arguments.prompts, arguments.seconds)
+    result = {"busy": arguments.busy} | asyncio.run(beside_busy(arguments.busy, work))
     if arguments.json:
         print(json.dumps(result, indent=2, ensure_ascii=False))
     else:

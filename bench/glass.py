@@ -4,6 +4,10 @@ Starts the real server (unless `--url` names one) and a real Chromium with `glas
 times, and reads the number of every shown frame out of its decoded picture. The receipts name the frame that first
 shows a preview or a clip; when that frame, or the first one after it, was on the glass is the measurement. Latency
 runs from the moment before the page sends the prompt. Browser and server share this machine's cores.
+
+With `--busy N` some prompts are sent before N spinning processes begin, and the others beside them. Then the question
+is another: is every prompt on air, is the engine never lost, and does a clip take no longer than the engine's fair
+share of the cores allows (`bench.busy.fair_share`) of what it took in the same run before?
 """
 
 from __future__ import annotations
@@ -24,11 +28,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from bench.browser import NoBrowser, chromium
+from bench.busy import add_flag, busy, fair_share
 from bench.machine import machine_facts
 from bench.served import ServeError, served
+from engine.config import EngineSettings
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser
+    from playwright.async_api import Browser, Page
 
 PROMPTS = (
     "beach at sunset",
@@ -50,6 +56,11 @@ PAUSE_S = (0.5, 3.0)
 # What a viewer would call a stall. 24 frames a second are 42 ms apart.
 STALL_MS = 150.0
 SECONDS_PER_PROMPT = 30.0
+# Beside busy processes, and how many prompts come before those.
+SECONDS_PER_BUSY_PROMPT = 45.0
+PROMPTS_ALONE = 6
+# How much longer than by the fair share a clip may take beside busy processes.
+MAX_TIMES_FAIR = 1.5
 OPEN_TIMEOUT_S = 60.0
 _VIDEO = "<video autoplay muted playsinline></video>"
 
@@ -83,6 +94,12 @@ class Measured:
     picture_server_ms: float | None = None
     timings: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def clip_ms(self) -> float | None:
+        """What the engine worked on the clip; None if it is not on air."""
+        parts = ("text_ms", "denoised_ms", "previewed_ms", "decoded_ms")
+        return sum(self.timings[part] for part in parts) if self.timings else None
+
 
 def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
@@ -102,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="of the prompts and the pauses between them (default 1)")
     parser.add_argument("--quality", choices=["fast", "fine"], default="fast")
     parser.add_argument("--engine", choices=["embedded", "synthetic"], default="embedded")
+    add_flag(parser)
     parser.add_argument("--url", help="measure this server (http://host:port/#token=...) instead of starting one")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
@@ -117,9 +135,12 @@ async def _run(options: argparse.Namespace) -> dict[str, Any]:
             url = (await stack.enter_async_context(served(["--engine", options.engine]))).url
         browser = await stack.enter_async_context(chromium())
         facts["chromium"] = browser.version
-        plan = _plan(options.prompts, options.seed)
-        seen = await _watch(browser, url, plan, options.quality)
-    return _result(facts, options, seen)
+        if not options.busy:
+            seen = await _watch(browser, url, _plan(options.prompts, options.seed), options.quality)
+            return _result(facts, options, seen)
+        plan = _plan(PROMPTS_ALONE + options.prompts, options.seed)
+        seen = await _watch(browser, url, plan, options.quality, num_busy=options.busy)
+        return _busy_result(facts, options, seen)
 
 
 def _plan(num_prompts: int, seed: int) -> list[dict[str, Any]]:
@@ -133,8 +154,13 @@ def _plan(num_prompts: int, seed: int) -> list[dict[str, Any]]:
     return plan
 
 
-async def _watch(browser: Browser, url: str, plan: list[dict[str, Any]], quality: str) -> dict[str, Any]:
-    """Runs the page, inside a plain page of the server's own: from another origin no page may connect."""
+async def _watch(
+    browser: Browser, url: str, plan: list[dict[str, Any]], quality: str, *, num_busy: int = 0
+) -> dict[str, Any]:
+    """Runs the page, inside a plain page of the server's own: from another origin no page may connect.
+
+    With `num_busy` processes beside the server, these begin after the plan's first `PROMPTS_ALONE` prompts.
+    """
     parts = urlsplit(url)
     page = await browser.new_page(viewport={"width": 900, "height": 560}, bypass_csp=True)
     await page.goto(f"{parts.scheme}://{parts.netloc}/livez#{parts.fragment}")
@@ -147,10 +173,22 @@ async def _watch(browser: Browser, url: str, plan: list[dict[str, Any]], quality
             "async (options) => { window.bench = window.glassBench.make(options); await window.bench.open(); }",
             {"marker": True, "quality": quality, "fresh": True},
         )
-    async with asyncio.timeout(SECONDS_PER_PROMPT * (len(plan) + 1)):
-        seen: dict[str, Any] = await page.evaluate("(plan) => window.bench.run(plan)", plan)
+    if num_busy:
+        await _run_page(page, plan[:PROMPTS_ALONE], SECONDS_PER_PROMPT)
+        async with busy(num_busy):
+            seen = await _run_page(page, plan[PROMPTS_ALONE:], SECONDS_PER_BUSY_PROMPT)
+    else:
+        seen = await _run_page(page, plan, SECONDS_PER_PROMPT)
     await page.evaluate("window.bench.close()")
     await page.close()
+    return seen
+
+
+async def _run_page(page: Page, plan: list[dict[str, Any]], limit_s: float) -> dict[str, Any]:
+    """All that the page has seen once each prompt of the plan has ended or its time is over."""
+    async with asyncio.timeout((limit_s + PAUSE_S[1]) * (len(plan) + 1)):
+        run = "([plan, limitMs]) => window.bench.run(plan, limitMs)"
+        seen: dict[str, Any] = await page.evaluate(run, [plan, limit_s * 1000])
     return seen
 
 
@@ -175,6 +213,7 @@ def _result(facts: dict[str, Any], options: argparse.Namespace, seen: dict[str, 
         "server": {
             "preview_ms": _summary(one.preview_server_ms for one in each),
             "picture_ms": _summary(one.picture_server_ms for one in each),
+            "clip_ms": _summary(one.clip_ms for one in each),
             "timings_median_ms": _median_timings(each),
         },
         "ends": dict(Counter(end for one in each for end in one.ends)),
@@ -187,6 +226,39 @@ def _result(facts: dict[str, Any], options: argparse.Namespace, seen: dict[str, 
     }
     result["met"] = _met(result)
     return result
+
+
+def _busy_result(facts: dict[str, Any], options: argparse.Namespace, seen: dict[str, Any]) -> dict[str, Any]:
+    """The figures beside busy processes, with those of the prompts before them under `alone`."""
+    num_threads = EngineSettings().num_threads
+    share = fair_share(options.busy, num_cores=int(facts["cores"]), num_threads=num_threads)
+    alone = _result(facts, options, seen | {"sent": seen["sent"][:PROMPTS_ALONE]})
+    result = _result(facts, options, seen | {"sent": seen["sent"][PROMPTS_ALONE:]})
+    clip_ms, clip_alone_ms = result["server"]["clip_ms"].get("median"), alone["server"]["clip_ms"].get("median")
+    warnings = [e["message"]["code"] for e in seen["events"] if e["message"]["type"] == "session.warning"]
+    result["alone"] = {name: alone[name] for name in ("prompts", "glass", "server")}
+    result["busy"] = {
+        "processes": options.busy,
+        "engines_lost": warnings.count("engine_lost"),
+        "prompts_on_air": sum(one["picture_glass_ms"] is not None for one in result["each"]),
+        "warnings": warnings,
+        "fair_share": round(share, 3),
+        "clip_ms": clip_ms,
+        "clip_alone_ms": clip_alone_ms,
+        "clip_times_fair": round(clip_ms * share / clip_alone_ms, 2) if clip_ms and clip_alone_ms else None,
+    }
+    result["met"] = _met_beside_busy(result)
+    return result
+
+
+def _met_beside_busy(result: dict[str, Any]) -> dict[str, bool]:
+    beside = result["busy"]
+    return {
+        "no_engine_lost": beside["engines_lost"] == 0,
+        "every_prompt_on_air": beside["prompts_on_air"] == result["prompts"],
+        "every_prompt_ends_once": result["prompts_with_exactly_one_end"] == result["prompts"],
+        "clip_within_fair_share": (beside["clip_times_fair"] or float("inf")) <= MAX_TIMES_FAIR,
+    }
 
 
 def _measured(sent: list[dict[str, Any]], events: list[dict[str, Any]], frames: list[Frame]) -> list[Measured]:
@@ -281,6 +353,19 @@ def _met(result: dict[str, Any]) -> dict[str, bool]:
     }
 
 
+def _busy_lines(result: dict[str, Any]) -> list[str]:
+    if "busy" not in result:
+        return []
+    beside = result["busy"]
+    return [
+        f"beside {beside['processes']} busy processes: engines lost {beside['engines_lost']}, prompts on air "
+        f"{beside['prompts_on_air']} of {result['prompts']}, warnings {beside['warnings']}",
+        f"clip in the engine: {beside['clip_ms']} ms, alone {beside['clip_alone_ms']} ms; fair share "
+        f"{beside['fair_share']:.2f}: {beside['clip_times_fair']} times what is fair",
+        "",
+    ]
+
+
 def _table(result: dict[str, Any]) -> str:
     machine, sender, viewer = result["machine"], result["sender"], result["viewer"]
     rows = [
@@ -308,6 +393,7 @@ def _table(result: dict[str, Any]) -> str:
         f"glass: {viewer['frames_seen']} frames seen, {viewer['numbers_left_out']} numbers left out, "
         f"{viewer['stalls_over_150_ms']} stalls, longest gap {viewer['max_gap_ms']:.0f} ms",
         "",
+        *_busy_lines(result),
         *(f"{'met   ' if is_met else 'MISSED'}  {name}" for name, is_met in result["met"].items()),
     ]
     return "\n".join(lines)

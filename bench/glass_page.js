@@ -38,6 +38,8 @@ class Bench {
   #seconds = [];
   #created = null;
   #errors = [];
+  /** Every prompt: {promptId, text, at}. */
+  #sent = [];
   /** Who waits for what: {matches, resolve}, asked at each event and each frame. */
   #waiting = [];
 
@@ -79,23 +81,23 @@ class Bench {
     this.#frames = [];
   }
 
-  /** Sends the prompts one after the other, each `delayMs` after the last one's end. Resolves with all that was seen. */
-  async run(plan) {
-    const sent = [];
-    for (const [index, { text, delayMs }] of plan.entries()) {
+  /**
+   * Sends the prompts one after the other, each `delayMs` after the last one's end; one without an end within `limitMs`
+   * is superseded by the next. Resolves with all that was seen, in earlier runs, too.
+   */
+  async run(plan, limitMs) {
+    for (const { text, delayMs } of plan) {
       await new Promise((resolve) => setTimeout(resolve, delayMs));
-      const promptId = `glass-${index}`;
-      sent.push({ promptId, text, at: performance.now() });
+      const promptId = `glass-${this.#sent.length}`;
+      this.#sent.push({ promptId, text, at: performance.now() });
       if (!this.#connection.send({ type: ClientType.PROMPT_SET, prompt_id: promptId, text })) throw new Error("cut off");
-      await this.#until(() => this.#endsOf(promptId).length > 0);
-      const end = this.#endsOf(promptId)[0];
-      const last = end.message.frame?.frame_index ?? 0;
-      await this.#until(() => (this.#frames.at(-1)?.[0] ?? 0) >= last);
+      const limit = new Promise((resolve) => setTimeout(resolve, limitMs));
+      await Promise.race([this.#onGlass(promptId), limit]);
     }
     // A second end, or a late frame, would come now.
     await new Promise((resolve) => setTimeout(resolve, LINGER_MS));
     return {
-      sent,
+      sent: this.#sent,
       receiver: await this.#receiver(),
       events: this.#events,
       frames: this.#frames,
@@ -159,6 +161,13 @@ class Bench {
     const counts = ["framesDecoded", "framesDropped", "freezeCount", "totalFreezesDuration"];
     const names = [...counts, "packetsLost", "pliCount", "nackCount", "keyFramesDecoded"];
     return Object.fromEntries(names.map((name) => [name, inbound?.[name] ?? null]));
+  }
+
+  /** Resolves when the prompt has ended and its picture, if it came to one, has been shown. */
+  async #onGlass(promptId) {
+    await this.#until(() => this.#endsOf(promptId).length > 0);
+    const last = this.#endsOf(promptId)[0].message.frame?.frame_index ?? 0;
+    await this.#until(() => (this.#frames.at(-1)?.[0] ?? 0) >= last);
   }
 
   #endsOf(promptId) {

@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 
 from msgspec import structs
 
+from bench.busy import add_flag, beside_busy
 from bench.machine import machine_facts
 from bench.served import ServeError, served
 from sceneshift import SceneshiftError, Session, connect
@@ -275,6 +276,7 @@ def _result(
     result = {
         "bench": "load",
         "machine": machine,
+        "busy": options.busy,
         "engine": options.model or options.engine,
         "quality": options.quality,
         "sessions": options.sessions,
@@ -402,12 +404,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quality", choices=["fast", "fine"], default="fast")
     parser.add_argument("--engine", choices=["embedded", "synthetic"], default="embedded")
     parser.add_argument("--model", help="as for `sceneshift serve`")
+    add_flag(parser)
     parser.add_argument("--url", help="measure this server (http://host:port/#token=...) instead of starting one")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
     options = parser.parse_args(argv)
     try:
-        result = asyncio.run(run(options))
+        result = asyncio.run(beside_busy(options.busy, run(options)))
     except (ServeError, SceneshiftError, TimeoutError, OSError) as error:
         print(f"sceneshift bench load: {error or 'no end within the time allowed'}", file=sys.stderr)
         return 2

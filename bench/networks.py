@@ -19,6 +19,7 @@ from typing import Any
 from aiohttp import web
 
 from bench.browser import chromium
+from bench.busy import add_flag, beside_busy
 from bench.lossy_relay import LossyRelay, Path
 from bench.machine import machine_facts
 from bench.viewers import BITRATE, FRAME_RATE, HEIGHT, WIDTH, busy_clip
@@ -226,10 +227,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--scenario", action="append", default=[], help="by name; may be repeated (default: all)")
     parser.add_argument("--duration", type=float, default=60.0, help="seconds for each (default 60)")
     parser.add_argument("--json", action="store_true")
+    add_flag(parser)
     options = parser.parse_args(list(arguments))
-    results = asyncio.run(run(options.scenario, options.duration))
+    results = asyncio.run(beside_busy(options.busy, run(options.scenario, options.duration)))
     if options.json:
-        print(json.dumps({"machine": machine_facts(), "results": [asdict(one) for one in results]}, indent=2))
+        facts = {"machine": machine_facts(), "busy": options.busy}
+        print(json.dumps(facts | {"results": [asdict(one) for one in results]}, indent=2))
     return 0
 
 

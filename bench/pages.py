@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.browser import NoBrowser, chromium
+from bench.busy import add_flag, beside_busy
 from bench.machine import machine_facts
 from bench.served import served
 
@@ -105,9 +106,10 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="sceneshift bench pages", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="each page is opened so often (default: 3)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_flag(parser)
     options = parser.parse_args(argv)
     try:
-        results = asyncio.run(_run(options.rounds))
+        results = {"busy": options.busy} | asyncio.run(beside_busy(options.busy, _run(options.rounds)))
     except NoBrowser as error:
         print(error, file=sys.stderr)
         return 1

@@ -22,6 +22,7 @@ from typing import Any
 from websockets.asyncio.client import connect
 
 from bench.browser import chromium
+from bench.busy import add_flag, beside_busy
 from bench.machine import machine_facts
 from bench.served import served
 
@@ -197,8 +198,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--switches", type=int, default=200)
     parser.add_argument("--joins", type=int, default=40)
     parser.add_argument("--json", action="store_true")
+    add_flag(parser)
     options = parser.parse_args(list(arguments))
-    result = asyncio.run(run(options.duration, options.switches, options.joins))
+    work = run(options.duration, options.switches, options.joins)
+    result = {"busy": options.busy} | asyncio.run(beside_busy(options.busy, work))
     print(json.dumps(result, indent=2 if options.json else None))
     return 0
 

@@ -30,6 +30,7 @@ import numpy as np
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamTrack
 
+from bench.busy import add_flag, beside_busy
 from bench.machine import machine_facts
 from engine.api import Frames
 from server.media.pacer import Lateness
@@ -313,9 +314,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--modes", default=";".join(MODES), help="with semicolons between (default: all)")
     parser.add_argument("--duration", type=float, default=15.0, help="seconds measured for each (default 15)")
     parser.add_argument("--json", action="store_true")
+    add_flag(parser)
     options = parser.parse_args(list(arguments))
     counts = [int(number) for number in options.viewers.split(",")]
-    rows = asyncio.run(run(counts, options.modes.split(";"), options.duration))
+    rows = asyncio.run(beside_busy(options.busy, run(counts, options.modes.split(";"), options.duration)))
     ratios = [
         {"viewers": num, "mode": other.mode, "times_ours": round(other.cpu_s_per_viewer_s / mine.cpu_s_per_viewer_s, 1)}
         for num in counts
@@ -324,9 +326,8 @@ def main(arguments: Sequence[str]) -> int:
         if other.viewers == num and other.mode != "ours"
     ]
     if options.json:
-        print(
-            json.dumps({"machine": machine_facts(), "rows": [asdict(one) for one in rows], "ratios": ratios}, indent=2)
-        )
+        facts = {"machine": machine_facts(), "busy": options.busy}
+        print(json.dumps(facts | {"rows": [asdict(one) for one in rows], "ratios": ratios}, indent=2))
     else:
         for ratio in ratios:
             print(f"{ratio['viewers']:3d} viewers, {ratio['mode']}: {ratio['times_ours']} times ours")

@@ -344,6 +344,10 @@ class EngineStatistics:
     num_previews_dropped: int = 0
     in_flight: int = 0
     busy_s: float = 0.0
+    # Of the time in which the engine's threads wanted a core, while it worked, the share in which they had one; None
+    # without recent work, or where the system does not tell. Starved: so little that people should be told.
+    core_share: float | None = None
+    is_starved: bool = False
     extra: dict[str, float] = field(default_factory=dict)
 
 

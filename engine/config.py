@@ -270,9 +270,12 @@ class EngineSettings:
     # The program's clock must win against the model on a busy machine: measured on two cores, a neighbour of equal
     # niceness takes the clock's p50 lateness from 0.9 to 5.8 ms.
     niceness: int = 10
-    # No word from inside the step loop for this long: hung. A step takes some 50 ms, an idle beat comes every 0.5 s.
+    # No word from inside the step loop for this long of the process's own time (`engine.own_clock`): hung. A step takes
+    # some 50 ms, an idle beat comes every 0.5 s.
     heartbeat_timeout_s: float = 3.0
-    startup_timeout_s: float = 120.0
+    # The same in anybody's time, where the system does not tell who waited for a core (not Linux, or hardened).
+    blind_heartbeat_timeout_s: float = 30.0
+    startup_timeout_s: float = 120.0  # without a word of an engine that starts, of its own time too
     max_start_attempts: int = 4
     # How often one generation may be running when the engine is lost before it is blamed and fails.
     max_attempts: int = 3

@@ -2,9 +2,11 @@
 
 `EngineProcess` is the `engine.api.Engine` that the product uses. One task lives through the engine's lives: it takes a
 process (the spare one if there is one), has it load and warm up, hands it what is in flight, and relays its messages
-until it exits, raises or falls silent; then the process is killed and the next one gets the same work.
+until it exits, raises or falls silent; then the process is killed and the next one gets the same work. Whatever ends
+a life, the next one follows, for ever, once the engine has been ready.
 
-Silence is the only sign of a hang, and the beat comes from inside the step loop, not from a thread beside it. Every
+Silence is the only sign of a hang, and the beat comes from inside the step loop, not from a thread beside it. Time in
+which the process waited for a core is no silence (`engine.own_clock`): a busy machine makes it slow, not hung. Every
 generation has one end however the process ends: what was cancelled is reported cancelled, what was running during
 `max_attempts` losses fails, the rest is made again.
 """
@@ -42,6 +44,7 @@ from engine.api import (
     FramesReady,
     Generate,
     GenerationCancelled,
+    GenerationEvent,
     GenerationFailed,
     GenerationFinished,
     GenerationStarted,
@@ -55,6 +58,7 @@ from engine.config import EMBEDDED_MODEL, EngineSettings
 from engine.cost import CostRow, Piece
 from engine.embedded.reading import read
 from engine.foresight import Foresight
+from engine.own_clock import LOOK_EVERY_S, CoreShare, Silence, threads_of
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +79,15 @@ SPARE_AFTER_IDLE_S = 3.0
 
 # Silence for so many times the slowest piece of the warm-up means that the loop hangs.
 _SLOWEST_PIECES = 5
+
+# Between two starts that failed one after the other, once the engine has been ready: 1, 2, 4, ... and at most this.
+MAX_RESTART_PAUSE_S = 60.0
+
+# A killed process ends at once, but for one that is stuck in the kernel: nobody waits for that.
+_END_TIMEOUT_S = 5.0
+
+# How often the threads of an engine that works are asked what share of a core they got.
+_SHARE_EVERY_S = 1.0
 
 
 class _Lost(Exception):
@@ -123,6 +136,7 @@ class _Process:
         self._writer = writer
         self.ring = ring
         self._is_bound = is_bound  # dies with us by the system's hand
+        self._body_bytes: int | None = None  # of a message whose header has been read
 
     @property
     def pid(self) -> int:
@@ -145,8 +159,9 @@ class _Process:
     @classmethod
     async def spawn(cls, settings: EngineSettings) -> _Process:
         ours, theirs = socket.socketpair()
-        ring_fd = wire.open_shared_file(settings.frames_bytes)
+        ring_fd = None
         try:
+            ring_fd = wire.open_shared_file(settings.frames_bytes)
             nice = shutil.which("nice")
             prefix = (nice, "-n", str(settings.niceness)) if nice and settings.niceness else ()
             setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
@@ -168,7 +183,8 @@ class _Process:
             raise
         finally:
             theirs.close()
-            os.close(ring_fd)
+            if ring_fd is not None:
+                os.close(ring_fd)
         reader, writer = await asyncio.open_connection(sock=ours)
         return cls(process, reader, writer, ring, is_bound=setpriv is not None)
 
@@ -177,25 +193,45 @@ class _Process:
         if not self._writer.is_closing():
             self._writer.write(wire.encode(message))
 
-    async def receive(self, timeout_s: float) -> wire.Message:
-        """The next message. Raises `_Lost` if none comes in time or the process has gone."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                header = await self._reader.readexactly(wire.HEADER_BYTES)
-                return wire.decode(await self._reader.readexactly(wire.body_length(header)))
-        except TimeoutError:
-            raise _Lost("unresponsive", f"no heartbeat for {timeout_s:g} s") from None
-        except (asyncio.IncompleteReadError, ConnectionError):
-            raise _Lost("exited", "the engine process has gone") from None
+    async def receive(self, patience_s: float, blind_patience_s: float) -> wire.Message:
+        """The next message. Raises `_Lost` if the process has gone, or is silent for `patience_s` of its own time.
+
+        `blind_patience_s` of anybody's time where its own cannot be told. What it sent cannot be decoded: `ValueError`
+        or `KeyError`.
+        """
+        clock = asyncio.get_running_loop().time
+        silence = Silence(patience_s, blind_patience_s, clock())
+        while not silence.is_over_patience:
+            try:
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    return wire.decode(await self._read())
+            except TimeoutError:
+                silence.look(clock(), threads_of(self.pid))
+            except (asyncio.IncompleteReadError, ConnectionError):
+                raise _Lost("exited", "the engine process has gone") from None
+        told = f"no heartbeat for {silence.seconds:.1f} s, in {silence.own_s:.1f} of which it did not wait for a core"
+        raise _Lost("unresponsive", told)
+
+    async def _read(self) -> bytes:
+        """The body of the next message. If cancelled, nothing of it is lost."""
+        if self._body_bytes is None:
+            self._body_bytes = wire.body_length(await self._reader.readexactly(wire.HEADER_BYTES))
+        body = await self._reader.readexactly(self._body_bytes)
+        self._body_bytes = None
+        return body
 
     async def close(self) -> None:
         """Kills what is left, which works on a stopped process too, and waits until the system has let go of it."""
         self._writer.close()
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):
             await self._writer.wait_closed()
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
-        await self._process.wait()
+        try:
+            async with asyncio.timeout(_END_TIMEOUT_S):
+                await self._process.wait()
+        except TimeoutError:
+            logger.warning("! engine process %d is stuck in the kernel; it ends when that lets go of it", self.pid)
         self.ring.close()
 
 
@@ -264,6 +300,8 @@ class EngineProcess:
         self._ready_again_at = 0.0  # expected, while the engine starts or recovers
         self._events = _EventQueue(max_previews=self._settings.max_in_flight)
         self._statistics = EngineStatistics()
+        self._core_share = CoreShare()
+        self._shared_at = 0.0  # when it was asked for last
         self._task: asyncio.Task[None] | None = None
         self._startup_s = 0.0
 
@@ -312,6 +350,8 @@ class EngineProcess:
         now = self._monotonic()
         foretold = self.estimate(command)
         generation = _InFlight(command, sent_at=now, estimated_s=foretold.picture_s if foretold else None)
+        if not self._in_flight:
+            self._note_core_share(now, begins=True)
         self._in_flight[command.generation_id] = generation
         self._num_sent += 1
         self._idle.clear()
@@ -354,6 +394,9 @@ class EngineProcess:
     def statistics(self) -> EngineStatistics:
         self._statistics.in_flight = len(self._in_flight)
         self._statistics.num_previews_dropped = self._events.num_dropped
+        now = self._monotonic()
+        self._statistics.core_share = self._core_share.share(now)
+        self._statistics.is_starved = self._core_share.is_starved(now)
         if self._foresight is not None and (error := self._foresight.error_p90) is not None:
             self._statistics.extra["estimate_error_p90"] = error
         return self._statistics
@@ -375,21 +418,12 @@ class EngineProcess:
     async def _supervise(self) -> None:
         failed_starts = 0
         try:
-            while failed_starts < self._settings.max_start_attempts:
-                began_at = self._monotonic()
-                process = await self._next_process()
-                try:
-                    ready = await self._start(process)
-                    failed_starts = 0
-                    self._become_ready(process, ready, began_at)
-                    while True:
-                        self._relay(process, await process.receive(patience_s(self._settings, ready)))
-                except _Lost as lost:
-                    failed_starts += self._process is None
-                    self._lose(lost)
-                finally:
-                    self._process = None
-                    await process.close()
+            while self._model is not None or failed_starts < self._settings.max_start_attempts:
+                if self._model is not None and failed_starts:
+                    pause_s = restart_pause_s(failed_starts)
+                    self._ready_again_at += pause_s
+                    await self._sleep(pause_s)
+                failed_starts = 0 if await self._live() else failed_starts + 1
             self._give_up(f"the engine did not start in {failed_starts} attempts; see its messages above")
         except _Refused as refused:
             logger.error("! the model cannot be loaded: %s", refused)
@@ -401,6 +435,31 @@ class EngineProcess:
         finally:
             await self._close_spare()
 
+    async def _live(self) -> bool:
+        """One process, until it is lost. Returns whether it was ever ready. Raises `_Refused`."""
+        process: _Process | None = None
+        try:
+            began_at = self._monotonic()
+            process = await self._next_process()
+            ready = await self._start(process)
+            self._become_ready(process, ready, began_at)
+            patience = patience_s(self._settings, ready)
+            while True:
+                self._relay(process, await process.receive(patience, self._settings.blind_heartbeat_timeout_s))
+        except _Refused:
+            raise
+        except _Lost as lost:
+            return self._lose(lost)
+        except Exception as error:
+            # The boundary of one life: no descriptor or memory for a process, a message that nobody can decode. The
+            # next life may do better, and its end is told like any other.
+            logger.exception("! engine process")
+            return self._lose(_Lost("raised", f"{type(error).__name__}: {error}"[:500]))
+        finally:
+            self._process = None
+            if process is not None:
+                await process.close()
+
     async def _next_process(self) -> _Process:
         """The spare process, or a new one; a spare that died while it waited shows when it is started."""
         if self._spare is None:
@@ -409,8 +468,12 @@ class EngineProcess:
         if self._is_spare_waiting:
             await _cancelled(spare)
             return await _Process.spawn(self._settings)
-        process = await spare
         self._importing = None
+        try:
+            process = await spare
+        except OSError as error:
+            logger.warning("! the spare engine process could not be started: %s", error)
+            return await _Process.spawn(self._settings)
         process.go_on()
         return process
 
@@ -435,7 +498,7 @@ class EngineProcess:
         process.send(wire.Load(self._settings.load, self._settings.num_threads))
         rows: tuple[CostRow, ...] = ()
         while True:
-            message = await process.receive(self._settings.startup_timeout_s)
+            message = await process.receive(self._settings.startup_timeout_s, self._settings.startup_timeout_s)
             if isinstance(message, EngineReport):
                 self._report = message
             if isinstance(message, wire.Costs):
@@ -470,11 +533,12 @@ class EngineProcess:
         if self._settings.keep_spare and self._spare is None:
             self._spare = asyncio.create_task(self._spawn_when_idle(), name="engine-spare")
 
-    def _lose(self, lost: _Lost) -> None:
-        """Decides what each generation in flight comes to, and tells."""
+    def _lose(self, lost: _Lost) -> bool:
+        """Decides what each generation in flight comes to, and tells. Returns whether the process had been ready."""
         logger.error("! engine lost (%s): %s", lost.reason, lost.detail)
         was_ready = self._process is not None
         self._process = None
+        self._core_share.end()
         self._ready_again_at = self._monotonic() + self._startup_s
         self._statistics.num_restarts += was_ready
         self._state = EngineState.RECOVERING if self._model else EngineState.STARTING
@@ -490,6 +554,7 @@ class EngineProcess:
                 self._end(GenerationFailed(generation_id, "engine_lost", message, retryable=True))
         if was_ready:
             self._events.put(EngineLost(lost.reason, lost.detail, tuple(self._in_flight)))
+        return was_ready
 
     def _give_up(self, detail: str) -> None:
         self._state = EngineState.FAILED
@@ -503,7 +568,8 @@ class EngineProcess:
             self._importing = None
             if self._is_spare_waiting:
                 await _cancelled(spare)
-            else:
+                return
+            with contextlib.suppress(OSError):  # it could not be started
                 await (await spare).close()
 
     # --- what the process says ------------------------------------------------------------------------------------
@@ -511,6 +577,11 @@ class EngineProcess:
     def _relay(self, process: _Process, message: wire.Message) -> None:
         assert self._foresight is not None, "ready"
         now = self._monotonic()
+        if isinstance(message, wire.FramesAt | GenerationEvent) and message.generation_id not in self._in_flight:
+            self._drop(process, message)
+            return
+        if self._in_flight and now - self._shared_at >= _SHARE_EVERY_S:
+            self._note_core_share(now)
         match message:
             case wire.Heartbeat():
                 pass
@@ -537,6 +608,23 @@ class EngineProcess:
             case _:
                 raise _Lost("raised", f"the engine process sent {type(message).__name__}, which it should not")
 
+    def _drop(self, process: _Process, message: wire.FramesAt | GenerationEvent) -> None:
+        """What is said of a generation that has ended, or never was: a bug over there, and no reason to end here."""
+        logger.warning("! the engine process sent %s of a generation that is not in flight", type(message).__name__)
+        if isinstance(message, wire.FramesAt):
+            process.send(wire.Consumed(message.position))
+
+    def _note_core_share(self, now: float, *, begins: bool = False) -> None:
+        """Nothing between two processes, nor where the kernel does not tell."""
+        sample = threads_of(self._process.pid) if self._process is not None else None
+        if sample is None:
+            return
+        self._shared_at = now
+        if begins:
+            self._core_share.begin(now, sample)
+        else:
+            self._core_share.add(now, sample)
+
     def _relay_frames(self, process: _Process, at: wire.FramesAt) -> None:
         frames = process.ring.get(at.offset, at.shape)
         process.send(wire.Consumed(at.position))
@@ -552,6 +640,8 @@ class EngineProcess:
             if self._importing is not None:
                 self._importing.go_on()
         now = self._monotonic()
+        if not self._in_flight:
+            self._note_core_share(now)
         if generation.started_at is not None:
             self._statistics.busy_s += now - generation.started_at
         if self._foresight is not None:
@@ -576,3 +666,8 @@ async def _cancelled(task: asyncio.Task[_Process]) -> None:
 def patience_s(settings: EngineSettings, ready: wire.WarmedUp) -> float:
     """How long the process may be silent: a guided step of a 5B model on a small GPU takes seconds, without a beat."""
     return max(settings.heartbeat_timeout_s, _SLOWEST_PIECES * ready.slowest_s)
+
+
+def restart_pause_s(failed_starts: int) -> float:
+    """After so many failed starts in a row: 1, 2, 4, ... seconds, so that a lack of something may pass."""
+    return min(MAX_RESTART_PAUSE_S, 2.0 ** min(failed_starts - 1, 10))

@@ -1,17 +1,31 @@
 """An engine process without a model, quick to start: speaks `engine.wire` and does what the prompts say.
 
-``die``: begins and exits, the first time that it is asked (the file named first remembers). ``wait``: begins, no more.
-Everything else fails with what it was told as its message: due time, tenant and class. Started by tests only.
+The first time that it is asked (the file named first remembers) it begins and then ``die``: exits; ``deadlock``,
+``device``, ``spin``: says no more, for that reason; ``work``: computes for a while, no beat; ``garbage``: says what
+nobody can decode; ``strangers``: speaks of generations that nobody asked for. ``wait``: begins, no more. Everything
+else fails with what it was told as its message: due time, tenant and class. Started by tests only.
 """
 
 import argparse
+import ctypes
 import os
+import signal
 import socket
 import sys
+import threading
+import time
 from pathlib import Path
 
 from engine import wire
-from engine.api import Cancel, Generate, GenerationCancelled, GenerationFailed, GenerationStarted, ModelDescription
+from engine.api import (
+    Cancel,
+    Generate,
+    GenerationCancelled,
+    GenerationFailed,
+    GenerationStarted,
+    ModelDescription,
+    StepFinished,
+)
 from engine.api import Quality as Q
 from engine.config import Rung
 from engine.cost import CostRow, Piece
@@ -21,6 +35,40 @@ ROWS = tuple(
     CostRow(piece, 0, 1, seconds, 0.1, 9)
     for piece, seconds in ((Piece.BEGIN, 0.0), (Piece.STEP, 1.0), (Piece.PREVIEW, 0.5), (Piece.DECODE, 1.0))
 )
+TROUBLE = ("die", "deadlock", "device", "spin", "work", "garbage", "strangers")
+WORK_CPU_S = 0.1
+_PR_SET_PDEATHSIG = 1
+
+
+def meet(trouble: str, connection: socket.socket) -> None:
+    match trouble:
+        case "die":
+            os._exit(1)
+        case "deadlock":
+            lock = threading.Lock()
+            lock.acquire()
+            lock.acquire()
+        case "device":
+            # A thread that called vfork is in the kernel, uninterruptible (state D), until its child ends.
+            libc = ctypes.CDLL(None)
+            if libc.vfork() == 0:
+                libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+                libc.pause()
+        case "spin":
+            while True:
+                pass
+        case "work":
+            until = time.process_time() + WORK_CPU_S
+            while time.process_time() < until:
+                pass
+        case "garbage":
+            connection.sendall((7).to_bytes(wire.HEADER_BYTES, "big") + b"nothing")
+            signal.pause()
+        case "strangers":
+            at = wire.FramesAt("stranger", 0, (1, 3, 2), 6)
+            for event in (GenerationStarted("stranger", 4), StepFinished("stranger", 0, 4), at):
+                connection.sendall(wire.encode(event))
+            connection.sendall(wire.encode(GenerationCancelled("stranger", 0)))
 
 
 def main() -> None:
@@ -28,7 +76,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("--socket-fd", "--frames-fd", "--frames-bytes"):
         parser.add_argument(name, type=int)
-    connection = socket.socket(fileno=parser.parse_args().socket_fd)
+    parser.add_argument("--slowest-s", type=float, default=60.0)
+    arguments = parser.parse_args()
+    connection = socket.socket(fileno=arguments.socket_fd)
     stream = connection.makefile("rb")
 
     def send(message: wire.FromEngine) -> None:
@@ -41,14 +91,14 @@ def main() -> None:
             case wire.Load():
                 send(wire.Costs(ROWS))
                 model = ModelDescription("scripted", "none", 224, 128, 25, 12, STEPS, True)
-                send(wire.WarmedUp(model, 0.0, (Rung(STEPS, 224, 128),), 2, 1, slowest_s=60.0))
-            case Generate(generation_id=name, prompt="die") if not memory.exists():
-                memory.touch()
-                send(GenerationStarted(name, 4))
-                os._exit(1)
+                send(wire.WarmedUp(model, 0.0, (Rung(STEPS, 224, 128),), 2, 1, arguments.slowest_s))
             case Generate(generation_id=name, prompt="wait"):
                 send(GenerationStarted(name, 4))
-            case Generate(generation_id=name):
+            case Generate(generation_id=name, prompt=prompt):
+                if prompt in TROUBLE and not memory.exists():
+                    memory.touch()
+                    send(GenerationStarted(name, 4))
+                    meet(prompt, connection)
                 told = f"{message.due_in_s:.1f} {message.tenant} {message.is_operator} {message.is_stage_empty}"
                 send(GenerationFailed(name, "model_error", told, retryable=False))
             case Cancel(generation_id=name):

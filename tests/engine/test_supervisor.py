@@ -1,19 +1,28 @@
 """The supervisor alone, with a scripted process that needs no model: what it tells it, what it foretells of it."""
 
 import asyncio
+import errno
+import os
+import resource
 import shutil
+import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bench.busy import busy
 from engine import supervisor, wire
 from engine.api import (
     Cancel,
     EngineLost,
     EngineReady,
+    EngineState,
+    EngineStopped,
     Event,
     Generate,
     GenerationCancelled,
@@ -23,7 +32,7 @@ from engine.api import (
     Quality,
 )
 from engine.config import EngineSettings, Rung
-from engine.supervisor import EngineProcess, patience_s
+from engine.supervisor import EngineProcess, patience_s, restart_pause_s
 
 
 class Clock:
@@ -36,10 +45,19 @@ class Clock:
 
 @asynccontextmanager
 async def opened(
-    tmp_path: Path, clock: Clock, sleep: Callable[[float], Awaitable[None]] | None = None
+    tmp_path: Path,
+    clock: Clock,
+    sleep: Callable[[float], Awaitable[None]] | None = None,
+    *,
+    keeps_spare: bool = False,
+    heartbeat_timeout_s: float | None = None,
 ) -> AsyncIterator[tuple[EngineProcess, AsyncIterator[Event]]]:
+    """With a `heartbeat_timeout_s` the scripted process, which never beats, must say something within it."""
     command = (sys.executable, str(Path(__file__).with_name("scripted_worker.py")), str(tmp_path / "has-died"))
-    settings = EngineSettings(worker_command=command, keep_spare=sleep is not None)
+    settings = EngineSettings(worker_command=command, keep_spare=keeps_spare, heartbeat_timeout_s=3.0)
+    if heartbeat_timeout_s is not None:
+        command = (*command, "--slowest-s", "0")
+        settings = replace(settings, worker_command=command, heartbeat_timeout_s=heartbeat_timeout_s)
     engine = EngineProcess(settings, monotonic=clock, sleep=sleep or asyncio.sleep)
     await engine.open()
     events = engine.events()
@@ -109,7 +127,7 @@ async def test_the_spare_process_waits_until_nobody_prompts(tmp_path: Path, monk
         await ended
 
     monkeypatch.setattr(supervisor._Process, "spawn", counted)
-    async with opened(tmp_path, Clock(), sleep) as (engine, events):
+    async with opened(tmp_path, Clock(), sleep, keeps_spare=True) as (engine, events):
         first = await waits.get()
         engine.send(Generate("a", "wait"))
         await until(events, GenerationStarted)
@@ -135,7 +153,7 @@ async def test_the_spare_gives_way_to_work_and_goes_on_after_it(tmp_path: Path) 
     async def at_once(_seconds: float) -> None:
         return
 
-    async with opened(tmp_path, Clock(), at_once) as (engine, events):
+    async with opened(tmp_path, Clock(), at_once, keeps_spare=True) as (engine, events):
         await engine.settled()
         assert engine._importing is not None
         spare = engine._importing.pid
@@ -148,6 +166,168 @@ async def test_the_spare_gives_way_to_work_and_goes_on_after_it(tmp_path: Path) 
         engine.send(Generate("b", "die"))
         await until(events, EngineReady)
         assert engine.pid == spare, "a spare that was stopped takes over"
+
+
+# --- hung, or only without a core ---------------------------------------------------------------------------------
+
+needs_schedstat = pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="only Linux tells")
+# More than one look, less than anybody wants to wait for in a test.
+PATIENCE_S = 1.6
+
+
+@pytest.mark.parametrize("trouble", ["deadlock", pytest.param("device", marks=needs_schedstat), "spin", "stopped"])
+async def test_a_process_that_hangs_is_replaced_and_its_work_made_again(tmp_path: Path, trouble: str) -> None:
+    settings = {"heartbeat_timeout_s": PATIENCE_S}
+    async with opened(tmp_path, Clock(), **settings) as (engine, events):
+        engine.send(Generate("a", "wait" if trouble == "stopped" else trouble))
+        await until(events, GenerationStarted)
+        hung = engine.pid
+        assert hung is not None
+        if trouble == "stopped":
+            os.kill(hung, signal.SIGSTOP)
+        lost = await until(events, EngineLost)
+        assert isinstance(lost, EngineLost)
+        assert (lost.reason, lost.generation_ids) == ("unresponsive", ("a",))
+        started = await until(events, EngineReady)
+        assert started and engine.pid != hung
+
+
+@needs_schedstat
+async def test_a_process_that_only_waits_for_a_core_is_not_killed(tmp_path: Path) -> None:
+    async with opened(tmp_path, Clock(), heartbeat_timeout_s=PATIENCE_S) as (engine, events), busy(1) as (rival,):
+        assert engine.pid is not None
+        core = min(os.sched_getaffinity(0))
+        for pid in (rival, engine.pid):
+            os.sched_setaffinity(pid, {core})
+        os.setpriority(os.PRIO_PROCESS, engine.pid, 19)  # some seventieth of the core
+        engine.send(Generate("a", "work"))
+        await until(events, GenerationStarted)
+        began_at = time.monotonic()
+        first = await anext(events)
+        assert isinstance(first, GenerationFailed), "its end, as scripted, from the same process"
+        assert time.monotonic() - began_at > 2 * PATIENCE_S, "it was not silent for long enough to show anything"
+
+
+async def test_a_start_without_a_word_ends_where_the_system_does_not_tell_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "threads_of", lambda pid: None)
+    command = (sys.executable, "-c", "input()")
+    settings = EngineSettings(worker_command=command, keep_spare=False, startup_timeout_s=0.1, max_start_attempts=1)
+    engine = EngineProcess(settings)
+    await engine.open()
+    stopped = await until(engine.events(), EngineStopped)
+    assert isinstance(stopped, EngineStopped)
+    await engine.close()
+
+
+# --- it always comes back -----------------------------------------------------------------------------------------
+
+
+class Pauses:
+    """A sleep that takes no time and remembers what was asked for."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    async def __call__(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+
+
+def failing_spawn(monkeypatch: pytest.MonkeyPatch, failures: list[OSError]) -> None:
+    """The next starts of a process fail with these, one after the other."""
+    spawn = supervisor._Process.spawn
+
+    async def spawned(settings: EngineSettings) -> supervisor._Process:
+        if failures:
+            raise failures.pop(0)
+        return await spawn(settings)
+
+    monkeypatch.setattr(supervisor._Process, "spawn", spawned)
+
+
+async def test_an_engine_that_has_been_ready_is_started_until_it_is_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A passing lack of descriptors ended the engine for good, and the server lived on with none.
+    pauses = Pauses()
+    async with opened(tmp_path, Clock(), pauses) as (engine, events):
+        failing_spawn(monkeypatch, [OSError(errno.EMFILE, "too many open files")] * 5)
+        engine.send(Generate("a", "die"))
+        lost = await until(events, EngineLost)
+        assert isinstance(lost, EngineLost) and lost.generation_ids == ("a",)
+        assert engine.state is EngineState.RECOVERING
+        await until(events, EngineReady)
+        assert pauses.seconds == [1.0, 2.0, 4.0, 8.0, 16.0]
+        await until(events, GenerationFailed)  # its end, as scripted: it was made again
+        assert engine.state is EngineState.READY
+
+
+async def test_a_lack_of_descriptors_passes(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    paused = asyncio.Event()
+
+    async def until_there_are_some(_seconds: float) -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        paused.set()
+
+    async with opened(tmp_path, Clock(), until_there_are_some) as (engine, events):
+        engine.send(Generate("a", "wait"))
+        await until(events, GenerationStarted)
+        assert engine.pid is not None
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (1, limits[1]))
+            os.kill(engine.pid, signal.SIGKILL)
+            await paused.wait()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        await until(events, EngineReady)
+        await until(events, GenerationStarted)
+
+
+async def test_an_engine_that_was_never_ready_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_spawn(monkeypatch, [OSError(errno.ENOMEM, "no memory")] * 2)
+    pauses = Pauses()
+    engine = EngineProcess(EngineSettings(max_start_attempts=2, keep_spare=False), sleep=pauses)
+    await engine.open()
+    await until(engine.events(), EngineStopped)
+    assert (engine.state, pauses.seconds) == (EngineState.FAILED, [])
+    await engine.close()
+
+
+def test_the_pause_between_failed_starts_grows_to_a_minute() -> None:
+    assert [restart_pause_s(number) for number in (1, 2, 3, 6, 7, 8, 5000)] == [1, 2, 4, 32, 60, 60, 60]
+
+
+async def test_what_nobody_can_decode_costs_one_process(tmp_path: Path) -> None:
+    async with opened(tmp_path, Clock(), Pauses()) as (engine, events):
+        engine.send(Generate("a", "garbage"))
+        lost = await until(events, EngineLost)
+        assert isinstance(lost, EngineLost) and lost.reason == "raised"
+        await until(events, EngineReady)
+        await until(events, GenerationFailed)  # its end, as scripted: it was made again
+
+
+async def test_events_of_unknown_generations_are_dropped(tmp_path: Path) -> None:
+    async with opened(tmp_path, Clock()) as (engine, events):
+        pid = engine.pid
+        engine.send(Generate("a", "strangers"))
+        seen = [await anext(events), await anext(events)]
+        assert [type(event) for event in seen] == [GenerationStarted, GenerationFailed]
+        assert {event.generation_id for event in seen if not isinstance(event, EngineLost)} == {"a"}  # type: ignore[union-attr]
+        assert engine.pid == pid
+
+
+async def test_a_spare_that_could_not_be_started_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = Pauses()
+    async with opened(tmp_path, Clock(), pauses, keeps_spare=True) as (engine, events):
+        failing_spawn(monkeypatch, [OSError(errno.EMFILE, "too many open files")])
+        await engine.settled()
+        engine.send(Generate("a", "die"))
+        await until(events, EngineReady)
+        assert pauses.seconds[0] == supervisor.SPARE_AFTER_IDLE_S and 1.0 not in pauses.seconds
 
 
 def test_a_slow_model_may_be_silent_for_longer() -> None:
