@@ -1,4 +1,4 @@
-"""Spawns, watches and talks to the engine process; the server's side of `engine.wire`. Runs on one asyncio loop.
+"""Starts, watches and relays the engine process; the server's side of `engine.wire`. Runs on one asyncio loop.
 
 `EngineProcess` is the `engine.api.Engine` that the product uses. One task lives through the engine's lives: it takes a
 process (the spare one if there is one), has it load and warm up, hands it what is in flight, and relays its messages
@@ -14,24 +14,15 @@ generation has one end however the process ends: what was cancelled is reported 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
-import shutil
-import signal
-import socket
-import sys
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
 
 from engine import checkpoint, wire
 from engine.api import (
     Cancel,
     Command,
     CostEntry,
-    EngineBusy,
     EngineLost,
     EngineReady,
     EngineReport,
@@ -54,28 +45,16 @@ from engine.api import (
     Quality,
     StepFinished,
 )
+from engine.child import Child, LoadRefused, Lost
 from engine.config import EMBEDDED_MODEL, EngineSettings
-from engine.cost import CostRow, Piece
+from engine.cost import CostRow
 from engine.embedded.reading import read
-from engine.foresight import Foresight
-from engine.own_clock import LOOK_EVERY_S, CoreShare, Silence, threads_of
+from engine.event_queue import EventQueue
+from engine.ledger import GenerationEnd, Ledger
+from engine.own_clock import CoreShare, threads_of
+from engine.spare import Spare
 
 logger = logging.getLogger(__name__)
-
-# The library's threads must sleep while they wait, or two processes on two cores cost ten times, not twice; glibc must
-# keep large buffers instead of returning each to the kernel (1.8 times on the decoder).
-_ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**31),
-    "HF_HUB_OFFLINE": "1",
-    "PYTHONUNBUFFERED": "1",
-}
-
-
-# The engine must have been idle for so long before the spare process starts.
-SPARE_AFTER_IDLE_S = 3.0
-
 
 # Silence for so many times the slowest piece of the warm-up means that the loop hangs.
 _SLOWEST_PIECES = 5
@@ -83,193 +62,8 @@ _SLOWEST_PIECES = 5
 # Between two starts that failed one after the other, once the engine has been ready: 1, 2, 4, ... and at most this.
 MAX_RESTART_PAUSE_S = 60.0
 
-# A killed process ends at once, but for one that is stuck in the kernel: nobody waits for that.
-_END_TIMEOUT_S = 5.0
-
 # How often the threads of an engine that works are asked what share of a core they got.
 _SHARE_EVERY_S = 1.0
-
-
-class _Lost(Exception):
-    """The process can no longer be used; `reason` as in `EngineLost`."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
-
-
-class _Refused(Exception):
-    """The model cannot be loaded, by the next process as little as by this one."""
-
-
-@dataclass(eq=False, slots=True)
-class _InFlight:
-    """A generation between `Generate` and its end, as the supervisor sees it."""
-
-    command: Generate
-    sent_at: float
-    started_at: float | None = None  # in this process; None while it waits there
-    is_cancelled: bool = False
-    num_losses: int = 0
-    estimated_s: float | None = None  # what was foretold when it was sent
-
-    def command_now(self, now: float) -> Generate:
-        """The command as it must be given again: its deadline has not moved."""
-        return replace(self.command, due_in_s=self.command.due_in_s - (now - self.sent_at))
-
-
-class _Process:
-    """One life: the subprocess, the socket to it and the frame ring that both map. Owned by the supervising task."""
-
-    def __init__(
-        self,
-        process: asyncio.subprocess.Process,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        ring: wire.FrameRing,
-        *,
-        is_bound: bool,
-    ) -> None:
-        self._process = process
-        self._reader = reader
-        self._writer = writer
-        self.ring = ring
-        self._is_bound = is_bound  # dies with us by the system's hand
-        self._body_bytes: int | None = None  # of a message whose header has been read
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def pause(self) -> None:
-        """Stops it where it stands, where that is safe: a stopped process cannot end with its socket, so it must be one
-        that the system kills with us. What is paused goes on with `go_on`, or is killed by `close`."""
-        if self._is_bound:
-            self._signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        if self._is_bound:
-            self._signal(signal.SIGCONT)
-
-    def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(number)
-
-    @classmethod
-    async def spawn(cls, settings: EngineSettings) -> _Process:
-        ours, theirs = socket.socketpair()
-        ring_fd = None
-        try:
-            ring_fd = wire.open_shared_file(settings.frames_bytes)
-            nice = shutil.which("nice")
-            prefix = (nice, "-n", str(settings.niceness)) if nice and settings.niceness else ()
-            setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
-            if setpriv:
-                prefix = (setpriv, "--pdeathsig", "KILL", *prefix)
-            process = await asyncio.create_subprocess_exec(
-                *prefix,
-                *settings.worker_command,
-                *("--socket-fd", str(theirs.fileno())),
-                *("--frames-fd", str(ring_fd)),
-                *("--frames-bytes", str(settings.frames_bytes)),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), ring_fd),
-                env={**os.environ, **_ENVIRONMENT},
-            )
-            ring = wire.FrameRing(ring_fd, settings.frames_bytes)
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-            if ring_fd is not None:
-                os.close(ring_fd)
-        reader, writer = await asyncio.open_connection(sock=ours)
-        return cls(process, reader, writer, ring, is_bound=setpriv is not None)
-
-    def send(self, message: wire.ToEngine) -> None:
-        """Never blocks; commands are small and bounded in number. What a dead process does not read is lost with it."""
-        if not self._writer.is_closing():
-            self._writer.write(wire.encode(message))
-
-    async def receive(self, patience_s: float, blind_patience_s: float) -> wire.Message:
-        """The next message. Raises `_Lost` if the process has gone, or is silent for `patience_s` of its own time.
-
-        `blind_patience_s` of anybody's time where its own cannot be told. What it sent cannot be decoded: `ValueError`
-        or `KeyError`.
-        """
-        clock = asyncio.get_running_loop().time
-        silence = Silence(patience_s, blind_patience_s, clock())
-        while not silence.is_over_patience:
-            try:
-                async with asyncio.timeout(LOOK_EVERY_S):
-                    return wire.decode(await self._read())
-            except TimeoutError:
-                silence.look(clock(), threads_of(self.pid))
-            except (asyncio.IncompleteReadError, ConnectionError):
-                raise _Lost("exited", "the engine process has gone") from None
-        told = f"no heartbeat for {silence.seconds:.1f} s, in {silence.own_s:.1f} of which it did not wait for a core"
-        raise _Lost("unresponsive", told)
-
-    async def _read(self) -> bytes:
-        """The body of the next message. If cancelled, nothing of it is lost."""
-        if self._body_bytes is None:
-            self._body_bytes = wire.body_length(await self._reader.readexactly(wire.HEADER_BYTES))
-        body = await self._reader.readexactly(self._body_bytes)
-        self._body_bytes = None
-        return body
-
-    async def close(self) -> None:
-        """Kills what is left, which works on a stopped process too, and waits until the system has let go of it."""
-        self._writer.close()
-        with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        try:
-            async with asyncio.timeout(_END_TIMEOUT_S):
-                await self._process.wait()
-        except TimeoutError:
-            logger.warning("! engine process %d is stuck in the kernel; it ends when that lets go of it", self.pid)
-        self.ring.close()
-
-
-class _EventQueue:
-    """Events for one reader. At most `max_previews` previews, oldest out first; the rest is bounded by the work."""
-
-    def __init__(self, max_previews: int) -> None:
-        self._events: deque[Event] = deque()
-        self._max_previews = max_previews
-        self._num_previews = 0
-        self._changed = asyncio.Event()
-        self._is_closed = False
-        self.num_dropped = 0
-
-    def put(self, event: Event) -> None:
-        if isinstance(event, PreviewReady):
-            if self._num_previews >= self._max_previews:
-                self._events.remove(next(old for old in self._events if isinstance(old, PreviewReady)))
-                self._num_previews -= 1
-                self.num_dropped += 1
-            self._num_previews += 1
-        self._events.append(event)
-        self._changed.set()
-
-    def close(self) -> None:
-        self._is_closed = True
-        self._changed.set()
-
-    async def read(self) -> AsyncIterator[Event]:
-        while True:
-            while self._events:
-                event = self._events.popleft()
-                self._num_previews -= isinstance(event, PreviewReady)
-                yield event
-            if self._is_closed:
-                return
-            self._changed.clear()
-            await self._changed.wait()
 
 
 class EngineProcess:
@@ -288,18 +82,11 @@ class EngineProcess:
         self._state = EngineState.STARTING
         self._model: ModelDescription | None = None
         self._report: EngineReport | None = None
-        self._process: _Process | None = None
-        self._spare: asyncio.Task[_Process] | None = None
-        self._is_spare_waiting = False
-        self._importing: _Process | None = None  # the spare, which gives way to work
-        self._in_flight: dict[str, _InFlight] = {}
-        self._idle = asyncio.Event()  # nothing is in flight
-        self._idle.set()
-        self._num_sent = 0
-        self._foresight: Foresight | None = None
+        self._process: Child | None = None
+        self._ledger = Ledger(self._settings.max_in_flight)
+        self._spare = Spare(self._settings, self._ledger, sleep=sleep)
         self._ready_again_at = 0.0  # expected, while the engine starts or recovers
-        self._events = _EventQueue(max_previews=self._settings.max_in_flight)
-        self._statistics = EngineStatistics()
+        self._events = EventQueue(max_previews=self._settings.max_in_flight)
         self._core_share = CoreShare()
         self._shared_at = 0.0  # when it was asked for last
         self._task: asyncio.Task[None] | None = None
@@ -320,8 +107,7 @@ class EngineProcess:
 
     async def settled(self) -> None:
         """Returns when the spare process runs, if there is to be one: it waits for an idle engine."""
-        if self._spare is not None:
-            await asyncio.wait([self._spare])
+        await self._spare.settled()
 
     async def open(self) -> None:
         checkpoint.resolve(self._settings.load)  # a wrong model is the caller's error, now, not the process's later
@@ -342,23 +128,12 @@ class EngineProcess:
             return
         if self._state in (EngineState.CLOSED, EngineState.FAILED):
             raise EngineUnavailable(f"the engine is {self._state}")
-        if len(self._in_flight) >= self._settings.max_in_flight:
-            wait_s = self.cost_s(command.quality) or 1.0
-            raise EngineBusy(f"{len(self._in_flight)} generations are in flight already", retry_after_s=wait_s)
-        if command.generation_id in self._in_flight:
-            raise ValueError(f"generation {command.generation_id} is in flight already")
         now = self._monotonic()
-        foretold = self.estimate(command)
-        generation = _InFlight(command, sent_at=now, estimated_s=foretold.picture_s if foretold else None)
-        if not self._in_flight:
+        was_idle = not len(self._ledger)
+        self._ledger.add(command, now, self._until_ready_s(now))
+        if was_idle:
             self._note_core_share(now, begins=True)
-        self._in_flight[command.generation_id] = generation
-        self._num_sent += 1
-        self._idle.clear()
-        if self._importing is not None:
-            self._importing.pause()
-        if self._foresight is not None:
-            self._foresight.add(command, now)
+        self._spare.pause()
         if self._process is not None:
             self._process.send(command)
 
@@ -366,11 +141,8 @@ class EngineProcess:
         return self._events.read()
 
     def estimate(self, command: Generate) -> Estimate | None:
-        if self._foresight is None:
-            return None
         now = self._monotonic()
-        until_ready_s = 0.0 if self._process is not None else max(0.0, self._ready_again_at - now)
-        return self._foresight.estimate(command, now, until_ready_s)
+        return self._ledger.estimate(command, now, self._until_ready_s(now))
 
     def words(self, prompt: str) -> PromptWords:
         if self._model is None or self._model.name != EMBEDDED_MODEL:
@@ -379,39 +151,38 @@ class EngineProcess:
         return PromptWords(reading.understood, reading.not_understood)
 
     def cost_s(self, quality: Quality) -> float | None:
-        return self._foresight.cost.clip_s(0, quality) if self._foresight is not None else None
+        return self._ledger.cost_s(quality)
 
     def costs(self) -> tuple[CostEntry, ...]:
-        return self._foresight.cost.entries() if self._foresight is not None else ()
+        return self._ledger.costs()
 
     def cost_rows(self) -> tuple[CostRow, ...]:
         """The same as the cost model keeps it, for the simulator's tables."""
-        return self._foresight.cost.rows() if self._foresight is not None else ()
+        return self._ledger.cost_rows()
 
     def report(self) -> EngineReport | None:
         return self._report
 
     def statistics(self) -> EngineStatistics:
-        self._statistics.in_flight = len(self._in_flight)
-        self._statistics.num_previews_dropped = self._events.num_dropped
-        now = self._monotonic()
-        self._statistics.core_share = self._core_share.share(now)
-        self._statistics.is_starved = self._core_share.is_starved(now)
-        if self._foresight is not None and (error := self._foresight.error_p90) is not None:
-            self._statistics.extra["estimate_error_p90"] = error
-        return self._statistics
+        statistics, now = self._ledger.statistics, self._monotonic()
+        statistics.in_flight = len(self._ledger)
+        statistics.num_previews_dropped = self._events.num_dropped
+        statistics.core_share = self._core_share.share(now)
+        statistics.is_starved = self._core_share.is_starved(now)
+        if (error := self._ledger.estimate_error_p90) is not None:
+            statistics.extra["estimate_error_p90"] = error
+        return statistics
 
     def _cancel(self, command: Cancel) -> None:
-        generation = self._in_flight.get(command.generation_id)
-        if generation is None or generation.is_cancelled:
+        if not self._ledger.cancel(command.generation_id):
             return
-        generation.is_cancelled = True
-        if self._foresight is not None:
-            self._foresight.remove(command.generation_id)
         if self._process is not None:
             self._process.send(command)
         else:
             self._end(GenerationCancelled(command.generation_id, 0))
+
+    def _until_ready_s(self, now: float) -> float:
+        return 0.0 if self._process is not None else max(0.0, self._ready_again_at - now)
 
     # --- the supervising task -------------------------------------------------------------------------------------
 
@@ -425,7 +196,7 @@ class EngineProcess:
                     await self._sleep(pause_s)
                 failed_starts = 0 if await self._live() else failed_starts + 1
             self._give_up(f"the engine did not start in {failed_starts} attempts; see its messages above")
-        except _Refused as refused:
+        except LoadRefused as refused:
             logger.error("! the model cannot be loaded: %s", refused)
             self._give_up(str(refused))
         except Exception:
@@ -433,68 +204,35 @@ class EngineProcess:
             logger.exception("! engine supervisor")
             self._give_up("the engine's supervisor failed; see the log")
         finally:
-            await self._close_spare()
+            await self._spare.close()
 
     async def _live(self) -> bool:
-        """One process, until it is lost. Returns whether it was ever ready. Raises `_Refused`."""
-        process: _Process | None = None
+        """One process, until it is lost. Returns whether it was ever ready. Raises `LoadRefused`."""
+        process: Child | None = None
         try:
             began_at = self._monotonic()
-            process = await self._next_process()
+            process = await self._spare.take() or await Child.spawn(self._settings)
             ready = await self._start(process)
             self._become_ready(process, ready, began_at)
             patience = patience_s(self._settings, ready)
             while True:
                 self._relay(process, await process.receive(patience, self._settings.blind_heartbeat_timeout_s))
-        except _Refused:
+        except LoadRefused:
             raise
-        except _Lost as lost:
+        except Lost as lost:
             return self._lose(lost)
         except Exception as error:
             # The boundary of one life: no descriptor or memory for a process, a message that nobody can decode. The
             # next life may do better, and its end is told like any other.
             logger.exception("! engine process")
-            return self._lose(_Lost("raised", f"{type(error).__name__}: {error}"[:500]))
+            return self._lose(Lost("raised", f"{type(error).__name__}: {error}"[:500]))
         finally:
             self._process = None
             if process is not None:
                 await process.close()
 
-    async def _next_process(self) -> _Process:
-        """The spare process, or a new one; a spare that died while it waited shows when it is started."""
-        if self._spare is None:
-            return await _Process.spawn(self._settings)
-        spare, self._spare = self._spare, None
-        if self._is_spare_waiting:
-            await _cancelled(spare)
-            return await _Process.spawn(self._settings)
-        self._importing = None
-        try:
-            process = await spare
-        except OSError as error:
-            logger.warning("! the spare engine process could not be started: %s", error)
-            return await _Process.spawn(self._settings)
-        process.go_on()
-        return process
-
-    async def _spawn_when_idle(self) -> _Process:
-        """The spare. Its imports take a core for seconds, so they wait until nobody prompts, and pause when somebody
-        does: beside them, a fresh server's play ratio was 0.989, and its first clip took three times as long."""
-        self._is_spare_waiting = True
-        while True:
-            await self._idle.wait()
-            num_sent = self._num_sent
-            await self._sleep(SPARE_AFTER_IDLE_S)
-            if self._idle.is_set() and self._num_sent == num_sent:
-                break
-        self._is_spare_waiting = False
-        self._importing = await _Process.spawn(self._settings)
-        if not self._idle.is_set():
-            self._importing.pause()
-        return self._importing
-
-    async def _start(self, process: _Process) -> wire.WarmedUp:
-        """Imports, weights, warm-up. Raises `_Lost` or `_Refused`."""
+    async def _start(self, process: Child) -> wire.WarmedUp:
+        """Imports, weights, warm-up. Raises `Lost` or `LoadRefused`."""
         process.send(wire.Load(self._settings.load, self._settings.num_threads))
         rows: tuple[CostRow, ...] = ()
         while True:
@@ -504,20 +242,14 @@ class EngineProcess:
             if isinstance(message, wire.Costs):
                 rows = message.rows
             if isinstance(message, wire.WarmedUp):
-                self._foresee(message, rows)
+                self._ledger.foresee(message, rows)
                 return message
             if isinstance(message, wire.Raised):
-                raise _Lost("raised", message.detail)
+                raise Lost("raised", message.detail)
             if isinstance(message, wire.Refused):
-                raise _Refused(message.detail)
+                raise LoadRefused(message.detail)
 
-    def _foresee(self, ready: wire.WarmedUp, rows: tuple[CostRow, ...]) -> None:
-        foresight = Foresight(ready.ladder, ready.num_pieces, rows, max_batch=ready.max_batch)
-        if self._foresight is not None:
-            foresight.succeed(self._foresight)
-        self._foresight = foresight
-
-    def _become_ready(self, process: _Process, ready: wire.WarmedUp, began_at: float) -> None:
+    def _become_ready(self, process: Child, ready: wire.WarmedUp, began_at: float) -> None:
         self._process = process
         self._model = ready.model
         self._state = EngineState.READY
@@ -525,90 +257,62 @@ class EngineProcess:
         startup_s = self._startup_s = now - began_at
         logger.info("= engine ready after %.1f s, pid %d, model %s", startup_s, process.pid, ready.model.name)
         self._events.put(EngineReady(ready.model, startup_s))
-        for generation in self._in_flight.values():
-            command = generation.command_now(now)
+        for command in self._ledger.commands(now):
             process.send(command)
-            if self._foresight is not None:
-                self._foresight.add(command, now)
-        if self._settings.keep_spare and self._spare is None:
-            self._spare = asyncio.create_task(self._spawn_when_idle(), name="engine-spare")
+        if self._settings.keep_spare:
+            self._spare.prepare()
 
-    def _lose(self, lost: _Lost) -> bool:
+    def _lose(self, lost: Lost) -> bool:
         """Decides what each generation in flight comes to, and tells. Returns whether the process had been ready."""
         logger.error("! engine lost (%s): %s", lost.reason, lost.detail)
         was_ready = self._process is not None
         self._process = None
         self._core_share.end()
         self._ready_again_at = self._monotonic() + self._startup_s
-        self._statistics.num_restarts += was_ready
+        self._ledger.statistics.num_restarts += was_ready
         self._state = EngineState.RECOVERING if self._model else EngineState.STARTING
-        for generation_id, generation in list(self._in_flight.items()):
-            generation.num_losses += generation.started_at is not None
-            generation.started_at = None
-            if self._foresight is not None:
-                self._foresight.start_again(generation_id)
-            if generation.is_cancelled:
-                self._end(GenerationCancelled(generation_id, 0))
-            elif generation.num_losses >= self._settings.max_attempts:
-                message = f"the engine was lost {generation.num_losses} times while it made this"
-                self._end(GenerationFailed(generation_id, "engine_lost", message, retryable=True))
+        for end in self._ledger.lose(self._settings.max_attempts):
+            self._end(end)
         if was_ready:
-            self._events.put(EngineLost(lost.reason, lost.detail, tuple(self._in_flight)))
+            self._events.put(EngineLost(lost.reason, lost.detail, self._ledger.generation_ids))
         return was_ready
 
     def _give_up(self, detail: str) -> None:
         self._state = EngineState.FAILED
-        for generation_id in list(self._in_flight):
+        for generation_id in self._ledger.generation_ids:
             self._end(GenerationFailed(generation_id, "engine_lost", detail, retryable=False))
         self._events.put(EngineStopped(detail))
 
-    async def _close_spare(self) -> None:
-        if self._spare is not None:
-            spare, self._spare = self._spare, None
-            self._importing = None
-            if self._is_spare_waiting:
-                await _cancelled(spare)
-                return
-            with contextlib.suppress(OSError):  # it could not be started
-                await (await spare).close()
-
     # --- what the process says ------------------------------------------------------------------------------------
 
-    def _relay(self, process: _Process, message: wire.Message) -> None:
-        assert self._foresight is not None, "ready"
+    def _relay(self, process: Child, message: wire.Message) -> None:
         now = self._monotonic()
-        if isinstance(message, wire.FramesAt | GenerationEvent) and message.generation_id not in self._in_flight:
+        if isinstance(message, wire.FramesAt | GenerationEvent) and message.generation_id not in self._ledger:
             self._drop(process, message)
             return
-        if self._in_flight and now - self._shared_at >= _SHARE_EVERY_S:
+        if len(self._ledger) and now - self._shared_at >= _SHARE_EVERY_S:
             self._note_core_share(now)
         match message:
             case wire.Heartbeat():
                 pass
             case wire.Raised(detail=detail):
-                raise _Lost("raised", detail)
+                raise Lost("raised", detail)
             case EngineReport():
                 self._report = message
             case wire.Costs(rows=rows):
-                self._foresight.cost.take(rows)
-            case wire.FramesAt(generation_id=generation_id):
-                piece = Piece.DECODE if message.step_index < 0 else Piece.PREVIEW
-                self._foresight.advanced(generation_id, piece, now)
+                self._ledger.measured(rows)
+            case wire.FramesAt():
+                self._ledger.advanced(message, now)
                 self._relay_frames(process, message)
-            case GenerationStarted(generation_id=generation_id, num_steps=num_steps, degraded=degraded):
-                self._in_flight[generation_id].started_at = now
-                self._foresight.begun(generation_id, num_steps, degraded, now)
-                self._events.put(message)
-            case StepFinished(generation_id=generation_id):
-                self._statistics.num_steps += 1
-                self._foresight.advanced(generation_id, Piece.STEP, now)
+            case GenerationStarted() | StepFinished():
+                self._ledger.advanced(message, now)
                 self._events.put(message)
             case GenerationFinished() | GenerationCancelled() | GenerationFailed():
                 self._end(message)
             case _:
-                raise _Lost("raised", f"the engine process sent {type(message).__name__}, which it should not")
+                raise Lost("raised", f"the engine process sent {type(message).__name__}, which it should not")
 
-    def _drop(self, process: _Process, message: wire.FramesAt | GenerationEvent) -> None:
+    def _drop(self, process: Child, message: wire.FramesAt | GenerationEvent) -> None:
         """What is said of a generation that has ended, or never was: a bug over there, and no reason to end here."""
         logger.warning("! the engine process sent %s of a generation that is not in flight", type(message).__name__)
         if isinstance(message, wire.FramesAt):
@@ -625,7 +329,7 @@ class EngineProcess:
         else:
             self._core_share.add(now, sample)
 
-    def _relay_frames(self, process: _Process, at: wire.FramesAt) -> None:
+    def _relay_frames(self, process: Child, at: wire.FramesAt) -> None:
         frames = process.ring.get(at.offset, at.shape)
         process.send(wire.Consumed(at.position))
         if at.step_index < 0:
@@ -633,34 +337,13 @@ class EngineProcess:
         else:
             self._events.put(PreviewReady(at.generation_id, at.step_index, at.num_steps, frames))
 
-    def _end(self, event: GenerationFinished | GenerationCancelled | GenerationFailed) -> None:
-        generation = self._in_flight.pop(event.generation_id)
-        if not self._in_flight:
-            self._idle.set()
-            if self._importing is not None:
-                self._importing.go_on()
+    def _end(self, event: GenerationEnd) -> None:
         now = self._monotonic()
-        if not self._in_flight:
+        self._ledger.end(event, now)
+        if not len(self._ledger):
+            self._spare.go_on()
             self._note_core_share(now)
-        if generation.started_at is not None:
-            self._statistics.busy_s += now - generation.started_at
-        if self._foresight is not None:
-            self._foresight.remove(event.generation_id)
-            if isinstance(event, GenerationFinished) and generation.estimated_s is not None:
-                self._foresight.came_true(generation.estimated_s, now - generation.sent_at)
-        match event:
-            case GenerationFinished():
-                self._statistics.num_finished += 1
-            case GenerationCancelled():
-                self._statistics.num_cancelled += 1
-            case GenerationFailed():
-                self._statistics.num_failed += 1
         self._events.put(event)
-
-
-async def _cancelled(task: asyncio.Task[_Process]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
 
 
 def patience_s(settings: EngineSettings, ready: wire.WarmedUp) -> float:

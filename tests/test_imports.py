@@ -38,6 +38,8 @@ SERVER_LAYERS = [
 ENGINE_LAYERS = [
     {"engine.generate_cli", "engine.doctor", "engine.fit_preview"},
     {"engine.supervisor", "engine.worker", "engine.synthetic", "engine.clip_cache"},
+    {"engine.spare"},
+    {"engine.child", "engine.event_queue", "engine.ledger"},
     {"engine.foresight"},
     {"engine.arbiter", "engine.models"},
     {"engine.promise"},
@@ -47,7 +49,8 @@ ENGINE_LAYERS = [
     {"engine.vae_decoder", "engine.tiny_decoder", "engine.linear_preview", "engine.compiling", "engine.published"},
     {"engine.memory", "engine.attention"},
     {"engine.generation"},
-    {"engine.noise_schedule", "engine.cost", "engine.pixels", "engine.wire", "engine.embedded", "engine.checkpoint"},
+    {"engine.noise_schedule", "engine.cost", "engine.pixels", "engine.wire", "engine.embedded", "engine.checkpoint"}
+    | {"engine.own_clock"},
     {"engine.config"},
     {"engine.api"},
 ]

@@ -31,7 +31,9 @@ from engine.api import (
     ModelDescription,
     Quality,
 )
+from engine.child import Child
 from engine.config import EngineSettings, Rung
+from engine.spare import SPARE_AFTER_IDLE_S
 from engine.supervisor import EngineProcess, patience_s, restart_pause_s
 
 
@@ -115,9 +117,9 @@ async def test_the_spare_process_waits_until_nobody_prompts(tmp_path: Path, monk
     # Its imports beside the first prompts took the play ratio of a fresh server down to 0.989.
     spawned: list[float] = []
     waits: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
-    spawn = supervisor._Process.spawn
+    spawn = Child.spawn
 
-    async def counted(settings: EngineSettings) -> supervisor._Process:
+    async def counted(settings: EngineSettings) -> Child:
         spawned.append(0.0)
         return await spawn(settings)
 
@@ -126,7 +128,7 @@ async def test_the_spare_process_waits_until_nobody_prompts(tmp_path: Path, monk
         waits.put_nowait(ended)
         await ended
 
-    monkeypatch.setattr(supervisor._Process, "spawn", counted)
+    monkeypatch.setattr(Child, "spawn", counted)
     async with opened(tmp_path, Clock(), sleep, keeps_spare=True) as (engine, events):
         first = await waits.get()
         engine.send(Generate("a", "wait"))
@@ -155,8 +157,8 @@ async def test_the_spare_gives_way_to_work_and_goes_on_after_it(tmp_path: Path) 
 
     async with opened(tmp_path, Clock(), at_once, keeps_spare=True) as (engine, events):
         await engine.settled()
-        assert engine._importing is not None
-        spare = engine._importing.pid
+        assert engine._spare.pid is not None
+        spare = engine._spare.pid
         engine.send(Generate("a", "wait"))
         await until(events, GenerationStarted)
         await stopped(spare, True)
@@ -236,14 +238,14 @@ class Pauses:
 
 def failing_spawn(monkeypatch: pytest.MonkeyPatch, failures: list[OSError]) -> None:
     """The next starts of a process fail with these, one after the other."""
-    spawn = supervisor._Process.spawn
+    spawn = Child.spawn
 
-    async def spawned(settings: EngineSettings) -> supervisor._Process:
+    async def spawned(settings: EngineSettings) -> Child:
         if failures:
             raise failures.pop(0)
         return await spawn(settings)
 
-    monkeypatch.setattr(supervisor._Process, "spawn", spawned)
+    monkeypatch.setattr(Child, "spawn", spawned)
 
 
 async def test_an_engine_that_has_been_ready_is_started_until_it_is_again(
@@ -327,7 +329,7 @@ async def test_a_spare_that_could_not_be_started_is_done_without(
         await engine.settled()
         engine.send(Generate("a", "die"))
         await until(events, EngineReady)
-        assert pauses.seconds[0] == supervisor.SPARE_AFTER_IDLE_S and 1.0 not in pauses.seconds
+        assert pauses.seconds[0] == SPARE_AFTER_IDLE_S and 1.0 not in pauses.seconds
 
 
 def test_a_slow_model_may_be_silent_for_longer() -> None:
