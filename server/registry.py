@@ -1,7 +1,8 @@
 """Which sessions exist, how many may, who waits to be one, and whose engine event is whose.
 
 Between `websocket.py` and `http_api.py` above and `session.py` below; owns the engine's open and close, the one task
-that reads its events, and the one that ticks once a second. Everything runs on the event loop.
+that reads its events, and the one that ticks once a second. The server is of no use without either: their death ends
+it (`essential.py`), and the tick is the heartbeat that `/livez` looks at. Everything runs on the event loop.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from server import abilities
 from server.admission import MIN_RETRY_S, Admission, Queue, Ticket
 from server.clock import Clock
 from server.config import WhipTarget
+from server.essential import EssentialTasks
 from server.media.program import Program
 from server.messages import IceServer, Refused, SessionOptions, SessionResume, SessionStart, is_name
 from server.metrics import Metrics, Snapshot
@@ -36,6 +38,8 @@ from server.session import Session, SessionState
 _log = logging.getLogger(__name__)
 
 TICK_S = 1.0
+# So long after the last tick the server no longer counts as alive: the loop, or the clock, has stopped.
+HEARTBEAT_TIMEOUT_S = 5.0
 # A controller that met a shutdown comes back so much later.
 RETRY_AFTER_MS = round(MIN_RETRY_S * 1000)
 # A page that waits for a stage by its name asks again so much later.
@@ -64,6 +68,7 @@ class Registry:
         push_targets: Mapping[str, WhipTarget] | None = None,
         on_engine_ready: Callable[[EngineReady], None] = lambda event: None,
         on_engine_unusable: Callable[[EngineStopped], None] = lambda event: None,
+        on_task_died: Callable[[str], None] = lambda name: None,
     ) -> None:
         self.engine = engine
         self.startup_s: float | None = None  # of the engine's newest start; None: it was never ready
@@ -84,17 +89,21 @@ class Registry:
         self._admission = Admission(clock)
         self._queue = Queue(max_queued)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._essential = EssentialTasks(on_task_died)
+        self._ticked_at = clock.now()
         metrics.bind(self._take_snapshot)
 
     async def open(self) -> None:
         """Begins to start the engine. Raises `ModelError`."""
         await self.engine.open()
-        self._spawn(self._read_events(), "engine-events")
-        self._spawn(self._tick_for_ever(), "session-ticks")
+        self._ticked_at = self._clock.now()
+        self._essential.start(self._read_events(), "engine-events")
+        self._essential.start(self._tick_for_ever(), "session-ticks")
 
     async def close(self) -> None:
         """Tells every controller, ends every session, stops the engine. Never takes longer than a few seconds."""
         self.is_draining = True
+        self._essential.expect_end()
         for ticket in self._queue:
             ticket.refuse(_draining())
         sessions = list(self._sessions.values())
@@ -102,6 +111,7 @@ class Registry:
             session.warn("draining", "the server is shutting down")
         ending = [self._close_session(session, "server_shutdown") for session in sessions]
         await asyncio.gather(self.engine.close(), *ending)
+        await self._essential.close()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -289,7 +299,11 @@ class Registry:
 
     async def _read_events(self) -> None:
         async for event in self.engine.events():
-            self._hand_on(event)
+            try:
+                self._hand_on(event)
+            except Exception:
+                # The boundary of an event: the next one is another session's.
+                _log.exception("- ! an event of the engine met an internal error (%s)", type(event).__name__)
 
     def _hand_on(self, event: Event) -> None:
         match event:
@@ -335,11 +349,14 @@ class Registry:
         while True:
             due += TICK_S
             await self._clock.sleep_until(due)
+            self._ticked_at = self._clock.now()
             for session in list(self._sessions.values()):
                 self._guarded(session, self._tick)
             self._call_waiting()
 
     def _tick(self, session: Session) -> None:
+        if (name := session.program.dead_task) is not None:
+            raise RuntimeError(f"task {name} of this show died")
         session.tick()
         if session.state is not SessionState.DETACHED:
             return
@@ -366,7 +383,15 @@ class Registry:
 
     @property
     def is_ready(self) -> bool:
-        return self.engine.state is EngineState.READY and not self.is_draining
+        return self.engine.state is EngineState.READY and not self.is_draining and self.complaint is None
+
+    @property
+    def complaint(self) -> str | None:
+        """Why this server should be replaced by a new one; None while it lives."""
+        if self._essential.dead is not None:
+            return f"task {self._essential.dead} died"
+        silent_s = self._clock.now() - self._ticked_at
+        return f"no heartbeat for {silent_s:.0f} s" if silent_s > HEARTBEAT_TIMEOUT_S else None
 
 
 def _draining() -> Refused:
