@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, fields, replace
@@ -70,10 +71,14 @@ class FakeEngine:
     sent: list[Command] = field(default_factory=list)
     refusal: Exception | None = None
 
+    def __post_init__(self) -> None:
+        self._is_closed = asyncio.Event()
+
     async def open(self) -> None: ...
 
     async def close(self) -> None:
         self.state = EngineState.CLOSED
+        self._is_closed.set()
 
     def send(self, command: Command) -> None:
         if isinstance(command, Generate) and self.refusal is not None:
@@ -81,6 +86,7 @@ class FakeEngine:
         self.sent.append(command)
 
     async def events(self) -> AsyncIterator[Event]:
+        await self._is_closed.wait()
         for event in ():
             yield event
 
@@ -136,6 +142,7 @@ class FakeProgram:
         self.fanout = Fanout(ladder(program_format.width, program_format.height, program_format.bitrate)[0], 48)
         self.candidates: list[str] = []
         self.is_open = False
+        self.dead_task: str | None = None
         self.num_ports = 1000  # for UDP
         self.played: list[tuple[str | None, float]] = []
         self.lose_music = on_music_failed

@@ -25,11 +25,11 @@ class EventfulEngine(FakeEngine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue: asyncio.Queue[Event] = asyncio.Queue()
+        self.queue: asyncio.Queue[Event | None] = asyncio.Queue()  # None: there will be no more
 
     async def events(self) -> AsyncIterator[Event]:
-        while True:
-            yield await self.queue.get()
+        while (event := await self.queue.get()) is not None:
+            yield event
             self.queue.task_done()
 
     async def tell(self, event: Event) -> None:
