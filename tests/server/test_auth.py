@@ -47,7 +47,7 @@ def test_who_has_no_token_is_refused_as_unauthorized_and_told_so() -> None:
     access.check_token({}, {"token": TOKEN})
     with pytest.raises(Refused, match="access token") as refused:
         access.check_token({}, {})
-    assert refused.value.code == "unauthorized"
+    assert refused.value.detail.code == "unauthorized"
 
 
 def test_where_a_token_protects_any_host_name_is_ours() -> None:
