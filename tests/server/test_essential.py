@@ -27,6 +27,7 @@ from server.media.pacer import Pacer
 from server.metrics import Metrics
 from server.protocol.messages import SessionStart
 from server.registry import HEARTBEAT_TIMEOUT_S, TICK_S, Registry
+from server.session import Neighbours
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -105,7 +106,7 @@ async def test_without_a_heartbeat_it_is_neither_live_nor_ready() -> None:
 
 async def test_a_heart_that_beats_keeps_it_live_for_ever() -> None:
     clock = FakeClock()
-    registry = Registry(FakeEngine(), metrics=Metrics(), clock=clock, make_program=FakeProgram)
+    registry = Registry(Neighbours(FakeEngine(), Metrics(), clock, make_program=FakeProgram))
     await registry.open()
     await clock.advance(100 * HEARTBEAT_TIMEOUT_S)
     assert registry.complaint is None and registry.is_ready
@@ -150,7 +151,7 @@ async def test_a_show_whose_clock_died_is_ended_and_the_others_go_on(monkeypatch
 
 async def test_of_the_programs_tasks_the_dead_one_is_named() -> None:
     clock = FakeClock()
-    registry = Registry(FakeEngine(), metrics=Metrics(), clock=clock, make_program=FakeProgram)
+    registry = Registry(Neighbours(FakeEngine(), Metrics(), clock, make_program=FakeProgram))
     await registry.open()
     session: Any = await registry.start(SessionStart(), Anybody())
     session.program.dead_task = "pacer"
