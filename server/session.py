@@ -121,6 +121,8 @@ _NUM_RANDOM_SEEDS = 2**32
 # that would be broken as a rule, and every clip made with less for it.
 PROMISE_S = 3.0
 PROMISE_COSTS = 3.0
+# That the machine is busy is news once; then for so long not again, however it comes and goes.
+BUSY_AGAIN_S = 60.0
 
 
 class SessionState(StrEnum):
@@ -226,6 +228,8 @@ class Session:
         self._answered = Answered()
         self._continuation: Continuation | None = None
         self._degraded: tuple[str, ...] = ()
+        self._is_told_busy = False
+        self._told_busy_at = float("-inf")
         # The program.
         self._previewed_prompt_id: str | None = None
         self._reported_on_air: tuple[OnAir, str | None] = (OnAir.IDLE, None)
@@ -324,6 +328,7 @@ class Session:
         self._continue()
         if self.state is not SessionState.OPEN or span_s <= 0:
             return
+        self._tell_busy(now)
         self._emit(
             StatsUpdated(
                 frames_sent=counts.frames_sent,
@@ -337,8 +342,21 @@ class Session:
             )
         )
 
-    def warn(self, code: str, message: str, degraded: tuple[str, ...] = ()) -> None:
-        self._emit(SessionWarning(code=code, message=message, degraded=degraded))
+    def warn(self, code: str, message: str, *, degraded: tuple[str, ...] = (), core_share: float | None = None) -> None:
+        self._emit(SessionWarning(code=code, message=message, degraded=degraded, core_share=core_share))
+
+    def _tell_busy(self, now: float) -> None:
+        """That other programs keep the engine from its cores, and that this is over."""
+        engine = self._engine.statistics()
+        if engine.is_starved is self._is_told_busy:
+            return
+        if not engine.is_starved:
+            self._is_told_busy = False
+            self.warn("machine_free", "the engine gets the cores that it needs again")
+        elif now - self._told_busy_at >= BUSY_AGAIN_S and engine.core_share is not None:
+            self._is_told_busy, self._told_busy_at = True, now
+            reason = f"this machine is busy: the engine got {engine.core_share:.0%} of a core; scenes take longer"
+            self.warn("machine_busy", reason, core_share=round(engine.core_share, 3))
 
     # --- from the controller --------------------------------------------------------------------------------------
 
@@ -649,7 +667,7 @@ class Session:
         self._degraded = event.degraded
         if event.degraded:
             reason = f"the engine is short of time; clips are made with {receipts.degradation(event.degraded)}"
-            self.warn("degraded", reason, event.degraded)
+            self.warn("degraded", reason, degraded=event.degraded)
         else:
             self.warn("recovered", "clips are made as they were asked for again")
 

@@ -68,6 +68,8 @@ class FakeEngine:
     model: ModelDescription | None = MODEL
     sent: list[Command] = field(default_factory=list)
     refusal: Exception | None = None
+    core_share: float | None = None
+    is_starved: bool = False
 
     async def open(self) -> None: ...
 
@@ -103,7 +105,7 @@ class FakeEngine:
         return None
 
     def statistics(self) -> EngineStatistics:
-        return EngineStatistics()
+        return EngineStatistics(core_share=self.core_share, is_starved=self.is_starved)
 
     @property
     def generated(self) -> list[Generate]:
