@@ -111,11 +111,17 @@ def _engine(settings: Settings) -> Engine:
 
         return SyntheticEngine()
     from engine import checkpoint, clip_cache  # noqa: PLC0415
-    from engine.config import EngineSettings  # noqa: PLC0415
+    from engine.config import EngineSettings, Priority  # noqa: PLC0415
     from engine.supervisor import EngineProcess  # noqa: PLC0415
 
     load = checkpoint.fetch(_load_settings(settings))
-    engine = EngineProcess(EngineSettings(load=load, startup_timeout_s=checkpoint.startup_timeout_s(load)))
+    engine = EngineProcess(
+        EngineSettings(
+            load=load,
+            startup_timeout_s=checkpoint.startup_timeout_s(load),
+            priority=Priority(settings.engine_priority),
+        )
+    )
     if not settings.cache_memory and not settings.cache_disk:
         return engine
     folder = Path(settings.cache_folder) if settings.cache_folder else clip_cache.default_folder(os.environ)

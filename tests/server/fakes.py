@@ -70,6 +70,8 @@ class FakeEngine:
     model: ModelDescription | None = MODEL
     sent: list[Command] = field(default_factory=list)
     refusal: Exception | None = None
+    core_share: float | None = None
+    is_starved: bool = False
 
     def __post_init__(self) -> None:
         self._is_closed = asyncio.Event()
@@ -110,7 +112,7 @@ class FakeEngine:
         return None
 
     def statistics(self) -> EngineStatistics:
-        return EngineStatistics()
+        return EngineStatistics(core_share=self.core_share, is_starved=self.is_starved)
 
     @property
     def generated(self) -> list[Generate]:
