@@ -5,6 +5,7 @@ Each comes about by what a neighbour of the task does, on SIGUSR1, as a bug or a
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -40,6 +41,12 @@ class FaultyEngine(SyntheticEngine):
         if self._is_struck and self._fault == "session-ticks":
             raise ZeroDivisionError("scripted")
         return super().cost_s(quality)
+
+    async def _run(self) -> None:
+        """Becomes ready when it is told to, so that this happens after something else."""
+        while self._fault == "late-start" and not self._is_struck:  # noqa: ASYNC110  a signal's flag
+            await asyncio.sleep(0.02)
+        await super()._run()
 
     async def _generate(self, command: Any) -> bool:
         """The engine's own task dies: its events end."""

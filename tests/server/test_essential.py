@@ -267,10 +267,12 @@ async def test_who_reads_only_the_first_line_keeps_a_show_that_goes_on() -> None
     """`sceneshift serve | head -1`: what the server prints next finds a closed pipe."""
     mine, its = os.pipe()
     with os.fdopen(mine) as lines:
-        async with started(SERVE, stdout=its, stderr=asyncio.subprocess.PIPE) as process, asyncio.timeout(PATIENCE_S):
+        command = (sys.executable, str(HERE / "faulty_server.py"), "late-start", "--port", "0")
+        async with started(command, stdout=its, stderr=asyncio.subprocess.PIPE) as process, asyncio.timeout(PATIENCE_S):
             os.close(its)
             address = (await asyncio.to_thread(lines.readline)).split()[-1]
             lines.close()
+            process.send_signal(signal.SIGUSR1)  # it becomes ready, and says so
             await _still_makes_pictures(address)
             process.terminate()
             _, errors = await process.communicate()
