@@ -154,9 +154,10 @@ def drawn(mutants: Sequence[Mutant], path: str, arguments: argparse.Namespace) -
 def run(sampled: Sequence[Mutant], *, num_workers: int) -> set[Mutant]:
     """Those that a test noticed. A mutant that no test calls survives."""
     command = [Path(sys.executable).with_name("mutmut"), "run", "--max-children", str(num_workers)]
-    with Path("mutmut.log").open("w+") as log, _group(
-        [*map(str, command), *(mutant.name for mutant in sampled)], log=log.fileno()
-    ) as process:
+    with (
+        Path("mutmut.log").open("w+") as log,
+        _group([*map(str, command), *(mutant.name for mutant in sampled)], log=log.fileno()) as process,
+    ):
         if process.wait() != 0:
             log.seek(0)
             print("".join(line for line in log if line[0] not in _SPINNER))
@@ -188,9 +189,7 @@ def read_equivalent() -> set[tuple[str, str, str, str]]:
     return {(row["module"], row["function"], row["before"].strip("\n"), row["after"].strip("\n")) for row in rows}
 
 
-def share_killed(
-    sampled: Sequence[Mutant], killed: set[Mutant], equivalent: set[tuple[str, str, str, str]]
-) -> float:
+def share_killed(sampled: Sequence[Mutant], killed: set[Mutant], equivalent: set[tuple[str, str, str, str]]) -> float:
     killable = [mutant for mutant in sampled if mutant.key not in equivalent]
     return sum(mutant in killed for mutant in killable) / max(1, len(killable))
 
@@ -203,7 +202,9 @@ def table(
     equivalent: set[tuple[str, str, str, str]],
 ) -> str:
     """In Markdown. The first share is of all that were sampled, the second without the equivalent ones."""
-    lines = ["| module | mutants | sampled | killed | equivalent | survived | killed of sampled | of those that can be |"]
+    lines = [
+        "| module | mutants | sampled | killed | equivalent | survived | killed of sampled | of those that can be |"
+    ]
     lines.append("|---" * 8 + "|")
     for name, chosen in [*((path, {path}) for path in modules), ("all", set(modules))]:
         of = [mutant for mutant in sampled if mutant.path in chosen]
@@ -230,7 +231,11 @@ def complaints(
 ) -> list[str]:
     """What somebody should look at: survivors, and what `equivalent.toml` says wrongly."""
     survivors = [str(mutant) for mutant in sampled if mutant not in killed and mutant.key not in equivalent]
-    wrong = [f"said to be equivalent, but killed: {mutant}" for mutant in sampled if mutant.key in equivalent & {m.key for m in killed}]
+    wrong = [
+        f"said to be equivalent, but killed: {mutant}"
+        for mutant in sampled
+        if mutant.key in equivalent & {m.key for m in killed}
+    ]
     known = {mutant.key for mutant in mutants}
     lost = [f"said to be equivalent, but there is no such mutant: {key}" for key in sorted(equivalent - known)]
     return [*survivors, *wrong, *lost]
