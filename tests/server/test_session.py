@@ -59,7 +59,6 @@ async def test_a_prompt_is_accepted_started_previewed_and_applied_once(house: Ho
 async def test_the_engine_is_told_all_of_a_prompt(make_house: MakeHouse) -> None:
     house = make_house(seed=9, quality="fine")
     await house.say("prompt.set", text="sea")
-    due_in_s = PROMISE_COSTS * 1.3
     assert house.engine.generated == [
         Generate(
             "s1.1",
