@@ -33,7 +33,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
 GOAL = 0.9
-# mutmut's exit codes: a test failed, pytest broke; the time was up (by its signal, the kernel's, the last resort).
+# mutmut's exit codes: a test failed, pytest broke; the time was up (its own signal, the last resort).
 _KILLED = {1, 3, 24, -24, 152, 36, -9}
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"  # with which mutmut shows that it is busy
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
