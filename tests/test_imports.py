@@ -45,7 +45,7 @@ ENGINE_LAYERS = [
     {"engine.memory", "engine.attention"},
     {"engine.generation"},
     {"engine.noise_schedule", "engine.cost", "engine.pixels", "engine.wire", "engine.embedded", "engine.checkpoint"},
-    {"engine.config"},
+    {"engine.config", "engine.own_clock"},
     {"engine.api"},
 ]
 
