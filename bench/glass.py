@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="of the prompts and the pauses between them (default 1)")
     parser.add_argument("--quality", choices=["fast", "fine"], default="fast")
     parser.add_argument("--engine", choices=["embedded", "synthetic"], default="embedded")
-    parser.add_argument("--engine-priority", choices=["low", "normal", "high"], default="normal")
+    parser.add_argument("--engine-priority", choices=["low", "normal"], default="normal")
     add_flag(parser)
     parser.add_argument("--url", help="measure this server (http://host:port/#token=...) instead of starting one")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")

@@ -261,17 +261,10 @@ class LoadSettings:
     allows_pickles: bool = False
 
 
-class Priority(StrEnum):
-    """How the engine stands to other programs that want the same cores. Linux: within one session or container."""
-
-    LOW = "low"  # they go first; it takes what they leave
-    NORMAL = "normal"  # it takes turns with them and gives way to the program's clock
-    HIGH = "high"  # as much as each of them
-
-
-# The program's clock wins against the model by niceness. Each step takes a fifth of the weight. At 10 the engine has a
-# tenth of an ordinary program's: beside three of those on two cores a clip took seventeen times as long as alone.
-_NICENESS = {Priority.LOW: 10, Priority.NORMAL: 2, Priority.HIGH: 0}
+# Niceness by `--engine-priority`. A fifth of the weight is lost with each step, so `normal` is close to an ordinary
+# program's fair share, and the program's clock still goes first. At 10, beside three ordinary programs on two cores, a
+# clip took seventeen times as long as alone, at 1 some two times (2.5 would be fair), at 3 five times.
+NICENESS: Mapping[str, int] = {"low": 10, "normal": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +273,7 @@ class EngineSettings:
 
     load: LoadSettings = LoadSettings()
     num_threads: int = field(default_factory=lambda: os.cpu_count() or 1)
-    priority: Priority = Priority.NORMAL
+    niceness: int = NICENESS["normal"]
     # No word from inside the step loop for this long of the process's own time (`engine.own_clock`): hung. A step takes
     # some 50 ms, an idle beat comes every 0.5 s.
     heartbeat_timeout_s: float = 3.0
@@ -295,7 +288,3 @@ class EngineSettings:
     keep_spare: bool = True
     frames_bytes: int = 64 * 2**20
     worker_command: tuple[str, ...] = (sys.executable, "-m", "engine.worker")
-
-    @property
-    def niceness(self) -> int:
-        return _NICENESS[self.priority]

@@ -31,7 +31,7 @@ from engine.api import (
     Quality,
     StepFinished,
 )
-from engine.config import PROFILES, EngineSettings, LoadSettings, Priority, default_model
+from engine.config import PROFILES, EngineSettings, LoadSettings, default_model
 from engine.supervisor import EngineProcess
 
 _VIDEO_CODECS = {
@@ -92,12 +92,7 @@ async def _generate(arguments: argparse.Namespace, progress: Progress) -> tuple[
     )
     load = await asyncio.to_thread(checkpoint.fetch, load)
     engine = EngineProcess(
-        EngineSettings(
-            load=load,
-            startup_timeout_s=checkpoint.startup_timeout_s(load),
-            keep_spare=False,
-            priority=Priority.HIGH,
-        )
+        EngineSettings(load=load, startup_timeout_s=checkpoint.startup_timeout_s(load), keep_spare=False, niceness=0)
     )
     progress.show("loading the model", 0.0)
     await engine.open()

@@ -111,7 +111,7 @@ def _engine(settings: Settings) -> Engine:
 
         return SyntheticEngine()
     from engine import checkpoint, clip_cache  # noqa: PLC0415
-    from engine.config import EngineSettings, Priority  # noqa: PLC0415
+    from engine.config import NICENESS, EngineSettings  # noqa: PLC0415
     from engine.supervisor import EngineProcess  # noqa: PLC0415
 
     load = checkpoint.fetch(_load_settings(settings))
@@ -119,7 +119,7 @@ def _engine(settings: Settings) -> Engine:
         EngineSettings(
             load=load,
             startup_timeout_s=checkpoint.startup_timeout_s(load),
-            priority=Priority(settings.engine_priority),
+            niceness=NICENESS[settings.engine_priority],
         )
     )
     if not settings.cache_memory and not settings.cache_disk:

@@ -148,7 +148,7 @@ def _free_cores(core_share: float | None) -> Finding:
     told = f"the engine would get {core_share:.0%} of a core when it wants one"
     if core_share >= _BUSY_BELOW:
         return Finding("free cores", told)
-    advice = f"this machine is busy: {told}, and scenes take longer; close other programs, or --engine-priority high"
+    advice = f"this machine is busy: {told}, and scenes take longer; close programs that use the processor"
     return Finding("free cores", None, advice=advice)
 
 

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from engine.config import EngineSettings, Priority
+from engine.config import NICENESS, EngineSettings
 from server.config import ConfigError, EnginePriority, Settings, default_recordings_folder, is_loopback, load
 
 TOKEN = "0123456789abcdef0123"
@@ -127,16 +127,15 @@ def test_how_the_model_is_loaded_comes_from_flags_environment_and_file(tmp_path:
 
 def test_the_engine_s_priority_is_a_word() -> None:
     assert load([], {}).engine_priority == "normal"
-    assert load(["--engine-priority", "high"], {}).engine_priority == "high"
+    assert load(["--engine-priority", "low"], {}).engine_priority == "low"
     assert load([], {"SCENESHIFT_ENGINE_PRIORITY": "low"}).engine_priority == "low"
-    with pytest.raises(ConfigError, match="expected one of low, normal, high, got 'most'"):
+    with pytest.raises(ConfigError, match="expected one of low, normal, got 'most'"):
         load(["--engine-priority", "most"], {})
 
 
 def test_the_words_are_the_engine_s() -> None:
-    assert [kind.value for kind in Priority] == list(get_args(EnginePriority))
-    niceness = [EngineSettings(priority=kind).niceness for kind in Priority]
-    assert niceness == sorted(niceness, reverse=True) and niceness[-1] == 0
+    assert set(NICENESS) == set(get_args(EnginePriority))
+    assert NICENESS["low"] > NICENESS["normal"] == EngineSettings().niceness
 
 
 def test_the_way_of_media_comes_from_flags_environment_and_file(tmp_path: Path) -> None:
