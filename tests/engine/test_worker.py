@@ -26,6 +26,7 @@ from engine.config import ModelProfile, Rung
 from engine.generation import Generation
 from engine.own_clock import Sample, Thread
 from engine.worker import Worker
+from tests.seeds import seeds
 
 ENDS = (GenerationFinished, GenerationCancelled, GenerationFailed)
 STEPS = {Quality.FAST: 4, Quality.FINE: 8}
@@ -258,7 +259,8 @@ def test_a_models_error_fails_its_own_generation_only() -> None:
     assert [type(each) for each in link.of("b", *ENDS)] == [GenerationFinished]
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.random
+@pytest.mark.parametrize("seed", seeds(60))
 def test_random_schedules(seed: int) -> None:
     """One end each, no step for dead work, no time lost, nothing below the floor, whatever comes when."""
     rng = random.Random(seed)

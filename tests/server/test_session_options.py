@@ -26,6 +26,7 @@ from engine.api import (
     Timings,
 )
 from server.prompts import PROMISE_COSTS, PROMISE_S
+from tests.seeds import seeds
 
 MakeHouse = Callable[..., House]
 NO_TIMINGS = Timings(0.0, 0.0, 0.0, 0.0, 0.0)
@@ -406,10 +407,11 @@ async def test_a_closing_session_stops_its_next_clip(able: House) -> None:
 # --- whatever comes -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.random
 async def test_at_random_each_prompt_ends_once_and_nothing_is_made_for_nobody(make_house: MakeHouse) -> None:
     """Prompts, cancels, blanks, viewers that come and go, an engine that finishes, fails, and is lost."""
     num_continued = 0
-    for seed in range(25):
+    for seed in seeds(25):
         house = make_house()
         house.engine.model = ABLE_MODEL
         await play_at_random(house, random.Random(seed))
