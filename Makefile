@@ -28,6 +28,7 @@ lint: set-up
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
+	@$(BIN)/python deploy/check_size.py
 
 # What both SDKs know of the protocol, from server/protocol.
 clients: set-up

@@ -18,12 +18,14 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
+from stored_picture import store
+
 from bench.browser import chromium
 from engine.api import Frames, FramesReady, Generate, GenerationFinished, Quality
 from engine.config import EngineSettings
 from engine.supervisor import EngineProcess
 
-FOLDER = Path(__file__).parent
+PICTURE = Path(__file__).with_name("contact-sheet.webp")
 PROMPTS = (
     "a red sailboat on the sea at sunset",
     "雨夜的咖啡馆里有一只白猫",
@@ -66,8 +68,7 @@ async def main() -> None:
     async with chromium() as browser:
         page = await browser.new_page(viewport={"width": 1260, "height": 600})
         await page.set_content(_PAGE.format(figures=figures))
-        await page.screenshot(path=FOLDER / "contact-sheet.png", full_page=True)
-    print(FOLDER / "contact-sheet.png")
+        store(await page.screenshot(full_page=True), PICTURE)
 
 
 def _data_uri(frames: Frames) -> str:

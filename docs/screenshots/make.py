@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
+from stored_picture import store
+
 from bench.browser import NoBrowser, chromium
 
 FOLDER = Path(__file__).parent
@@ -133,9 +135,8 @@ async def _take(browser: Browser, url: str, shot: Shot, folder: Path) -> None:
     await page.wait_for_function(_IS_LIVE, timeout=TIMEOUT_MS)
     await shot.play(page)
     await page.evaluate("document.activeElement.blur()")
-    await page.screenshot(path=folder / f"{shot.name}.png")
+    store(await page.screenshot(), folder / f"{shot.name}.webp")
     await context.close()
-    print(folder / f"{shot.name}.png")
 
 
 async def _make(url: str, names: list[str], folder: Path) -> None:

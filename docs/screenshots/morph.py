@@ -1,4 +1,4 @@
-"""Makes `morph.png`: a picture on air, and what a clip of another scene makes of it (frames 2 to 20); seeds 0 to 3.
+"""Makes `morph.webp`: a picture on air, and what a clip of another scene makes of it (frames 2 to 20); seeds 0 to 3.
 
 `python docs/screenshots/morph.py`. The real engine process; no picture is chosen among several.
 """
@@ -16,11 +16,13 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
+from stored_picture import store
+
 from engine.api import Frames, FramesReady, Generate, GenerationFinished
 from engine.config import EngineSettings
 from engine.supervisor import EngineProcess
 
-PICTURE = Path(__file__).with_name("morph.png")
+PICTURE = Path(__file__).with_name("morph.webp")
 PAIRS = (
     ("the sea by day", "a volcano erupting at night"),
     ("a cosy room at night", "underwater, a yellow fish"),
@@ -41,8 +43,7 @@ async def main() -> None:
         clip = await _clip(engine, Generate(f"after {seed}", after, seed=seed, wants_previews=False, first_frame=first))
         rows.append(np.concatenate([_rgb(on_air), *(_rgb(clip[index]) for index in SHOWN)], 1))
     await engine.close()
-    Image.fromarray(np.concatenate(rows)[::2, ::2]).save(PICTURE)
-    print(PICTURE)
+    store(Image.fromarray(np.concatenate(rows)[::2, ::2]), PICTURE)
 
 
 async def _clip(engine: EngineProcess, wanted: Generate) -> np.ndarray[Any, np.dtype[np.uint8]]:

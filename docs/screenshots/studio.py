@@ -15,6 +15,8 @@ from websockets.asyncio.client import connect
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
+from stored_picture import store
+
 from bench.browser import NoBrowser, chromium
 from bench.controller import Controller
 
@@ -56,8 +58,7 @@ async def _make(url: str, prompt: str, theme: str, path: Path) -> None:
             await page.click("#start")
             await page.wait_for_function(_IS_CUT_OUT, timeout=TIMEOUT_MS)
             await page.evaluate("document.activeElement.blur()")
-            await page.screenshot(path=path)
-    print(path)
+            store(await page.screenshot(), path)
 
 
 def main() -> int:
@@ -65,7 +66,7 @@ def main() -> int:
     parser.add_argument("--url", default="http://127.0.0.1:8080/", help="as the server printed it")
     parser.add_argument("--prompt", default="beach at sunset")
     parser.add_argument("--theme", choices=("dark", "light"), default="dark")
-    parser.add_argument("--path", type=Path, default=Path(__file__).parent / "studio.png")
+    parser.add_argument("--path", type=Path, default=Path(__file__).parent / "studio.webp")
     options = parser.parse_args()
     try:
         asyncio.run(_make(options.url, options.prompt, options.theme, options.path))

@@ -24,9 +24,11 @@ def export_folder(
     autoencoder: Autoencoder,
     preview: dict[str, Any],
     settings: dict[str, SamplingSettings],
-    model_card: str,
 ) -> None:
-    """Everything in fp16, in files of at most 16 MB. `preview` is `fit_preview`'s answer."""
+    """Everything in fp16, in files of at most 16 MB. `preview` is `fit_preview`'s answer.
+
+    The model card is not written: it tells of measured weights, so a person writes it.
+    """
     from diffusers import FlowMatchEulerDiscreteScheduler, __version__  # noqa: PLC0415
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +54,6 @@ def export_folder(
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     (folder / "preview.json").write_text(json.dumps(preview) + "\n")
-    (folder / "README.md").write_text(model_card)
 
 
 @torch.no_grad()

@@ -26,7 +26,6 @@ from engine.embedded.train_generator import Generator, load_generator, train_cli
 from engine.embedded.training import RECIPES, Recipe, use_machine
 from engine.embedded.world import render
 
-MODEL_CARD = Path(__file__).with_name("model_card.md")
 STAGES = ("renders", "autoencoder", "examples", "images", "clips", "few_steps", "export")
 FAST = SamplingSettings(num_steps=4, guidance_scale=1.0, shift=3.0)
 FINE = SamplingSettings(num_steps=8, guidance_scale=1.0, shift=3.0)
@@ -53,7 +52,6 @@ def export(recipe: Recipe, folder: Path = WEIGHTS_FOLDER, *, start_from: Path | 
         autoencoder=autoencoder,
         preview=fit_preview(latents, frames),
         settings={"fast": FAST, "fine": FINE},
-        model_card=MODEL_CARD.read_text(),
     )
 
 

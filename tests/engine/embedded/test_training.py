@@ -227,7 +227,6 @@ def test_the_full_recipe_fits_the_package_in_files_that_travel(tmp_path: Path) -
         autoencoder=autoencoder,
         preview=preview,
         settings={"fast": train.FAST, "fine": train.FINE},
-        model_card="",
     )
     sizes = [path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()]
     assert max(sizes) <= 16 * 2**20
