@@ -29,7 +29,7 @@ SERVER_LAYERS = [
     {"server.pages"},
     {"server.stage", "server.media", "server.limits", "server.prompt", "server.auth", "server.metrics"}
     | {"server.admission"},
-    {"server.messages", "server.config", "server.clock"},
+    {"server.messages", "server.config", "server.clock", "server.essential"},
 ]
 # Layers of the engine, top down: the command line and the two engines, then what runs in the engine process.
 ENGINE_LAYERS = [
