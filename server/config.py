@@ -197,7 +197,9 @@ def _parser() -> argparse.ArgumentParser:
         help="for recordings (default: on a loopback address the user's data folder, else nothing is recorded)",
     )
     parser.add_argument("--max-recording-size", metavar="SIZE", help="of one recording (default 8GB; 0: none)")
-    parser.add_argument("--allowed-origins", help="origins of other pages that may connect, with commas between")
+    parser.add_argument(
+        "--allowed-origins", help="origins of other pages that may connect, with commas between; then a token is needed"
+    )
     add_ice_flags(parser)
     parser.add_argument("--music-folder", metavar="FOLDER", help="music that sessions may name, beside what ships")
     parser.add_argument(
@@ -215,7 +217,9 @@ def add_ice_flags(parser: argparse.ArgumentParser) -> None:
         help="stun:HOST:PORT and turn:HOST:PORT?transport=tcp, with commas (default: none)",
     )
     parser.add_argument("--turn-secret", help="shared with the TURN servers; better given as SCENESHIFT_TURN_SECRET")
-    parser.add_argument("--public-address", metavar="IP", help="what viewers are told, for a server behind 1:1 NAT")
+    parser.add_argument(
+        "--public-address", metavar="IP", help="what viewers are told, behind 1:1 NAT; then a token is needed"
+    )
     parser.add_argument("--udp-ports", metavar="FIRST-LAST", help="for media, as 50000-50100 (default: any)")
     parser.add_argument(
         "--private-candidates", help="of viewers: allow, refuse or auto (refuse with --public-address; the default)"
