@@ -3,14 +3,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 HOST ?= 127.0.0.1
 PORT ?= 8080
+# A worker a core; long files of tests first, each file in one worker.
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: serve test lint clients train evaluate bench screenshots set-up clean
+.PHONY: serve check test lint clients mutants train evaluate bench screenshots set-up clean
 
 serve: set-up
 	@$(BIN)/sceneshift serve --host $(HOST) --port $(PORT)
 
+# For daily work: what needs neither a browser nor a model.
+check: set-up lint
+	@$(PYTEST) --check
+
+# All that a user would miss. SEED=n draws other random cases (`make test SEED=$$RANDOM`).
 test: set-up lint tests/browser/node_modules
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 # axe-core, which reads the pages for faults that keep people out. Used by tests only, so it is not in the repository.
 tests/browser/node_modules: tests/browser/package.json

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 BENCHES = {
     "glass": "prompts in a real browser: prompt to preview and to picture at the viewer's glass",
-    "faults": "the engine is killed, stopped and made to raise, round after round",
+    "faults": "the engine is killed, stopped and made to raise, round after round; --attacks: by hostile clients",
     "burst": "thirty prompts in three seconds from one controller",
     "load": "many stages prompted at random, with real viewers: latencies, estimates, continuous play",
     "viewers": "what a viewer costs the sending process, ours beside stock aiortc, and how late packets leave",

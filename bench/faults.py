@@ -27,6 +27,7 @@ from typing import Any
 
 from websockets.asyncio.client import connect
 
+from bench import attacks
 from bench.busy import add_flag, busy, fair_share
 from bench.controller import Controller
 from bench.machine import machine_facts
@@ -192,7 +193,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     add_flag(parser)
+    parser.add_argument("--attacks", action="store_true", help="a hostile client, dead tasks and a closed pipe instead")
+    parser.add_argument("--source", type=Path, default=ROOT, help="with --attacks: the checkout whose server is tried")
     arguments = parser.parse_args(argv)
+    if arguments.attacks:
+        return attacks.main(arguments.source, as_json=arguments.json)
     result = asyncio.run(run(arguments.rounds, arguments.busy))
     if arguments.json:
         print(json.dumps(result, indent=2))

@@ -119,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="of the prompts and the pauses between them (default 1)")
     parser.add_argument("--quality", choices=["fast", "fine"], default="fast")
     parser.add_argument("--engine", choices=["embedded", "synthetic"], default="embedded")
+    parser.add_argument("--engine-priority", choices=["low", "normal"], default="normal")
     add_flag(parser)
     parser.add_argument("--url", help="measure this server (http://host:port/#token=...) instead of starting one")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
@@ -132,7 +133,8 @@ async def _run(options: argparse.Namespace) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
         url = options.url
         if url is None:
-            url = (await stack.enter_async_context(served(["--engine", options.engine]))).url
+            arguments = ["--engine", options.engine, "--engine-priority", options.engine_priority]
+            url = (await stack.enter_async_context(served(arguments))).url
         browser = await stack.enter_async_context(chromium())
         facts["chromium"] = browser.version
         if not options.busy:
@@ -242,6 +244,7 @@ def _busy_result(facts: dict[str, Any], options: argparse.Namespace, seen: dict[
         "engines_lost": warnings.count("engine_lost"),
         "prompts_on_air": sum(one["picture_glass_ms"] is not None for one in result["each"]),
         "warnings": warnings,
+        "continuous_play_ratio": _ratio_since(seen["seconds"], seen["sent"][PROMPTS_ALONE]["at"]),
         "fair_share": round(share, 3),
         "clip_ms": clip_ms,
         "clip_alone_ms": clip_alone_ms,
@@ -249,6 +252,13 @@ def _busy_result(facts: dict[str, Any], options: argparse.Namespace, seen: dict[
     }
     result["met"] = _met_beside_busy(result)
     return result
+
+
+def _ratio_since(seconds: list[tuple[float, int, int, float]], since_ms: float) -> float:
+    """The share of the frames due since then that were sent in time."""
+    before = next(((due, in_time) for at, due, in_time, _ in reversed(seconds) if at <= since_ms), (0, 0))
+    due, in_time = seconds[-1][1] - before[0], seconds[-1][2] - before[1]
+    return round(in_time / due, 6) if due else 1.0
 
 
 def _met_beside_busy(result: dict[str, Any]) -> dict[str, bool]:
@@ -359,7 +369,8 @@ def _busy_lines(result: dict[str, Any]) -> list[str]:
     beside = result["busy"]
     return [
         f"beside {beside['processes']} busy processes: engines lost {beside['engines_lost']}, prompts on air "
-        f"{beside['prompts_on_air']} of {result['prompts']}, warnings {beside['warnings']}",
+        f"{beside['prompts_on_air']} of {result['prompts']}, warnings {beside['warnings']}, continuous play "
+        f"{beside['continuous_play_ratio']:.4f}",
         f"clip in the engine: {beside['clip_ms']} ms, alone {beside['clip_alone_ms']} ms; fair share "
         f"{beside['fair_share']:.2f}: {beside['clip_times_fair']} times what is fair",
         "",

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+SOURCE = Path(__file__).resolve().parent.parent
 OPEN_TIMEOUT_S = 60.0
 READY_TIMEOUT_S = 180.0
 CLOSE_TIMEOUT_S = 15.0
@@ -34,12 +35,17 @@ class Served:
 
 
 @asynccontextmanager
-async def served(arguments: Sequence[str] = (), *, is_ready: bool = True) -> AsyncIterator[Served]:
-    """Serves on a free port while the block runs; waits for the engine if `is_ready`. Raises `ServeError`."""
+async def served(
+    arguments: Sequence[str] = (), *, is_ready: bool = True, source: Path = SOURCE
+) -> AsyncIterator[Served]:
+    """Serves on a free port while the block runs; waits for the engine if `is_ready`. Raises `ServeError`.
+
+    `source`: the checkout whose server it is.
+    """
     command = [sys.executable, "-m", "server", "serve", "--host", "127.0.0.1", "--port", "0", *arguments]
     with tempfile.TemporaryFile() as log:
         process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=log, cwd=Path(__file__).parent.parent, env=_environment()
+            *command, stdout=asyncio.subprocess.PIPE, stderr=log, cwd=source, env=_environment()
         )
         try:
             try:

@@ -456,7 +456,8 @@ class App {
         break;
     }
     const key = `warning.${message.code}`;
-    this.#toasts.show(hasText(key) ? t(key) : message.message, "note");
+    const values = { percent: Math.round(100 * (message.core_share ?? 0)) };
+    this.#toasts.show(hasText(key) ? t(key, values) : message.message, "note");
   }
 
   // --- what changed ---------------------------------------------------------------------------------------------

@@ -330,6 +330,11 @@ const TEXTS = {
     "引擎时间紧张：为按时播出，片段已简化生成。",
   ],
   "warning.recovered": ["Clips are made in full quality again.", "片段已恢复完整质量。"],
+  "warning.machine_busy": [
+    "This machine is busy: the engine got {percent} % of a core. Scenes take longer.",
+    "这台电脑很忙：引擎只得到一个核心的 {percent}%，场景生成会变慢。",
+  ],
+  "warning.machine_free": ["The engine gets the cores that it needs again.", "引擎重新获得所需的处理器核心。"],
   "warning.continuation_failed": ["The scene could not go on, so it loops.", "场景无法延续，已改为循环。"],
   "warning.not_supported": ["The model cannot do some of the settings, so they were reset.", "当前模型不支持部分设置，已重置。"],
   "warning.draining": ["The server is about to restart.", "服务器即将重启。"],

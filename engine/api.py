@@ -375,7 +375,11 @@ class Engine(Protocol):
         ...
 
     def events(self) -> AsyncIterator[Event]:
-        """The events, in order, for one consumer. Bounded: unread previews are dropped first, oldest first."""
+        """The events, in order, for one consumer. Bounded: unread previews are dropped first, oldest first.
+
+        They end when the engine is closed, and before that only if what makes them has died: then the engine is of no
+        more use, whatever `state` says.
+        """
         ...
 
     def estimate(self, command: Generate) -> Estimate | None:

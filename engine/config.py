@@ -261,15 +261,19 @@ class LoadSettings:
     allows_pickles: bool = False
 
 
+# Niceness by `--engine-priority`. A fifth of the weight is lost with each step, so `normal` is close to an ordinary
+# program's fair share, and the program's clock still goes first. At 10, beside three ordinary programs on two cores, a
+# clip took seventeen times as long as alone, at 1 some two times (2.5 would be fair), at 3 five times.
+NICENESS: Mapping[str, int] = {"low": 10, "normal": 1}
+
+
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     """How the engine process is run and watched. Times in seconds."""
 
     load: LoadSettings = LoadSettings()
     num_threads: int = field(default_factory=lambda: os.cpu_count() or 1)
-    # The program's clock must win against the model on a busy machine: measured on two cores, a neighbour of equal
-    # niceness takes the clock's p50 lateness from 0.9 to 5.8 ms.
-    niceness: int = 10
+    niceness: int = NICENESS["normal"]
     # No word from inside the step loop for this long of the process's own time (`engine.own_clock`): hung. A step takes
     # some 50 ms, an idle beat comes every 0.5 s.
     heartbeat_timeout_s: float = 3.0

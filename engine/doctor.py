@@ -1,7 +1,8 @@
 """`python -m engine.doctor`: what the engine would find on this machine, as JSON, for `sceneshift doctor`.
 
 A process of its own, because it imports torch and asks the devices, and the server's process does neither. Loads no
-weights, downloads nothing. What was not measured here is not estimated.
+weights, downloads nothing. It computes for two seconds, to see how much of the cores it gets beside other programs.
+What was not measured here is not estimated.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,8 +24,10 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from engine import attention, checkpoint, memory, published
 from engine.api import ModelError
 from engine.config import PROFILES, Family, LoadSettings, ModelProfile, default_model
+from engine.own_clock import CoreShare, threads_of
 
 _GIB = 2**30
+_LOOK_S = 2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,21 @@ def find(gpu_memory_bytes: int | None) -> dict[str, Any]:
         "hub_cache": _hub_cache(),
         "profiles": [_profile(profile, machine) for profile in PROFILES.values()],
     }
+
+
+def core_share() -> float | None:
+    """How much of the cores that it asks for an engine's arithmetic gets now, as `own_clock.CoreShare` counts."""
+    share, matrix = CoreShare(), torch.rand(512, 512)
+    sample = threads_of(os.getpid())
+    if sample is None:
+        return None
+    began_at = now = time.monotonic()
+    share.begin(began_at, sample)
+    while now < began_at + _LOOK_S:
+        torch.mm(matrix, matrix)
+        now = time.monotonic()
+    share.add(now, threads_of(os.getpid()) or {})
+    return share.share(now)
 
 
 def _devices() -> list[dict[str, Any]]:
@@ -162,7 +181,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m engine.doctor", description=__doc__)
     parser.add_argument("--gpu-memory-bytes", type=int)
     arguments = parser.parse_args(argv)
-    print(json.dumps(find(arguments.gpu_memory_bytes)))
+    print(json.dumps(find(arguments.gpu_memory_bytes) | {"core_share": core_share()}))
     return 0
 
 

@@ -112,6 +112,7 @@ class EngineProcess:
     async def open(self) -> None:
         checkpoint.resolve(self._settings.load)  # a wrong model is the caller's error, now, not the process's later
         self._task = asyncio.create_task(self._supervise(), name="engine-supervisor")
+        self._task.add_done_callback(self._end_events)
 
     async def close(self) -> None:
         if self._state is EngineState.CLOSED:
@@ -139,6 +140,11 @@ class EngineProcess:
 
     def events(self) -> AsyncIterator[Event]:
         return self._events.read()
+
+    def _end_events(self, task: asyncio.Task[None]) -> None:
+        """A supervisor that died leaves nobody who would make any more; one that gave the engine up has said so."""
+        if task.cancelled() or task.exception() is not None:
+            self._events.close()
 
     def estimate(self, command: Generate) -> Estimate | None:
         now = self._monotonic()

@@ -111,6 +111,7 @@ class SyntheticEngine:
 
     async def open(self) -> None:
         self._task = asyncio.create_task(self._run(), name="synthetic-engine")
+        self._task.add_done_callback(lambda _: self._events.put_nowait(None))  # the events end with who makes them
 
     async def close(self) -> None:
         if self._state is EngineState.CLOSED:
@@ -119,7 +120,6 @@ class SyntheticEngine:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        self._events.put_nowait(None)
 
     def send(self, command: Command) -> None:
         if isinstance(command, Cancel):

@@ -43,7 +43,7 @@ from engine.cost import Cost, Piece  # isort: skip
 from engine.generation import Generation  # isort: skip
 from engine.memory import is_out_of_memory  # isort: skip
 from engine.models import Model, load  # isort: skip
-from engine.own_clock import Watch, threads_of  # isort: skip
+from engine.own_clock import Sample, Watch, threads_of  # isort: skip
 from engine.pixels import to_frames  # isort: skip
 from engine.work import Turn, Work  # isort: skip
 
@@ -91,11 +91,13 @@ class Worker:
         model: Model,
         *,
         monotonic: Callable[[], float] = time.monotonic,
+        sample: Callable[[], Sample | None] = lambda: threads_of(os.getpid()),
     ) -> None:
         self._connection = connection
         self._ring = ring
         self._model = model
         self._monotonic = monotonic
+        self._sample = sample
         self.cost = Cost(model.profile.ladder, model.profile.num_latent_frames)
         self.max_batch = _max_batch(model)
         self._arbiter = Arbiter(self.cost)
@@ -175,9 +177,9 @@ class Worker:
         return Generation(Generate("warm-up", prompt, Quality.FAST), self._monotonic(), rung_index=rung_index)
 
     def _timed(self, piece: Piece | None, rung_index: int, work: Callable[[], object], *, batch: int = 1) -> None:
-        began_at, before = self._monotonic(), threads_of(os.getpid())
+        began_at, before = self._monotonic(), self._sample()
         work()
-        ended_at, after = self._monotonic(), threads_of(os.getpid())
+        ended_at, after = self._monotonic(), self._sample()
         seconds = ended_at - began_at
         own_s = seconds if before is None or after is None else Watch(began_at, before).span(ended_at, after).own_s
         self.slowest_s = max(self.slowest_s, own_s)

@@ -7,6 +7,7 @@ needs only when it is called. Nothing here imports torch; the engine process doe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import importlib
 import logging
@@ -83,13 +84,25 @@ def _serve(arguments: Sequence[str]) -> int:
         _quieten()
         listener = app.listen(settings.host, settings.port)
         asyncio.run(app.serve(settings, _engine(settings), listener, out=sys.stdout, shows_token=needs_token))
-    except (config.ConfigError, app.PortInUse, EncoderUnusable, ModelError) as error:
+    except (config.ConfigError, app.PortInUse, app.ServerDied, EncoderUnusable, ModelError) as error:
         print(f"sceneshift: {error}", file=sys.stderr)
         return 1
     except OSError as error:
         print(f"sceneshift: cannot listen on {settings.host}: {error.strerror}", file=sys.stderr)
         return 1
+    finally:
+        _give_up_unwritten()
     return 0
+
+
+def _give_up_unwritten() -> None:
+    """What nobody took (a closed pipe, a full disk) would fail once more at the interpreter's end, as status 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _engine(settings: Settings) -> Engine:
@@ -98,11 +111,17 @@ def _engine(settings: Settings) -> Engine:
 
         return SyntheticEngine()
     from engine import checkpoint, clip_cache  # noqa: PLC0415
-    from engine.config import EngineSettings  # noqa: PLC0415
+    from engine.config import NICENESS, EngineSettings  # noqa: PLC0415
     from engine.supervisor import EngineProcess  # noqa: PLC0415
 
     load = checkpoint.fetch(_load_settings(settings))
-    engine = EngineProcess(EngineSettings(load=load, startup_timeout_s=checkpoint.startup_timeout_s(load)))
+    engine = EngineProcess(
+        EngineSettings(
+            load=load,
+            startup_timeout_s=checkpoint.startup_timeout_s(load),
+            niceness=NICENESS[settings.engine_priority],
+        )
+    )
     if not settings.cache_memory and not settings.cache_disk:
         return engine
     folder = Path(settings.cache_folder) if settings.cache_folder else clip_cache.default_folder(os.environ)

@@ -52,6 +52,10 @@ class PortInUse(Exception):
     """Somebody else listens there."""
 
 
+class ServerDied(Exception):
+    """A task died without which the server is of no use; whoever started it should start another one."""
+
+
 def build(
     settings: Settings,
     engine: Engine,
@@ -63,6 +67,7 @@ def build(
     watch_heartbeat_s: float = watch.HEARTBEAT_S,
     on_engine_ready: Callable[[EngineReady], None] = lambda event: None,
     on_engine_unusable: Callable[[EngineStopped], None] = lambda event: None,
+    on_task_died: Callable[[str], None] = lambda name: None,
 ) -> web.Application:
     """The application; its start-up opens `engine`, its shutdown ends the sessions and closes it."""
     clock = clock or MonotonicClock()
@@ -92,6 +97,7 @@ def build(
         resume_grace_s=settings.resume_grace_s,
         on_engine_ready=on_engine_ready,
         on_engine_unusable=on_engine_unusable,
+        on_task_died=on_task_died,
     )
     api = HttpApi(registry, access, metrics)
     whep = WhepApi(registry, access, ice)
@@ -159,7 +165,7 @@ async def serve(
 
     Raises `EncoderUnusable` for an H264 encoder that was named and cannot be used; `ModelError` before it serves, or
     when the engine could not be started even once: nobody has a use for a server without one, and whoever typed the
-    flags should read why. A server that has had an engine goes on.
+    flags should read why. A server that has had an engine goes on. `ServerDied` when an essential task has died.
 
     `shows_token`: a token that was made up just now is told here, once, or nobody would know it. It stands in the
     fragment of the address, which browsers never send and servers never log.
@@ -167,13 +173,18 @@ async def serve(
 
     def announce_ready(event: EngineReady) -> None:
         model = event.model
-        print(f"ready: {model.name} on {model.device}, warm after {event.startup_s:.1f} s", file=out, flush=True)
+        _tell(out, f"ready: {model.name} on {model.device}, warm after {event.startup_s:.1f} s")
 
     unusable: list[str] = []
+    dead: list[str] = []
     stop = asyncio.Event()
 
     def give_up(event: EngineStopped) -> None:
         unusable.append(event.detail)
+        stop.set()
+
+    def end(name: str) -> None:
+        dead.append(name)
         stop.set()
 
     h264_encoder = await asyncio.to_thread(hardware.choose, settings.h264_encoder)
@@ -184,15 +195,26 @@ async def serve(
         media=media,
         on_engine_ready=announce_ready,
         on_engine_unusable=give_up,
+        on_task_died=end,
     )
     with _on_signals(stop.set):
         async with running(app, listener) as port:
             fragment = f"#token={settings.token}" if shows_token else ""
-            print(f"sceneshift: {address(settings, port)}{fragment}", file=out, flush=True)
+            _tell(out, f"sceneshift: {address(settings, port)}{fragment}")
             await stop.wait()
             _log.info("- = shutting down")
     if unusable:
         raise ModelError(unusable[0])
+    if dead:
+        raise ServerDied(f"the task {dead[0]} died; see the log")
+
+
+def _tell(out: TextIO, text: str) -> None:
+    """A line for whoever still reads it: a closed pipe (`| head -1`) or a full disk behind it must not stop a show."""
+    try:
+        print(text, file=out, flush=True)
+    except (OSError, ValueError) as error:
+        _log.warning("- ! standard output cannot be written: %s", error)
 
 
 def address(settings: Settings, port: int) -> str:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 EngineKind = Literal["embedded", "synthetic"]
 Sender = Literal["own", "aiortc"]
+EnginePriority = Literal["low", "normal"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 ENVIRONMENT_PREFIX = "SCENESHIFT_"
 MIN_TOKEN_CHARACTERS = 16
@@ -72,6 +73,7 @@ class Settings:
     gpu_memory: int | None = None  # bytes that the engine may use; None: what the device has free
     decoder: str | None = None  # None: the profile's
     lora_folder: str | None = None
+    engine_priority: EnginePriority = "normal"  # beside other programs (`engine.config.NICENESS`)
     no_compile: bool = False
     allow_pickles: bool = False
     # Clips that were made before, in bytes; 0 turns a store off. On disk only for who asks for it: pictures stay there.
@@ -177,6 +179,7 @@ def _parser() -> argparse.ArgumentParser:
         "--decoder", help="full, tiny, a tiny decoder's FILE, or a pruned VAE's FOLDER (default: the profile's)"
     )
     parser.add_argument("--lora-folder", metavar="FOLDER", help="LoRA files that prompts may name")
+    parser.add_argument("--engine-priority", help="beside other programs: normal (default) or low (they go first)")
     parser.add_argument("--no-compile", action="store_const", const="true", help="leave the model uncompiled on a GPU")
     parser.add_argument("--allow-pickles", action="store_const", const="true", help="load .bin and .pt files, too")
     parser.add_argument("--cache-memory", metavar="SIZE", help="of clips kept for repeats (default 256MiB; 0: none)")
@@ -266,6 +269,8 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _boolean(name, value, source)
         case "resume_grace_s":
             return _seconds(name, value, source, high=3600.0)
+        case "engine_priority":
+            return _one_of(name, value, source, get_args(EnginePriority))
         case "engine":
             return _one_of(name, value, source, get_args(EngineKind))
         case "log_level":

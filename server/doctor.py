@@ -25,6 +25,8 @@ from server import config
 
 _GIB = 2**30
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# With less than this share of the cores that it asks for, an engine takes so long that people notice.
+_BUSY_BELOW = 0.6
 # Imports take seconds, and minutes on a cold disk.
 _ENGINE_TIMEOUT_S = 180.0
 
@@ -130,6 +132,7 @@ def _engine_findings(engine: dict[str, Any], trouble: str) -> Iterator[Finding]:
         return
     memory = engine["host_memory"]
     yield Finding("memory", f"{_gib(memory['total_bytes'])}, {_gib(memory['free_bytes'])} free", True)
+    yield _free_cores(engine["core_share"])
     yield Finding("gpu", "; ".join(_gpu(device) for device in engine["devices"]) or None)
     yield Finding("arithmetic", engine["dtype"])
     yield Finding("attention", engine["attention"])
@@ -137,6 +140,16 @@ def _engine_findings(engine: dict[str, Any], trouble: str) -> Iterator[Finding]:
     cache = engine["hub_cache"]
     yield Finding("hub cache", f"{cache['folder']}, {_gib(cache['free_bytes'])} free")
     yield Finding("model weights", _weights(engine["profiles"]), True)
+
+
+def _free_cores(core_share: float | None) -> Finding:
+    if core_share is None:
+        return Finding("free cores", None)  # only Linux tells
+    told = f"the engine would get {core_share:.0%} of a core when it wants one"
+    if core_share >= _BUSY_BELOW:
+        return Finding("free cores", told)
+    advice = f"this machine is busy: {told}, and scenes take longer; close programs that use the processor"
+    return Finding("free cores", None, advice=advice)
 
 
 def _package(name: str) -> str | None:

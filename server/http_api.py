@@ -129,10 +129,14 @@ class HttpApi:
     # --- health ---------------------------------------------------------------------------------------------------
 
     async def _livez(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response({"live": True})
+        """503 when only a new process can help: see `Registry.complaint`."""
+        complaint = self._registry.complaint
+        if complaint is None:
+            return web.json_response({"live": True})
+        return web.json_response({"live": False, "reason": complaint}, status=HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _readyz(self, request: web.Request) -> web.StreamResponse:
-        """200 only while the engine has made a real generation in its present process, and we are not shutting down."""
+        """200 only while the engine has made a real generation in its present process, and we live and go on living."""
         registry = self._registry
         model = registry.engine.model
         body: dict[str, Any] = {

@@ -159,6 +159,12 @@ class _SnapshotCollector(Collector):
         yield _counter("sceneshift_engine_restarts", "Engine processes replaced", engine.num_restarts)
         yield _counter("sceneshift_engine_steps", "Denoising steps done", engine.num_steps)
         yield _counter("sceneshift_engine_busy_seconds", "Time the engine worked", engine.busy_s)
+        if engine.core_share is not None:
+            yield _gauge(
+                "sceneshift_engine_core_share_ratio",
+                "Of the time in which the working engine wanted a core, the share in which it had one",
+                engine.core_share,
+            )
         yield _counter("sceneshift_engine_previews_dropped", "Previews nobody read", engine.num_previews_dropped)
         ends = CounterMetricFamily("sceneshift_generations", "Generations by their end", labels=["end"])
         ends.add_metric(["finished"], engine.num_finished)

@@ -77,8 +77,8 @@ class Receipts:
         self._metrics.refused(detail.code)
         self.emit(Error(error=detail))
 
-    def warn(self, code: str, message: str, degraded: tuple[str, ...] = ()) -> None:
-        self.emit(SessionWarning(code=code, message=message, degraded=degraded))
+    def warn(self, code: str, message: str, *, degraded: tuple[str, ...] = (), core_share: float | None = None) -> None:
+        self.emit(SessionWarning(code=code, message=message, degraded=degraded, core_share=core_share))
 
     def stamp(self, received_at: float, shown: Shown) -> FrameStamp:
         """Of the frame that first shows something of a prompt that was received at `received_at`."""

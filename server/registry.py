@@ -1,7 +1,8 @@
 """Which sessions exist, how many may, who waits to be one, and whose engine event is whose.
 
 Between `websocket.py` and `http_api.py` above and `session.py` below; owns the engine's open and close, the one task
-that reads its events, and the one that ticks once a second. Everything runs on the event loop.
+that reads its events, and the one that ticks once a second. The server is of no use without either: their death ends
+it (`essential.py`), and the tick is the heartbeat that `/livez` looks at. Everything runs on the event loop.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from engine.api import (
 )
 from server import abilities
 from server.admission import MIN_RETRY_S, Admission, Queue, Ticket
+from server.essential import EssentialTasks
 from server.generations import Owner
 from server.metrics import Snapshot
 from server.neighbours import Controller
@@ -35,6 +37,8 @@ _log = logging.getLogger(__name__)
 _Owner = TypeVar("_Owner", bound=Owner)
 
 TICK_S = 1.0
+# So long after the last tick the server no longer counts as alive: the loop, or the clock, has stopped.
+HEARTBEAT_TIMEOUT_S = 5.0
 # A controller that met a shutdown comes back so much later.
 RETRY_AFTER_MS = round(MIN_RETRY_S * 1000)
 # A page that waits for a stage by its name asks again so much later.
@@ -55,6 +59,7 @@ class Registry:
         resume_grace_s: float = 60.0,
         on_engine_ready: Callable[[EngineReady], None] = lambda event: None,
         on_engine_unusable: Callable[[EngineStopped], None] = lambda event: None,
+        on_task_died: Callable[[str], None] = lambda name: None,
     ) -> None:
         self.engine = neighbours.engine
         self.startup_s: float | None = None  # of the engine's newest start; None: it was never ready
@@ -69,17 +74,21 @@ class Registry:
         self._admission = Admission(self._clock)
         self._queue = Queue(max_queued)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._essential = EssentialTasks(on_task_died)
+        self._ticked_at = self._clock.now()
         neighbours.metrics.bind(self._take_snapshot)
 
     async def open(self) -> None:
         """Begins to start the engine. Raises `ModelError`."""
         await self.engine.open()
-        self._spawn(self._read_events(), "engine-events")
-        self._spawn(self._tick_for_ever(), "session-ticks")
+        self._ticked_at = self._clock.now()
+        self._essential.start(self._read_events(), "engine-events")
+        self._essential.start(self._tick_for_ever(), "session-ticks")
 
     async def close(self) -> None:
         """Tells every controller, ends every session, stops the engine. Never takes longer than a few seconds."""
         self.is_draining = True
+        self._essential.expect_end()
         for ticket in self._queue:
             ticket.refuse(_draining())
         sessions = list(self._sessions.values())
@@ -87,6 +96,7 @@ class Registry:
             session.receipts.warn("draining", "the server is shutting down")
         ending = [self._close(session, "server_shutdown") for session in sessions]
         await asyncio.gather(self.engine.close(), *ending)
+        await self._essential.close()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -267,7 +277,11 @@ class Registry:
 
     async def _read_events(self) -> None:
         async for event in self.engine.events():
-            self._hand_on(event)
+            try:
+                self._hand_on(event)
+            except Exception:
+                # The boundary of an event: the next one is another session's.
+                _log.exception("- ! an event of the engine met an internal error (%s)", type(event).__name__)
 
     def _hand_on(self, event: Event) -> None:
         match event:
@@ -311,11 +325,14 @@ class Registry:
         while True:
             due += TICK_S
             await self._clock.sleep_until(due)
+            self._ticked_at = self._clock.now()
             for session in list(self._sessions.values()):
                 self._guarded(session, self._tick)
             self._call_waiting()
 
     def _tick(self, session: Session) -> None:
+        if (name := session.program.dead_task) is not None:
+            raise RuntimeError(f"task {name} of this show died")
         session.tick()
         if session.state is not SessionState.DETACHED:
             return
@@ -342,7 +359,15 @@ class Registry:
 
     @property
     def is_ready(self) -> bool:
-        return self.engine.state is EngineState.READY and not self.is_draining
+        return self.engine.state is EngineState.READY and not self.is_draining and self.complaint is None
+
+    @property
+    def complaint(self) -> str | None:
+        """Why this server should be replaced by a new one; None while it lives."""
+        if self._essential.dead is not None:
+            return f"task {self._essential.dead} died"
+        silent_s = self._clock.now() - self._ticked_at
+        return f"no heartbeat for {silent_s:.0f} s" if silent_s > HEARTBEAT_TIMEOUT_S else None
 
 
 def _draining() -> Refused:

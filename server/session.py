@@ -280,6 +280,7 @@ class Session:
         self._scene.go_on()
         if self.state is not SessionState.OPEN or span_s <= 0:
             return
+        self.slot.tell_busy(now)
         self.receipts.emit(
             StatsUpdated(
                 frames_sent=counts.frames_sent,

@@ -27,6 +27,9 @@ from server.protocol.messages import After
 from server.receipts import Receipts
 from server.stage import Clip
 
+# That the machine is busy is news once; then for so long not again, however it comes and goes.
+BUSY_AGAIN_S = 60.0
+
 
 class Slot:
     """`claim` is told the id of each generation that was sent, so that its events find their way back."""
@@ -53,6 +56,8 @@ class Slot:
         self._claim = claim
         self._generation_id: str | None = None
         self._degraded: tuple[str, ...] = ()
+        self._is_told_busy = False
+        self._told_busy_at = float("-inf")
 
     @property
     def is_free(self) -> bool:
@@ -117,9 +122,22 @@ class Slot:
         self._degraded = event.degraded
         if event.degraded:
             reason = f"the engine is short of time; clips are made with {receipts.degradation(event.degraded)}"
-            self._says.warn("degraded", reason, event.degraded)
+            self._says.warn("degraded", reason, degraded=event.degraded)
         else:
             self._says.warn("recovered", "clips are made as they were asked for again")
+
+    def tell_busy(self, now: float) -> None:
+        """That other programs keep the engine from its cores, and that this is over. Once a second."""
+        engine = self._engine.statistics()
+        if engine.is_starved is self._is_told_busy:
+            return
+        if not engine.is_starved:
+            self._is_told_busy = False
+            self._says.warn("machine_free", "the engine gets the cores that it needs again")
+        elif now - self._told_busy_at >= BUSY_AGAIN_S and engine.core_share is not None:
+            self._is_told_busy, self._told_busy_at = True, now
+            reason = f"this machine is busy: the engine got {engine.core_share:.0%} of a core; scenes take longer"
+            self._says.warn("machine_busy", reason, core_share=round(engine.core_share, 3))
 
     def num_frames(self) -> int:
         """Of a clip. Raises `ValueError` if no model is known."""

@@ -31,7 +31,7 @@ SERVER_LAYERS = [
     {"server.pages"},
     {"server.stage", "server.media", "server.limits", "server.prompt", "server.auth", "server.metrics"}
     | {"server.admission"},
-    {"server.config", "server.clock"},
+    {"server.config", "server.clock", "server.essential"},
     {"server.protocol"},
 ]
 # Layers of the engine, top down: the command line and the two engines, then what runs in the engine process.

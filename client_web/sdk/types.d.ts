@@ -278,7 +278,7 @@ export interface SessionUpdated {
   options: SessionOptions;
 }
 
-/** The codes are in docs/protocol.md. `degraded` says what clips are made without, with the code of that name. */
+/** The codes are in docs/protocol.md. `degraded` says what clips are made without, with the code of that name. `core_share`, with `machine_busy`: of the time in which the engine wanted a core, the share in which it had one. */
 export interface SessionWarning {
   type: "session.warning";
   session_id: string | null;
@@ -287,6 +287,7 @@ export interface SessionWarning {
   code: string;
   message: string;
   degraded: string[];
+  core_share: number | null;
 }
 
 export interface SessionClosed {

@@ -43,7 +43,7 @@ class Topic(msgspec.Struct, frozen=True):
     zh: str
 
 
-# What a picture for children should not be made of: kept short, for the server has a safety layer of its own.
+# What a picture for children should not be made of. A few plain words, no safety system; nor has the server one so far.
 _NOT_FOR_CHILDREN = re.compile(
     r"\b(?:kill(?:s|ed|ing)?|murders?|blood|gore|suicide|guns?|bombs?|weapons?|drugs?|cocaine|heroin|sex(?:y|ual)?|porn|"
     r"naked|nude)\b|杀|自杀|血腥|枪|炸弹|毒品|色情|裸",

@@ -22,6 +22,7 @@ from typing import Any
 
 from engine.api import Frames
 from server.clock import Clock, MonotonicClock
+from server.essential import EssentialTasks
 from server.media.audio import AudioProgram, AudioStatistics
 from server.media.audio_track import AudioFanout
 from server.media.compositor import Compositor
@@ -146,6 +147,7 @@ class Program:
         self._peers: dict[str, Peer] = {}
         self._watchers: set[Subscription] = set()
         self._closings: set[asyncio.Task[None]] = set()
+        self._essential = EssentialTasks()
         self._run_task: asyncio.Task[None] | None = None
         self._pacer_task: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -161,12 +163,13 @@ class Program:
             raise RuntimeError("a program is opened once")
         self._started_at = self._clock.now()
         self._audio.open(self._started_at)
-        self._run_task = asyncio.create_task(self._run(), name="program")
-        self._pacer_task = asyncio.create_task(self._pacer.run(), name="pacer")
+        self._run_task = self._essential.start(self._run(), "program")
+        self._pacer_task = self._essential.start(self._pacer.run(), "pacer")
 
     async def close(self) -> None:
         """End the program and wait until its viewers' sockets, its tasks and its thread are gone. Idempotent."""
         self._is_closed = True
+        self._essential.expect_end()
         if self._run_task is not None:
             self._run_task.cancel()
             await asyncio.gather(self._run_task, return_exceptions=True)
@@ -179,6 +182,11 @@ class Program:
             self._pacer_task.cancel()
             await asyncio.gather(self._pacer_task, return_exceptions=True)
         self._thread.shutdown(wait=True)  # at most the one frame that was being made
+
+    @property
+    def dead_task(self) -> str | None:
+        """The task that has ended by itself, if one has: without either, nothing goes out any more."""
+        return self._essential.dead
 
     # --- viewers --------------------------------------------------------------------------------------------------
 

@@ -63,6 +63,12 @@ def test_the_fair_share_is_of_what_the_engine_has_alone() -> None:
     assert fair_share(1, num_cores=8, num_threads=4) == 1.0  # there is room for everybody
 
 
+def test_the_play_ratio_beside_them_does_not_count_what_came_before() -> None:
+    seconds = [(1000.0, 100, 100, 42.0), (2000.0, 124, 112, 90.0), (3000.0, 148, 124, 90.0)]
+    assert glass._ratio_since(seconds, 1500.0) == 0.5
+    assert glass._ratio_since(seconds, 3500.0) == 1.0
+
+
 def test_glass_beside_busy_processes_asks_for_pictures_engines_and_a_fair_clip() -> None:
     met = {"busy": {"engines_lost": 0, "prompts_on_air": 8, "clip_times_fair": 1.4}}
     good = met | {"prompts": 8, "prompts_with_exactly_one_end": 8}

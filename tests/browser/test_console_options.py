@@ -107,3 +107,9 @@ async def test_that_clips_are_simplified_is_said(console: Any) -> None:
     warning = {"type": "session.warning", "seq": 10**6, "code": "degraded", "message": "short of time"}
     console.sockets[-1].send(json.dumps(warning | {"degraded": ["fewer_steps"]}))
     await console.until("() => /made simpler/.test(document.querySelector('#toasts').innerText)")
+
+
+async def test_that_the_machine_is_busy_is_said_with_its_figure(console: Any) -> None:
+    warning = {"type": "session.warning", "seq": 10**6, "code": "machine_busy", "message": "busy", "core_share": 0.118}
+    console.sockets[-1].send(json.dumps(warning))
+    await console.until("() => /the engine got 12 % of a core/.test(document.querySelector('#toasts').innerText)")

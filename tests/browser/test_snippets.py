@@ -12,7 +12,7 @@ Found by themselves, in README.md, docs/*.md and the examples' READMEs: fenced b
 
 ``<!-- not run: why -->`` on the line before a fence leaves it out. Snippets speak to ``http://127.0.0.1:8080``. If that
 port is taken here, the port is replaced, and nothing else. The stage ``my-show`` is there for those that name it and do
-not start it.
+not start it. Each snippet meets a server of its own: what another one left behind must not count for it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ import pytest_asyncio
 from aiohttp import web
 from stages import PATIENCE_S
 
-from bench.served import served
+from engine.synthetic import Script, SyntheticEngine
 from sceneshift import connect
+from server import app as server_app
+from server.config import Settings
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
@@ -50,7 +52,7 @@ _FENCE = re.compile(
     r"(?P<text>.*?)^(?P=indent)```[ \t]*$",
     re.MULTILINE | re.DOTALL,
 )
-_ACTIVITY = r"^sceneshift_(?:sessions|(?:prompts|frames_due)_total)(?:\{.*\})? (\S+)$"
+_ACTIVITY = r"^sceneshift_(?:sessions|(?:prompts|sent_bytes)_total)(?:\{.*\})? (\S+)$"
 _ADDRESS = re.compile(rf"http://127\.0\.0\.1:{PORT}/\S*")
 
 
@@ -104,7 +106,7 @@ PAGES = [pytest.param(snippet, id=snippet.place) for snippet in SNIPPETS if snip
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """The server that snippets meet, and somebody else's that serves pages to the same browser."""
+    """The server that a snippet meets, and somebody else's that serves pages to the same browser."""
 
     url: str
     stranger: str
@@ -149,7 +151,7 @@ def is_free(port: int) -> bool:
     return True
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
+@pytest_asyncio.fixture(loop_scope="session")
 async def stand() -> AsyncIterator[Stand]:
     files: dict[str, str] = {}
 
@@ -158,28 +160,19 @@ async def stand() -> AsyncIterator[Stand]:
         return web.Response(text=files[request.path], content_type=kind, charset="utf-8")
 
     # A real one: Chromium asks where a page came from before it may speak to this machine.
-    app = web.Application()
-    app.router.add_get("/{name}", serve)
+    other = web.Application()
+    other.router.add_get("/{name}", serve)
     async with AsyncExitStack() as stack:
-        runner = web.AppRunner(app, shutdown_timeout=1.0)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        stranger = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        options = [
-            "--engine",
-            "synthetic",
-            "--max-sessions",
-            "40",
-            "--resume-grace-s",
-            "600",
-            "--allowed-origins",
-            stranger,
-        ]
-        options += ["--port", str(PORT)] if is_free(PORT) else []
-        server = await stack.enter_async_context(served(options))
+
+        async def address_of(app: web.Application, port: int = 0) -> str:
+            listener = server_app.listen("127.0.0.1", port)
+            return f"http://127.0.0.1:{await stack.enter_async_context(server_app.running(app, listener))}"
+
+        stranger = await address_of(other)
+        own = server_app.build(Settings(allowed_origins=(stranger,)), SyntheticEngine(Script()))
+        url = await address_of(own, PORT if is_free(PORT) else 0)
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        yield Stand(server.url, stranger, files, http)
+        yield Stand(url, stranger, files, http)
 
 
 def test_snippets_are_found_where_they_stand() -> None:
@@ -240,6 +233,7 @@ async def test_a_page_runs_as_it_stands(snippet: Snippet, stand: Stand, browser:
     try:
         async with stand.show(snippet):
             before = await stand.activity()
+            assert before == (2 if snippet.needs_show else 0)  # a stage and its prompt, no more
             await _open(page, snippet, stand)
             await stand.until_active(before)
     finally:

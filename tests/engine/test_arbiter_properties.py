@@ -13,6 +13,7 @@ from engine.arbiter import Arbiter
 from engine.config import Rung
 from engine.cost import Cost, Piece
 from engine.work import MAX_DECODING, Policy, Turn, Work, run_ahead
+from tests.seeds import seeds
 
 
 def random_cost(rng: random.Random) -> Cost:
@@ -79,7 +80,8 @@ def played(seed: int, *, has_losses: bool = True) -> tuple[Run, Cost, list[tuple
     return simulation.run(), cost, turns
 
 
-@pytest.mark.parametrize("first_seed", range(0, 300, 30))
+@pytest.mark.random
+@pytest.mark.parametrize("first_seed", seeds(300)[::30])
 def test_each_prompt_ends_once_and_no_time_is_lost(first_seed: int) -> None:
     for seed in range(first_seed, first_seed + 30):
         run, cost, turns = played(seed)
@@ -91,7 +93,8 @@ def test_each_prompt_ends_once_and_no_time_is_lost(first_seed: int) -> None:
         assert times == sorted(times)
 
 
-@pytest.mark.parametrize("first_seed", range(1000, 1300, 30))
+@pytest.mark.random
+@pytest.mark.parametrize("first_seed", seeds(300)[::30])
 def test_nobody_waits_longer_than_the_stated_bound(first_seed: int) -> None:
     for seed in range(first_seed, first_seed + 30):
         run, _, _ = played(seed, has_losses=False)

@@ -31,6 +31,7 @@ from engine.api import (
 from engine.clip_cache import CacheSettings, CachingEngine, Ranking, default_folder, fingerprint
 from engine.config import EMBEDDED_FOLDER, LoadSettings
 from engine.synthetic import Fault, Script, SyntheticEngine, read
+from tests.seeds import seeds
 
 CLIP_BYTES = 25 * 128 * 3 // 2 * 224
 
@@ -188,10 +189,14 @@ async def test_a_closed_engine_refuses_what_it_has_too(open_kitchen: OpenKitchen
         kitchen.engine.send(kitchen.command("scene 5"))
 
 
-async def test_every_generation_ends_once_whatever_is_cancelled(open_kitchen: OpenKitchen, tmp_path: Path) -> None:
+@pytest.mark.random
+@pytest.mark.parametrize("seed", seeds(1))
+async def test_every_generation_ends_once_whatever_is_cancelled(
+    open_kitchen: OpenKitchen, tmp_path: Path, seed: int
+) -> None:
     """Hits from memory and disk, misses and cancels in random order."""
     kitchen = await open_kitchen(memory_bytes=2 * CLIP_BYTES, disk_bytes=50 * CLIP_BYTES, folder=tmp_path)
-    chance = random.Random(7)
+    chance = random.Random(seed)
     ends: list[str] = []
     for _ in range(60):
         command = kitchen.command(f"scene {chance.randrange(5)}", chance.choice(list(Reuse)))
@@ -232,8 +237,10 @@ def test_what_was_used_much_long_ago_goes_at_last() -> None:
     assert gone.index("old star") > 10
 
 
-def test_a_store_never_holds_more_than_its_bound() -> None:
-    chance = random.Random(3)
+@pytest.mark.random
+@pytest.mark.parametrize("seed", seeds(1))
+def test_a_store_never_holds_more_than_its_bound(seed: int) -> None:
+    chance = random.Random(seed)
     ranking = Ranking(1000)
     sizes: dict[str, int] = {}
     for number in range(500):

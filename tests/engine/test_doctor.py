@@ -22,6 +22,11 @@ def test_the_embedded_model_is_here_and_fits() -> None:
     assert 20e6 < embedded["weight_bytes"] < 40e6
 
 
+def test_what_the_engine_would_get_of_the_cores_is_measured() -> None:
+    share = doctor.core_share()
+    assert share is None or 0.0 < share <= 1.0
+
+
 def test_a_planned_gpu_says_what_would_live_where() -> None:
     found = profiles(16 * GB)
     assert found["fastwan2.2-5b"]["fits"]

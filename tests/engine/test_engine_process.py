@@ -34,7 +34,7 @@ from engine.api import (
 from engine.config import EngineSettings, LoadSettings
 from engine.supervisor import EngineProcess
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
 ENDS = (GenerationFinished, GenerationCancelled, GenerationFailed)
 FAULTY = (sys.executable, str(Path(__file__).with_name("faulty_worker.py")))
 

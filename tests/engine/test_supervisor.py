@@ -33,6 +33,7 @@ from engine.api import (
 )
 from engine.child import Child
 from engine.config import EngineSettings, Rung
+from engine.own_clock import Thread
 from engine.spare import SPARE_AFTER_IDLE_S
 from engine.supervisor import EngineProcess, patience_s, restart_pause_s
 
@@ -221,6 +222,29 @@ async def test_a_start_without_a_word_ends_where_the_system_does_not_tell_too(
     stopped = await until(engine.events(), EngineStopped)
     assert isinstance(stopped, EngineStopped)
     await engine.close()
+
+
+async def test_the_share_of_a_core_is_measured_while_there_is_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = Thread(5.0, 5.0, is_runnable=True)
+    monkeypatch.setattr(supervisor, "threads_of", lambda pid: {1: counts})
+    clock = Clock()
+    async with opened(tmp_path, clock) as (engine, events):
+        counts = Thread(5.0, 100.0, is_runnable=True)  # before the work, which says nothing
+        engine.send(Generate("a", "wait"))
+        await until(events, GenerationStarted)
+        clock.now += 4.0
+        counts = Thread(6.0, 103.0, is_runnable=True)
+        assert engine.statistics().core_share is None
+        engine.send(Cancel("a"))
+        await until(events, GenerationCancelled)
+        counts = Thread(6.0, 200.0, is_runnable=True)  # after it
+        told = engine.statistics()
+        assert (told.core_share, told.is_starved) == (0.25, True)
+        clock.now += 100.0
+        told = engine.statistics()
+        assert (told.core_share, told.is_starved) == (None, False)
 
 
 # --- it always comes back -----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, fields, replace
@@ -40,7 +41,6 @@ from server.media.signalling import Offer, OfferError
 from server.metrics import Metrics
 from server.protocol.decoding import decode
 from server.protocol.messages import SessionOptions
-from server.recordings import Recordings
 from server.session import Neighbours, Session
 from server.stage import OnAir, Stage
 
@@ -69,11 +69,17 @@ class FakeEngine:
     model: ModelDescription | None = MODEL
     sent: list[Command] = field(default_factory=list)
     refusal: Exception | None = None
+    core_share: float | None = None
+    is_starved: bool = False
+
+    def __post_init__(self) -> None:
+        self._is_closed = asyncio.Event()
 
     async def open(self) -> None: ...
 
     async def close(self) -> None:
         self.state = EngineState.CLOSED
+        self._is_closed.set()
 
     def send(self, command: Command) -> None:
         if isinstance(command, Generate) and self.refusal is not None:
@@ -81,6 +87,7 @@ class FakeEngine:
         self.sent.append(command)
 
     async def events(self) -> AsyncIterator[Event]:
+        await self._is_closed.wait()
         for event in ():
             yield event
 
@@ -104,7 +111,7 @@ class FakeEngine:
         return None
 
     def statistics(self) -> EngineStatistics:
-        return EngineStatistics()
+        return EngineStatistics(core_share=self.core_share, is_starved=self.is_starved)
 
     @property
     def generated(self) -> list[Generate]:
@@ -136,9 +143,11 @@ class FakeProgram:
         self.fanout = Fanout(ladder(program_format.width, program_format.height, program_format.bitrate)[0], 48)
         self.candidates: list[str] = []
         self.is_open = False
+        self.dead_task: str | None = None
         self.num_ports = 1000  # for UDP
         self.played: list[tuple[str | None, float]] = []
         self.lose_music = on_music_failed
+        self.counted: dict[str, float] = {}  # for `statistics`
         self._clock = clock
         self._on_shown = on_shown
         self._on_viewer_lost = on_viewer_lost
@@ -196,7 +205,7 @@ class FakeProgram:
 
     def statistics(self) -> ProgramStatistics:
         nothing = {field.name: 0 for field in fields(ProgramStatistics)}
-        return ProgramStatistics(**nothing | {"continuous_play_ratio": 1.0})
+        return ProgramStatistics(**nothing | {"continuous_play_ratio": 1.0} | self.counted)
 
     def picture_on_air(self, width: int, height: int) -> Frames:
         return Frames(np.full((1, height * 3 // 2, width), 77, np.uint8))
@@ -226,17 +235,23 @@ class FakeProgram:
 class FakeController:
     def __init__(self) -> None:
         self.aborted: str | None = None
+        self.num_farewells = 0
 
     def abort(self, reason: str) -> None:
         self.aborted = reason
 
-    async def farewell(self) -> None: ...
+    async def farewell(self) -> None:
+        self.num_farewells += 1
 
 
 class House:
     """One session with everything around it in the test's hands."""
 
-    def __init__(self, options: SessionOptions, *, recordings: Recordings | None = None) -> None:
+    def __init__(self, options: SessionOptions, **more: Any) -> None:
+        """`more` goes to the session, or to what it shares with others."""
+        names = {field.name for field in fields(Neighbours)}
+        shared = {name: value for name, value in more.items() if name in names}
+        own = {name: value for name, value in more.items() if name not in names}
         self.clock = FakeClock()
         self.engine = FakeEngine()
         self.metrics = Metrics()
@@ -249,11 +264,12 @@ class House:
                 self.metrics,
                 self.clock,
                 make_program=FakeProgram,
-                recordings=recordings or Recordings(),
                 max_viewers=3,
                 music=("calm", "waves"),
                 wall_time=lambda: 0.0,
+                **shared,
             ),
+            **own,
         )
         self.session.attach(self.controller)
         self.program: FakeProgram = self.session.program  # type: ignore[assignment]

@@ -96,6 +96,12 @@ async def test_a_session_that_prompts_without_a_pause_closes_the_door_until_it_r
     assert admission.load({"s1": 1.2}) == 0.0
 
 
+async def test_a_session_whose_cost_is_unknown_counts_nothing(clock: FakeClock) -> None:
+    admission = Admission(clock)
+    admission.open("s1")
+    assert admission.load({}) == 0.0
+
+
 # --- how long to wait ---------------------------------------------------------------------------------------------
 
 
@@ -118,6 +124,24 @@ async def test_the_wait_is_by_how_long_sessions_lasted(clock: FakeClock) -> None
     assert admission.retry_after_s(1000) == MAX_RETRY_S
 
 
+async def test_the_newest_session_moves_the_mean_duration_by_a_fifth(clock: FakeClock) -> None:
+    admission = Admission(clock)
+    for session_id, seconds in (("first", 100.0), ("second", 200.0)):
+        admission.open(session_id)
+        await clock.advance(seconds)
+        admission.close(session_id)
+    admission.open("third")
+    assert admission.wait_s(1) == pytest.approx(120.0)
+
+
+async def test_a_session_that_is_not_known_closes_without_effect(clock: FakeClock) -> None:
+    admission = Admission(clock)
+    admission.open("s1")
+    await clock.advance(10.0)
+    admission.close("nobody")
+    assert admission.wait_s(1) is None
+
+
 # --- the queue ----------------------------------------------------------------------------------------------------
 
 
@@ -134,6 +158,7 @@ async def test_news_come_when_something_changes_and_now_and_then(clock: FakeCloc
         (2, None, 1.0),  # no news
         (2, 100.0, 1.0),
         (2, 110.0, 1.0),  # hardly any
+        (2, 125.0, 1.0),  # a quarter, which is not more than a quarter
         (2, 50.0, 1.0),
         (1, 50.0, 0.0),
         (1, 50.0, QUEUED_EVERY_S),  # a sign of life
@@ -165,5 +190,12 @@ async def test_the_queue_is_bounded_and_its_positions_are_true(clock: FakeClock)
     queue.leave(tickets[1])
     queue.tell_all(admission, clock.now())
     assert [ticket.position for ticket in queue] == [1, 2]
+    assert [ticket.wait_s for ticket in queue] == [None, None]
+    for session_id in ("ends", "stays"):
+        admission.open(session_id)
+    await clock.advance(60.0)
+    admission.close("ends")
+    queue.tell_all(admission, clock.now())
+    assert [ticket.wait_s for ticket in queue] == [60.0, 120.0]
     tickets[0].call()
     assert queue.num_called == 1

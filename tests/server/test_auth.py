@@ -46,6 +46,7 @@ def test_without_a_token_nobody_comes_through_a_proxy(name: str) -> None:
         ({}, {}, False),
         ({"Authorization": f"Bearer {TOKEN}"}, {}, True),
         ({"Authorization": f"bearer {TOKEN}"}, {}, True),
+        ({"Authorization": f"Bearer  {TOKEN} "}, {}, True),
         ({"Authorization": f"Basic {TOKEN}"}, {}, False),
         ({"Authorization": "Bearer wrong"}, {"token": TOKEN}, False),
         ({"Authorization": "Bearer \udcff"}, {}, False),
@@ -58,6 +59,19 @@ def test_without_a_token_nobody_comes_through_a_proxy(name: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_the_token(host: str, headers: dict, query: dict, expected: bool) -> None:
     assert Access(Settings(host=host, token=TOKEN)).has_token(headers, query) is expected
+
+
+def test_who_has_no_token_is_refused_as_unauthorized_and_told_so() -> None:
+    access = Access(Settings(token=TOKEN))
+    access.check_token({"Authorization": f"Bearer {TOKEN}"}, {})
+    access.check_token({}, {"token": TOKEN})
+    with pytest.raises(Refused, match="access token") as refused:
+        access.check_token({}, {})
+    assert refused.value.detail.code == "unauthorized"
+
+
+def test_where_a_token_protects_any_host_name_is_ours() -> None:
+    assert Access(Settings(host="0.0.0.0", token=TOKEN)).is_known_host("stage.example")
 
 
 @pytest.mark.parametrize(

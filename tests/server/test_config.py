@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from server.config import ConfigError, Settings, default_recordings_folder, is_loopback, load
+from engine.config import NICENESS, EngineSettings
+from server.config import ConfigError, EnginePriority, Settings, default_recordings_folder, is_loopback, load
 
 TOKEN = "0123456789abcdef0123"
 
@@ -121,6 +123,19 @@ def test_how_the_model_is_loaded_comes_from_flags_environment_and_file(tmp_path:
     assert (settings.lora_folder, settings.allow_pickles, settings.cache_disk) == ("/loras", True, 1000)
     assert (settings.decoder, settings.device, settings.frames) == ("tiny", "cuda:1", 49)
     assert load(["--allow-pickles"], {}).allow_pickles and load(["--no-compile"], {}).no_compile
+
+
+def test_the_engine_s_priority_is_a_word() -> None:
+    assert load([], {}).engine_priority == "normal"
+    assert load(["--engine-priority", "low"], {}).engine_priority == "low"
+    assert load([], {"SCENESHIFT_ENGINE_PRIORITY": "low"}).engine_priority == "low"
+    with pytest.raises(ConfigError, match="expected one of low, normal, got 'most'"):
+        load(["--engine-priority", "most"], {})
+
+
+def test_the_words_are_the_engine_s() -> None:
+    assert set(NICENESS) == set(get_args(EnginePriority))
+    assert NICENESS["low"] > NICENESS["normal"] == EngineSettings().niceness
 
 
 def test_the_way_of_media_comes_from_flags_environment_and_file(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def found(**changes: Any) -> dict[str, Any]:
         "attention": "native",
         "compiler": None,
         "hub_cache": {"folder": "/cache/hub", "free_bytes": 2**30},
+        "core_share": 0.97,
         "profiles": [profile, large],
         **changes,
     }
@@ -71,6 +72,21 @@ def test_a_line_for_each_thing_and_a_row_for_each_profile(
     assert rows["embedded"].split()[1:4] == ["*", "27.0", "MiB"] and rows["embedded"].endswith("not measured")
     assert "  4.0 GB of GPU memory are too few" in lines
     assert "  Wan-AI/Wan2.2-TI2V-5B-Diffusers would be downloaded at the first start" in lines
+
+
+def test_a_busy_machine_is_told_with_what_to_do_and_no_reason_not_to_serve(
+    engine: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    doctor.main([])
+    assert "free cores         ok       the engine would get 97% of a core when it wants one" in capsys.readouterr().out
+    engine["core_share"] = 0.12
+    assert doctor.main([]) == 0
+    out = capsys.readouterr().out
+    assert "free cores         FAILED" in out
+    assert "this machine is busy: the engine would get 12% of a core" in out and "close programs" in out
+    engine["core_share"] = None
+    doctor.main([])
+    assert "free cores         absent" in capsys.readouterr().out
 
 
 def test_a_gpu_and_its_plan_are_told(engine: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

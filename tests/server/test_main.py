@@ -158,6 +158,7 @@ def test_a_token_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(capsys.readouterr().out.strip()) == 40
 
 
+@pytest.mark.model
 def test_the_doctor_looks_at_everything(capsys: pytest.CaptureFixture[str]) -> None:
     main(["doctor"])
     out = capsys.readouterr().out

@@ -10,8 +10,8 @@ import pytest
 
 from server.protocol.codes import error_detail
 from server.protocol.decoding import MAX_MESSAGE_BYTES, decode, encode, session_start
-from server.protocol.errors import MessageError
-from server.protocol.fields import MAX_ID_CHARACTERS, MAX_PROMPT_CHARACTERS
+from server.protocol.errors import MessageError, Refused
+from server.protocol.fields import MAX_ID_CHARACTERS, MAX_NAME_CHARACTERS, MAX_PROMPT_CHARACTERS
 from server.protocol.messages import Error, IceServer, PromptSet, SessionStart
 
 
@@ -63,9 +63,12 @@ BAD_MESSAGES = {
     "infinity": ('{"type":"session.start","transition_s":Infinity}', "invalid_value", "transition_s"),
     "minus infinity": ('{"type":"session.start","transition_s":-Infinity}', "invalid_value", "transition_s"),
     "number beyond a float": ('{"type":"session.start","transition_s":1e400}', "invalid_value", "transition_s"),
+    "nan deep inside": ('{"x":{"y":NaN},"type":"session.ping"}', "invalid_json", None),
     "nan for text": ('{"type":"prompt.set","text":NaN}', "invalid_value", "text"),
     "lone high surrogate": ('{"type":"prompt.set","text":"a\\ud83d"}', "invalid_text", "text"),
     "lone low surrogate": ('{"type":"prompt.set","text":"\\ude00b"}', "invalid_text", "text"),
+    "the first surrogate": ('{"type":"prompt.set","text":"\\ud800"}', "invalid_text", "text"),
+    "the last surrogate": ('{"type":"prompt.set","text":"\\udfff"}', "invalid_text", "text"),
     "lone surrogate in an id": ('{"type":"session.ping","event_id":"\\ud800"}', "invalid_text", "event_id"),
     "lone surrogate in a name": ('{"type":"session.ping","\\ud800":1}', "invalid_text", None),
     "empty prompt": (prompt(""), "prompt_empty", "text"),
@@ -82,8 +85,10 @@ BAD_MESSAGES = {
 def test_bad_message_gets_its_code_and_field(text: str, code: str, param: str | None) -> None:
     with pytest.raises(MessageError) as caught:
         decode(text)
-    assert (caught.value.detail.code, caught.value.detail.param) == (code, param)
-    encode(Error(error=caught.value.detail))  # and can be told to the client
+    detail = caught.value.detail
+    assert (detail.code, detail.param, detail.event_id, detail.retryable) == (code, param, None, False)
+    assert detail.message == str(caught.value) != "" and (param is None or f"`{param}`" in detail.message)
+    encode(Error(error=detail))  # and can be told to the client
 
 
 def test_a_lone_surrogate_in_the_string_itself_is_refused() -> None:
@@ -92,18 +97,37 @@ def test_a_lone_surrogate_in_the_string_itself_is_refused() -> None:
     assert caught.value.detail.code == "invalid_text"
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        prompt("", event_id="e1"),
-        prompt(colour="red", event_id="e1"),
-        '{"event_id":"e1","type":"prompt.set","text":NaN}',
-    ],
-)
+READABLE = {
+    name: text.replace("{", '{"event_id":"e1",', 1)
+    for name, (text, code, _) in BAD_MESSAGES.items()
+    if (code != "invalid_json" or name == "nan deep inside") and code != "message_too_large" and "event_id" not in text
+}
+
+
+@pytest.mark.parametrize("text", READABLE.values(), ids=READABLE.keys())
 def test_the_error_repeats_the_event_id(text: str) -> None:
     with pytest.raises(MessageError) as caught:
         decode(text)
     assert caught.value.detail.event_id == "e1"
+
+
+@pytest.mark.parametrize("event_id", ["", "e" * MAX_ID_CHARACTERS])
+def test_an_event_id_is_repeated_up_to_its_longest(event_id: str) -> None:
+    with pytest.raises(MessageError) as caught:
+        decode(prompt(colour="red", event_id=event_id))
+    assert caught.value.detail.event_id == event_id
+
+
+@pytest.mark.parametrize("event_id", [7, "e" * (MAX_ID_CHARACTERS + 1), "\ud800"])
+def test_what_is_no_event_id_is_not_repeated(event_id: object) -> None:
+    with pytest.raises(MessageError) as caught:
+        decode(json.dumps({"type": "no such", "event_id": event_id}))
+    assert (caught.value.detail.code, caught.value.detail.event_id) == ("unknown_event", None)
+
+
+def test_who_sends_an_unknown_event_is_told_the_known_ones() -> None:
+    with pytest.raises(MessageError, match=r"program\.blank, program\.push, program\.record"):
+        decode('{"type":"prompt.pause"}')
 
 
 def test_of_a_key_that_stands_twice_the_last_counts() -> None:
@@ -123,6 +147,77 @@ def test_the_longest_prompt_passes() -> None:
     assert isinstance(message, PromptSet)
 
 
+def test_the_largest_message_passes_the_bound() -> None:
+    room = MAX_MESSAGE_BYTES - len(prompt(""))
+    for text in ("a" * room, "海" * (room // 3) + "a" * (room % 3)):
+        for is_larger in (False, True):
+            with pytest.raises(MessageError) as caught:
+                decode(prompt("").replace('""', f'"{text + "a" * is_larger}"'))
+            assert caught.value.detail.code == ("message_too_large" if is_larger else "prompt_too_long")
+
+
+def test_a_message_may_come_as_bytes() -> None:
+    assert decode(prompt("海").encode()) == PromptSet(text="海")
+    with pytest.raises(MessageError) as caught:
+        decode(prompt("a" * MAX_MESSAGE_BYTES).encode())
+    assert caught.value.detail.code == "message_too_large"
+
+
+RANGES = [
+    ("session.start", "width", 128, 1920, 2),
+    ("session.start", "height", 128, 1080, 2),
+    ("session.start", "frame_rate", 5, 60, 1),
+    ("session.start", "bitrate", 150_000, 20_000_000, 1),
+    ("session.start", "transition_s", 0.0, 5.0, 0.01),
+    ("session.update", "music_volume", 0.0, 1.0, 0.01),
+    ("session.update", "seed", 0, 2**63 - 1, 1),
+    ("session.resume", "last_seq", -1, 2**53, 1),
+    ("webrtc.candidate", "sdp_mline_index", 0, 255, 1),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "low", "high", "step"), RANGES, ids=[name for _, name, *_ in RANGES])
+def test_a_range_holds_both_of_its_ends_and_nothing_beyond(
+    kind: str, name: str, low: float, high: float, step: float
+) -> None:
+    needed = {
+        "session.resume": {"session_id": "s1", "resume_token": "t"},
+        "webrtc.candidate": {"candidate": ""},
+    }.get(kind, {})
+    for value in (low, high):
+        decode(json.dumps({"type": kind, name: value, **needed}))
+    for value in (low - step, high + step):
+        with pytest.raises(MessageError, match=f"`{name}` must lie in") as caught:
+            decode(json.dumps({"type": kind, name: value, **needed}))
+        assert (caught.value.detail.code, caught.value.detail.param) == ("invalid_value", name)
+
+
+@pytest.mark.parametrize("name", ["lora", "music"])
+def test_a_name_of_ours_has_a_length(name: str) -> None:
+    decode(json.dumps({"type": "session.update", name: "n" * MAX_NAME_CHARACTERS}))
+    decode(json.dumps({"type": "session.update", name: None}))
+    for value in ("", "n" * (MAX_NAME_CHARACTERS + 1)):
+        with pytest.raises(MessageError, match=f"`{name}`") as caught:
+            decode(json.dumps({"type": "session.update", name: value, "event_id": "e1"}))
+        assert (caught.value.detail.code, caught.value.detail.param) == ("invalid_value", name)
+        assert caught.value.detail.event_id == "e1"
+
+
+def test_an_id_has_visible_characters_and_a_length() -> None:
+    decode(prompt(prompt_id="p" * MAX_ID_CHARACTERS))
+    for value in ("", "a b", "日", "p" * (MAX_ID_CHARACTERS + 1)):
+        with pytest.raises(MessageError, match="`prompt_id`") as caught:
+            decode(prompt(prompt_id=value, event_id="e1"))
+        assert (caught.value.detail.code, caught.value.detail.param) == ("invalid_value", "prompt_id")
+        assert caught.value.detail.event_id == "e1"
+
+
+def test_session_descriptions_and_candidates_may_hold_any_text() -> None:
+    for kind, name in (("webrtc.offer", "sdp"), ("webrtc.candidate", "candidate")):
+        for value in ("", "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\n" * 20):
+            decode(json.dumps({"type": kind, name: value}))
+
+
 def test_defaults_of_a_session() -> None:
     message = decode('{"type":"session.start"}')
     assert isinstance(message, SessionStart)
@@ -139,13 +234,14 @@ def test_server_messages_are_flat_json_with_their_type() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["ab", "a" * 41, "My-Show", "my_show", "my show", "s0123456789abcdef", "../etc", "a@b"]
+    "name", ["", "ab", "a" * 41, "My-Show", "my_show", "my show", "s0123456789abcdef", "../etc", "a@b"]
 )
 def test_a_name_must_fit_into_an_address(name: str) -> None:
     with pytest.raises(MessageError) as caught:
         decode(json.dumps({"type": "session.start", "name": name}))
     assert (caught.value.detail.code, caught.value.detail.param) == ("invalid_value", "name")
-    assert decode('{"type":"session.start","name":"my-show-2"}') == SessionStart(name="my-show-2")
+    for good in ("abc", "a" * 40, "my-show-2", "s0123456789abcde"):
+        assert decode(json.dumps({"type": "session.start", "name": good})) == SessionStart(name=good)
 
 
 def test_options_may_come_as_texts() -> None:
@@ -153,9 +249,37 @@ def test_options_may_come_as_texts() -> None:
     expected = SessionStart(frame_rate=12, transition_s=0.25, fresh=True, seed=7, name="my-show")
     assert session_start(query) == expected
     assert session_start({}) == SessionStart()
-    with pytest.raises(MessageError) as caught:
-        session_start({"lora": "\ud83d"})
-    assert caught.value.detail.code == "invalid_text"
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "param", "says"),
+    [
+        ({"lora": "\ud83d"}, "invalid_text", "lora", "surrogate"),
+        ({"colour": "red"}, "unknown_field", "colour", "`session.start` has no field `colour`"),
+        ({"width": "wide"}, "wrong_type", "width", "^`width`: Expected `int`, got `str`$"),
+        ({"width": "1e400"}, "invalid_value", "width", "out of range"),
+        ({"width": "64"}, "invalid_value", "width", "128..1920"),
+        ({"event_id": ""}, "invalid_value", "event_id", "visible ASCII"),
+    ],
+)
+def test_a_wrong_option_is_named_as_in_a_message(query: dict[str, object], code: str, param: str, says: str) -> None:
+    with pytest.raises(MessageError, match=says) as caught:
+        session_start(query)
+    assert (caught.value.detail.code, caught.value.detail.param) == (code, param)
+
+
+def test_whoever_is_told_when_to_come_back_may_come_back() -> None:
+    assert not error_detail("no_session", "start first").retryable
+    assert error_detail("no_session", "start first", retryable=True).retryable
+    assert error_detail("no_session", "start first", retry_after_ms=0).retryable
+
+
+def test_a_refusal_answers_the_message_that_asked() -> None:
+    refused = Refused("rate_limited", "slower", param="text", event_id="e1", retry_after_ms=500)
+    asked = decode('{"type":"session.ping","event_id":"e2"}')
+    expected = error_detail("rate_limited", "slower", param="text", event_id="e1", retry_after_ms=500)
+    assert refused.detail == expected
+    assert refused.answer_to(asked.event_id) == msgspec.structs.replace(expected, event_id="e2")
 
 
 def test_an_ice_server_leaves_out_what_it_has_not() -> None:

@@ -65,7 +65,7 @@ def test_every_warning_is_described() -> None:
 
 
 def test_every_reason_to_close_is_described() -> None:
-    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "server").glob("*.py"))
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "server").rglob("*.py"))
     reasons = set(re.findall(r'close\(\s*"(\w+)"', sources)) | set(re.findall(r'_close\(\w+, "(\w+)"', sources))
     assert reasons
     assert all(f"`{reason}`" in section("session.closed") for reason in reasons)

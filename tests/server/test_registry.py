@@ -25,11 +25,11 @@ class EventfulEngine(FakeEngine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue: asyncio.Queue[Event] = asyncio.Queue()
+        self.queue: asyncio.Queue[Event | None] = asyncio.Queue()  # None: there will be no more
 
     async def events(self) -> AsyncIterator[Event]:
-        while True:
-            yield await self.queue.get()
+        while (event := await self.queue.get()) is not None:
+            yield event
             self.queue.task_done()
 
     async def tell(self, event: Event) -> None:
@@ -297,6 +297,8 @@ async def test_a_program_that_cannot_open_leaves_no_session() -> None:
 async def test_metrics_count_what_is_there(hall: Hall) -> None:
     session = await hall.start()
     await session.viewers.add("v=0")
+    assert "core_share" not in hall.metrics.render().decode(), "it is not known before there was work"
+    hall.engine.core_share = 0.25
     page = hall.metrics.render().decode()
     for line in (
         "sceneshift_sessions 1.0",
@@ -304,6 +306,7 @@ async def test_metrics_count_what_is_there(hall: Hall) -> None:
         'sceneshift_engine_state{state="ready"} 1.0',
         "sceneshift_play_ratio_worst 1.0",
         "sceneshift_engine_restarts_total 0.0",
+        "sceneshift_engine_core_share_ratio 0.25",
     ):
         assert line in page
 

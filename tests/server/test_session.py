@@ -14,16 +14,21 @@ from engine.api import (
     EngineState,
     EngineStopped,
     EngineUnavailable,
+    Generate,
     GenerationFailed,
     GenerationFinished,
+    Quality,
+    Reuse,
     Timings,
 )
 from server.answered import MAX_REMEMBERED
-from server.prompts import MAX_ENDED
+from server.config import WhipTarget
+from server.media.program import ProgramFormat
+from server.prompts import MAX_ENDED, PROMISE_COSTS
 from server.protocol.errors import Refused
-from server.protocol.messages import SessionResume
-from server.session import SessionState
-from server.stage import OnAir
+from server.protocol.messages import IceServer, SessionOptions, SessionResume, SessionStart
+from server.session import IllegalSessionMove, Session, SessionMove, SessionState
+from server.stage import OnAir, Transition
 
 MakeHouse = Callable[..., House]
 
@@ -40,6 +45,8 @@ async def test_a_prompt_is_accepted_started_previewed_and_applied_once(house: Ho
     said = await house.say("prompt.set", text="sea", event_id="e1", seed=7)
     accepted = only(said, "prompt.accepted")
     assert (accepted["event_id"], accepted["seed"], accepted["quality"]) == ("e1", 7, "fast")
+    assert accepted["prompt_id"] == "p1"
+    assert accepted["estimated_preview_ms"] == pytest.approx(200.0 + 1000 / 24, abs=0.1)
     assert accepted["estimated_picture_ms"] == pytest.approx(1500.0 + 1000 / 24, abs=0.1)
     house.make_clip()
     house.program.send_frame()
@@ -47,6 +54,69 @@ async def test_a_prompt_is_accepted_started_previewed_and_applied_once(house: Ho
     assert only(heard, "prompt.started")["not_understood"] == ["blorp"]
     assert [message["step_index"] for message in heard if message["type"] == "prompt.preview"] == [0, 1, 2, 3]
     assert house.ends() == {accepted["prompt_id"]: ["applied"]}
+
+
+async def test_the_engine_is_told_all_of_a_prompt(make_house: MakeHouse) -> None:
+    house = make_house(seed=9, quality="fine")
+    await house.say("prompt.set", text="sea")
+    assert house.engine.generated == [
+        Generate(
+            "s1.1",
+            "sea",
+            Quality.FINE,
+            9,
+            reuse=Reuse.SAME_SEED,
+            stage_id="s1",
+            is_stage_empty=True,
+            due_in_s=PROMISE_COSTS * 1.3,
+        )
+    ]
+
+
+async def test_generations_are_named_after_the_stage_and_belong_to_the_tenant() -> None:
+    house = House(SessionOptions(), stage_id="show-2", tenant="them")
+    await house.say("prompt.set", text="sea")
+    (command,) = house.engine.generated
+    assert (command.generation_id, command.stage_id, command.tenant) == ("show-2.1", "show-2", "them")
+
+
+async def test_without_an_estimate_none_is_told(house: House) -> None:
+    house.engine.estimate = lambda command: None  # type: ignore[method-assign]
+    accepted = only(await house.say("prompt.set", text="sea"), "prompt.accepted")
+    assert (accepted["estimated_preview_ms"], accepted["estimated_picture_ms"]) == (None, None)
+
+
+async def test_the_start_of_a_prompt_is_told_with_what_was_understood(house: House) -> None:
+    await house.say("prompt.set", text="sea", prompt_id="sea")
+    house.start()
+    started = only(await house.hear(), "prompt.started")
+    expected = {"prompt_id": "sea", "num_steps": 4, "attempt": 1, "understood": ["sea"], "not_understood": ["blorp"]}
+    assert started.items() >= expected.items()
+
+
+async def test_prompts_are_counted_by_their_end_and_timed_until_they_are_seen(house: House) -> None:
+    await house.say("prompt.set", text="sea")
+    await house.clock.advance(0.25)
+    house.start()
+    house.step(0)
+    house.program.send_frame()
+    await house.clock.advance(0.5)
+    house.deliver()
+    house.program.send_frame()
+    metrics = house.metrics.render().decode()
+    assert "sceneshift_prompt_to_preview_seconds_sum 0.25" in metrics
+    assert "sceneshift_prompt_to_picture_seconds_sum 0.75" in metrics
+    assert 'sceneshift_prompts_total{end="applied"} 1.0' in metrics
+
+
+async def test_a_take_is_by_the_prompts_transition_or_the_sessions(make_house: MakeHouse) -> None:
+    house = make_house(transition="cut", transition_s=2.0)
+    taken = []
+    house.program.stage.take = lambda clip, transition: taken.append(transition)  # type: ignore[method-assign]
+    for given in ({}, {"transition": "crossfade"}, {"transition_s": 0.5}):
+        await house.say("prompt.set", text="sea", **given)
+        house.make_clip()
+    assert taken == [Transition("cut", 2.0), Transition("crossfade", 2.0), Transition("cut", 0.5)]
 
 
 async def test_the_receipt_says_which_frame_and_where_the_time_went(house: House) -> None:
@@ -266,14 +336,27 @@ async def test_cancelling_a_waiting_prompt_never_reaches_the_engine(house: House
 
 
 async def test_cancelling_what_never_was(house: House) -> None:
-    assert error_code(await house.say("prompt.cancel", prompt_id="nothing")) == "unknown_prompt"
+    error = only(await house.say("prompt.cancel", prompt_id="nothing", event_id="e1"), "error")["error"]
+    assert (error["code"], error["param"], error["event_id"]) == ("unknown_prompt", "prompt_id", "e1")
+    assert "`nothing`" in error["message"]
+    assert 'sceneshift_refusals_total{code="unknown_prompt"} 1.0' in house.metrics.render().decode()
 
 
 async def test_cancelling_what_has_ended_is_too_late(house: House) -> None:
     await house.say("prompt.set", text="sea", prompt_id="sea")
     house.make_clip()
     house.program.send_frame()
-    assert error_code(await house.say("prompt.cancel", prompt_id="sea")) == "too_late"
+    error = only(await house.say("prompt.cancel", prompt_id="sea"), "error")["error"]
+    assert (error["code"], error["param"]) == ("too_late", "prompt_id")
+    assert error["message"] == "`sea` is applied already"
+
+
+async def test_cancelling_what_is_taken_but_not_seen_yet_is_too_late(house: House) -> None:
+    await house.say("prompt.set", text="sea", prompt_id="sea")
+    house.make_clip()
+    assert "`sea` is taken" in only(await house.say("prompt.cancel", prompt_id="sea"), "error")["error"]["message"]
+    error = only(await house.say("prompt.set", text="sky", prompt_id="sea"), "error")["error"]
+    assert (error["code"], error["param"]) == ("prompt_id_taken", "prompt_id")
 
 
 async def test_a_prompt_id_is_used_once(house: House) -> None:
@@ -306,6 +389,27 @@ async def test_a_newer_prompt_supersedes_a_waiting_clip(make_house: MakeHouse) -
     house.make_clip()
     assert "prompt.superseded" in types(await house.say("prompt.set", text="two"))
     assert error_code(await house.say("program.take")) == "nothing_to_take"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, Transition("crossfade", 2.0)),
+        ({"transition": "cut"}, Transition("cut", 2.0)),
+        ({"transition_s": 0.25}, Transition("crossfade", 0.25)),
+    ],
+    ids=["the prompt's", "another kind", "another length"],
+)
+async def test_a_manual_take_may_have_a_transition_of_its_own(
+    make_house: MakeHouse, given: dict, expected: Transition
+) -> None:
+    house = make_house(take="manual", transition_s=2.0)
+    taken = []
+    house.program.stage.take = lambda clip, transition: taken.append((clip.prompt_id, transition))  # type: ignore[method-assign]
+    await house.say("prompt.set", text="sea", prompt_id="sea")
+    house.make_clip()
+    await house.say("program.take", **given)
+    assert taken == [("sea", expected)]
 
 
 async def test_nothing_to_take(house: House) -> None:
@@ -388,7 +492,39 @@ async def test_an_incomplete_clip_fails_the_prompt(house: House) -> None:
     house.start()
     timings = Timings(0.0, 0.0, 0.0, 0.0, 0.0)
     house.session.on_generation_event(GenerationFinished(house.generation_id, 4, timings))
-    assert only(await house.hear(), "prompt.failed")["error"]["code"] == "model_error"
+    error = only(await house.hear(), "prompt.failed")["error"]
+    assert (error["code"], error["retryable"]) == ("model_error", True)
+    assert "incomplete clip: expected 4 frames, got 0" in error["message"]
+
+
+async def test_a_generation_that_ends_unasked_fails_the_prompt(house: House) -> None:
+    await house.say("prompt.set", text="sea", prompt_id="sea")
+    house.start()
+    house.confirm_cancel()
+    error = only(await house.hear(), "prompt.failed")["error"]
+    assert (error["code"], error["retryable"]) == ("model_error", True)
+    assert "stopped" in error["message"]
+
+
+async def test_a_clip_of_no_known_model_fails_the_prompt(house: House) -> None:
+    await house.say("prompt.set", text="sea", prompt_id="sea")
+    house.start()
+    house.engine.model = None
+    house.deliver_first_chunk()
+    assert "no model" in only(await house.hear(), "prompt.failed")["error"]["message"]
+
+
+async def test_the_engines_loss_and_return_are_told_with_the_reason_and_the_model(house: House) -> None:
+    house.session.on_engine_lost(EngineLost("exited", "killed", ()))
+    house.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=True)
+    house.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=False)
+    lost, recovered, ready = await house.hear()
+    assert [message["code"] for message in (lost, recovered, ready)] == [
+        "engine_lost",
+        "engine_recovered",
+        "engine_ready",
+    ]
+    assert "(exited)" in lost["message"] and "back" in recovered["message"] and "model fake" in ready["message"]
 
 
 async def test_a_busy_engine_fails_the_prompt_with_a_time_to_come_back(house: House) -> None:
@@ -574,7 +710,7 @@ async def test_a_lost_connection_is_taken_up_with_what_it_missed(house: House) -
 
 async def test_taking_up_displaces_a_connection_that_still_looks_alive(house: House) -> None:
     house.session.take_up(FakeController(), resume(house))
-    assert house.controller.aborted is not None
+    assert house.controller.aborted == "taken up by another connection"
     house.session.detach(house.controller)  # its handler ends later, and must not detach the new one
     assert house.session.state is SessionState.OPEN
 
@@ -600,7 +736,11 @@ async def test_the_picture_goes_on_while_the_controller_is_away(house: House) ->
 async def test_a_wrong_resume_changes_nothing(house: House, changes: dict, code: str) -> None:
     with pytest.raises(Refused) as caught:
         house.session.take_up(FakeController(), resume(house, **changes))
-    assert caught.value.detail.code == code
+    assert (caught.value.detail.code, caught.value.detail.param) == (
+        code,
+        "last_seq" if "last_seq" in changes else "resume_token",
+    )
+    assert caught.value.detail.message
     assert house.controller.aborted is None
 
 
@@ -609,7 +749,37 @@ async def test_a_resume_after_too_long_is_told_of_the_gap(house: House) -> None:
         await house.say("session.ping")
     with pytest.raises(Refused) as caught:
         house.session.take_up(FakeController(), resume(house, last_seq=3))
-    assert caught.value.detail.code == "resume_gap"
+    assert (caught.value.detail.code, caught.value.detail.param) == ("resume_gap", "last_seq")
+
+
+async def test_a_session_may_be_taken_up_after_its_very_last_event(house: House) -> None:
+    await house.say("session.ping")
+    last_seq = house.all_received[-1]["seq"]
+    house.session.take_up(FakeController(), resume(house, last_seq))
+    assert types(await house.hear()) == ["session.created"]
+
+
+async def test_a_detached_session_knows_since_when(house: House) -> None:
+    assert house.session.detached_at == 0.0
+    await house.clock.advance(5.0)
+    house.session.detach(FakeController())  # somebody else's connection
+    assert house.session.state is SessionState.OPEN
+    house.session.detach(house.controller)
+    assert (house.session.state, house.session.detached_at) == (SessionState.DETACHED, house.clock.now())
+
+
+async def test_whoever_left_is_told_nothing_and_not_given_up_again(house: House) -> None:
+    house.session.detach(house.controller)
+    house.session.take_up(FakeController(), resume(house))
+    assert house.controller.aborted is None
+
+
+@pytest.mark.parametrize("move", [SessionMove.LOSE, SessionMove.TAKE_UP])
+async def test_a_closed_session_cannot_be_moved(house: House, move: SessionMove) -> None:
+    await house.session.close("client")
+    with pytest.raises(IllegalSessionMove, match=f"s1: `{move}` while closed"):
+        house.session._move(move)
+    assert house.session.state is SessionState.CLOSED
 
 
 async def test_a_controller_that_does_not_read_is_dropped(house: House) -> None:
@@ -634,8 +804,80 @@ async def test_closing_ends_every_prompt_and_frees_the_program(make_house: MakeH
     assert await house.session.outbox.next_text() is None
 
 
+async def test_a_session_says_in_the_end_what_it_used(house: House) -> None:
+    await house.clock.advance(2.0)
+    for name in ("one", "two"):
+        await house.say("prompt.set", text=name, prompt_id=name)
+        house.make_clip()
+        house.program.send_frame()
+    await house.say("prompt.set", text="three")
+    house.start()
+    house.step(0)
+    await house.say("prompt.cancel", prompt_id="p1")
+    house.step(1)  # the engine was at it when the cancel came
+    await house.clock.advance(0.5)
+    closed = only(await house.say("session.close"), "session.closed")
+    assert closed["usage"] == {"duration_s": 2.5, "generations": 3, "denoising_steps": 10, "prompts_applied": 2}
+    assert house.controller.num_farewells == 1
+
+
+async def test_who_made_a_session_learns_once_that_it_closed() -> None:
+    closed: list[Session] = []
+    house = House(SessionOptions(), on_closed=closed.append)
+    for _ in range(2):
+        await house.session.close("client")
+    assert closed == [house.session]
+
+
+async def test_what_happens_after_the_end_is_not_said(house: House) -> None:
+    await house.say("webrtc.offer", sdp="v=0")
+    await house.session.close("client")
+    await house.hear()
+    house.program.lose_music("the player died")
+    house.session.tick()
+    assert await house.hear() == []
+
+
 async def test_a_second_start_is_refused(house: House) -> None:
     assert error_code(await house.say("session.start")) == "session_exists"
+    created = await house.say("session.resume", session_id="s1", resume_token="t")
+    assert error_code(created) == "session_exists"
+
+
+async def test_the_program_is_made_as_the_options_say(make_house: MakeHouse) -> None:
+    house = make_house(
+        width=640, height=360, frame_rate=12, bitrate=900_000, marker=True, music="calm", music_volume=0.2
+    )
+    assert house.program.format == ProgramFormat(width=640, height=360, frame_rate=12, bitrate=900_000, marker=True)
+    await house.session.open()
+    assert house.program.is_open and house.program.played == [("calm", 0.2)]
+
+
+async def test_a_created_session_says_all_that_a_controller_needs() -> None:
+    house = House(
+        SessionOptions(quality="fine"),
+        ice_servers=lambda session_id: (IceServer(urls=(f"stun:{session_id}",)),),
+        push_targets={"stream": WhipTarget("stream", "https://ingest.example/whip", None)},
+    )
+    house.session.answer_start(SessionStart(event_id="e1"))
+    created = only(await house.hear(), "session.created")
+    assert created["event_id"] == "e1"
+    assert created["resume_token"] == house.session.resume_token
+    assert created["options"]["quality"] == "fine"
+    assert (created["model"]["name"], created["engine"]) == ("fake", "ready")
+    assert created["estimated_picture_ms"] == pytest.approx(1500.0 + 1000 / 24, abs=0.1)
+    assert created["ice_servers"] == [{"urls": ["stun:s1"]}]
+    assert (created["music"], created["push_targets"]) == (["calm", "waves"], ["stream"])
+
+
+async def test_the_estimate_of_a_new_session_is_of_its_own_quality_and_stage() -> None:
+    house = House(SessionOptions(quality="fine"), tenant="them")
+    asked: list[Generate] = []
+    house.engine.estimate = asked.append  # type: ignore[method-assign, assignment]
+    house.session.answer_start(SessionStart())
+    (command,) = asked
+    assert (command.quality, command.stage_id, command.tenant) == (Quality.FINE, "s1", "them")
+    assert only(await house.hear(), "session.created")["estimated_picture_ms"] is None
 
 
 async def test_stats_once_a_second(house: House) -> None:
@@ -643,6 +885,41 @@ async def test_stats_once_a_second(house: House) -> None:
     house.session.tick()
     stats = only(await house.hear(), "stats.updated")
     assert (stats["viewers"], stats["engine"], stats["continuous_play_ratio"]) == (0, "ready", 1.0)
+
+
+async def test_rates_are_over_the_time_since_the_last_statistics(house: House) -> None:
+    await house.say("webrtc.offer", sdp="v=0")
+    for seconds, sent in ((1.0, 24), (2.0, 54)):
+        house.program.counted = {
+            "frames_due": sent + 1,
+            "frames_sent": sent,
+            "bytes_sent": sent * 1000,
+            "max_gap_s": 0.0417,
+            "continuous_play_ratio": 0.987654321,
+        }
+        await house.clock.advance(seconds)
+        house.session.tick()
+    stats = (await house.hear())[-1]
+    expected = {
+        "type": "stats.updated",
+        "frames_sent": 54,
+        "frames_due": 55,
+        "continuous_play_ratio": 0.987654,
+        "max_gap_ms": 41.7,
+        "sent_frame_rate": 15.0,
+        "bitrate": 120_000,
+        "viewers": 1,
+    }
+    assert stats.items() >= expected.items()
+    assert "sceneshift_frames_sent_total 54.0" in house.metrics.render().decode()
+
+
+async def test_statistics_are_for_who_is_there_and_for_some_span(house: House) -> None:
+    house.session.tick()  # no time has passed
+    house.session.detach(house.controller)
+    await house.clock.advance(1.0)
+    house.session.tick()
+    assert await house.hear() == []
 
 
 async def test_the_log_names_prompts_but_never_their_text(house: House, caplog: pytest.LogCaptureFixture) -> None:

@@ -26,6 +26,7 @@ from engine.api import (
     Timings,
 )
 from server.prompts import PROMISE_COSTS, PROMISE_S
+from tests.seeds import seeds
 
 MakeHouse = Callable[..., House]
 NO_TIMINGS = Timings(0.0, 0.0, 0.0, 0.0, 0.0)
@@ -191,6 +192,36 @@ async def test_a_reused_clip_is_reported_and_says_nothing_about_the_load(house: 
     said = house.all_received
     assert [m["is_reused"] for m in said if m["type"] == "prompt.started"] == [False, True]
     assert [m["code"] for m in said if m["type"] == "session.warning"] == ["degraded"]
+
+
+# --- a busy machine -----------------------------------------------------------------------------------------------
+
+
+async def tell(house: House, *, core_share: float | None, is_starved: bool, after_s: float = 1.0) -> list[str]:
+    """The codes of what the session says at its next tick."""
+    house.engine.core_share, house.engine.is_starved = core_share, is_starved
+    await house.clock.advance(after_s)
+    house.session.tick()
+    return [m["code"] for m in await house.hear() if m["type"] == "session.warning"]
+
+
+async def test_that_the_machine_is_busy_is_said_with_its_figure_and_that_it_is_over(house: House) -> None:
+    assert await tell(house, core_share=0.9, is_starved=False) == []
+    assert await tell(house, core_share=0.118, is_starved=True) == ["machine_busy"]
+    warning = next(m for m in house.all_received if m["type"] == "session.warning")
+    assert warning["core_share"] == 0.118
+    assert "12% of a core" in warning["message"]
+    assert await tell(house, core_share=0.1, is_starved=True) == []
+    assert await tell(house, core_share=0.9, is_starved=False) == ["machine_free"]
+    assert await tell(house, core_share=None, is_starved=False) == []
+
+
+async def test_that_the_machine_is_busy_is_said_once_a_minute_at_most(house: House) -> None:
+    told = []
+    for _ in range(13):
+        told += await tell(house, core_share=0.1, is_starved=True, after_s=5.0)
+        told += await tell(house, core_share=0.9, is_starved=False, after_s=5.0)
+    assert told == ["machine_busy", "machine_free"] * 3
 
 
 # --- morph --------------------------------------------------------------------------------------------------------
@@ -376,10 +407,11 @@ async def test_a_closing_session_stops_its_next_clip(able: House) -> None:
 # --- whatever comes -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.random
 async def test_at_random_each_prompt_ends_once_and_nothing_is_made_for_nobody(make_house: MakeHouse) -> None:
     """Prompts, cancels, blanks, viewers that come and go, an engine that finishes, fails, and is lost."""
     num_continued = 0
-    for seed in range(25):
+    for seed in seeds(25):
         house = make_house()
         house.engine.model = ABLE_MODEL
         await play_at_random(house, random.Random(seed))

@@ -23,6 +23,7 @@ from server.stage import (
     Still,
     Transition,
 )
+from tests.seeds import seeds
 
 FRAME_RATE = 24
 CUT = Transition("cut", 0.0)
@@ -417,7 +418,8 @@ def random_command(rng: random.Random, stage: Stage, serial: int) -> None:
             stage.resume()
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.random
+@pytest.mark.parametrize("seed", seeds(20))
 def test_whatever_is_commanded_each_picture_is_whole_and_each_receipt_comes_once(seed: int) -> None:
     rng = random.Random(seed)
     stage = Stage(rng.choice([5, 24, 30, 60]))

@@ -5,8 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Hashable, Iterable
 
+import pytest
+
 from server.media.encoder import EncodedFrame
 from server.media.gop_store import GopStore
+from tests.seeds import seeds
 
 GOP = 6
 
@@ -148,8 +151,9 @@ def test_what_is_kept_is_bounded_and_the_oldest_goes_first() -> None:
     assert line.can_be_decoded()
 
 
+@pytest.mark.random
 def test_whatever_happens_a_decoder_can_follow() -> None:
-    for seed in range(200):
+    for seed in seeds(200):
         chance = random.Random(seed)
         line = Line(max_bytes=chance.choice([100, 300, 10_000]))
         clips = [[(name, k) for k in range(chance.randint(1, 15))] for name in "abc"]

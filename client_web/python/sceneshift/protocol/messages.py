@@ -260,11 +260,15 @@ class SessionUpdated(ServerMessage, frozen=True, kw_only=True, tag="session.upda
 
 
 class SessionWarning(ServerMessage, frozen=True, kw_only=True, tag="session.warning"):
-    """The codes are in docs/protocol.md. `degraded` says what clips are made without, with the code of that name."""
+    """The codes are in docs/protocol.md. `degraded` says what clips are made without, with the code of that name.
+
+    `core_share`, with `machine_busy`: of the time in which the engine wanted a core, the share in which it had one.
+    """
 
     code: str
     message: str
     degraded: tuple[str, ...] = ()
+    core_share: float | None = None
 
 
 class SessionClosed(ServerMessage, frozen=True, kw_only=True, tag="session.closed"):

@@ -1,0 +1,44 @@
+"""An engine whose own task dies ends its events, so that its reader knows: nothing would ever come any more."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from engine.api import EngineReady, Generate
+from engine.clip_cache import CacheSettings, CachingEngine
+from engine.config import EngineSettings
+from engine.supervisor import EngineProcess
+from engine.synthetic import SyntheticEngine
+
+PATIENCE_S = 20.0
+
+
+async def _read_to_the_end(engine: Any) -> list[Any]:
+    async with asyncio.timeout(PATIENCE_S):
+        return [event async for event in engine.events()]
+
+
+@pytest.mark.parametrize("is_cached", [False, True])
+async def test_of_the_synthetic_engine(is_cached: bool, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = SyntheticEngine()
+    engine: Any = CachingEngine(inner, CacheSettings(2**20, 0, tmp_path), fingerprint="x") if is_cached else inner
+    monkeypatch.setattr(inner, "_generate", lambda command: 1 / 0)
+    await engine.open()
+    engine.send(Generate("s1.1", "scene 1", stage_id="s1"))
+    assert [type(event) for event in await _read_to_the_end(engine)] == [EngineReady]
+    await engine.close()
+
+
+async def test_of_the_engine_process_when_its_supervisor_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = EngineProcess(EngineSettings())
+
+    async def die() -> None:
+        raise ZeroDivisionError("scripted")
+
+    monkeypatch.setattr(engine, "_supervise", die)
+    await engine.open()
+    assert await _read_to_the_end(engine) == []
+    await engine.close()

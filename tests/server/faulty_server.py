@@ -1,0 +1,60 @@
+"""`faulty_server.py FAULT FLAGS…`: the real `sceneshift serve` with a scripted fault. Started by tests and a bench.
+
+Each comes about by what a neighbour of the task does, on SIGUSR1, as a bug or a full machine would make it do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import server.__main__
+from engine.api import Event, Quality
+from engine.synthetic import SyntheticEngine
+
+
+class FaultyEngine(SyntheticEngine):
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self._fault = fault
+        self._is_struck = False
+        signal.signal(signal.SIGUSR1, self._strike)
+
+    def _strike(self, number: int, frame: Any) -> None:
+        self._is_struck = True
+
+    async def events(self) -> AsyncIterator[Event]:
+        """The task that reads these dies, or meets one event that nobody can read."""
+        async for event in super().events():
+            if self._is_struck and self._fault == "engine-events":
+                raise ZeroDivisionError("scripted")
+            if self._is_struck and self._fault == "one-event":
+                self._is_struck = False
+                yield None  # type: ignore[misc]
+            yield event
+
+    def cost_s(self, quality: Quality) -> float:
+        """Asked for by the task that ticks while somebody waits for a stage."""
+        if self._is_struck and self._fault == "session-ticks":
+            raise ZeroDivisionError("scripted")
+        return super().cost_s(quality)
+
+    async def _run(self) -> None:
+        """Becomes ready when it is told to, so that this happens after something else."""
+        while self._fault == "late-start" and not self._is_struck:  # noqa: ASYNC110  a signal's flag
+            await asyncio.sleep(0.02)
+        await super()._run()
+
+    async def _generate(self, command: Any) -> bool:
+        """The engine's own task dies: its events end."""
+        if self._is_struck and self._fault == "engine":
+            raise ZeroDivisionError("scripted")
+        return await super()._generate(command)
+
+
+if __name__ == "__main__":
+    server.__main__._engine = lambda settings: FaultyEngine(sys.argv[1])
+    sys.exit(server.__main__.main(["serve", *sys.argv[2:]]))
