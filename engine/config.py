@@ -81,7 +81,7 @@ class ModelProfile:
     # A few-step model makes exactly these steps, whatever the folder's scheduler says.
     distilled_timesteps: tuple[float, ...] = ()
     # Latent frames by which a clip is turned from step to step, so that its end meets its beginning. 0: not at all.
-    # No profile has it: whether it wins can only be seen with real weights, and was not (docs/decisions.md).
+    # No profile has it: whether it wins can only be seen with real weights, and was not (docs/decisions/models.md).
     loop_shift: int = 0
     # What guidance leads away from.
     negative_prompt: str = ""
