@@ -1,12 +1,12 @@
 """`make mutants`: changes the code in one place at a time and counts how often a test notices.
 
-A change is a mutant; a test that fails kills it. mutmut makes the mutants and runs, for each, the tests that call its
-function. This script draws a sample by a seed, keeps away from the sources (all happens in a copy), and tells what
-survived. `[tool.mutmut]` in pyproject.toml says which modules and tests; `equivalent.toml` names the mutants that no
-test can kill, with the reason.
+Each change makes a mutant; a test that fails kills it. mutmut makes the mutants and runs, for each, the tests that call
+its function. This script draws a sample by a seed, works in a copy of the sources, and says what survived.
+`[tool.mutmut]` in pyproject.toml names the modules and the tests; `equivalent.toml` names the mutants that no test can
+kill, with the reason.
 
-mutmut changes functions and methods. What stands outside of them, properties and other decorated functions are left
-as they are.
+mutmut changes functions and methods. It leaves properties, other decorated functions and what stands outside of
+functions as they are.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
 GOAL = 0.9
-# mutmut's exit codes: a test failed, pytest broke; the time was up (its own signal, the last resort).
+# mutmut's exit codes: a test failed, pytest broke; the time was up (mutmut's signal, and the kernel's after it).
 _KILLED = {1, 3, 24, -24, 152, 36, -9}
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"  # with which mutmut shows that it is busy
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+Key = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True, order=True)
@@ -50,7 +51,7 @@ class Mutant:
     after: str
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
+    def key(self) -> Key:
         return Path(self.path).stem, self.function, self.before, self.after
 
     @property
@@ -65,28 +66,72 @@ class Mutant:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a sample: of all `mutants`, some were `sampled`, of which some were `killed`."""
+
+    mutants: Sequence[Mutant]
+    sampled: Sequence[Mutant]
+    killed: frozenset[Mutant]
+    equivalent: frozenset[Key]
+
+    def of(self, path: str) -> Outcome:
+        mutants, sampled = ([each for each in many if each.path == path] for many in (self.mutants, self.sampled))
+        return Outcome(mutants, sampled, self.killed.intersection(sampled), self.equivalent)
+
+    @property
+    def survivors(self) -> list[Mutant]:
+        return [each for each in self.sampled if each not in self.killed and each.key not in self.equivalent]
+
+    @property
+    def num_equivalent(self) -> int:
+        return len(self.sampled) - len(self.killed) - len(self.survivors)
+
+    @property
+    def share_of_sampled(self) -> float:
+        return len(self.killed) / max(1, len(self.sampled))
+
+    @property
+    def share_of_killable(self) -> float:
+        return len(self.killed) / max(1, len(self.sampled) - self.num_equivalent)
+
+    def row(self, name: str) -> str:
+        counts = len(self.mutants), len(self.sampled), len(self.killed), self.num_equivalent, len(self.survivors)
+        shares = f"{self.share_of_sampled:.1%}", f"{self.share_of_killable:.1%}"
+        return f"| {name} | {' | '.join(map(str, counts))} | {' | '.join(shares)} |"
+
+    def mistakes(self) -> Iterator[str]:
+        """What `equivalent.toml` says wrongly."""
+        for mutant in self.killed:
+            if mutant.key in self.equivalent:
+                yield f"said to be equivalent, but a test killed it: {mutant}"
+        for key in sorted(self.equivalent - {mutant.key for mutant in self.mutants}):
+            yield f"said to be equivalent, but there is no such mutant: {key}"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="the same seed draws the same mutants")
-    parser.add_argument("--per-module", type=int, default=100, help="mutants drawn from each module")
-    parser.add_argument("--module", action="append", help="only this one of the modules, such as `session`")
+    parser.add_argument("--per-module", type=int, default=120, help="mutants drawn from each module")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what stands in `finally` is done
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the copy and the processes go, as on Ctrl-C
+    began_at = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copy_sources(Path(folder))
-        os.chdir(folder)
-        began_at = time.monotonic()
+        os.chdir(folder)  # from where mutmut reads its configuration
         mutants = [mutant for mutant in all_mutants() if not mutant.is_wording]
-        modules = [path for path in paths() if not arguments.module or Path(path).stem in arguments.module]
-        sampled = [mutant for path in modules for mutant in drawn(mutants, path, arguments)]
-        killed = run(sampled, num_workers=arguments.workers)
-    equivalent = read_equivalent()
-    print(f"seed {arguments.seed}, {time.monotonic() - began_at:.0f} s\n")
-    print(table(modules, mutants, sampled, killed, equivalent))
-    wrong = complaints(mutants, sampled, killed, equivalent)
-    print("\n".join(wrong))
-    return 1 if wrong or share_killed(sampled, killed, equivalent) < GOAL else 0
+        sampled = [each for path in paths() for each in drawn(mutants, path, arguments.seed, arguments.per_module)]
+        print(f"{len(sampled)} of {len(mutants)} mutants, drawn by seed {arguments.seed} ...", flush=True)
+        outcome = Outcome(mutants, sampled, run(sampled, num_workers=arguments.workers), read_equivalent())
+        rows = [outcome.of(path).row(f"`{path}`") for path in paths()]
+        os.chdir(ROOT)
+    print(f"{time.monotonic() - began_at:.0f} s. The last column leaves out what no test can kill.\n")
+    print("| module | mutants | sampled | killed | equivalent | survived | killed, % | of those that can be, % |")
+    print("\n".join(["|---" * 8 + "|", *rows, outcome.row("all")]))
+    mistakes = list(outcome.mistakes())
+    print("\n".join(["", *map(str, outcome.survivors), *mistakes]))
+    return 1 if mistakes or outcome.share_of_killable < GOAL else 0
 
 
 def copy_sources(target: Path) -> None:
@@ -102,14 +147,14 @@ def copy_sources(target: Path) -> None:
 
 
 def paths() -> list[str]:
-    """The files to mutate. mutmut reads its configuration from the current folder, which is the copy."""
+    """The files to mutate. Raises `SystemExit` if one of the configuration's has gone."""
     from mutmut.utils.file_utils import walk_mutatable_files  # noqa: PLC0415
 
     found = sorted(map(str, walk_mutatable_files()))
     patterns = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["mutmut"]["only_mutate"]
     lost = [pattern for pattern in patterns if not any(Path(path).match(pattern) for path in found)]
     if lost:
-        raise SystemExit(f"[tool.mutmut] only_mutate: no such file: {', '.join(lost)}")
+        raise SystemExit(f"pyproject.toml, [tool.mutmut] only_mutate: there is no file {', '.join(lost)}")
     return found
 
 
@@ -142,30 +187,39 @@ def _without_sentences(code: str) -> str:
     return _STRING.sub(lambda found: '""' if found[0].count(" ") >= 3 else found[0], code)
 
 
-def drawn(mutants: Sequence[Mutant], path: str, arguments: argparse.Namespace) -> list[Mutant]:
+def drawn(mutants: Sequence[Mutant], path: str, seed: int, num_drawn: int) -> list[Mutant]:
     here = sorted(mutant for mutant in mutants if mutant.path == path)
-    rng = random.Random(f"{arguments.seed} {Path(path).stem}")
-    return rng.sample(here, min(arguments.per_module, len(here)))
+    return random.Random(f"{seed} {Path(path).stem}").sample(here, min(num_drawn, len(here)))
+
+
+def read_equivalent() -> frozenset[Key]:
+    rows = tomllib.loads(EQUIVALENT.read_text())["mutant"]
+    for row in rows:
+        if not row["reason"]:
+            raise SystemExit(f"{EQUIVALENT.name}: there is no reason for {row}")
+    return frozenset(
+        (row["module"], row["function"], row["before"].strip("\n"), row["after"].strip("\n")) for row in rows
+    )
 
 
 # --- which are killed -------------------------------------------------------------------------------------------------
 
 
-def run(sampled: Sequence[Mutant], *, num_workers: int) -> set[Mutant]:
+def run(sampled: Sequence[Mutant], *, num_workers: int) -> frozenset[Mutant]:
     """Those that a test noticed. A mutant that no test calls survives."""
-    command = [Path(sys.executable).with_name("mutmut"), "run", "--max-children", str(num_workers)]
-    with (
-        Path("mutmut.log").open("w+") as log,
-        _group([*map(str, command), *(mutant.name for mutant in sampled)], log=log.fileno()) as process,
-    ):
-        if process.wait() != 0:
+    mutmut = Path(sys.executable).with_name("mutmut")
+    command = [str(mutmut), "run", "--max-children", str(num_workers), *(mutant.name for mutant in sampled)]
+    with Path("mutmut.log").open("w+") as log:
+        with _group(command, log=log.fileno()) as process:
+            exit_code = process.wait()
+        if exit_code != 0:
             log.seek(0)
             print("".join(line for line in log if line[0] not in _SPINNER))
-            raise SystemExit("mutmut failed; are the tests green before anything is changed?")
+            raise SystemExit("mutmut failed. Are the tests green before anything is changed?")
     codes: dict[str, int | None] = {}
     for path in {mutant.path for mutant in sampled}:
         codes |= json.loads(Path(f"mutants/{path}.meta").read_text())["exit_code_by_key"]
-    return {mutant for mutant in sampled if codes[mutant.name] in _KILLED}
+    return frozenset(mutant for mutant in sampled if codes[mutant.name] in _KILLED)
 
 
 @contextlib.contextmanager
@@ -178,67 +232,6 @@ def _group(command: Sequence[str], *, log: int) -> Iterator[subprocess.Popen[byt
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-# --- what that says ---------------------------------------------------------------------------------------------------
-
-
-def read_equivalent() -> set[tuple[str, str, str, str]]:
-    rows = tomllib.loads(EQUIVALENT.read_text())["mutant"]
-    assert all(row["reason"] for row in rows)
-    return {(row["module"], row["function"], row["before"].strip("\n"), row["after"].strip("\n")) for row in rows}
-
-
-def share_killed(sampled: Sequence[Mutant], killed: set[Mutant], equivalent: set[tuple[str, str, str, str]]) -> float:
-    killable = [mutant for mutant in sampled if mutant.key not in equivalent]
-    return sum(mutant in killed for mutant in killable) / max(1, len(killable))
-
-
-def table(
-    modules: Sequence[str],
-    mutants: Sequence[Mutant],
-    sampled: Sequence[Mutant],
-    killed: set[Mutant],
-    equivalent: set[tuple[str, str, str, str]],
-) -> str:
-    """In Markdown. The first share is of all that were sampled, the second without the equivalent ones."""
-    lines = [
-        "| module | mutants | sampled | killed | equivalent | survived | killed of sampled | of those that can be |"
-    ]
-    lines.append("|---" * 8 + "|")
-    for name, chosen in [*((path, {path}) for path in modules), ("all", set(modules))]:
-        of = [mutant for mutant in sampled if mutant.path in chosen]
-        num_killed = sum(mutant in killed for mutant in of)
-        num_equivalent = sum(mutant.key in equivalent and mutant not in killed for mutant in of)
-        numbers = (
-            sum(mutant.path in chosen for mutant in mutants),
-            len(of),
-            num_killed,
-            num_equivalent,
-            len(of) - num_killed - num_equivalent,
-            f"{num_killed / max(1, len(of)):.1%}",
-            f"{share_killed(of, killed, equivalent):.1%}",
-        )
-        lines.append(f"| `{name}` | {' | '.join(map(str, numbers))} |")
-    return "\n".join(lines)
-
-
-def complaints(
-    mutants: Sequence[Mutant],
-    sampled: Sequence[Mutant],
-    killed: set[Mutant],
-    equivalent: set[tuple[str, str, str, str]],
-) -> list[str]:
-    """What somebody should look at: survivors, and what `equivalent.toml` says wrongly."""
-    survivors = [str(mutant) for mutant in sampled if mutant not in killed and mutant.key not in equivalent]
-    wrong = [
-        f"said to be equivalent, but killed: {mutant}"
-        for mutant in sampled
-        if mutant.key in equivalent & {m.key for m in killed}
-    ]
-    known = {mutant.key for mutant in mutants}
-    lost = [f"said to be equivalent, but there is no such mutant: {key}" for key in sorted(equivalent - known)]
-    return [*survivors, *wrong, *lost]
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ BAD_MESSAGES = {
     "unknown field": (prompt(colour="red"), "unknown_field", "colour"),
     "unknown quality": (prompt(quality="best"), "invalid_value", "quality"),
     "odd width": ('{"type":"session.start","width":833}', "invalid_value", "width"),
+    "odd height": ('{"type":"session.start","height":481}', "invalid_value", "height"),
     "huge width": ('{"type":"session.start","width":100000}', "invalid_value", "width"),
     "negative frame rate": ('{"type":"session.start","frame_rate":-1}', "invalid_value", "frame_rate"),
     "negative seed": (prompt(seed=-1), "invalid_value", "seed"),
@@ -123,6 +124,11 @@ def test_what_is_no_event_id_is_not_repeated(event_id: object) -> None:
     with pytest.raises(MessageError) as caught:
         decode(json.dumps({"type": "no such", "event_id": event_id}))
     assert (caught.value.detail.code, caught.value.detail.event_id) == ("unknown_event", None)
+
+
+def test_who_sends_an_unknown_field_is_told_of_which_message() -> None:
+    with pytest.raises(MessageError, match=r"`prompt\.set` has no field `colour`"):
+        decode(prompt(colour="red"))
 
 
 def test_who_sends_an_unknown_event_is_told_the_known_ones() -> None:
@@ -237,9 +243,10 @@ def test_server_messages_are_flat_json_with_their_type() -> None:
     "name", ["", "ab", "a" * 41, "My-Show", "my_show", "my show", "s0123456789abcdef", "../etc", "a@b"]
 )
 def test_a_name_must_fit_into_an_address(name: str) -> None:
-    with pytest.raises(MessageError) as caught:
-        decode(json.dumps({"type": "session.start", "name": name}))
-    assert (caught.value.detail.code, caught.value.detail.param) == ("invalid_value", "name")
+    with pytest.raises(MessageError, match="`name` must have") as caught:
+        decode(json.dumps({"type": "session.start", "name": name, "event_id": "e1"}))
+    detail = caught.value.detail
+    assert (detail.code, detail.param, detail.event_id) == ("invalid_value", "name", "e1")
     for good in ("abc", "a" * 40, "my-show-2", "s0123456789abcde"):
         assert decode(json.dumps({"type": "session.start", "name": good})) == SessionStart(name=good)
 
