@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import random
+from typing import get_args
 
 import msgspec
 import pytest
@@ -12,7 +14,8 @@ from server.protocol.codes import error_detail
 from server.protocol.decoding import MAX_MESSAGE_BYTES, decode, encode, session_start
 from server.protocol.errors import MessageError, Refused
 from server.protocol.fields import MAX_ID_CHARACTERS, MAX_NAME_CHARACTERS, MAX_PROMPT_CHARACTERS
-from server.protocol.messages import Error, IceServer, PromptSet, SessionStart
+from server.protocol.messages import AnyClientMessage, Error, IceServer, PromptSet, SessionStart
+from tests.seeds import seeds
 
 
 def prompt(text: str = "sea", **more: object) -> str:
@@ -90,6 +93,53 @@ def test_bad_message_gets_its_code_and_field(text: str, code: str, param: str | 
     assert (detail.code, detail.param, detail.event_id, detail.retryable) == (code, param, None, False)
     assert detail.message == str(caught.value) != "" and (param is None or f"`{param}`" in detail.message)
     encode(Error(error=detail))  # and can be told to the client
+
+
+@pytest.mark.random
+def test_whatever_is_sent_is_a_message_or_a_fault_that_can_be_told() -> None:
+    for seed in seeds(2000):
+        chance = random.Random(seed)
+        try:
+            decode(mutilated(odd_message(chance), chance) if seed % 2 else odd_message(chance))
+        except MessageError as fault:
+            assert encode(Error(error=fault.detail)), seed
+
+
+def odd_message(chance: random.Random) -> str:
+    """A message of some kind, with some of its fields, most of them right, and sometimes one of another kind."""
+    kind = chance.choice(get_args(AnyClientMessage))
+    names = [field.name for field in msgspec.structs.fields(chance.choice([kind, kind, kind, SessionStart]))]
+    values = [
+        "sea",
+        "cut",
+        "e1",
+        1,
+        0.5,
+        24,
+        True,
+        None,
+        -1,
+        2**70,
+        1e308,
+        "",
+        "日" * 3000,
+        "\x00",
+        "\ud800",
+        [],
+        {},
+        [{}],
+    ]
+    fields = {name: chance.choice(values) for name in chance.sample(names, chance.randint(0, min(3, len(names))))}
+    return json.dumps({"type": kind.__struct_config__.tag, **fields})
+
+
+def mutilated(whole: str, chance: random.Random) -> str | bytes:
+    """A part is cut out, doubled, or replaced, at any character or byte."""
+    start, end = sorted((chance.randint(0, len(whole)), chance.randint(0, len(whole))))
+    if chance.random() < 0.5:
+        return whole[:start].encode() + chance.choice([b"", chance.randbytes(3)]) + whole[end:].encode()
+    odd = ['"', "\\", "{", "]", ",", "null", "1e999", "-0", "\ud800", "\x00", "\\u0000", whole[start:end] * 2, ""]
+    return whole[:start] + chance.choice(odd) + whole[end:]
 
 
 def test_a_lone_surrogate_in_the_string_itself_is_refused() -> None:
