@@ -40,10 +40,10 @@ mutants: set-up
 
 # Hours on two cores; resumable. Writes engine/embedded/weights.
 train: set-up
-	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m engine.embedded.train all --recipe small --resume
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m training.train all --recipe small --resume
 
 evaluate: set-up
-	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m engine.embedded.evaluate --json
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m training.evaluation.evaluate --json
 
 bench: set-up
 	@$(BIN)/sceneshift bench glass --browser chromium --prompts 20 --json

@@ -4,11 +4,11 @@ import random
 
 import pytest
 
-from engine.embedded.captions import draw_caption, draw_token_ids, full_caption
 from engine.embedded.lexicon import ALONE, COLUMNS, FACINGS, MAX_TOKENS, ROWS, TOKEN_IDS, UNK_ID
 from engine.embedded.places import subject_place
 from engine.embedded.reading import completed_tokens, read
 from engine.embedded.spec import SceneSpec, draw_spec
+from training.data.captions import draw_caption, draw_token_ids, full_caption
 
 
 def named_by(spec: SceneSpec) -> set[str]:

@@ -2,10 +2,10 @@
 
 import torch
 
-from engine.embedded.evaluate import generate, probes
 from engine.embedded.reading import read
-from engine.embedded.sampling import EmbeddedModel
 from engine.embedded.spec import HELD_OUT_SCENE_TIMES, HELD_OUT_SUBJECT_COLOURS, HELD_OUT_SUBJECT_SCENES
+from training.evaluation.evaluate import generate, probes
+from training.evaluation.sampling import EmbeddedModel
 
 
 def test_each_pair_that_training_left_out_is_asked_for_in_every_round() -> None:

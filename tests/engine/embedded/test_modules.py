@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.config import EMBEDDED_FOLDER
 from engine.embedded.lexicon import VOCABULARY_SIZE
 from engine.embedded.modules import AutoencoderConfig, Decoder, Encoder, TextEncoder, TextEncoderConfig, group_frames
 from engine.embedded.reading import complete, read
-from engine.embedded.sampling import WEIGHTS_FOLDER, EmbeddedModel, SamplingSettings, initial_noise, sample_latents
+from training.evaluation.sampling import EmbeddedModel, SamplingSettings, initial_noise, sample_latents
 
 TINY = AutoencoderConfig(channels=(8, 16, 16), num_blocks=(1, 1, 1))
 
@@ -87,7 +88,7 @@ def test_text_encoder_takes_no_tokens_and_too_many() -> None:
 
 @pytest.fixture(scope="module")
 def shipped() -> EmbeddedModel:
-    return EmbeddedModel.from_pretrained(WEIGHTS_FOLDER)
+    return EmbeddedModel.from_pretrained(EMBEDDED_FOLDER)
 
 
 def test_a_shipped_generation_depends_on_seed_and_text_alone(shipped: EmbeddedModel) -> None:
@@ -111,7 +112,7 @@ def test_bf16_draws_the_same_picture_in_steps_finer_than_eight_bits(shipped: Emb
     settings = SamplingSettings(num_steps=4, guidance_scale=1.0, shift=3.0)
     token_ids = [complete(read("a red sailboat on the sea at sunset"), 1)[1]]
     pictures = []
-    for model in (shipped, EmbeddedModel.from_pretrained(WEIGHTS_FOLDER, dtype=torch.bfloat16)):
+    for model in (shipped, EmbeddedModel.from_pretrained(EMBEDDED_FOLDER, dtype=torch.bfloat16)):
         noise = initial_noise(1, num_latent_frames=1)
         latents = sample_latents(model.transformer, model.text_encoder, token_ids, noise=noise, settings=settings)
         with torch.inference_mode():

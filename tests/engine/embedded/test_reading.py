@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from engine.embedded.captions import full_caption
 from engine.embedded.lexicon import ALONE, COLUMNS, FACINGS, MAX_TOKENS, ROWS, UNK_ID, VOCABULARY
 from engine.embedded.places import subject_place
 from engine.embedded.reading import (
@@ -17,6 +16,7 @@ from engine.embedded.reading import (
     unconditional_tokens,
 )
 from engine.embedded.spec import HELD_OUT_SUBJECT_COLOURS, SUBJECTS, WEATHERS_OF_SCENE, SceneSpec, draw_spec
+from training.data.captions import full_caption
 
 SLOTS = ("scene", "time", "weather", "subject", "colour", "direction", "camera", "palette")
 

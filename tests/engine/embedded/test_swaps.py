@@ -3,17 +3,18 @@
 from collections import Counter
 from dataclasses import replace
 
-from engine.embedded.dataset import draw_specs
+from engine.config import EMBEDDED_FOLDER
 from engine.embedded.modules import Encoder
-from engine.embedded.sampling import WEIGHTS_FOLDER, EmbeddedModel
 from engine.embedded.spec import TIMELESS_SCENES, SceneSpec
-from engine.embedded.swaps import SLOTS, measure_swaps, swapped
+from training.data.dataset import draw_specs
+from training.evaluation.sampling import EmbeddedModel
+from training.evaluation.swaps import SLOTS, measure_swaps, swapped
 
 
 def test_the_shipped_model_listens_to_every_word() -> None:
     """Told something else than the truth, its first step is worse: of each slot, left and right among them."""
     model = EmbeddedModel.from_pretrained()
-    encoder = Encoder.from_pretrained(WEIGHTS_FOLDER / "encoder")
+    encoder = Encoder.from_pretrained(EMBEDDED_FOLDER / "encoder")
     specs = draw_specs(16, 5, subject_share=1.0)
     measured = measure_swaps(model, encoder, specs)
     swaps = {swap.slot: swap for swap in measured if swap.subject is None}

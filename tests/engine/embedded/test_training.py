@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.embedded import clip_files, curves, train
-from engine.embedded.dataset import (
+from engine.embedded.lexicon import MAX_TOKENS, VOCABULARY_SIZE
+from engine.embedded.modules import AutoencoderConfig, Decoder, TextEncoder, TextEncoderConfig
+from engine.embedded.spec import SceneSpec
+from training import curves, train
+from training.data import clip_files
+from training.data.dataset import (
     CLIPS,
     NUM_LATENT_FRAMES,
     Examples,
@@ -17,17 +21,14 @@ from engine.embedded.dataset import (
     load_stills,
     make_examples,
 )
-from engine.embedded.export import export_folder
-from engine.embedded.few_steps import Teacher, schedule
-from engine.embedded.lexicon import MAX_TOKENS, VOCABULARY_SIZE
-from engine.embedded.modules import AutoencoderConfig, Decoder, TextEncoder, TextEncoderConfig
-from engine.embedded.optim import Muon, orthogonalise
-from engine.embedded.sampling import EmbeddedModel
-from engine.embedded.spec import SceneSpec
-from engine.embedded.train_autoencoder import RenderPool, filled_from, load_autoencoder, load_folder, new_autoencoder
-from engine.embedded.train_generator import Batches, FrameRope, Generator, guided_target
-from engine.embedded.training import RECIPES, Clock, Recipe, save_checkpoint
-from engine.embedded.world import render
+from training.evaluation.sampling import EmbeddedModel
+from training.export import export_folder
+from training.few_steps import Teacher, schedule
+from training.optim import Muon, orthogonalise
+from training.train_autoencoder import RenderPool, filled_from, load_autoencoder, load_folder, new_autoencoder
+from training.train_generator import Batches, FrameRope, Generator, guided_target
+from training.training import RECIPES, Clock, Recipe, save_checkpoint
+from training.world.world import render
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from engine.embedded.classifier import true_names
 from engine.embedded.places import NUM_COLUMNS, NUM_ROWS, subject_place, subject_position
 from engine.embedded.spec import (
     COLOURS,
@@ -25,7 +24,8 @@ from engine.embedded.spec import (
     SceneSpec,
     draw_spec,
 )
-from engine.embedded.world import HEIGHT, WIDTH, render, subject_box
+from training.evaluation.classifier import true_names
+from training.world.world import HEIGHT, WIDTH, render, subject_box
 
 
 def bare(scene: str, time: str = "day", **fields: Any) -> SceneSpec:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from engine.embedded.drawing import (
+from training.world.drawing import (
     TAU,
     Area,
     Canvas,
@@ -29,7 +29,7 @@ from engine.embedded.drawing import (
     union,
     vertical_gradient,
 )
-from engine.embedded.scenes import DAYLIGHTS, WHITE, daylit, paint_clouds, paint_sky
+from training.world.scenes import DAYLIGHTS, WHITE, daylit, paint_clouds, paint_sky
 
 LAMP: Rgb = rgb("ffd873")
 AURORA_LIGHT: Rgb = (0.62, 0.8, 0.88)

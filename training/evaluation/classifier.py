@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.embedded.clip_files import start_worker, to_uint8
 from engine.embedded.spec import (
     CAMERAS,
     COLOURS,
@@ -30,7 +29,8 @@ from engine.embedded.spec import (
     SceneSpec,
     draw_spec,
 )
-from engine.embedded.world import HEIGHT, WIDTH, render
+from training.data.clip_files import start_worker, to_uint8
+from training.world.world import HEIGHT, WIDTH, render
 
 HEADS: dict[str, tuple[str, ...]] = {
     "scene": SCENES,

@@ -11,14 +11,14 @@ from threading import Event, Thread
 import torch
 from torch import Tensor
 
-from engine.embedded import clip_files
-from engine.embedded.clip_files import to_uint8
-from engine.embedded.dataset import RENDERS
 from engine.embedded.modules import FRAMES_PER_LATENT, Autoencoder, Decoder, Encoder
-from engine.embedded.optim import Average, Muon, lr_factor
 from engine.embedded.spec import SceneSpec, draw_spec
-from engine.embedded.training import Clock, Curve, Recipe, Stage, compiled_if_worth_it, mixed_precision, optimiser_dtype
-from engine.embedded.world import HEIGHT, PERIOD_FRAMES, WIDTH, render, subject_box
+from training.data import clip_files
+from training.data.clip_files import to_uint8
+from training.data.dataset import RENDERS
+from training.optim import Average, Muon, lr_factor
+from training.training import Clock, Curve, Recipe, Stage, compiled_if_worth_it, mixed_precision, optimiser_dtype
+from training.world.world import HEIGHT, PERIOD_FRAMES, WIDTH, render, subject_box
 
 SUBJECT_WEIGHT = 2.5
 NO_BOX = (0, 0, 0, 0)

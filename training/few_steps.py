@@ -14,12 +14,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from engine.embedded.dataset import CLIPS, load_examples
 from engine.embedded.lexicon import MAX_TOKENS
 from engine.embedded.modules import pad_token_ids
-from engine.embedded.optim import lr_factor
 from engine.embedded.reading import unconditional_tokens
-from engine.embedded.train_generator import (
+from training.data.dataset import CLIPS, load_examples
+from training.optim import lr_factor
+from training.train_generator import (
     Batches,
     Generator,
     draw_clips,
@@ -29,7 +29,7 @@ from engine.embedded.train_generator import (
     timesteps_of,
     with_first_given,
 )
-from engine.embedded.training import Clock, Curve, Recipe, mixed_precision
+from training.training import Clock, Curve, Recipe, mixed_precision
 
 NUM_STEPS = 4
 SHIFT = 3.0

@@ -1,4 +1,4 @@
-"""Which words the model listens to: `python -m engine.embedded.swaps [--weights FOLDER]`.
+"""Which words the model listens to: `python -m training.evaluation.swaps [--weights FOLDER]`.
 
 Out of pure noise the words alone decide. For each slot, the error of that first step when the model is told the truth,
 and when it is told another value: a word whose swap costs nothing is not learned yet. Left and right come one subject
@@ -16,10 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.embedded.dataset import draw_specs
+from engine.config import EMBEDDED_FOLDER
 from engine.embedded.modules import PIXELS_PER_LATENT, Encoder
 from engine.embedded.reading import Reading, completed_tokens
-from engine.embedded.sampling import WEIGHTS_FOLDER, EmbeddedModel
 from engine.embedded.spec import (
     CAMERAS,
     COLOURS,
@@ -32,7 +31,9 @@ from engine.embedded.spec import (
     WEATHERS_OF_SCENE,
     SceneSpec,
 )
-from engine.embedded.world import render, subject_box
+from training.data.dataset import draw_specs
+from training.evaluation.sampling import EmbeddedModel
+from training.world.world import render, subject_box
 
 _OF_THE_SUBJECT = ("subject", "colour", "direction")
 SLOTS = ("scene", "time", "weather", *_OF_THE_SUBJECT, "camera", "palette", "layout")
@@ -117,7 +118,7 @@ def _box_mask(spec: SceneSpec, size: torch.Size) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, default=WEIGHTS_FOLDER)
+    parser.add_argument("--weights", type=Path, default=EMBEDDED_FOLDER)
     parser.add_argument("--num-pictures", type=int, default=72)
     parser.add_argument("--seed", type=int, default=777)
     arguments = parser.parse_args()

@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.embedded.drawing import DESIGN_HEIGHT, DESIGN_WIDTH, Canvas, Rgb, multiply
-from engine.embedded.looks import apply_palette, drifted
 from engine.embedded.places import subject_position
-from engine.embedded.scenes import DAYLIGHTS, SCENE_PAINTERS, SPACE_LIGHT, WHITE, paint_road_marks, paint_space
-from engine.embedded.scenes_indoors import INDOOR_LIGHT, INDOOR_PAINTERS, WINDOWS
-from engine.embedded.scenes_outdoors import AURORA_LIGHT, OUTDOOR_PAINTERS
 from engine.embedded.spec import SceneSpec
-from engine.embedded.subjects import PAINTS, paint_subject
-from engine.embedded.weather import paint_weather
+from training.world.drawing import DESIGN_HEIGHT, DESIGN_WIDTH, Canvas, Rgb, multiply
+from training.world.looks import apply_palette, drifted
+from training.world.scenes import DAYLIGHTS, SCENE_PAINTERS, SPACE_LIGHT, WHITE, paint_road_marks, paint_space
+from training.world.scenes_indoors import INDOOR_LIGHT, INDOOR_PAINTERS, WINDOWS
+from training.world.scenes_outdoors import AURORA_LIGHT, OUTDOOR_PAINTERS
+from training.world.subjects import PAINTS, paint_subject
+from training.world.weather import paint_weather
 
 WIDTH, HEIGHT = 416, 256
 NUM_FRAMES, FPS = 25, 12

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from engine.embedded.modules import Autoencoder, TextEncoder, group_frames
-from engine.embedded.sampling import SamplingSettings, Transformer
-from engine.embedded.world import FPS, HEIGHT, NUM_FRAMES, WIDTH
+from training.evaluation.sampling import SamplingSettings, Transformer
+from training.world.world import FPS, HEIGHT, NUM_FRAMES, WIDTH
 
 
 def export_folder(

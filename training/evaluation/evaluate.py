@@ -1,4 +1,4 @@
-"""Measures the exported model: `python -m engine.embedded.evaluate [--setting fast] [--json] [--sheet out.png]`.
+"""Measures the exported model: `python -m training.evaluation.evaluate [--setting fast] [--json] [--sheet out.png]`.
 
 Prompts name whole specs, in English and in Chinese: some like those of training, and some of pairs that training never
 showed (scene x time, subject x scene, subject x colour). A classifier trained on renders names what each clip shows.
@@ -22,27 +22,9 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from engine.embedded.captions import full_caption
-from engine.embedded.classifier import (
-    HEADS,
-    Classifier,
-    load_classifier,
-    rendered_pictures,
-    save_classifier,
-    train_classifier,
-    true_names,
-)
-from engine.embedded.dataset import draw_specs
+from engine.config import EMBEDDED_FOLDER
 from engine.embedded.modules import Encoder, fastest_dtype
 from engine.embedded.reading import completed_tokens, read
-from engine.embedded.sampling import (
-    WEIGHTS_FOLDER,
-    EmbeddedModel,
-    SamplingSettings,
-    TokenIds,
-    initial_noise,
-    sample_latents,
-)
 from engine.embedded.spec import (
     COLOURS,
     DIRECTIONS,
@@ -55,7 +37,19 @@ from engine.embedded.spec import (
     TIMES,
     SceneSpec,
 )
-from engine.embedded.world import render
+from training.data.captions import full_caption
+from training.data.dataset import draw_specs
+from training.evaluation.classifier import (
+    HEADS,
+    Classifier,
+    load_classifier,
+    rendered_pictures,
+    save_classifier,
+    train_classifier,
+    true_names,
+)
+from training.evaluation.sampling import EmbeddedModel, SamplingSettings, TokenIds, initial_noise, sample_latents
+from training.world.world import render
 
 GATE = 0.95
 # What the goals speak of, and what they ask for on held-out combinations.
@@ -308,7 +302,7 @@ def ready_judge(folder: Path, *, num_pictures: int, num_steps: int) -> tuple[Cla
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, default=WEIGHTS_FOLDER)
+    parser.add_argument("--weights", type=Path, default=EMBEDDED_FOLDER)
     parser.add_argument("--runs", type=Path, default=Path("runs/embedded-evaluation"), help="where the judge lies")
     parser.add_argument("--setting", default="fast", help="a named setting of the model")
     parser.add_argument("--steps", type=int, help="instead of the setting's")

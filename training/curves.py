@@ -1,4 +1,4 @@
-"""Draws a run's training curves as one SVG, a panel a stage: `python -m engine.embedded.curves RUN -o curves.svg`."""
+"""Draws a run's training curves as one SVG, a panel a stage: `python -m training.curves RUN -o curves.svg`."""
 
 from __future__ import annotations
 

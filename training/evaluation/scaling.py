@@ -1,4 +1,5 @@
-"""`python -m bench.scaling`: what scaling a clip of the embedded model to the program costs it, beside the autoencoder.
+"""`python -m training.evaluation.scaling`: what scaling a clip of the embedded model to the program costs it, beside
+the autoencoder.
 
 The world can be rendered at the program's size: that is the truth. Against it stand the render at the model's size,
 scaled as the server scales (Lanczos, bicubic) and sharpened; and the autoencoder's round trip at the model's size. A
@@ -15,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.embedded.dataset import draw_specs
+from engine.config import EMBEDDED_FOLDER
 from engine.embedded.modules import Decoder, Encoder
-from engine.embedded.sampling import WEIGHTS_FOLDER
-from engine.embedded.world import HEIGHT, WIDTH, render
+from training.data.dataset import draw_specs
+from training.world.world import HEIGHT, WIDTH, render
 
 _FACTOR = 2
 _FRAMES = range(9)
@@ -29,8 +30,8 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=12)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    encoder = Encoder.from_pretrained(WEIGHTS_FOLDER / "encoder")
-    decoder = Decoder.from_pretrained(WEIGHTS_FOLDER / "decoder")
+    encoder = Encoder.from_pretrained(EMBEDDED_FOLDER / "encoder")
+    decoder = Decoder.from_pretrained(EMBEDDED_FOLDER / "decoder")
     errors: dict[str, list[float]] = {}
     for spec in draw_specs(arguments.clips, seed=3):
         truth = render(spec, _FRAMES, height=_FACTOR * HEIGHT, width=_FACTOR * WIDTH)[-1]

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from engine.embedded.drawing import (
+from engine.embedded.places import STAGES
+from training.world.drawing import (
     DESIGN_WIDTH,
     TAU,
     Area,
@@ -34,8 +35,7 @@ from engine.embedded.drawing import (
     union,
     vertical_gradient,
 )
-from engine.embedded.places import STAGES
-from engine.embedded.scenes import DAYLIGHTS, WHITE
+from training.world.scenes import DAYLIGHTS, WHITE
 
 Box = tuple[float, float, float, float]
 

@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.config import EMBEDDED_FOLDER
 from engine.embedded.modules import LATENT_CHANNELS, PIXELS_PER_LATENT, Decoder, TextEncoder
-
-WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 
 TokenIds = tuple[int, ...]
 # diffusers' WanTransformer3DModel, unmodified; its decorators hide its types from mypy.
@@ -43,7 +42,7 @@ class EmbeddedModel:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path = WEIGHTS_FOLDER, *, dtype: torch.dtype = torch.float32
+        cls, folder: str | Path = EMBEDDED_FOLDER, *, dtype: torch.dtype = torch.float32
     ) -> EmbeddedModel:
         """`dtype`: of transformer and decoder."""
         from diffusers import WanTransformer3DModel  # noqa: PLC0415

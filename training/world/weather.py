@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from engine.embedded.drawing import DESIGN_WIDTH, TAU, Area, Canvas, Rgb, rgb
+from training.world.drawing import DESIGN_WIDTH, TAU, Area, Canvas, Rgb, rgb
 
 _NEUTRAL = "day"
 _RAIN_VEIL: dict[str, tuple[Rgb, float]] = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.embedded.drawing import (
+from training.world.drawing import (
     Area,
     Canvas,
     Rgb,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from engine.embedded.drawing import (
+from training.world.drawing import (
     TAU,
     Area,
     Canvas,

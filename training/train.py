@@ -1,4 +1,4 @@
-"""Trains the embedded model: `python -m engine.embedded.train STAGE --recipe small [--resume] [--slice-minutes M]`.
+"""Trains the embedded model: `python -m training.train STAGE --recipe small [--resume] [--slice-minutes M]`.
 
 The stages, in order: `renders` (clips in files, where a recipe has them rendered ahead; the others may run beside it),
 `autoencoder`, `examples` (renders to latents), `images` (single latent frames), `clips`, `few_steps`, `export`; `all`
@@ -16,22 +16,23 @@ from typing import Any
 
 import torch
 
-from engine.embedded.clip_files import render_ahead
-from engine.embedded.dataset import RENDERS, draw_specs, make_examples
-from engine.embedded.export import export_folder, fit_preview
-from engine.embedded.few_steps import train_few_steps
-from engine.embedded.sampling import WEIGHTS_FOLDER, SamplingSettings
-from engine.embedded.train_autoencoder import load_autoencoder, new_autoencoder, train_autoencoder
-from engine.embedded.train_generator import Generator, load_generator, train_clips, train_images
-from engine.embedded.training import RECIPES, Recipe, use_machine
-from engine.embedded.world import render
+from engine.config import EMBEDDED_FOLDER
+from training.data.clip_files import render_ahead
+from training.data.dataset import RENDERS, draw_specs, make_examples
+from training.evaluation.sampling import SamplingSettings
+from training.export import export_folder, fit_preview
+from training.few_steps import train_few_steps
+from training.train_autoencoder import load_autoencoder, new_autoencoder, train_autoencoder
+from training.train_generator import Generator, load_generator, train_clips, train_images
+from training.training import RECIPES, Recipe, use_machine
+from training.world.world import render
 
 STAGES = ("renders", "autoencoder", "examples", "images", "clips", "few_steps", "export")
 FAST = SamplingSettings(num_steps=4, guidance_scale=1.0, shift=3.0)
 FINE = SamplingSettings(num_steps=8, guidance_scale=1.0, shift=3.0)
 
 
-def export(recipe: Recipe, folder: Path = WEIGHTS_FOLDER, *, start_from: Path | None = None) -> None:
+def export(recipe: Recipe, folder: Path = EMBEDDED_FOLDER, *, start_from: Path | None = None) -> None:
     """Exports the averages of the newest stages there are; a stage that never ran is exported with random weights.
 
     `start_from`: a weights folder on whose autoencoder the others were trained, if the run has none of its own.
@@ -85,7 +86,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the stage's checkpoint")
     parser.add_argument("--start-from", type=Path, help="begin with this weights folder instead of random numbers")
     parser.add_argument("--seed", type=int, help="instead of the recipe's: other examples, other batches")
-    parser.add_argument("--export-to", type=Path, default=WEIGHTS_FOLDER, help="where `export` writes")
+    parser.add_argument("--export-to", type=Path, default=EMBEDDED_FOLDER, help="where `export` writes")
     arguments = parser.parse_args()
     recipe = RECIPES[arguments.recipe]
     if arguments.device is not None:

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.embedded import clip_files
-from engine.embedded.clip_files import map_ahead, start_worker, to_uint8
 from engine.embedded.modules import FRAMES_PER_LATENT, Encoder, group_frames
 from engine.embedded.spec import SceneSpec, draw_spec, specs_from_json, specs_to_json
-from engine.embedded.training import Recipe, mixed_precision, save_checkpoint
-from engine.embedded.world import NUM_FRAMES, render
+from training.data import clip_files
+from training.data.clip_files import map_ahead, start_worker, to_uint8
+from training.training import Recipe, mixed_precision, save_checkpoint
+from training.world.world import NUM_FRAMES, render
 
 NUM_LATENT_FRAMES = 1 + (NUM_FRAMES - 1) // FRAMES_PER_LATENT
 _SLICE = 8

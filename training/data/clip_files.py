@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from engine.embedded.spec import SceneSpec, draw_spec, specs_from_json, specs_to_json
-from engine.embedded.world import HEIGHT, PERIOD_FRAMES, WIDTH, render
+from training.world.world import HEIGHT, PERIOD_FRAMES, WIDTH, render
 
 CLIPS_PER_FILE = 8
 TaskT = TypeVar("TaskT")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.embedded.modules import AutoencoderConfig
-from engine.embedded.optim import Average, Muon
+from training.optim import Average, Muon
 
 CHECKPOINT_EVERY_S = 100.0
 LOG_EVERY_S = 20.0

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from engine.embedded.captions import draw_token_ids
-from engine.embedded.dataset import CLIPS, NUM_LATENT_FRAMES, Examples, load_examples, load_stills
 from engine.embedded.lexicon import MAX_TOKENS, VOCABULARY_SIZE
 from engine.embedded.modules import LATENT_CHANNELS, PIXELS_PER_LATENT, TextEncoder, TextEncoderConfig, pad_token_ids
-from engine.embedded.optim import Average, Muon, lr_factor
 from engine.embedded.reading import unconditional_tokens
-from engine.embedded.train_autoencoder import NO_BOX, box_weights
-from engine.embedded.training import Clock, Curve, Recipe, Stage, compiled_if_worth_it, mixed_precision, optimiser_dtype
-from engine.embedded.world import HEIGHT, WIDTH, subject_box
+from training.data.captions import draw_token_ids
+from training.data.dataset import CLIPS, NUM_LATENT_FRAMES, Examples, load_examples, load_stills
+from training.optim import Average, Muon, lr_factor
+from training.train_autoencoder import NO_BOX, box_weights
+from training.training import Clock, Curve, Recipe, Stage, compiled_if_worth_it, mixed_precision, optimiser_dtype
+from training.world.world import HEIGHT, WIDTH, subject_box
 
 _OUTER = ("tokens", "positions", "patch_embedding", "proj_out", "condition_embedder.time", "scale_shift_table")
 # A clip of four seconds is two rounds of one of two: latent frame 7 looks like 1, 8 like 2, and so on.

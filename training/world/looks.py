@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.embedded.drawing import TAU
+from training.world.drawing import TAU
 
 _LUMA = (0.299, 0.587, 0.114)
 

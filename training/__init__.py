@@ -1,0 +1,1 @@
+"""How the embedded model came about: its world, its data, its training. Nothing of the product imports it."""

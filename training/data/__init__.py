@@ -1,0 +1,1 @@
+"""What is drawn for training: specs with captions, rendered clips in files, latents."""

@@ -1,0 +1,1 @@
+"""The world that the embedded model learned from, painted by plain code."""
