@@ -1,8 +1,8 @@
 """`sceneshift bench arbiter`: the arbiter of the engine on a virtual clock, side by side with simpler policies.
 
-The very code that the engine process runs (`engine.arbiter`), with measured costs and made-up arrivals. The newest
-prompt of a stage supersedes the one before, for every policy. What counts is the same for all of them: a prompt counts
-unless its own stage replaced it before its deadline, and one that was replaced later without a picture broke its
+The very code that the engine process runs (`engine.arbiter.arbiter`), with measured costs and made-up arrivals. The
+newest prompt of a stage supersedes the one before, for every policy. What counts is the same for all of them: a prompt
+counts unless its own stage replaced it before its deadline, and one that was replaced later without a picture broke its
 promise.
 """
 
@@ -27,10 +27,10 @@ from bench import traces
 from bench.plot import plot
 from bench.policies import EarliestDeadline, FirstComeFirstServed, FullFidelity, RoundRobin
 from bench.traces import Prompt, Trace
-from engine.arbiter import Arbiter
+from engine.arbiter.arbiter import Arbiter
+from engine.arbiter.cost import Cost, CostRow, percentile
+from engine.arbiter.work import Policy, Turn, Work
 from engine.config import Rung
-from engine.cost import Cost, CostRow, percentile
-from engine.work import Policy, Turn, Work
 
 POLICIES: dict[str, type[Policy]] = {
     "fcfs": FirstComeFirstServed,

@@ -17,9 +17,9 @@ from bench.arbiter_sim import CostTable
 from bench.engine import PROMPTS, one
 from bench.machine import machine_facts
 from engine.api import EngineReady, Generate, Quality
+from engine.arbiter.cost import CostRow, Piece
 from engine.config import EngineSettings, LoadSettings, profile
-from engine.cost import CostRow, Piece
-from engine.supervisor import EngineProcess
+from engine.process.supervisor import EngineProcess
 
 # TFLOP, 832x480, 49 frames; see the table in the design's facts. The text encoder on 64 real tokens.
 _FORWARD, _FULL_DECODE, _TINY_DECODE, _TEXT = 55.0, 362.0, 1.8, 0.6

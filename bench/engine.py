@@ -15,7 +15,7 @@ from typing import Any
 from bench.machine import machine_facts
 from engine.api import EngineReady, Generate, GenerationFinished, PreviewReady, Quality
 from engine.config import EngineSettings, LoadSettings
-from engine.supervisor import EngineProcess
+from engine.process.supervisor import EngineProcess
 
 PROMPTS = ("the sea at sunset", "夜晚的雪山", "a red fish under water", "城市的黎明", "a volcano erupting at night")
 

@@ -32,7 +32,7 @@ from bench.busy import add_flag, busy, fair_share
 from bench.controller import Controller
 from bench.machine import machine_facts
 from engine.config import EngineSettings
-from engine.supervisor import EngineProcess
+from engine.process.supervisor import EngineProcess
 from server import app as application
 from server.config import Settings
 

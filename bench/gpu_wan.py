@@ -29,18 +29,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench import wan_shapes
 from bench.machine import machine_facts
 from bench.wan_shapes import PUBLISHED, SMALL, RandomTokens, Shapes
-from engine import attention, linear_preview, memory, preview
 from engine.api import Generate, ModelError
-from engine.compiling import CompiledBehind
 from engine.config import PROFILES
-from engine.decoder import Decoder
-from engine.denoiser import Denoiser
-from engine.generation import Generation
-from engine.noise_schedule import NoiseSchedule
-from engine.pixels import to_frames
-from engine.tiny_decoder import TinyDecoder
-from engine.umt5 import Umt5TextEncoder, ZeroPaddedTextEncoder
-from engine.vae_decoder import VaeDecoder
+from engine.loading import attention, memory_plan
+from engine.loading.compiling import CompiledBehind
+from engine.parts import linear_preview, preview
+from engine.parts.decoder import Decoder
+from engine.parts.denoiser import Denoiser
+from engine.parts.generation import Generation
+from engine.parts.noise_schedule import NoiseSchedule
+from engine.parts.pixels import to_frames
+from engine.parts.tiny_decoder import TinyDecoder
+from engine.parts.umt5 import Umt5TextEncoder, ZeroPaddedTextEncoder
+from engine.parts.vae_decoder import VaeDecoder
 
 TIMESTEPS = PROFILES["fastwan2.2-5b"].distilled_timesteps
 BUDGET_BYTES = 16 * 10**9
@@ -92,7 +93,7 @@ class Bench:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         yield
-        self.note(name, {"gib": round(memory.peak_bytes(self.device) / 2**30, 2)})
+        self.note(name, {"gib": round(memory_plan.peak_bytes(self.device) / 2**30, 2)})
 
 
 @dataclass(slots=True)
@@ -108,7 +109,7 @@ class Parts:
 
 @dataclass(slots=True)
 class Engine:
-    """Our engine's parts around the modules, as `engine.models` puts them together."""
+    """Our engine's parts around the modules, as `engine.loading.models` puts them together."""
 
     bench: Bench
     text_encoder: ZeroPaddedTextEncoder
@@ -357,18 +358,20 @@ def _measure_budget(bench: Bench, parts: Parts) -> None:
     shapes = bench.shapes
     modules = {"transformer": parts.transformer, "text_encoder": parts.text_encoder, "vae": parts.vae}
     sizes = {
-        name: memory.part_size(name, {key: tuple(weight.shape) for key, weight in module.named_parameters()})
+        name: memory_plan.part_size(name, {key: tuple(weight.shape) for key, weight in module.named_parameters()})
         for name, module in modules.items()
     }
-    workload = memory.read_workload(bench.folder, width=shapes.width, height=shapes.height, num_frames=shapes.frames[0])
-    plan = memory.plan(sizes, workload, BUDGET_BYTES)
+    workload = memory_plan.read_workload(
+        bench.folder, width=shapes.width, height=shapes.height, num_frames=shapes.frames[0]
+    )
+    plan = memory_plan.plan(sizes, workload, BUDGET_BYTES)
     bench.note("budget_plan", plan.lines)
     for module in (*modules.values(), parts.pruned_vae, parts.tiny):
         module.to("cpu")
-    memory.free(bench.device)
-    memory.hold_to(BUDGET_BYTES, bench.device)
+    memory_plan.free(bench.device)
+    memory_plan.hold_to(BUDGET_BYTES, bench.device)
     placed = {
-        name: memory.place(plan.parts[name], module, bench.device, dtype=bench.dtype)
+        name: memory_plan.place(plan.parts[name], module, bench.device, dtype=bench.dtype)
         for name, module in modules.items()
     }
     engine = Engine(

@@ -6,8 +6,8 @@ delays nobody: what differs is the order alone.
 
 from __future__ import annotations
 
-from engine.arbiter import Arbiter
-from engine.work import Policy, Turn, Work
+from engine.arbiter.arbiter import Arbiter
+from engine.arbiter.work import Policy, Turn, Work
 
 
 class FirstComeFirstServed(Policy):

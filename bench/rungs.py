@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw
 from bench.engine import PROMPTS
 from engine.api import Generate, Quality
 from engine.config import LoadSettings
-from engine.generation import Generation
-from engine.models import Model, load
+from engine.loading.models import Model, load
+from engine.parts.generation import Generation
 
 _MARGIN, _LABEL = 4, 16
 

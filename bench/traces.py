@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from engine.api import Quality
-from engine.cost import Cost
+from engine.arbiter.cost import Cost
 
 # The product's promise for a prompt (`server.session`): three seconds, or three times what its clip costs.
 PROMISE_S, PROMISE_COSTS = 3.0, 3.0

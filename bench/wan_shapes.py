@@ -1,7 +1,7 @@
 """The exact shapes of the published 5B model, with random weights made on the device; and small ones for a CPU.
 
-The configurations are those of `engine.published`, the tiny decoder's widths those of taew2_2. Times and memory depend
-on shapes and dtypes, not on what the weights say, so random ones measure the same.
+The configurations are those of `engine.loading.published`, the tiny decoder's widths those of taew2_2. Times and memory
+depend on shapes and dtypes, not on what the weights say, so random ones measure the same.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from torch import nn
 from torch.nn import functional
 from transformers import UMT5Config, UMT5EncoderModel
 
-from engine import published
-from engine.tiny_decoder import TinyDecoderModule
+from engine.loading import published
+from engine.parts.tiny_decoder import TinyDecoderModule
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The only door to an engine: commands in, events out, value types and errors.
 
-Everything above (the server, `sceneshift generate`) knows this module alone; behind it stand the supervised
-engine process (`engine.supervisor`) and the synthetic engine (`engine.synthetic`), which cannot be told apart from
+Everything above (the server, `sceneshift generate`) knows this module alone; behind it stand the supervised engine
+process (`engine.process.supervisor`) and the synthetic engine (`engine.synthetic`), which cannot be told apart from
 here. Standard library and numpy only; values are immutable and may cross threads.
 
 The life of a generation::

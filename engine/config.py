@@ -52,7 +52,7 @@ _WAN_NEGATIVE_PROMPT = (
 class ModelProfile:
     """What a checkpoint needs and makes.
 
-    `folder` is a diffusers-style folder; None until `engine.checkpoint` has found it (`hub_id` says where it is
+    `folder` is a diffusers-style folder; None until `engine.loading.checkpoint` has found it (`hub_id` says where it is
     published). Sizes are in pixels; `num_frames` is 4n + 1. `num_steps` says what the two qualities mean for this
     model. `guidance_scale` 1 means off: one model call a step instead of two.
     """
@@ -274,8 +274,8 @@ class EngineSettings:
     load: LoadSettings = LoadSettings()
     num_threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     niceness: int = NICENESS["normal"]
-    # No word from inside the step loop for this long of the process's own time (`engine.own_clock`): hung. A step takes
-    # some 50 ms, an idle beat comes every 0.5 s.
+    # No word from inside the step loop for this long of the process's own time (`engine.process.own_clock`): hung. A
+    # step takes some 50 ms, an idle beat comes every 0.5 s.
     heartbeat_timeout_s: float = 3.0
     # The same in anybody's time, where the system does not tell who waited for a core (not Linux, or hardened).
     blind_heartbeat_timeout_s: float = 30.0
@@ -287,4 +287,4 @@ class EngineSettings:
     # Keep a second process ready with everything imported: the imports took 4 to 6 s, which a recovery need not wait.
     keep_spare: bool = True
     frames_bytes: int = 64 * 2**20
-    worker_command: tuple[str, ...] = (sys.executable, "-m", "engine.worker")
+    worker_command: tuple[str, ...] = (sys.executable, "-m", "engine.process.worker")

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     commands: dict[str, Callable[[Sequence[str]], int]] = {
         "serve": _serve,
-        "generate": _elsewhere("engine.generate_cli"),
+        "generate": _elsewhere("engine.tools.generate_cli"),
         "bench": _elsewhere("bench.__main__"),
         "doctor": _elsewhere("server.doctor"),
         "token": _token,
@@ -110,9 +110,10 @@ def _engine(settings: Settings) -> Engine:
         from engine.synthetic import SyntheticEngine  # noqa: PLC0415
 
         return SyntheticEngine()
-    from engine import checkpoint, clip_cache  # noqa: PLC0415
+    from engine.clip_cache import caching_engine  # noqa: PLC0415
     from engine.config import NICENESS, EngineSettings  # noqa: PLC0415
-    from engine.supervisor import EngineProcess  # noqa: PLC0415
+    from engine.loading import checkpoint  # noqa: PLC0415
+    from engine.process.supervisor import EngineProcess  # noqa: PLC0415
 
     load = checkpoint.fetch(_load_settings(settings))
     engine = EngineProcess(
@@ -124,9 +125,9 @@ def _engine(settings: Settings) -> Engine:
     )
     if not settings.cache_memory and not settings.cache_disk:
         return engine
-    folder = Path(settings.cache_folder) if settings.cache_folder else clip_cache.default_folder(os.environ)
-    cache = clip_cache.CacheSettings(settings.cache_memory, settings.cache_disk, folder)
-    return clip_cache.CachingEngine(engine, cache, fingerprint=clip_cache.fingerprint(load))
+    folder = Path(settings.cache_folder) if settings.cache_folder else caching_engine.default_folder(os.environ)
+    cache = caching_engine.CacheSettings(settings.cache_memory, settings.cache_disk, folder)
+    return caching_engine.CachingEngine(engine, cache, fingerprint=caching_engine.fingerprint(load))
 
 
 def _load_settings(settings: Settings) -> LoadSettings:

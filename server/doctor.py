@@ -1,7 +1,7 @@
 """`sceneshift doctor`: what this machine has and lacks, and what each model profile would need and reach here.
 
-The engine's half (devices, memory, profiles) comes from `python -m engine.doctor`, a process of its own: nothing here
-imports torch. The network's half is `reachability.py`. Runs in the entry point's thread.
+The engine's half (devices, memory, profiles) comes from `python -m engine.tools.doctor`, a process of its own: nothing
+here imports torch. The network's half is `reachability.py`. Runs in the entry point's thread.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def _flags(options: argparse.Namespace) -> list[str]:
 
 
 def ask_engine(gpu_memory_bytes: int | None) -> tuple[dict[str, Any], str]:
-    """What `engine.doctor` found, or nothing and why."""
-    command = [sys.executable, "-m", "engine.doctor"]
+    """What `engine.tools.doctor` found, or nothing and why."""
+    command = [sys.executable, "-m", "engine.tools.doctor"]
     if gpu_memory_bytes is not None:
         command += ["--gpu-memory-bytes", str(gpu_memory_bytes)]
     try:

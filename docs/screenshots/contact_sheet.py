@@ -23,7 +23,7 @@ from stored_picture import store
 from bench.browser import chromium
 from engine.api import Frames, FramesReady, Generate, GenerationFinished, Quality
 from engine.config import EngineSettings
-from engine.supervisor import EngineProcess
+from engine.process.supervisor import EngineProcess
 
 PICTURE = Path(__file__).with_name("contact-sheet.webp")
 PROMPTS = (

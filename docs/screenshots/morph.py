@@ -20,7 +20,7 @@ from stored_picture import store
 
 from engine.api import Frames, FramesReady, Generate, GenerationFinished
 from engine.config import EngineSettings
-from engine.supervisor import EngineProcess
+from engine.process.supervisor import EngineProcess
 
 PICTURE = Path(__file__).with_name("morph.webp")
 PAIRS = (

@@ -9,8 +9,8 @@ from bench import traces
 from bench.arbiter_sim import CostTable, Simulation, goals, jain, main, measures
 from bench.plot import plot
 from bench.policies import EarliestDeadline, FirstComeFirstServed
-from engine.arbiter import Arbiter
-from engine.work import Policy
+from engine.arbiter.arbiter import Arbiter
+from engine.arbiter.work import Policy
 
 TABLES = sorted((Path(__file__).parents[2] / "bench" / "costs").glob("*.json"))
 EMBEDDED = CostTable.read(next(path for path in TABLES if path.stem.startswith("embedded")))

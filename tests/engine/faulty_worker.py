@@ -3,10 +3,10 @@
 import signal
 from collections.abc import Sequence
 
-import engine.models
-from engine import worker
-from engine.denoiser import Denoiser
-from engine.generation import Generation
+import engine.loading.models
+from engine.parts.denoiser import Denoiser
+from engine.parts.generation import Generation
+from engine.process import worker
 
 # Signals that came and have not been answered by a raise yet.
 _signals: list[int] = []
@@ -21,5 +21,5 @@ class FaultyDenoiser(Denoiser):
 
 if __name__ == "__main__":
     signal.signal(signal.SIGUSR1, lambda number, _frame: _signals.append(number))
-    engine.models.Denoiser = FaultyDenoiser  # type: ignore[misc]
+    engine.loading.models.Denoiser = FaultyDenoiser  # type: ignore[misc]
     worker.main()

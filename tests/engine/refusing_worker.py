@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from engine import worker
 from engine.api import ModelError
+from engine.process import worker
 
 
 def refuse(*_arguments: object, **_options: object) -> None:

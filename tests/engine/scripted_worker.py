@@ -1,4 +1,4 @@
-"""An engine process without a model, quick to start: speaks `engine.wire` and does what the prompts say.
+"""An engine process without a model, quick to start: speaks `engine.process.wire` and does what the prompts say.
 
 The first time that it is asked (the file named first remembers) it begins and then ``die``: exits; ``deadlock``,
 ``device``, ``spin``: says no more, for that reason; ``work``: computes for a while, no beat; ``garbage``: says what
@@ -16,7 +16,6 @@ import threading
 import time
 from pathlib import Path
 
-from engine import wire
 from engine.api import (
     Cancel,
     Generate,
@@ -27,8 +26,9 @@ from engine.api import (
     StepFinished,
 )
 from engine.api import Quality as Q
+from engine.arbiter.cost import CostRow, Piece
 from engine.config import Rung
-from engine.cost import CostRow, Piece
+from engine.process import wire
 
 STEPS = {Q.FAST: 4, Q.FINE: 8}
 ROWS = tuple(

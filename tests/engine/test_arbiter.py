@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import pytest
 
 from engine.api import Generate, Quality
-from engine.arbiter import AGED_AFTER_S, CLIMB_AFTER_S, Arbiter
+from engine.arbiter.arbiter import AGED_AFTER_S, CLIMB_AFTER_S, Arbiter
+from engine.arbiter.cost import Cost, Piece
+from engine.arbiter.work import Turn, Work, run_ahead
 from engine.config import Rung
-from engine.cost import Cost, Piece
-from engine.work import Turn, Work, run_ahead
 
 # A clip is 6 steps of 0.1 s and 7 decoded pieces of 0.03 s: 0.85 s with its first preview, 0.54 s on the floor.
 LADDER = tuple(

@@ -9,10 +9,10 @@ import pytest
 from bench.arbiter_sim import Run, Simulation
 from bench.traces import Prompt, Trace
 from engine.api import Quality
-from engine.arbiter import Arbiter
+from engine.arbiter.arbiter import Arbiter
+from engine.arbiter.cost import Cost, Piece
+from engine.arbiter.work import MAX_DECODING, Policy, Turn, Work, run_ahead
 from engine.config import Rung
-from engine.cost import Cost, Piece
-from engine.work import MAX_DECODING, Policy, Turn, Work, run_ahead
 from tests.seeds import seeds
 
 

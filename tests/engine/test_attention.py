@@ -7,7 +7,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from wan_folders import cached, ti2v_5b
 
-from engine import attention
+from engine.loading import attention
 
 CPU = torch.device("cpu")
 

@@ -15,10 +15,10 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from wan_folders import SIZE, Builder, a14b, cached, fastwan, t2v_1_3b, ti2v_5b
 
-from engine import checkpoint
 from engine.api import ModelError, Quality
 from engine.config import EMBEDDED_FOLDER, PROFILES, LoadSettings
-from engine.models import load
+from engine.loading import checkpoint
+from engine.loading.models import load
 
 
 def settings(model: str | Path, **options: Any) -> LoadSettings:

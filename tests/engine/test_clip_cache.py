@@ -28,7 +28,7 @@ from engine.api import (
     Quality,
     Reuse,
 )
-from engine.clip_cache import CacheSettings, CachingEngine, Ranking, default_folder, fingerprint
+from engine.clip_cache.caching_engine import CacheSettings, CachingEngine, Ranking, default_folder, fingerprint
 from engine.config import EMBEDDED_FOLDER, LoadSettings
 from engine.synthetic import Fault, Script, SyntheticEngine, read
 from tests.seeds import seeds

@@ -14,7 +14,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from wan_folders import cached, ti2v_5b
 
-from engine.compiling import CompiledBehind
+from engine.loading.compiling import CompiledBehind
 
 
 def transformer() -> WanTransformer3DModel:

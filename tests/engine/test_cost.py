@@ -3,8 +3,8 @@
 import pytest
 
 from engine.api import Quality
+from engine.arbiter.cost import Cost, Piece
 from engine.config import Rung
-from engine.cost import Cost, Piece
 
 STEPS = {Quality.FAST: 4, Quality.FINE: 8}
 LADDER = (

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from engine.config import EMBEDDED_FOLDER
-from engine.decoder import EmbeddedDecoder
 from engine.embedded.modules import Decoder
+from engine.parts.decoder import EmbeddedDecoder
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from engine.api import (
     StepFinished,
 )
 from engine.config import EngineSettings, LoadSettings
-from engine.supervisor import EngineProcess
+from engine.process.supervisor import EngineProcess
 
 pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
 ENDS = (GenerationFinished, GenerationCancelled, GenerationFailed)

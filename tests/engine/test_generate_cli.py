@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from wan_folders import cached, fastwan
 
-from engine.generate_cli import main
+from engine.tools.generate_cli import main
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".webm"])

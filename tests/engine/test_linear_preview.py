@@ -11,12 +11,13 @@ from diffusers import AutoencoderKLWan
 from torch.nn import functional
 from wan_folders import cached, ti2v_5b
 
-from engine import fit_preview, linear_preview
 from engine.api import ModelError
 from engine.config import EMBEDDED_FOLDER
-from engine.decoder import EmbeddedDecoder
 from engine.embedded.modules import Decoder
-from engine.preview import FirstLinear, LinearPreviewer, Previewer, build
+from engine.parts import linear_preview
+from engine.parts.decoder import EmbeddedDecoder
+from engine.parts.preview import FirstLinear, LinearPreviewer, Previewer, build
+from engine.tools import fit_preview
 
 
 def mixed(pictures: torch.Tensor) -> torch.Tensor:

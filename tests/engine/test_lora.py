@@ -13,9 +13,9 @@ from wan_folders import SIZE, a14b, cached, t2v_1_3b
 
 from engine.api import Generate, ModelError, Quality
 from engine.config import LoadSettings
-from engine.generation import Generation
-from engine.lora import Loras
-from engine.models import Model, load
+from engine.loading.lora import Loras
+from engine.loading.models import Model, load
+from engine.parts.generation import Generation
 
 pytest.importorskip("peft")
 

@@ -16,14 +16,14 @@ from diffusers import AutoencoderKLWan
 from safetensors.torch import save_file
 from wan_folders import SIZE, cached, fastwan, t2v_1_3b, ti2v_5b
 
-from engine import checkpoint, memory, models
 from engine.api import Frames, Generate, ModelError, Quality
 from engine.config import LoadSettings
-from engine.generation import Generation
-from engine.house import planned, widest_plan
-from engine.memory import MemoryPlan, PartPlan, Placement, Storage, Workload
-from engine.models import Model, load
-from engine.tiny_decoder import TinyDecoderModule
+from engine.loading import checkpoint, memory_plan, models
+from engine.loading.house import planned, widest_plan
+from engine.loading.memory_plan import MemoryPlan, PartPlan, Placement, Storage, Workload
+from engine.loading.models import Model, load
+from engine.parts.generation import Generation
+from engine.parts.tiny_decoder import TinyDecoderModule
 
 
 def loaded(folder: Path, **options: Any) -> Model:
@@ -201,7 +201,8 @@ def test_parts_that_are_away_take_turns_and_the_clip_is_the_same(monkeypatch: py
     """The plan of a small GPU, carried out on the CPU."""
     expected = clip_of(loaded(cached(ti2v_5b)))
     parts = {
-        name: PartPlan(size, Placement.AWAY, Storage.BF16) for name, size in memory.read_sizes(cached(ti2v_5b)).items()
+        name: PartPlan(size, Placement.AWAY, Storage.BF16)
+        for name, size in memory_plan.read_sizes(cached(ti2v_5b)).items()
     }
     plan = MemoryPlan(parts, Workload(0, 0, 0, 1), budget_bytes=2**30)
     monkeypatch.setattr(models, "planned", lambda profile, *_: (profile, plan))
@@ -221,17 +222,17 @@ def test_parts_that_are_away_take_turns_and_the_clip_is_the_same(monkeypatch: py
 
 def note_visits(monkeypatch: pytest.MonkeyPatch, here: list[str]) -> None:
     """Parts that come to the device (+) and leave it (-), in order."""
-    in_use = memory.Placed.in_use
+    in_use = memory_plan.Placed.in_use
 
     @contextmanager
-    def noted(part: memory.Placed) -> Iterator[None]:
+    def noted(part: memory_plan.Placed) -> Iterator[None]:
         name = type(part.module).__name__
         here.append(f"+{name}")
         with in_use(part):
             yield
         here.append(f"-{name}")
 
-    monkeypatch.setattr(memory.Placed, "in_use", noted)
+    monkeypatch.setattr(memory_plan.Placed, "in_use", noted)
 
 
 def test_the_same_seed_is_the_same_clip_and_another_is_not() -> None:
@@ -247,14 +248,14 @@ def test_the_same_seed_is_the_same_clip_and_another_is_not() -> None:
 
 
 def test_joint_rows_push_nothing_off_the_device() -> None:
-    sizes = memory.read_sizes(cached(fastwan))
+    sizes = memory_plan.read_sizes(cached(fastwan))
 
     def workload_of(rows: int) -> Workload:
         return Workload(denoising=rows * 2**30, decoding=0, feature_cache=0, num_forwards=3)
 
     rows, roomy = widest_plan(sizes, workload_of, 4, 2**40)
     assert rows == 4 and roomy.overlaps
-    alone = memory.plan(sizes, workload_of(1), 2**40)
+    alone = memory_plan.plan(sizes, workload_of(1), 2**40)
     # Room for three rows, but for two only with one more forward of them for the compiler in the background.
     rows, tight = widest_plan(sizes, workload_of, 4, alone.peak_bytes + 7 * 2**29)
     assert rows == 2 and tight.parts == roomy.parts == alone.parts

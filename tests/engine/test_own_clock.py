@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.own_clock import LOOK_EVERY_S, CoreShare, Sample, Silence, Thread, Watch, threads_of
+from engine.process.own_clock import LOOK_EVERY_S, CoreShare, Sample, Silence, Thread, Watch, threads_of
 
 has_schedstat = pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="only Linux tells")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engine.api import Frames, ModelError
-from engine.pixels import to_frames
+from engine.parts.pixels import to_frames
 
 
 def test_agrees_with_ffmpeg() -> None:

@@ -8,9 +8,9 @@ from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransform
 
 from engine.api import Generate
 from engine.config import PROFILES
-from engine.denoiser import Denoiser
-from engine.generation import Generation
-from engine.noise_schedule import NoiseSchedule
+from engine.parts.denoiser import Denoiser
+from engine.parts.generation import Generation
+from engine.parts.noise_schedule import NoiseSchedule
 
 SHAPE = (1, 8, 3, 4, 6)
 NUM_STEPS = 5

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from bench.busy import busy
-from engine import supervisor, wire
 from engine.api import (
     Cancel,
     EngineLost,
@@ -31,11 +30,12 @@ from engine.api import (
     ModelDescription,
     Quality,
 )
-from engine.child import Child
 from engine.config import EngineSettings, Rung
-from engine.own_clock import Thread
-from engine.spare import SPARE_AFTER_IDLE_S
-from engine.supervisor import EngineProcess, patience_s, restart_pause_s
+from engine.process import supervisor, wire
+from engine.process.child import Child
+from engine.process.own_clock import Thread
+from engine.process.spare import SPARE_AFTER_IDLE_S
+from engine.process.supervisor import EngineProcess, patience_s, restart_pause_s
 
 
 class Clock:

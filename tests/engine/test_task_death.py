@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from engine.api import EngineReady, Generate
-from engine.clip_cache import CacheSettings, CachingEngine
+from engine.clip_cache.caching_engine import CacheSettings, CachingEngine
 from engine.config import EngineSettings
-from engine.supervisor import EngineProcess
+from engine.process.supervisor import EngineProcess
 from engine.synthetic import SyntheticEngine
 
 PATIENCE_S = 20.0

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from engine.api import ModelError
-from engine.tiny_decoder import TinyDecoder, TinyDecoderModule, load_tiny_decoder
+from engine.parts.tiny_decoder import TinyDecoder, TinyDecoderModule, load_tiny_decoder
 
 NARROW = (16, 8, 8, 8)
 

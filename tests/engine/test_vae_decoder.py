@@ -12,7 +12,7 @@ from diffusers import AutoencoderKLWan
 from diffusers.video_processor import VideoProcessor
 from wan_folders import cached, t2v_1_3b, ti2v_5b
 
-from engine.vae_decoder import VaeDecoder, denormalised, normalised
+from engine.parts.vae_decoder import VaeDecoder, denormalised, normalised
 
 FORMS = pytest.mark.parametrize("folder", [ti2v_5b, t2v_1_3b], ids=["2.2", "2.1"])
 

@@ -18,12 +18,12 @@ from wan_folders import SIZE, Builder, a14b, cached, fastwan, t2v_1_3b, ti2v_5b
 
 from engine.api import Frames, Generate, ModelError, Quality
 from engine.config import LoadSettings
-from engine.denoiser import Denoiser
-from engine.generation import Generation
-from engine.models import Model, load
-from engine.noise_schedule import NoiseSchedule
-from engine.pixels import to_rgb
-from engine.umt5 import cleaned
+from engine.loading.models import Model, load
+from engine.parts.denoiser import Denoiser
+from engine.parts.generation import Generation
+from engine.parts.noise_schedule import NoiseSchedule
+from engine.parts.pixels import to_rgb
+from engine.parts.umt5 import cleaned
 
 PROMPT = "the sea at  sunset &amp; 日落时的海边"
 _models: dict[Path, Model] = {}

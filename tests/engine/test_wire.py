@@ -6,10 +6,10 @@ import typing
 import numpy as np
 import pytest
 
-from engine import wire
 from engine.api import Cancel, Frames, Generate, GenerationFinished, ModelDescription, Quality, Timings
+from engine.arbiter.cost import CostRow, Piece
 from engine.config import LoadSettings, Rung
-from engine.cost import CostRow, Piece
+from engine.process import wire
 
 MODEL = ModelDescription("m", "cpu", 224, 128, 25, 12, {Quality.FAST: 4, Quality.FINE: 8}, True)
 

@@ -9,7 +9,6 @@ from typing import Any, cast
 import pytest
 import torch
 
-from engine import wire
 from engine.api import (
     Cancel,
     EngineReport,
@@ -23,9 +22,10 @@ from engine.api import (
     StepFinished,
 )
 from engine.config import ModelProfile, Rung
-from engine.generation import Generation
-from engine.own_clock import Sample, Thread
-from engine.worker import Worker
+from engine.parts.generation import Generation
+from engine.process import wire
+from engine.process.own_clock import Sample, Thread
+from engine.process.worker import Worker
 from tests.seeds import seeds
 
 ENDS = (GenerationFinished, GenerationCancelled, GenerationFailed)

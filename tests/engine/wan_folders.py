@@ -22,7 +22,7 @@ from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, UniPCMu
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from engine import linear_preview
+from engine.parts import linear_preview
 
 TEXT_DIM = 32
 _WORDS = "the sea at sunset city night rain robot walking forest snow dance red blue light calm wind"

@@ -16,9 +16,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from engine.clip_cache import CachingEngine
+from engine.clip_cache.caching_engine import CachingEngine
 from engine.config import LoadSettings, default_model
-from engine.supervisor import EngineProcess
+from engine.process.supervisor import EngineProcess
 from server import config
 from server.__main__ import _engine, _load_settings, main
 

@@ -20,7 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from engine.api import CostEntry, Engine, EngineReport
-from engine.clip_cache import CacheSettings, CachingEngine
+from engine.clip_cache.caching_engine import CacheSettings, CachingEngine
 from engine.synthetic import Fault, Script, SyntheticEngine, read
 from server import app as server_app
 from server.config import Settings

@@ -18,9 +18,9 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.contrib.media import MediaBlackhole
 from websockets.asyncio.client import ClientConnection, connect
 
-from engine.clip_cache import CacheSettings, CachingEngine
+from engine.clip_cache.caching_engine import CacheSettings, CachingEngine
 from engine.config import EngineSettings, LoadSettings
-from engine.supervisor import EngineProcess
+from engine.process.supervisor import EngineProcess
 from server import app as server_app
 from server.config import Settings
 from tests.engine.wan_folders import SIZE, ti2v_5b

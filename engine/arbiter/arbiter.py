@@ -1,0 +1,386 @@
+"""Whose piece of work runs next, and which run together. Pure: no clock, no model, no I/O; times come as arguments.
+
+Three callers run this very code: the worker with real pieces, the supervisor on a virtual clock to estimate what a new
+prompt would take, the simulator (`bench.arbiter_sim`) with thousands of sessions. Each tells the arbiter what came
+(`add`, `remove`), asks for the next `Turn` at every boundary, runs it, and reports what it took (`ended`).
+
+The policy, in the order in which `Arbiter.next` applies it:
+
+1. **Nobody starves.** Whoever waited for `AGED_AFTER_S` gets a tenth of the engine's time, the eldest first. So a
+   prompt ends at the latest `AGED_AFTER_S + (what it and its elders need) / AGED_SHARE` and one piece after it came,
+   whatever else comes (`latest_end_s`). A share and not all of the time: in lasting overload everybody gets old, and
+   an arbiter that serves only the old is first come first served again.
+2. **First previews, out of slack.** A prompt that shows nothing yet gets its first step and preview at once as long as
+   no promised clip becomes late by that, and else with up to half of the engine's time: a preview costs a tenth of a
+   clip and is most of what the person in front of it waits for.
+3. **Promised clips by slack.** Which deadlines are kept is decided for all together (`_choose_promised`): work is
+   taken into the promise in order of rank as long as everything taken stays on time. What is taken runs earliest
+   deadline first, which is optimal for a set that fits (Liu and Layland 1973); what does not fit would only take
+   others down with it (Moore 1968 drops work for that reason).
+4. **Late work** gets what is left: what is under way first, so that it ends rather than many being half done.
+
+Rank: an empty stage before one that loops, then an operator before the audience, then tenants by the engine time that
+they have had (start-time fair queueing, Goyal et al. 1996: an idle tenant saves up nothing). Who has had clearly more
+than the mean is of the lowest rank whatever they claim, or a tenant could take the engine by opening empty stages.
+"""
+
+from __future__ import annotations
+
+import copy
+import heapq
+import itertools
+import math
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from engine.api import Quality
+from engine.arbiter.cost import Cost, Piece
+from engine.arbiter.promise import HEADROOM, PREVIEW_SHARE, Promise, due
+from engine.arbiter.work import Policy, Turn, Work
+
+# Long after any promise: until then the promise rules.
+AGED_AFTER_S = 20.0
+AGED_SHARE = 0.1
+# A rung does when so much more work than is known would fit, weighted by how busy the engine was of late: more will
+# come. To climb needs more room, and some time since the last pressure, or a viewer would see quality flicker.
+_LEVEL_ROOM = 0.7
+_CLIMB_ROOM = 1.4
+CLIMB_AFTER_S = 5.0
+_CLIMB_BUSYNESS = 0.8
+# A joint step must beat single ones by this much to be worth everybody's waiting for it.
+_BATCH_GAIN = 0.95
+# A stage that prompts faster than this gets its first previews out of slack only.
+_PREVIEW_EVERY_S = 1.0
+# How long back "of late" reaches: five times that is forgotten to less than a hundredth.
+_LOAD_MEMORY_S = 5.0
+LOWEST_RANK = 3
+# A tenant may be so many clips ahead of the mean before its claims to rank are void.
+_CLIPS_BEYOND = 8
+# How many stages are remembered, those that waited and those that saw something, the newest.
+_MAX_REMEMBERED = 512
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What is promised and what is not, each in the order in which it runs. Stands until something comes or goes."""
+
+    made_at: float
+    promised: list[Work]
+    late: list[Work]
+    unseen: list[Work]  # of both
+    spare_s: float  # what may be given to anything else before the first promise breaks, all first previews included
+
+    def copy(self, copies: Mapping[Work, Work]) -> _Plan:
+        """The same for the copies of its works. What has gone since it was made is left out: it is skipped anyway."""
+        promised, late, unseen = (
+            [copies[work] for work in works if work in copies] for works in (self.promised, self.late, self.unseen)
+        )
+        return replace(self, promised=promised, late=late, unseen=unseen)
+
+
+@dataclass(slots=True)
+class _Standing:
+    """All that the arbiter remembers beside the works themselves, in one value: a copy can forget none of it."""
+
+    plan: _Plan | None = None
+    served_s: dict[str, float] = field(default_factory=dict)  # tenant: engine time had, SFQ's virtual time
+    unserved: OrderedDict[str, float] = field(default_factory=OrderedDict)  # stage: since when it waits
+    previewed_at: OrderedDict[str, float] = field(default_factory=OrderedDict)  # stage: when it last got a first one
+    preview_credit_s: float = 0.0
+    aged_credit_s: float = 0.0
+    aged_turn: Work | None = None  # whose turn it is for its age
+    busyness: float = 0.0  # share of the time that it worked of late
+    preview_load: float = 0.0  # share of the engine's time that first previews took of late
+    ended_at: float = 0.0
+    fair_s: float = 0.0  # who has had more is of the lowest rank
+    pressed_at: float = -math.inf  # when a higher level last did not do
+
+    def copy(self, copies: Mapping[Work, Work]) -> _Standing:
+        """The same, where each work is replaced by its copy."""
+        return replace(
+            self,
+            plan=self.plan and self.plan.copy(copies),
+            served_s=self.served_s.copy(),
+            unserved=self.unserved.copy(),
+            previewed_at=self.previewed_at.copy(),
+            aged_turn=self.aged_turn and copies.get(self.aged_turn),
+        )
+
+    def was_idle_until(self, now: float) -> None:
+        self.busyness *= math.exp(min(0.0, self.ended_at - now) / _LOAD_MEMORY_S)
+        self.ended_at = now
+
+    def worked(self, seconds: float, *, is_first_preview: bool) -> None:
+        weight = 1 - math.exp(-seconds / _LOAD_MEMORY_S)
+        self.preview_load += weight * (min(is_first_preview, PREVIEW_SHARE) - self.preview_load)
+        self.busyness += weight * (1.0 - self.busyness)
+        self.ended_at += seconds
+
+    def has_more_than_its_share(self, tenant: str) -> bool:
+        return self.served_s[tenant] > self.fair_s
+
+
+class Arbiter(Policy):
+    """Ours; the policy is described at the top of this module."""
+
+    uses_ladder = True
+
+    def __init__(self, cost: Cost, *, max_batch: int = 1, replan_after_s: float = 1.0) -> None:
+        super().__init__(cost, max_batch=max_batch)
+        # Measured times drift away from predicted ones, so a plan does not stand longer than this.
+        self._replan_after_s = replan_after_s
+        self._standing = _Standing()
+
+    def copy(self) -> Self:
+        """One that can be run ahead without touching this one; it takes the same turns. They share the costs."""
+        copies = {work: copy.copy(work) for work in self}
+        ahead = copy.copy(self)
+        ahead._works = {work.work_id: work for work in copies.values()}
+        ahead._standing = self._standing.copy(copies)
+        return ahead
+
+    # --- what comes and goes --------------------------------------------------------------------------------------
+
+    def add(self, work: Work) -> None:
+        super().add(work)
+        work.waits_since = min(work.waits_since, self._standing.unserved.pop(work.stage_id, work.waits_since))
+        floor = len(self.cost.ladder) - 1
+        work.could_be_met = work.arrived_at + self.remaining_s(work, floor) <= work.due_at
+        self._lift(work.tenant)
+        self._standing.plan = None
+
+    def remove(self, work_id: str) -> Work | None:
+        work = super().remove(work_id)
+        if work is None or work.is_decoded(self.cost.num_pieces):
+            return work
+        self._standing.plan = None
+        # Whoever prompts again before they were served keeps their place among those who wait. Work that was served
+        # and then thrown away by its own stage earns none, or one restless stage could take all that the old are owed.
+        if work.stage_id and not work.is_under_way and not work.was_aged_turn:
+            _put(self._standing.unserved, work.stage_id, work.waits_since)
+        return work
+
+    def ended(self, turn: Turn, seconds: float) -> None:
+        super().ended(turn, seconds)
+        standing = self._standing
+        for work in turn.works:
+            standing.served_s[work.tenant] += seconds / len(turn.works)
+        first = turn.works[0]
+        is_first_preview = first.wants_previews and first.step_index <= 1
+        for_aged_s = seconds / len(turn.works) if standing.aged_turn in turn.works else 0.0
+        standing.aged_credit_s += seconds * AGED_SHARE - for_aged_s
+        standing.worked(seconds, is_first_preview=is_first_preview)
+        if turn.piece is Piece.PREVIEW and first.stage_id and is_first_preview:
+            _put(standing.previewed_at, first.stage_id, standing.ended_at)
+        gained_s = -seconds if is_first_preview else seconds * PREVIEW_SHARE / (1 - PREVIEW_SHARE)
+        cap_s = 2 * self.cost.preview_s(0)
+        standing.preview_credit_s = max(-cap_s, min(cap_s, standing.preview_credit_s + gained_s))
+        if standing.plan is not None and (first.is_late or turn.piece is Piece.PREVIEW) and not is_first_preview:
+            standing.plan.spare_s -= seconds
+
+    def latest_end_s(self, work: Work) -> float:
+        """The bound on its waiting, in seconds from its arrival (rule 1).
+
+        Each elder counts as a whole clip of the finest quality: its stage may still ask for that in its place.
+        """
+        finest_s = max(self.cost.clip_s(0, quality) for quality in Quality)
+        num_elders = sum(other.waits_since <= work.waits_since for other in self if other is not work)
+        longest_s = max(self.cost.seconds(piece, 0, batch=self._max_batch) for piece in Piece)
+        return AGED_AFTER_S + (num_elders * finest_s + self.remaining_s(work, 0)) / AGED_SHARE + longest_s
+
+    def _lift(self, tenant: str) -> None:
+        """A tenant that comes back starts level with those who are here, and who is gone is forgotten in time."""
+        here = {work.tenant for work in self}
+        served_s = self._standing.served_s
+        others = [served_s.get(other, 0.0) for other in here - {tenant}]
+        level_s = min(others, default=0.0)
+        was_here = sum(work.tenant == tenant for work in self) > 1
+        own_s = served_s.get(tenant, 0.0)
+        remembered = {name: had_s for name, had_s in served_s.items() if name in here or had_s > level_s}
+        remembered[tenant] = own_s if was_here else max(own_s, level_s) if others else 0.0
+        self._standing.served_s = remembered
+
+    # --- the policy: what runs next -------------------------------------------------------------------------------
+
+    def _choose(self, now: float) -> Work:
+        self._standing.was_idle_until(now)
+        plan = self._plan(now)
+        aged = self._standing.aged_turn = self._aged(now)
+        chosen = aged or self._preview_first(plan) or self._head(plan.promised) or self._head(plan.late)
+        assert chosen is not None, "every work is promised or late"
+        return chosen
+
+    def _aged(self, now: float) -> Work | None:
+        """Rule 1: the eldest, when it is old enough and its share is due."""
+        eldest = min(self, key=_age)
+        if now - eldest.waits_since < AGED_AFTER_S:
+            self._standing.aged_credit_s = 0.0
+            return None
+        if self._standing.aged_credit_s < 0:
+            return None
+        eldest.was_aged_turn = True
+        return eldest
+
+    def _preview_first(self, plan: _Plan) -> Work | None:
+        """Rule 2: whoever sees nothing yet, when there is slack for it or the previews' share is due."""
+        while plan.unseen and not (self._is_here(plan.unseen[0]) and plan.unseen[0].is_unseen):
+            plan.unseen.pop(0)
+        if not plan.unseen or plan.spare_s >= 0 or not self._head(plan.promised):
+            return plan.unseen[0] if plan.unseen else None
+        if self._standing.preview_credit_s < 0:
+            return None
+        # At the cost of others' promises only where nothing new was seen for a while: a chat that sends three prompts a
+        # second would get three previews a second, each of them void at once.
+        long_ago = self._standing.ended_at - _PREVIEW_EVERY_S
+        return next((work for work in plan.unseen if self._is_waiting(work, long_ago)), None)
+
+    def _is_waiting(self, work: Work, long_ago: float) -> bool:
+        seen_at = self._standing.previewed_at.get(work.stage_id, -math.inf)
+        return work.is_unseen and self._is_here(work) and seen_at < long_ago
+
+    def _head(self, works: list[Work]) -> Work | None:
+        while works and not self._is_here(works[0]):
+            works.pop(0)
+        return works[0] if works else None
+
+    def _is_here(self, work: Work) -> bool:
+        return self._works.get(work.work_id) is work
+
+    def _has_time_to_refine(self, work: Work) -> bool:
+        plan = self._standing.plan
+        assert plan is not None
+        is_ample = len(self) == 1 or plan.spare_s >= self.cost.clip_s(0, work.quality)
+        return is_ample and not self._head(plan.late) and self._preview_first(plan) in (None, work)
+
+    def _companions(self, work: Work) -> tuple[Work, ...]:
+        """Those that share its step, when the measured cost says that the whole gains and no promise breaks by it."""
+        plan = self._standing.plan
+        assert plan is not None
+        if self._max_batch == 1 or work.shape_key is None:
+            return (work,)
+        ready = [other for other in (*plan.promised, *plan.late) if other is not work and self._may_join(other, work)]
+        alone_s = self.cost.seconds(Piece.STEP, work.rung_index)
+        for size in range(min(self._max_batch, len(ready) + 1), 1, -1):
+            together_s = self.cost.seconds(Piece.STEP, work.rung_index, batch=size)
+            if together_s < _BATCH_GAIN * size * alone_s and together_s - alone_s <= plan.spare_s:
+                for other in ready[: size - 1]:
+                    other.owes_preview = False
+                return (work, *ready[: size - 1])
+        return (work,)
+
+    def _may_join(self, other: Work, work: Work) -> bool:
+        if not self._is_here(other):
+            return False
+        if not other.is_begun:  # of which shape it is shows when it begins
+            return other.rung_index == work.rung_index
+        is_free = not other.is_denoised and (not other.owes_preview or other.has_preview)
+        return is_free and other.shape_key == work.shape_key
+
+    # --- the policy: what is promised -----------------------------------------------------------------------------
+
+    def _plan(self, now: float) -> _Plan:
+        plan = self._standing.plan
+        if plan is None or now - plan.made_at > self._replan_after_s:
+            plan = self._standing.plan = self._make_plan(now)
+        return plan
+
+    def _make_plan(self, now: float) -> _Plan:
+        self.level = self._choose_level(now)
+        served_s = self._standing.served_s
+        here_s = [served_s[tenant] for tenant in {work.tenant for work in self}]
+        tolerance_s = _CLIPS_BEYOND * self.cost.clip_s(0, Quality.FAST)
+        self._standing.fair_s = sum(here_s) / len(here_s) + tolerance_s
+        for work in self:
+            if not work.is_begun:
+                work.rung_index = max(self.level, work.min_rung)
+        fit = self._promise(now, self.level)
+        promised, late = self._choose_promised(fit)
+        for work in self:
+            work.is_late = False
+        for work in late:
+            work.is_late = True
+        late.sort(key=lambda work: (*self._group(work), served_s[work.tenant], work.arrived_at))
+        unseen = [work for work in self if work.is_unseen]
+        unseen.sort(key=lambda work: (self._rank(work), not work.is_begun, served_s[work.tenant], work.arrived_at))
+        return _Plan(now, promised, late, unseen, fit.spare_s(promised))
+
+    def _promise(self, now: float, level: int, *, room: float = 1.0) -> Promise:
+        has_aged = any(now - work.waits_since >= AGED_AFTER_S for work in self)
+        slowness = room / (1 - AGED_SHARE * has_aged)
+        return Promise(self, now, level=level, slowness=slowness, preview_load=self._standing.preview_load)
+
+    def _choose_level(self, now: float) -> int:
+        """The highest level of the ladder on which every promise can be kept; the lowest while one is broken.
+
+        Down at once, up again only with room to spare and after a while, or quality would flicker.
+        """
+        floor = len(self.cost.ladder) - 1
+        keepable = sorted((work for work in self if work.could_be_met), key=due)
+        if any(work.is_late for work in keepable):
+            self._standing.pressed_at = now
+            return floor
+        for level in range(floor + 1):
+            is_climb = level < self.level
+            if is_climb and not self._may_climb(now, level):
+                continue
+            room = (1.0 + self._standing.busyness * (_CLIMB_ROOM if is_climb else _LEVEL_ROOM)) / HEADROOM
+            if self._promise(now, level, room=room).fits(keepable):
+                break
+            self._standing.pressed_at = now
+        return level
+
+    def _rank(self, work: Work) -> int:
+        return LOWEST_RANK if self._standing.has_more_than_its_share(work.tenant) else work.rank
+
+    def _group(self, work: Work) -> tuple[int, bool]:
+        """What is under way stays promised before anything new of its rank: thrown away it would be a waste."""
+        return self._rank(work), not work.is_under_way
+
+    def _may_climb(self, now: float, level: int) -> bool:
+        """Not soon after pressure, nor when all that it does at this level would be too much at the higher one."""
+        dearer = self.cost.clip_s(level, Quality.FAST) / max(1e-9, self.cost.clip_s(self.level, Quality.FAST))
+        was_pressed = now - self._standing.pressed_at < CLIMB_AFTER_S
+        return not was_pressed and self._standing.busyness * dearer <= _CLIMB_BUSYNESS
+
+    def _choose_promised(self, fit: Promise) -> tuple[list[Work], list[Work]]:
+        """Rule 3: in order of rank, whatever lets everything taken before it stay on time; by deadline. The rest."""
+        everything = sorted(self, key=due)
+        if fit.fits(everything):
+            return everything, []
+        promised: list[Work] = []
+        late: list[Work] = []
+        served_s = dict(self._standing.served_s)
+        for _, rivals in itertools.groupby(sorted(self, key=self._group), key=self._group):
+            queues: dict[str, list[Work]] = {}
+            for work in sorted(rivals, key=due, reverse=True):
+                queues.setdefault(work.tenant, []).append(work)
+            turns = [(served_s[tenant], tenant) for tenant in queues]
+            heapq.heapify(turns)
+            while turns:
+                had_s, tenant = heapq.heappop(turns)
+                work = queues[tenant].pop()
+                if fit.add(promised, work):
+                    had_s += sum(fit.needs[work.work_id])
+                else:
+                    late.append(work)
+                served_s[tenant] = had_s
+                if queues[tenant]:
+                    heapq.heappush(turns, (had_s, tenant))
+        # What just does not fit with headroom is tried without, and lost first if that was too hopeful.
+        hopeful = fit.hopeful()
+        had_more = self._standing.has_more_than_its_share
+        late = [work for work in late if had_more(work.tenant) or not hopeful.add(promised, work)]
+        return promised, late
+
+
+def _put(times: OrderedDict[str, float], stage_id: str, at: float) -> None:
+    times[stage_id] = at
+    times.move_to_end(stage_id)
+    if len(times) > _MAX_REMEMBERED:
+        times.popitem(last=False)
+
+
+def _age(work: Work) -> float:
+    return work.waits_since

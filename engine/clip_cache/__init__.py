@@ -1,0 +1,1 @@
+"""An engine around an engine that gives clips again which were made before."""

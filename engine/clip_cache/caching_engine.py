@@ -1,0 +1,648 @@
+"""Clips that were made before, in front of an engine: an exact repeat goes on air at once. Server process, event loop.
+
+`CachingEngine` is an `engine.api.Engine` around another one; files are read and written by one thread of its own. What
+is "the same" is everything that the picture depends on: the model (its description, and a fingerprint of how and from
+which files it is loaded), text, quality, LoRA, first frame and, where the client chose one, the seed. Clips that were
+made with less than was asked for are never kept.
+
+Two stores with bounds in bytes, memory before disk. The least valuable clip goes first: value is engine seconds saved,
+times how often it was used, over its bytes, and grows old (GreedyDual-Size-Frequency: Cherkasova, "Improving WWW
+Proxies Performance with Greedy-Dual-Size-Frequency Caching Policy", HPL-98-69R1, 1998). A file is named after the
+digest of what it is made from and holds raw frames behind a header with their checksum. The prompt is not in it: the
+words that the model understood are kept as places in a text that only who asks again has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.api import (
+    Cancel,
+    Command,
+    CostEntry,
+    Engine,
+    EngineBusy,
+    EngineReport,
+    EngineState,
+    EngineStatistics,
+    EngineUnavailable,
+    Estimate,
+    Event,
+    Frames,
+    FramesReady,
+    Generate,
+    GenerationCancelled,
+    GenerationFailed,
+    GenerationFinished,
+    GenerationStarted,
+    ModelDescription,
+    PromptWords,
+    Quality,
+    Reuse,
+    Timings,
+)
+from engine.config import LoadSettings
+from engine.loading import checkpoint
+
+logger = logging.getLogger(__name__)
+
+_MAGIC = b"sceneshift clip 1\n"
+_SUFFIX = ".clip"
+_DIGEST_BYTES = 20
+# Clips that wait to be kept; a disk that is slower than the engine loses clips, never memory.
+MAX_WRITES_WAITING = 4
+# The weight of the newest reading time in the mean that estimates are made of, and where it begins.
+_NEWEST = 0.3
+_FIRST_READ_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSettings:
+    """How much is kept; 0 turns a store off. The folder is ours alone: other `.clip` files in it may be removed."""
+
+    memory_bytes: int = 256 * 2**20
+    disk_bytes: int = 0
+    folder: Path | None = None  # needed if `disk_bytes` is above 0
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """`scene`: of everything but the seed, as a digest."""
+
+    scene: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return hashlib.blake2b(f"{self.scene} {self.seed}".encode(), digest_size=_DIGEST_BYTES).hexdigest()
+
+
+@dataclass(eq=False, slots=True)
+class StoredClip:
+    """A clip, and what its receipts say. `words` are places [start, end) in the prompt."""
+
+    key: Key
+    frames: Frames
+    num_steps: int
+    cost_s: float
+    understood: tuple[tuple[int, int], ...]
+    not_understood: tuple[tuple[int, int], ...]
+
+    @property
+    def num_bytes(self) -> int:
+        return self.frames.planes.nbytes
+
+
+class Ranking:
+    """Which clips a store holds and which goes next. Knows names, sizes and values, not clips. See the module."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._entries: dict[str, _Ranked] = {}
+        self._age = 0.0  # the value of the last clip that went: newcomers start from there
+        self.num_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def add(self, name: str, num_bytes: int, cost_s: float) -> list[str] | None:
+        """The names that must go for it; None, and nothing has changed, if it does not fit at all."""
+        if num_bytes > self._max_bytes:
+            return None
+        self.remove(name)
+        gone: list[str] = []
+        while self.num_bytes + num_bytes > self._max_bytes:
+            least = min(self._entries, key=lambda other: self._entries[other].value)
+            self._age = self._entries[least].value
+            self.remove(least)
+            gone.append(least)
+        entry = _Ranked(num_bytes, cost_s)
+        entry.value = self._age + entry.worth
+        self._entries[name] = entry
+        self.num_bytes += num_bytes
+        return gone
+
+    def use(self, name: str) -> None:
+        entry = self._entries[name]
+        entry.num_uses += 1
+        entry.value = self._age + entry.worth
+
+    def remove(self, name: str) -> None:
+        entry = self._entries.pop(name, None)
+        if entry is not None:
+            self.num_bytes -= entry.num_bytes
+
+
+@dataclass(eq=False, slots=True)
+class _Ranked:
+    num_bytes: int
+    cost_s: float
+    num_uses: int = 1
+    value: float = 0.0
+
+    @property
+    def worth(self) -> float:
+        return self.num_uses * self.cost_s / self.num_bytes
+
+
+@dataclass(eq=False, slots=True)
+class _Making:
+    """A generation in the engine whose clip will be kept."""
+
+    command: Generate
+    started: GenerationStarted | None = None
+    chunks: list[FramesReady] = field(default_factory=list)
+
+
+class CachingEngine:
+    """See `engine.api.Engine` for the contract of each method, and the module for what is added to it."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: CacheSettings,
+        *,
+        fingerprint: str = "",
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if settings.disk_bytes and settings.folder is None:
+            raise ValueError("expected a folder for the clips on disk")
+        self._engine = engine
+        self._settings = settings
+        self._fingerprint = fingerprint
+        self._monotonic = monotonic
+        self._memory: dict[str, StoredClip] = {}
+        self._memory_ranking = Ranking(settings.memory_bytes)
+        self._disk_ranking = Ranking(settings.disk_bytes)
+        # scene -> the names of its clips, the latest used last; with the seed of each.
+        self._scenes: dict[str, OrderedDict[str, int]] = {}
+        self._making: dict[str, _Making] = {}
+        self._reading: dict[str, asyncio.Task[None]] = {}
+        self._writing: set[asyncio.Task[None]] = set()
+        self._ours: deque[Event] = deque()  # at most three events a hit, and a hit per session
+        self._has_ours = asyncio.Event()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="clip-cache")
+        self._read_s = _FIRST_READ_S
+        self._counts = dict.fromkeys(("hits", "misses", "disk_hits", "evicted", "corrupted", "writes_dropped"), 0)
+
+    @property
+    def state(self) -> EngineState:
+        return self._engine.state
+
+    @property
+    def model(self) -> ModelDescription | None:
+        return self._engine.model
+
+    async def open(self) -> None:
+        await self._engine.open()
+        if self._settings.disk_bytes:
+            loop = asyncio.get_running_loop()
+            for key, num_bytes, cost_s in await loop.run_in_executor(self._thread, _listed, self._folder):
+                self._add_to_disk(key, num_bytes, cost_s)
+
+    async def close(self) -> None:
+        await self._engine.close()
+        waiting = [*self._reading.values(), *self._writing]
+        if waiting:
+            await asyncio.wait(waiting)  # a read and a few writes of some megabytes each
+        self._thread.shutdown(wait=True)
+        self._has_ours.set()
+
+    def send(self, command: Command) -> None:
+        if isinstance(command, Cancel):
+            self._cancel(command)
+            return
+        if self._engine.state in (EngineState.CLOSED, EngineState.FAILED):
+            self._engine.send(command)  # which refuses it
+        found = self._find(command)
+        if found is None:
+            self._make(command)
+            self._counts["misses"] += command.reuse is not Reuse.NEVER
+        elif found in self._memory:
+            self._give(command, self._memory[found])
+        else:
+            task = asyncio.create_task(self._read(command, found), name=f"read-{command.generation_id}")
+            self._reading[command.generation_id] = task
+
+    async def events(self) -> AsyncIterator[Event]:
+        """The engine's events and ours. Reads the engine's one ahead, so its own bound on unread previews holds."""
+        theirs = self._engine.events()
+        next_event: asyncio.Task[Event | None] | None = None
+        try:
+            while True:
+                while self._ours:
+                    yield self._ours.popleft()
+                self._has_ours.clear()
+                next_event = next_event or asyncio.create_task(_next(theirs), name="cached-engine-event")
+                has_ours = asyncio.create_task(self._has_ours.wait(), name="cached-engine-own-event")
+                try:
+                    await asyncio.wait([next_event, has_ours], return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    has_ours.cancel()
+                if next_event.done():
+                    event, next_event = next_event.result(), None
+                    if event is None:
+                        break
+                    self._observe(event)
+                    yield event
+            while self._ours:
+                yield self._ours.popleft()
+        finally:
+            if next_event is not None:
+                next_event.cancel()
+
+    def estimate(self, command: Generate) -> Estimate | None:
+        found = self._find(command)
+        if found is None:
+            return self._engine.estimate(command)
+        wait_s = 0.0 if found in self._memory else self._read_s
+        return Estimate(wait_s, wait_s)
+
+    def words(self, prompt: str) -> PromptWords:
+        return self._engine.words(prompt)
+
+    def cost_s(self, quality: Quality) -> float | None:
+        return self._engine.cost_s(quality)
+
+    def costs(self) -> tuple[CostEntry, ...]:
+        return self._engine.costs()
+
+    def report(self) -> EngineReport | None:
+        return self._engine.report()
+
+    def statistics(self) -> EngineStatistics:
+        theirs = self._engine.statistics()
+        ours = {
+            **self._counts,
+            "memory_bytes": self._memory_ranking.num_bytes,
+            "disk_bytes": self._disk_ranking.num_bytes,
+            "memory_clips": len(self._memory_ranking),
+            "disk_clips": len(self._disk_ranking),
+        }
+        extra = theirs.extra | {f"cache_{name}": float(value) for name, value in ours.items()}
+        return dataclasses.replace(theirs, in_flight=theirs.in_flight + len(self._reading), extra=extra)
+
+    async def settled(self) -> None:
+        """Returns when what is being kept now is in memory, and on disk."""
+        if self._writing:
+            await asyncio.wait(self._writing)
+
+    # --- what was made before -------------------------------------------------------------------------------------
+
+    @property
+    def _folder(self) -> Path:
+        assert self._settings.folder is not None
+        return self._settings.folder
+
+    def _find(self, command: Generate) -> str | None:
+        """The name of a clip that may be given for this command."""
+        if command.reuse is Reuse.NEVER or self._engine.model is None:
+            return None
+        key = self._key(command)
+        clips = self._scenes.get(key.scene, OrderedDict())
+        if command.reuse is Reuse.SAME_SEED:
+            return key.name if key.name in clips else None
+        in_memory = [name for name in clips if name in self._memory]
+        return next(reversed(in_memory or list(clips)), None)
+
+    def _key(self, command: Generate) -> Key:
+        model = self._engine.model
+        assert model is not None
+        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+        first = command.first_frame
+        parts = (
+            repr(dataclasses.astuple(model)),
+            self._fingerprint,
+            command.prompt,
+            command.quality.value,
+            "" if command.lora is None else f"lora {command.lora}",
+            "" if command.scene_seed is None else f"scene {command.scene_seed}",
+            "" if first is None else f"{first.planes.shape} {hashlib.blake2b(first.planes.tobytes()).hexdigest()}",
+        )
+        for part in parts:
+            raw = part.encode("utf-8", "surrogatepass")
+            digest.update(len(raw).to_bytes(8, "big") + raw)
+        return Key(digest.hexdigest(), command.seed)
+
+    def _give(self, command: Generate, clip: StoredClip) -> None:
+        """A clip as if it had just been made: queued in order, so that each generation has its one end."""
+        self._counts["hits"] += 1
+        self._use(clip.key)
+        name = command.generation_id
+        self._put(
+            GenerationStarted(
+                name,
+                clip.num_steps,
+                tuple(command.prompt[start:end] for start, end in clip.understood),
+                tuple(command.prompt[start:end] for start, end in clip.not_understood),
+                is_reused=True,
+            )
+        )
+        self._put(FramesReady(name, 0, clip.frames))
+        self._put(GenerationFinished(name, len(clip.frames), Timings(0.0, 0.0, 0.0, 0.0, 0.0)))
+
+    async def _read(self, command: Generate, name: str) -> None:
+        """Gives a clip from disk; if it cannot be read, the engine makes it."""
+        began_at = self._monotonic()
+        loop = asyncio.get_running_loop()
+        clip = await loop.run_in_executor(self._thread, _loaded, self._folder / (name + _SUFFIX))
+        self._read_s += _NEWEST * (self._monotonic() - began_at - self._read_s)
+        is_cancelled = self._reading.pop(command.generation_id, None) is None
+        if clip is None:
+            self._counts["corrupted"] += 1
+            self._forget_on_disk(name)
+        else:
+            self._keep_in_memory(clip)
+        if is_cancelled:
+            self._put(GenerationCancelled(command.generation_id, 0))
+        elif clip is not None:
+            self._counts["disk_hits"] += 1
+            self._give(command, clip)
+        else:
+            self._make_late(command)
+
+    def _make_late(self, command: Generate) -> None:
+        """The caller has heard that the command is taken, so a refusal now is an event."""
+        try:
+            self._make(command)
+        except EngineBusy as busy:
+            self._put(GenerationFailed(command.generation_id, "engine_busy", str(busy), retryable=True))
+        except EngineUnavailable as refusal:
+            self._put(GenerationFailed(command.generation_id, "engine_lost", str(refusal), retryable=False))
+
+    def _cancel(self, command: Cancel) -> None:
+        # A clip that is being read is cancelled when it is there; one that was given has ended already.
+        if self._reading.pop(command.generation_id, None) is None:
+            self._engine.send(command)
+
+    def _put(self, event: Event) -> None:
+        self._ours.append(event)
+        self._has_ours.set()
+
+    # --- what is being made ---------------------------------------------------------------------------------------
+
+    def _make(self, command: Generate) -> None:
+        self._engine.send(command)
+        # A clip that starts from a frame is asked for again only by who has that very frame.
+        if command.first_frame is None or command.reuse is not Reuse.NEVER:
+            self._making[command.generation_id] = _Making(command)
+
+    def _observe(self, event: Event) -> None:
+        match event:
+            case GenerationStarted(generation_id=name) if name in self._making:
+                making = self._making[name]
+                making.started = event
+                making.chunks.clear()
+                if event.degraded:
+                    del self._making[name]
+            case FramesReady(generation_id=name) if name in self._making:
+                self._making[name].chunks.append(event)
+            case GenerationFinished(generation_id=name) if name in self._making:
+                self._store(self._making.pop(name), event)
+            case GenerationCancelled(generation_id=name) | GenerationFailed(generation_id=name):
+                self._making.pop(name, None)
+            case _:
+                pass
+
+    def _store(self, making: _Making, finished: GenerationFinished) -> None:
+        planes = [chunk.frames.planes for chunk in making.chunks]
+        if making.started is None or sum(map(len, planes)) != finished.num_frames or not planes:
+            return  # the session finds fault with it, too, and says so
+        if len(self._writing) >= MAX_WRITES_WAITING:
+            self._counts["writes_dropped"] += 1
+            return
+        task = asyncio.create_task(self._join_and_keep(making, making.started, finished), name="clip-cache-keep")
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _join_and_keep(self, making: _Making, started: GenerationStarted, finished: GenerationFinished) -> None:
+        """Joined in the thread: 29 MB, the frames of 832x480, held up the event loop for 56 ms."""
+        loop = asyncio.get_running_loop()
+        frames = await loop.run_in_executor(self._thread, _joined, making.chunks)
+        spent, prompt = finished.timings, making.command.prompt
+        clip = StoredClip(
+            self._key(making.command),
+            frames,
+            started.num_steps,
+            cost_s=spent.text_s + spent.denoised_s + spent.previewed_s + spent.decoded_s,
+            understood=_places(prompt, started.understood),
+            not_understood=_places(prompt, started.not_understood),
+        )
+        self._keep_in_memory(clip)
+        if 0 < clip.num_bytes <= self._settings.disk_bytes and clip.key.name not in self._disk_ranking:
+            await self._write(clip)
+
+    # --- the two stores -------------------------------------------------------------------------------------------
+
+    def _use(self, key: Key) -> None:
+        name = key.name
+        if name in self._scenes.get(key.scene, ()):
+            self._scenes[key.scene].move_to_end(name)
+        if name in self._memory_ranking:
+            self._memory_ranking.use(name)
+        if name in self._disk_ranking:
+            self._disk_ranking.use(name)
+
+    def _keep_in_memory(self, clip: StoredClip) -> None:
+        name = clip.key.name
+        gone = self._memory_ranking.add(name, clip.num_bytes, clip.cost_s)
+        if gone is None:
+            return
+        self._memory[name] = clip
+        self._scenes.setdefault(clip.key.scene, OrderedDict())[name] = clip.key.seed
+        for other in gone:
+            self._counts["evicted"] += 1
+            dropped = self._memory.pop(other)
+            if other not in self._disk_ranking:
+                self._forget_name(dropped.key.scene, other)
+
+    async def _write(self, clip: StoredClip) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            num_bytes = await loop.run_in_executor(self._thread, _written, self._folder, clip)
+        except OSError as error:
+            # A full or missing disk costs this clip, and is said.
+            logger.warning("! a clip could not be written to the cache: %s", error)
+            return
+        self._add_to_disk(clip.key, num_bytes, clip.cost_s)
+
+    def _add_to_disk(self, key: Key, num_bytes: int, cost_s: float) -> None:
+        gone = self._disk_ranking.add(key.name, num_bytes, cost_s)
+        if gone is None:
+            gone = [key.name]  # the bound is smaller than it was when this was written
+        else:
+            self._scenes.setdefault(key.scene, OrderedDict())[key.name] = key.seed
+        for other in gone:
+            self._counts["evicted"] += 1
+            self._thread.submit(_removed, self._folder / (other + _SUFFIX))
+            if other not in self._memory:
+                self._forget_everywhere(other)
+
+    def _forget_on_disk(self, name: str) -> None:
+        self._disk_ranking.remove(name)
+        if name not in self._memory:
+            self._forget_everywhere(name)
+
+    def _forget_everywhere(self, name: str) -> None:
+        scene = next((scene for scene, clips in self._scenes.items() if name in clips), None)
+        if scene is not None:
+            self._forget_name(scene, name)
+
+    def _forget_name(self, scene: str, name: str) -> None:
+        clips = self._scenes[scene]
+        clips.pop(name, None)
+        if not clips:
+            del self._scenes[scene]
+
+
+async def _next(events: AsyncIterator[Event]) -> Event | None:
+    return await anext(events, None)
+
+
+def _places(prompt: str, words: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    """Where the words stand in the prompt, in order; a word that the model wrote otherwise is left out."""
+    lowered = prompt.lower()
+    if len(lowered) != len(prompt):
+        lowered = prompt
+    places = []
+    for word in words:
+        start = lowered.find(word.lower())
+        if start >= 0:
+            places.append((start, start + len(word)))
+    return tuple(places)
+
+
+# --- what a clip is made from, besides its prompt -----------------------------------------------------------------
+
+
+def fingerprint(load: LoadSettings) -> str:
+    """A digest of how the model is loaded and from which files: names, sizes, times. Raises `ModelError`."""
+    digest = hashlib.blake2b(repr(load).encode(), digest_size=_DIGEST_BYTES)
+    for folder in (checkpoint.resolve(load).folder, load.lora_folder and Path(load.lora_folder)):
+        for path in sorted(folder.rglob("*")) if folder else ():
+            if folder and path.is_file():
+                status = path.stat()
+                digest.update(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def default_folder(environment: Mapping[str, str]) -> Path:
+    """Where this user's clips go: the XDG base directory for what can be made again."""
+    base = environment.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "sceneshift" / "clips"
+
+
+# --- files, in the thread -----------------------------------------------------------------------------------------
+
+
+def _joined(chunks: list[FramesReady]) -> Frames:
+    return chunks[0].frames if len(chunks) == 1 else Frames(np.concatenate([chunk.frames.planes for chunk in chunks]))
+
+
+def _written(folder: Path, clip: StoredClip) -> int:
+    """Writes a clip under its name, whole or not at all; gives its size. Raises `OSError`."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    raw = np.ascontiguousarray(clip.frames.planes).data
+    header = {
+        "scene": clip.key.scene,
+        "seed": clip.key.seed,
+        "shape": list(clip.frames.planes.shape),
+        "num_steps": clip.num_steps,
+        "cost_s": clip.cost_s,
+        "understood": clip.understood,
+        "not_understood": clip.not_understood,
+        "checksum": hashlib.blake2b(raw, digest_size=_DIGEST_BYTES).hexdigest(),
+    }
+    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix="writing-", suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(_MAGIC + json.dumps(header).encode() + b"\n")
+            file.write(raw)
+            num_bytes = file.tell()
+        Path(temporary).replace(folder / (clip.key.name + _SUFFIX))
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return num_bytes
+
+
+def _loaded(path: Path) -> StoredClip | None:
+    """The clip in a file; None, and the file is removed and logged, if it is not whole."""
+    try:
+        with path.open("rb") as file:
+            header = _header(file.readline(), file.readline())
+            planes = np.empty(header["shape"], np.uint8)
+            if path.stat().st_size != file.tell() + planes.nbytes or file.readinto(planes.data) != planes.nbytes:
+                raise ValueError("it is not whole")
+        if hashlib.blake2b(planes.data, digest_size=_DIGEST_BYTES).hexdigest() != header["checksum"]:
+            raise ValueError("the checksum is another")
+        key = Key(header["scene"], header["seed"])
+        if key.name != path.stem:
+            raise ValueError("it is another clip's")
+        os.utime(path)  # at the next start the last used are the last to go
+        return StoredClip(
+            key,
+            Frames(planes),
+            int(header["num_steps"]),
+            float(header["cost_s"]),
+            tuple((int(start), int(end)) for start, end in header["understood"]),
+            tuple((int(start), int(end)) for start, end in header["not_understood"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("! the cached clip %s is dropped: %s", path.name, error)
+        _removed(path)
+        return None
+
+
+def _listed(folder: Path) -> list[tuple[Key, int, float]]:
+    """(key, bytes, engine seconds) of every clip in the folder, the latest used last. Broken files are removed."""
+    found: list[tuple[float, Key, int, float]] = []
+    for path in folder.glob("writing-*.tmp"):
+        _removed(path)  # of a process that died
+    for path in folder.glob("*" + _SUFFIX):
+        try:
+            with path.open("rb") as file:
+                header = _header(file.readline(), file.readline())
+            status = path.stat()
+            key = Key(str(header["scene"]), int(header["seed"]))
+            if key.name != path.stem:
+                raise ValueError("it is another clip's")
+            found.append((status.st_mtime, key, status.st_size, float(header["cost_s"])))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("! the cached clip %s is dropped: %s", path.name, error)
+            _removed(path)
+    found.sort(key=lambda entry: entry[0])
+    return [(key, num_bytes, cost_s) for _, key, num_bytes, cost_s in found]
+
+
+def _header(magic: bytes, line: bytes) -> dict[str, Any]:
+    if magic != _MAGIC:
+        raise ValueError("it is not a clip of this version")
+    header = json.loads(line)
+    if not isinstance(header, dict):
+        raise ValueError("its header cannot be read")
+    return header
+
+
+def _removed(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,146 @@
+"""Where the large parts of a loaded model live, by the memory plan, and who is on the device now. Loop thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from engine.api import Quality
+from engine.config import LoadSettings, ModelProfile
+from engine.loading import memory_plan
+
+# What `--decoder` may say beside a file or a folder.
+DECODER_NAMES = ("full", "pruned", "tiny")
+
+
+class House:
+    """Where the parts live, by the memory plan. The large ones that are away take turns on the device.
+
+    A visitor stays until another comes: the steps of a generation copy the transformer once, not each.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, plan: memory_plan.MemoryPlan | None) -> None:
+        self.device = device
+        self.dtype = dtype
+        self.plan = plan
+        self._visitor: memory_plan.Placed | None = None
+        self._stay = ExitStack()
+
+    def place(self, name: str, module: nn.Module) -> memory_plan.Placed:
+        if self.plan is None:
+            return memory_plan.Placed(module.to(self.device), self.device)
+        return memory_plan.place(self.plan.parts[name], module, self.device, dtype=self.dtype)
+
+    def is_plain(self, name: str) -> bool:
+        """Whether a part simply stays on the device, without hooks."""
+        if self.plan is None:
+            return True
+        part = self.plan.parts[name]
+        return part.placement is memory_plan.Placement.RESIDENT and part.storage is memory_plan.Storage.BF16
+
+    @property
+    def has_room_to_compile(self) -> bool:
+        return self.plan is None or self.plan.has_room_to_compile
+
+    def visit(self, part: memory_plan.Placed) -> None:
+        """Until another one visits, or the house is emptied."""
+        if part is not self._visitor:
+            self.empty()
+            self._stay.enter_context(part.in_use())
+            self._visitor = part
+
+    def call(self, part: memory_plan.Placed) -> AbstractContextManager[None]:
+        """For a part that leaves again at once: the text encoder, beside which a decode would have no room."""
+        self.empty()
+        return part.in_use()
+
+    def empty(self) -> None:
+        self._stay.close()
+        self._visitor = None
+
+
+def planned(
+    profile: ModelProfile, settings: LoadSettings, device: torch.device
+) -> tuple[ModelProfile, memory_plan.MemoryPlan | None]:
+    """The plan for this budget, and the profile with as many joint rows as it has room for; no plan on the CPU.
+
+    Joint steps are a gain only while they push nothing off the device, compiling included. Raises `ModelError` if the
+    budget is too small.
+    """
+    if device.type != "cuda":
+        return profile, None
+    assert profile.folder is not None
+    sizes = {name: _with_loras(size, settings) for name, size in _sizes(profile, settings).items()}
+    budget_bytes = memory_plan.budget(device, settings.gpu_memory_bytes)
+    if settings.gpu_memory_bytes is not None:
+        memory_plan.hold_to(budget_bytes, device)
+    rows, plan = widest_plan(
+        sizes, lambda rows: _workload(profile, settings, rows=rows), profile.rows_per_forward, budget_bytes
+    )
+    return replace(profile, rows_per_forward=rows), plan
+
+
+def widest_plan(
+    sizes: Mapping[str, memory_plan.PartSize],
+    workload_of: Callable[[int], memory_plan.Workload],
+    max_rows: int,
+    budget_bytes: int,
+) -> tuple[int, memory_plan.MemoryPlan]:
+    """Where the parts live best with one row a forward, and how many rows (at most `max_rows`) there is room for then.
+
+    `workload_of` gives the workload of so many rows. Raises `ModelError` if the budget is too small for one.
+    """
+    plan = memory_plan.plan(sizes, workload_of(1), budget_bytes)
+    for rows in range(max_rows, 1, -1):
+        wider = replace(plan, workload=workload_of(rows))
+        if wider.peak_bytes <= budget_bytes and wider.has_room_to_compile >= plan.has_room_to_compile:
+            return rows, replace(wider, overlaps=wider.overlapping_peak_bytes <= budget_bytes)
+    return 1, plan
+
+
+def _sizes(profile: ModelProfile, settings: LoadSettings) -> dict[str, memory_plan.PartSize]:
+    assert profile.folder is not None
+    sizes = {name: size for name, size in memory_plan.read_sizes(profile.folder).items() if _is_used(name, profile)}
+    if (pruned := _pruned_vae(settings)) is not None:
+        sizes["pruned_vae"] = memory_plan.read_size("pruned_vae", pruned)
+    return sizes
+
+
+def _with_loras(size: memory_plan.PartSize, settings: LoadSettings) -> memory_plan.PartSize:
+    """All LoRAs lie beside the weights; where two experts share the files, counted as if each had them all."""
+    if settings.lora_folder is None or not size.name.startswith("transformer"):
+        return size
+    files = Path(settings.lora_folder).glob("*.safetensors")
+    num_weights = sum(memory_plan.num_weights(file) for file in files)
+    num_streamed = size.num_streamed + num_weights  # more than there will be: how they spread over blocks is not known
+    return replace(size, num_weights=size.num_weights + num_weights, num_streamed=num_streamed)
+
+
+def _pruned_vae(settings: LoadSettings) -> Path | None:
+    if settings.decoder is None or settings.decoder in DECODER_NAMES or not Path(settings.decoder).is_dir():
+        return None
+    return Path(settings.decoder)
+
+
+def _workload(profile: ModelProfile, settings: LoadSettings, *, rows: int) -> memory_plan.Workload:
+    assert profile.folder is not None
+    return memory_plan.read_workload(
+        profile.folder,
+        width=profile.width,
+        height=profile.height,
+        num_frames=profile.num_frames,
+        rows=rows,
+        num_forwards=profile.num_steps[Quality.FAST] * (1 if profile.guidance_scale == 1.0 else 2),
+        decodes_full=settings.decoder in (None, "full") or _pruned_vae(settings) is not None,
+        vae_folder=_pruned_vae(settings),
+        starts_from_frame=profile.can_start_from_frame,
+    )
+
+
+def _is_used(part: str, profile: ModelProfile) -> bool:
+    return part != "transformer_2" or profile.boundary_ratio is not None

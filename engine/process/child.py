@@ -1,0 +1,163 @@
+"""One life of the engine process: the subprocess, the socket to it, the frame ring; how its silence is judged.
+
+Owned by the supervising task (`engine.process.supervisor`), on the server's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+
+from engine.config import EngineSettings
+from engine.process import wire
+from engine.process.own_clock import LOOK_EVERY_S, Silence, threads_of
+
+logger = logging.getLogger(__name__)
+
+# The library's threads must sleep while they wait, or two processes on two cores cost ten times, not twice; glibc must
+# keep large buffers instead of returning each to the kernel (1.8 times on the decoder).
+_ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**31),
+    "HF_HUB_OFFLINE": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+
+# A killed process ends at once, but for one that is stuck in the kernel: nobody waits for that.
+_END_TIMEOUT_S = 5.0
+
+
+class Lost(Exception):
+    """The process can no longer be used; `reason` as in `EngineLost`."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class LoadRefused(Exception):
+    """The model cannot be loaded, by the next process as little as by this one."""
+
+
+class Child:
+    """A subprocess, the socket to it and the frame ring that both map."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        ring: wire.FrameRing,
+        *,
+        is_bound: bool,
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self.ring = ring
+        self._is_bound = is_bound  # dies with us by the system's hand
+        self._body_bytes: int | None = None  # of a message whose header has been read
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def pause(self) -> None:
+        """Stops it where it stands, where that is safe: a stopped process cannot end with its socket, so it must be one
+        that the system kills with us. What is paused goes on with `go_on`, or is killed by `close`."""
+        if self._is_bound:
+            self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        if self._is_bound:
+            self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    @classmethod
+    async def spawn(cls, settings: EngineSettings) -> Child:
+        ours, theirs = socket.socketpair()
+        ring_fd = None
+        try:
+            ring_fd = wire.open_shared_file(settings.frames_bytes)
+            nice = shutil.which("nice")
+            prefix = (nice, "-n", str(settings.niceness)) if nice and settings.niceness else ()
+            setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
+            if setpriv:
+                prefix = (setpriv, "--pdeathsig", "KILL", *prefix)
+            process = await asyncio.create_subprocess_exec(
+                *prefix,
+                *settings.worker_command,
+                *("--socket-fd", str(theirs.fileno())),
+                *("--frames-fd", str(ring_fd)),
+                *("--frames-bytes", str(settings.frames_bytes)),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), ring_fd),
+                env={**os.environ, **_ENVIRONMENT},
+            )
+            ring = wire.FrameRing(ring_fd, settings.frames_bytes)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            if ring_fd is not None:
+                os.close(ring_fd)
+        reader, writer = await asyncio.open_connection(sock=ours)
+        return cls(process, reader, writer, ring, is_bound=setpriv is not None)
+
+    def send(self, message: wire.ToEngine) -> None:
+        """Never blocks; commands are small and bounded in number. What a dead process does not read is lost with it."""
+        if not self._writer.is_closing():
+            self._writer.write(wire.encode(message))
+
+    async def receive(self, patience_s: float, blind_patience_s: float) -> wire.Message:
+        """The next message. Raises `Lost` if the process has gone, or is silent for `patience_s` of its own time.
+
+        `blind_patience_s` of anybody's time where its own cannot be told. What it sent cannot be decoded: `ValueError`
+        or `KeyError`.
+        """
+        clock = asyncio.get_running_loop().time
+        silence = Silence(patience_s, blind_patience_s, clock())
+        while not silence.is_over_patience:
+            try:
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    return wire.decode(await self._read())
+            except TimeoutError:
+                silence.look(clock(), threads_of(self.pid))
+            except (asyncio.IncompleteReadError, ConnectionError):
+                raise Lost("exited", "the engine process has gone") from None
+        told = f"no heartbeat for {silence.seconds:.1f} s, in {silence.own_s:.1f} of which it did not wait for a core"
+        raise Lost("unresponsive", told)
+
+    async def _read(self) -> bytes:
+        """The body of the next message. If cancelled, nothing of it is lost."""
+        if self._body_bytes is None:
+            self._body_bytes = wire.body_length(await self._reader.readexactly(wire.HEADER_BYTES))
+        body = await self._reader.readexactly(self._body_bytes)
+        self._body_bytes = None
+        return body
+
+    async def close(self) -> None:
+        """Kills what is left, which works on a stopped process too, and waits until the system has let go of it."""
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        try:
+            async with asyncio.timeout(_END_TIMEOUT_S):
+                await self._process.wait()
+        except TimeoutError:
+            logger.warning("! engine process %d is stuck in the kernel; it ends when that lets go of it", self.pid)
+        self.ring.close()
