@@ -16,7 +16,7 @@ const ENDS = [
   ServerType.PROMPT_REJECTED,
   ServerType.PROMPT_FAILED,
 ];
-// The marker's layout: see server/media/marker.py.
+// The marker's layout: see server/media/video/marker.py.
 const SYNC = "1010";
 const NUM_CELLS = 32;
 const NUM_CHECK_BITS = 4;

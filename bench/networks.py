@@ -24,7 +24,7 @@ from bench.lossy_relay import LossyRelay, Path
 from bench.machine import machine_facts
 from bench.viewers import BITRATE, FRAME_RATE, HEIGHT, WIDTH, busy_clip
 from server.media.program import Program, ProgramFormat
-from server.stage import Transition
+from server.stage.stage import Transition
 
 HOST = "127.0.0.1"
 _CANDIDATE = re.compile(r"^a=candidate:(\S+ \d+ udp \d+) (\S+) (\d+) typ host.*$", re.MULTILINE | re.IGNORECASE)

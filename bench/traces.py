@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from engine.api import Quality
 from engine.arbiter.cost import Cost
 
-# The product's promise for a prompt (`server.session`): three seconds, or three times what its clip costs.
+# The product's promise for a prompt (`server.session.session`): three seconds, or three times what its clip costs.
 PROMISE_S, PROMISE_COSTS = 3.0, 3.0
 FINE_SHARE = 0.2
 AUDIENCE_SHARE = 0.2

@@ -33,9 +33,9 @@ from aiortc.mediastreams import MediaStreamTrack
 from bench.busy import add_flag, beside_busy
 from bench.machine import machine_facts
 from engine.api import Frames
-from server.media.pacer import Lateness
 from server.media.program import MediaSettings, Program, ProgramFormat
-from server.stage import Clip, Transition
+from server.media.webrtc.pacer import Lateness
+from server.stage.stage import Clip, Transition
 
 FRAME_RATE = 24
 WIDTH, HEIGHT = 832, 480

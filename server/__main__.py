@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "serve": _serve,
         "generate": _elsewhere("engine.tools.generate_cli"),
         "bench": _elsewhere("bench.__main__"),
-        "doctor": _elsewhere("server.doctor"),
+        "doctor": _elsewhere("server.doctor.doctor"),
         "token": _token,
     }
     name = arguments[0] if arguments else "--help"
@@ -67,8 +67,9 @@ def _elsewhere(module: str) -> Callable[[Sequence[str]], int]:
 
 def _serve(arguments: Sequence[str]) -> int:
     from engine.api import ModelError  # noqa: PLC0415
-    from server import app, auth, config  # noqa: PLC0415
-    from server.media.hardware import EncoderUnusable  # noqa: PLC0415
+    from server import app, config  # noqa: PLC0415
+    from server.doors import auth  # noqa: PLC0415
+    from server.media.video.hardware import EncoderUnusable  # noqa: PLC0415
 
     try:
         settings = config.load(arguments, os.environ)
@@ -158,7 +159,7 @@ def _quieten() -> None:
 
 
 def _token(arguments: Sequence[str]) -> int:
-    from server.auth import new_token  # noqa: PLC0415
+    from server.doors.auth import new_token  # noqa: PLC0415
 
     if arguments:
         print("usage: sceneshift token\n\nPrints a fresh access token for --token or SCENESHIFT_TOKEN.")

@@ -19,26 +19,26 @@ from typing import TextIO
 from aiohttp import web
 
 from engine.api import Engine, EngineReady, EngineStopped, ModelError
-from server import watch
-from server.auth import Access
-from server.calls import CallsApi
 from server.clock import Clock, MonotonicClock
 from server.config import Settings
-from server.downloads import Downloads
-from server.http_api import HttpApi
-from server.media import hardware
-from server.media.ice import Ice, IceSettings
-from server.media.music import Library
+from server.doors import watch
+from server.doors.auth import Access
+from server.doors.calls import CallsApi
+from server.doors.downloads import Downloads
+from server.doors.http_api import HttpApi
+from server.doors.websocket import HEARTBEAT_S, RealtimeEndpoint
+from server.doors.whep import WhepApi
+from server.media.mp4.recording import RecordingLimits
 from server.media.program import MediaSettings, Program
-from server.media.recording import RecordingLimits
+from server.media.sound.music import Library
+from server.media.video import hardware
+from server.media.webrtc.ice import Ice, IceSettings
 from server.metrics import Metrics
-from server.neighbours import ProgramFactory
 from server.protocol.decoding import MAX_MESSAGE_BYTES
-from server.recordings import Recordings
-from server.registry import Registry
-from server.session import Neighbours
-from server.websocket import HEARTBEAT_S, RealtimeEndpoint
-from server.whep import WhepApi
+from server.session.neighbours import ProgramFactory
+from server.session.recordings import Recordings
+from server.session.registry import Registry
+from server.session.session import Neighbours
 
 _log = logging.getLogger(__name__)
 

@@ -85,7 +85,7 @@ class Settings:
     max_queued: int = 16
     # One viewer costs up to 0.02 CPU seconds a second on the ready-packet path: 32 leave the engine its cores.
     max_viewers: int = 32
-    # How programs go out. "auto": hardware where it is there and wins (`server.media.hardware`), else x264.
+    # How programs go out. "auto": hardware where it is there and wins (`server.media.video.hardware`), else x264.
     h264_encoder: str = "auto"
     sender: Sender = "own"  # of RTP; aiortc's is the plain twin, without pacing and adaptation
     resume_grace_s: float = 60.0
@@ -94,7 +94,8 @@ class Settings:
     max_recording_size: int = 8 * 10**9  # bytes of one file, 9 hours at 2 Mbit/s; 0: nothing is recorded
     # Pages of other origins that may use this server, as `https://stage.example`; their host names are accepted, too.
     allowed_origins: tuple[str, ...] = ()
-    # How viewers' media finds its way (`server.media.ice`, docs/media.md). No server is asked that is not named here.
+    # How viewers' media finds its way (`server.media.webrtc.ice`, docs/media.md). No server is asked that is not named
+    # here.
     ice_servers: tuple[str, ...] = ()  # stun: and turn: addresses, for clients and for us
     turn_secret: str | None = field(default=None, repr=False)  # shared with the TURN server, as coturn's
     public_address: str | None = None  # told to viewers in the place of this machine's own, behind 1:1 NAT

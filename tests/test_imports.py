@@ -17,22 +17,14 @@ HEAVY = {"torch", "diffusers", "transformers", "safetensors"}
 # A module may import what stands in its own layer or below it. A folder is named once for all that is in it.
 SERVER_LAYERS = [
     {"server.__main__"},
-    {"server.app", "server.doctor", "server.reachability"},
-    {"server.websocket", "server.watch", "server.http_api", "server.downloads", "server.whep", "server.calls"},
-    {"server.connection"},
-    {"server.client_scripts"},
-    {"server.registry"},
+    {"server.app", "server.doctor"},
+    {"server.doors"},
     {"server.session"},
-    {"server.prompts"},
-    {"server.continuation"},
-    {"server.slot"},
-    {"server.receipts", "server.viewers", "server.pushes", "server.recordings"},
-    {"server.answered", "server.neighbours", "server.abilities", "server.generations"},
-    {"server.pages"},
-    {"server.stage", "server.media", "server.limits", "server.prompt", "server.auth", "server.metrics"}
-    | {"server.admission"},
-    {"server.config", "server.clock", "server.essential"},
-    {"server.protocol"},
+    {"server.media.program", "server.media.snapshot"},
+    {"server.media.mp4", "server.media.webrtc"},
+    {"server.media.sound", "server.media.video"},
+    {"server.stage", "server.metrics"},
+    {"server.protocol", "server.config", "server.clock", "server.essential"},
 ]
 # Layers of the engine, top down: the commands, the engines, then what runs in the engine process.
 ENGINE_LAYERS = [

@@ -1,8 +1,8 @@
 """One session's program: its clock, and the way of each due frame from the stage to the viewers.
 
 Owned by the session. The stage says what is due; what was encoded before under the same picture is sent again
-(`gop_store.py`), the rest is composed and encoded by the worker thread (`studio.py`, one for each program); the fan-out
-hands it to the viewers' senders, the pacer times their packets. Runs on the event loop.
+(`gop_store.py`), the rest is composed and encoded by the worker thread (`frame_maker.py`, one for each program); the
+fan-out hands it to the viewers' senders, the pacer times their packets. Runs on the event loop.
 
 Frame k is due at t0 + k / frame_rate. Its picture is fixed half a frame before, so that composing and encoding (about
 5 ms, more on a busy machine) are over when it is due; a prompt waits no longer for it than for the frame itself. A
@@ -23,20 +23,20 @@ from typing import Any
 from engine.api import Frames
 from server.clock import Clock, MonotonicClock
 from server.essential import EssentialTasks
-from server.media.audio import AudioProgram, AudioStatistics
-from server.media.audio_track import AudioFanout
-from server.media.compositor import Compositor
-from server.media.encoder import KEYFRAME_INTERVAL_S, SOFTWARE_H264, EncodedFrame, media_time
-from server.media.fanout import Fanout, Subscription
-from server.media.gop_store import GopStore
-from server.media.ice import Ice
-from server.media.music import Library
-from server.media.pacer import Pacer
-from server.media.peer import Peer, Source, ViewerTimeouts
-from server.media.rendition import Codec, Rendition, ladder
-from server.media.signalling import Offer, OfferError
-from server.media.studio import Made, Studio, small_jpeg
-from server.stage import FirstShown, OnAir, Picture, Stage
+from server.media.sound.audio import AudioProgram, AudioStatistics
+from server.media.sound.audio_track import AudioFanout
+from server.media.sound.music import Library
+from server.media.video.compositor import Compositor
+from server.media.video.encoder import KEYFRAME_INTERVAL_S, SOFTWARE_H264, EncodedFrame, media_time
+from server.media.video.fanout import Fanout, Subscription
+from server.media.video.frame_maker import Made, Studio, small_jpeg
+from server.media.video.gop_store import GopStore
+from server.media.video.rendition import Codec, Rendition, ladder
+from server.media.webrtc.ice import Ice
+from server.media.webrtc.pacer import Pacer
+from server.media.webrtc.peer import Peer, Source, ViewerTimeouts
+from server.media.webrtc.signalling import Offer, OfferError
+from server.stage.stage import FirstShown, OnAir, Picture, Stage
 
 __all__ = ["OfferError", "Program", "ProgramFormat", "ProgramStatistics", "Shown", "ViewerTimeouts"]
 

@@ -6,10 +6,10 @@ For `snapshot.jpg`. Composed anew from what the stage last showed: touches nothi
 from __future__ import annotations
 
 from engine.api import Frames
-from server.media.compositor import Compositor
 from server.media.program import ProgramFormat
-from server.media.studio import jpeg
-from server.stage import Picture
+from server.media.video.compositor import Compositor
+from server.media.video.frame_maker import jpeg
+from server.stage.stage import Picture
 
 
 def snapshot(picture: Picture, program_format: ProgramFormat, width: int) -> bytes:

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from bench.pages import PAGES, Page, measure
-from server.pages import CLIENT_FOLDER
+from server.doors.pages import CLIENT_FOLDER
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 

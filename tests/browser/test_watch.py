@@ -52,7 +52,7 @@ _VIEWER = """
     canvas.drawImage(video, 0, 0);
     const y = height - Math.max(16, 2 * Math.floor(height / 40)) / 2;
     let index = 0;
-    for (let cell = 4; cell < 28; cell += 1) {  // server/media/marker.py: one row of 32 cells at 512 and wider
+    for (let cell = 4; cell < 28; cell += 1) {  // server/media/video/marker.py: one row of 32 cells at 512 and wider
       const { data } = canvas.getImageData(Math.round((cell + 0.5) * width / 32) - 2, Math.round(y) - 2, 4, 4);
       index = index * 2 + (data[1] > 127 ? 1 : 0);
     }

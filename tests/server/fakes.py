@@ -33,16 +33,16 @@ from engine.api import (
     Timings,
 )
 from server.clock import FakeClock
-from server.media.audio_track import AudioFanout
-from server.media.fanout import Fanout, Subscription
 from server.media.program import ProgramFormat, ProgramStatistics, Shown
-from server.media.rendition import ladder
-from server.media.signalling import Offer, OfferError
+from server.media.sound.audio_track import AudioFanout
+from server.media.video.fanout import Fanout, Subscription
+from server.media.video.rendition import ladder
+from server.media.webrtc.signalling import Offer, OfferError
 from server.metrics import Metrics
 from server.protocol.decoding import decode
 from server.protocol.messages import SessionOptions
-from server.session import Neighbours, Session
-from server.stage import OnAir, Stage
+from server.session.session import Neighbours, Session
+from server.stage.stage import OnAir, Stage
 
 MODEL = ModelDescription(
     name="fake",

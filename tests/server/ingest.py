@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
-from server.media import marker
+from server.media.video import marker
 
 PATIENCE_S = 15.0
 

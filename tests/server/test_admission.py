@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
-from server.admission import (
+from server.clock import FakeClock
+from server.protocol.errors import Refused
+from server.session.admission import (
     CAPACITY,
     MAX_RETRY_S,
     MIN_RETRY_S,
@@ -17,8 +19,6 @@ from server.admission import (
     Rate,
     Ticket,
 )
-from server.clock import FakeClock
-from server.protocol.errors import Refused
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from server.auth import PROXY_HEADERS, Access, new_token
 from server.config import Settings
+from server.doors.auth import PROXY_HEADERS, Access, new_token
 from server.protocol.errors import Refused
 
 TOKEN = "0123456789abcdef0123"

@@ -12,8 +12,8 @@ import pytest
 from serving import Controller, Serving, serving
 from viewer import Viewer
 
-from server.calls import MAX_UNHANDLED, ChannelTransport
-from server.session import SessionState
+from server.doors.calls import MAX_UNHANDLED, ChannelTransport
+from server.session.session import SessionState
 
 SDP = {"Content-Type": "application/sdp"}
 PATH = "/v1/realtime/calls"

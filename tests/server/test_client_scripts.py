@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from server.client_scripts import ClientScripts, without_comments
+from server.doors.client_scripts import ClientScripts, without_comments
 
 CLIENT = Path(__file__).parent.parent.parent / "client_web"
 SCRIPTS = sorted(CLIENT.rglob("*.js"))

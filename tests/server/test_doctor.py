@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from server import doctor
 from server.config import Settings
+from server.doctor import doctor
 
 PLAN = ["transformer: fp8, 4.7 GiB, stays on the GPU", "peak: 14.8 of 14.9 GiB"]
 

@@ -23,11 +23,11 @@ from engine.api import Event
 from engine.synthetic import SyntheticEngine
 from server.clock import FakeClock
 from server.essential import EssentialTasks
-from server.media.pacer import Pacer
+from server.media.webrtc.pacer import Pacer
 from server.metrics import Metrics
 from server.protocol.messages import SessionStart
-from server.registry import HEARTBEAT_TIMEOUT_S, TICK_S, Registry
-from server.session import Neighbours
+from server.session.registry import HEARTBEAT_TIMEOUT_S, TICK_S, Registry
+from server.session.session import Neighbours
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.api import GenerationCancelled, GenerationEvent, GenerationFailed, GenerationFinished, StepFinished, Timings
-from server.generations import GenerationEnd, Generations
+from server.session.generations import GenerationEnd, Generations
 
 
 class Job:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from server.clock import FakeClock
-from server.limits import MAX_PENDING, MAX_PENDING_DROPPABLE, MAX_REPLAYED, ConnectionLimits, Outbox, ReplayGap
 from server.protocol.messages import FrameStamp, PromptPreview, PromptReady, StatsUpdated
+from server.session.limits import MAX_PENDING, MAX_PENDING_DROPPABLE, MAX_REPLAYED, ConnectionLimits, Outbox, ReplayGap
 
 
 def ready(number: int) -> PromptReady:

@@ -11,9 +11,9 @@ import pytest
 
 from engine.synthetic import SyntheticEngine
 from server import app as server_app
-from server.client_scripts import without_comments
 from server.config import Settings
-from server.pages import CLIENT_FOLDER
+from server.doors.client_scripts import without_comments
+from server.doors.pages import CLIENT_FOLDER
 
 SHOP = "https://shop.example"
 STRANGER = {"Origin": "https://stranger.example"}

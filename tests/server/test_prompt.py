@@ -9,9 +9,9 @@ import pytest
 from fakes import frames
 
 from engine.api import Frames, FramesReady, Quality
-from server.prompt import ENDS, NEXT_STATE, Assembly, IllegalMove, Prompt, PromptEvent, PromptState
-from server.session import NEXT_SESSION_STATE, IllegalSessionMove, SessionMove, SessionState
-from server.stage import Transition
+from server.session.prompt import ENDS, NEXT_STATE, Assembly, IllegalMove, Prompt, PromptEvent, PromptState
+from server.session.session import NEXT_SESSION_STATE, IllegalSessionMove, SessionMove, SessionState
+from server.stage.stage import Transition
 
 
 def prompt(state: PromptState = PromptState.RECEIVED) -> Prompt:

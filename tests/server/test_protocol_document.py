@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from server.http_api import STATUS
+from server.doors.http_api import STATUS
 from server.protocol import messages
 from server.protocol.clients import tag_of
 from server.protocol.codes import ERROR_TYPES

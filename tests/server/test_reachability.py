@@ -16,10 +16,10 @@ from aioice.ice import get_host_addresses
 from serving import serving
 from viewer import Viewer
 
-from server import reachability
 from server.config import Settings
-from server.media.ice import IceSettings, bind_udp
-from server.reachability import Check
+from server.doctor import reachability
+from server.doctor.reachability import Check
+from server.media.webrtc.ice import IceSettings, bind_udp
 
 SECRET = "north-wind-and-sun"
 SDP = {"Content-Type": "application/sdp"}

@@ -24,9 +24,9 @@ from engine.clip_cache.caching_engine import CacheSettings, CachingEngine
 from engine.synthetic import Fault, Script, SyntheticEngine, read
 from server import app as server_app
 from server.config import Settings
+from server.doors.websocket import HEARTBEAT_S
 from server.protocol.decoding import MAX_MESSAGE_BYTES
-from server.session import SessionState
-from server.websocket import HEARTBEAT_S
+from server.session.session import SessionState
 
 TOKEN = "0123456789abcdef0123"
 # Fast, so that a test takes as long as it must, and slow enough that steps and frames can be told apart.

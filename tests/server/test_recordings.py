@@ -18,12 +18,12 @@ from serving import Controller, number, serving
 
 from bench.served import served
 from engine.synthetic import Script, SyntheticEngine
-from server.media import marker
-from server.media.encoder import Encoder
-from server.media.recording import RecordingLimits
+from server.media.mp4.recording import RecordingLimits
+from server.media.video import marker
+from server.media.video.encoder import Encoder
 from server.protocol.errors import Refused
 from server.protocol.messages import SessionOptions, SessionResume
-from server.recordings import Recordings
+from server.session.recordings import Recordings
 
 
 async def record(controller: Controller, recording: bool) -> dict[str, Any]:
@@ -217,7 +217,7 @@ async def test_an_ended_session_keeps_no_thread_and_says_its_last_word_last(hous
 
 
 def test_only_the_newest_names_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.recordings.MAX_KNOWN", 2)
+    monkeypatch.setattr("server.session.recordings.MAX_KNOWN", 2)
     recordings = Recordings(tmp_path)
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         (tmp_path / name).touch()

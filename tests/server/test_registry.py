@@ -10,14 +10,14 @@ import pytest
 from fakes import MODEL, FakeController, FakeEngine, FakeProgram, heard, only, types
 
 from engine.api import EngineLost, EngineReady, EngineState, EngineStopped, Event, GenerationEvent, GenerationStarted
-from server.admission import Ticket
 from server.clock import FakeClock
-from server.generations import Generations
 from server.metrics import Metrics
 from server.protocol.errors import Refused
 from server.protocol.messages import PromptSet, SessionResume, SessionStart
-from server.registry import Registry
-from server.session import Neighbours, Session, SessionState
+from server.session.admission import Ticket
+from server.session.generations import Generations
+from server.session.registry import Registry
+from server.session.session import Neighbours, Session, SessionState
 
 
 class EventfulEngine(FakeEngine):

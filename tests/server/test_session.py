@@ -21,14 +21,14 @@ from engine.api import (
     Reuse,
     Timings,
 )
-from server.answered import MAX_REMEMBERED
 from server.config import WhipTarget
 from server.media.program import ProgramFormat
-from server.prompts import MAX_ENDED, PROMISE_COSTS
 from server.protocol.errors import Refused
 from server.protocol.messages import IceServer, SessionOptions, SessionResume, SessionStart
-from server.session import IllegalSessionMove, Session, SessionMove, SessionState
-from server.stage import OnAir, Transition
+from server.session.answered import MAX_REMEMBERED
+from server.session.prompts import MAX_ENDED, PROMISE_COSTS
+from server.session.session import IllegalSessionMove, Session, SessionMove, SessionState
+from server.stage.stage import OnAir, Transition
 
 MakeHouse = Callable[..., House]
 

@@ -25,7 +25,7 @@ from engine.api import (
     StepFinished,
     Timings,
 )
-from server.prompts import PROMISE_COSTS, PROMISE_S
+from server.session.prompts import PROMISE_COSTS, PROMISE_S
 from tests.seeds import seeds
 
 MakeHouse = Callable[..., House]

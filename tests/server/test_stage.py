@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine.api import Frames
-from server.stage import (
+from server.stage.stage import (
     FULL_WEIGHT,
     Clip,
     FirstShown,

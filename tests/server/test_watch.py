@@ -18,9 +18,9 @@ from fakes import FakeProgram
 from serving import Controller, number, serving
 
 from server.clock import FakeClock
-from server.media import marker
-from server.media.encoder import EncodedFrame, Encoder
-from server.media.rendition import ladder
+from server.media.video import marker
+from server.media.video.encoder import EncodedFrame, Encoder
+from server.media.video.rendition import ladder
 
 TOKEN = "0123456789abcdef0123"
 SMALL = {"width": 320, "height": 192}
@@ -226,7 +226,7 @@ async def test_an_encoder_that_is_replaced_is_introduced_anew() -> None:
 async def test_a_bug_of_ours_closes_the_viewer_and_is_named_so(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(build=HAND_PLAYED) as server:
         viewer = await watch(await server.controller(**SMALL))
-        monkeypatch.setattr("server.watch.init_segment", lambda track: 1 / 0)
+        monkeypatch.setattr("server.doors.watch.init_segment", lambda track: 1 / 0)
         for frame in noisy(1):
             HandPlayed.made.send(frame)
         assert (await goodbye(viewer))[0] == WSCloseCode.INTERNAL_ERROR

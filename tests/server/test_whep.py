@@ -12,9 +12,9 @@ from aioice.ice import get_host_addresses
 from serving import Controller, Serving, serving
 from viewer import Viewer
 
-from server.media import sdpfrag
-from server.media.ice import bind_udp
-from server.media.signalling import MAX_CANDIDATES
+from server.media.webrtc import sdpfrag
+from server.media.webrtc.ice import bind_udp
+from server.media.webrtc.signalling import MAX_CANDIDATES
 
 TOKEN = "0123456789abcdef0123"
 SDP = {"Content-Type": "application/sdp"}

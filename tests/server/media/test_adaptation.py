@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.media.adaptation import FIRST_WAIT_S, PROBE_S, SETTLE_S, Adaptation, Mode, Report
+from server.media.webrtc.adaptation import FIRST_WAIT_S, PROBE_S, SETTLE_S, Adaptation, Mode, Report
 
 GOOD = Report(0.0, None, 1e6)
 

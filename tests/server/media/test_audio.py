@@ -15,10 +15,10 @@ from aiortc.rtp import RtcpSrPacket
 from aiortc.sdp import SessionDescription
 from sounds import RATE, loudness, pitch_hz, tone, write_wav
 
-from server.media.audio import FADE_S, MAX_VOICES, Mixer, OpusEncoder, Wanted
-from server.media.audio_track import MAX_QUEUED_PACKETS, AudioFanout
-from server.media.music import Library, MusicError, Samples
-from server.media.signalling import wants_audio
+from server.media.sound.audio import FADE_S, MAX_VOICES, Mixer, OpusEncoder, Wanted
+from server.media.sound.audio_track import MAX_QUEUED_PACKETS, AudioFanout
+from server.media.sound.music import Library, MusicError, Samples
+from server.media.webrtc.signalling import wants_audio
 
 Open = Callable[..., Awaitable[Any]]
 BATCH = 3840

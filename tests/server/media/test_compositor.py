@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from engine.api import Frames
-from server.media import marker
-from server.media.compositor import CACHE_BYTES, IDLE_PERIOD_S, Compositor, Planes
-from server.stage import FULL_WEIGHT, Footage, Layer, Picture, Scene, Source, Still
+from server.media.video import marker
+from server.media.video.compositor import CACHE_BYTES, IDLE_PERIOD_S, Compositor, Planes
+from server.stage.stage import FULL_WEIGHT, Footage, Layer, Picture, Scene, Source, Still
 
 WIDTH, HEIGHT = 832, 480
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from aiortc.codecs.h264 import H264Encoder
 
-from server.media.encoder import EncodedFrame, Encoder, media_time
-from server.media.rendition import Codec, Rendition, ladder
+from server.media.video.encoder import EncodedFrame, Encoder, media_time
+from server.media.video.rendition import Codec, Rendition, ladder
 
 WIDTH, HEIGHT = 512, 288
 SPS, PPS, IDR, SEI = 7, 8, 5, 6

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from server.media.encoder import EncodedFrame
-from server.media.fanout import Fanout, Subscription, SubscriptionClosed
-from server.media.rendition import ladder
+from server.media.video.encoder import EncodedFrame
+from server.media.video.fanout import Fanout, Subscription, SubscriptionClosed
+from server.media.video.rendition import ladder
 
 BEST, LOWER = ladder(832, 480, 2_000_000)[:2]
 

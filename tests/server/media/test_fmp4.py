@@ -8,9 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from server.media import marker
-from server.media.encoder import EncodedFrame, Encoder
-from server.media.fmp4 import (
+from server.media.mp4.fmp4 import (
     VIDEO_TRACK_ID,
     Fragments,
     ParameterSets,
@@ -22,7 +20,9 @@ from server.media.fmp4 import (
     parameter_sets,
     sample,
 )
-from server.media.rendition import ladder
+from server.media.video import marker
+from server.media.video.encoder import EncodedFrame, Encoder
+from server.media.video.rendition import ladder
 
 WIDTH, HEIGHT, RATE = 512, 288, 24
 

@@ -7,8 +7,8 @@ from collections.abc import Hashable, Iterable
 
 import pytest
 
-from server.media.encoder import EncodedFrame
-from server.media.gop_store import GopStore
+from server.media.video.encoder import EncodedFrame
+from server.media.video.gop_store import GopStore
 from tests.seeds import seeds
 
 GOP = 6

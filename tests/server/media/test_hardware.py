@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from server.media import hardware
-from server.media.encoder import SOFTWARE_H264, EncodedFrame, Encoder
-from server.media.hardware import EncoderUnusable, Measured
-from server.media.rendition import Rendition
+from server.media.video import hardware
+from server.media.video.encoder import SOFTWARE_H264, EncodedFrame, Encoder
+from server.media.video.hardware import EncoderUnusable, Measured
+from server.media.video.rendition import Rendition
 
 
 def test_x264_keeps_the_promises_and_is_what_a_machine_without_hardware_uses() -> None:

@@ -19,8 +19,8 @@ from aioice.ice import get_host_addresses
 from aiortc import RTCPeerConnection, RTCSessionDescription
 
 from server.clock import FakeClock
-from server.media.ice import SILENCE_S, TURN_TTL_S, Ice, IceSettings, IceUrl, bind_udp, is_public
-from server.media.signalling import OfferError, checked_offer, parsed_candidate
+from server.media.webrtc.ice import SILENCE_S, TURN_TTL_S, Ice, IceSettings, IceUrl, bind_udp, is_public
+from server.media.webrtc.signalling import OfferError, checked_offer, parsed_candidate
 from server.protocol.messages import IceServer
 
 Open = Callable[..., Awaitable[Any]]
@@ -128,7 +128,7 @@ def _free_range(count: int) -> int:
 
 async def test_no_server_is_asked_that_was_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
-    monkeypatch.setattr("server.media.ice.server_reflexive_candidate", lambda *question: asked.append(question))
+    monkeypatch.setattr("server.media.webrtc.ice.server_reflexive_candidate", lambda *question: asked.append(question))
     connection = Ice().connection()
     await offer_of(connection)
     assert asked == []
@@ -198,7 +198,7 @@ async def test_our_own_relay_is_asked_for_with_credentials_of_the_day(silent_ser
     host, port = silent_server.getsockname()
     ice = Ice(IceSettings((IceUrl.of(f"turn:{host}:{port}?transport=tcp"),), turn_secret=SECRET), wall_time=lambda: 0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("server.media.ice.relayed_candidate", relayed)
+        patch.setattr("server.media.webrtc.ice.relayed_candidate", relayed)
         await _gather(ice)
     (question,) = asked
     assert (question["turn_server"], question["turn_transport"]) == ((host, port), "tcp")
@@ -351,7 +351,7 @@ def _offer_with(*addresses: str) -> str:
 
 
 async def test_the_private_names_that_we_reach_for_exist() -> None:
-    assert (aiortc.__version__, aioice.__version__) == ("1.16.0", "0.13.0"), "read `server/media/ice.py` again"
+    assert (aiortc.__version__, aioice.__version__) == ("1.16.0", "0.13.0"), "read `server/media/webrtc/ice.py` again"
     assert hasattr(RTCPeerConnection, "_RTCPeerConnection__createDtlsTransport")
     parameters = inspect.signature(aioice.Connection.get_component_candidates).parameters
     assert list(parameters) == ["self", "component", "addresses", "timeout"]

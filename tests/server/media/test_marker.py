@@ -6,9 +6,9 @@ import av
 import numpy as np
 import pytest
 
-from server.media import marker
-from server.media.encoder import Encoder
-from server.media.rendition import ladder
+from server.media.video import marker
+from server.media.video.encoder import Encoder
+from server.media.video.rendition import ladder
 
 INDICES = [0, 1, 0xAAAAAA, 0x555555, 0xFFFFFF, 123456]
 

@@ -12,8 +12,8 @@ import pytest
 from sounds import RATE, loudness, pitch_hz, tone, write_encoded, write_wav
 
 from server.config import ConfigError
-from server.media import music, tunes
-from server.media.music import CROSSFADE_SAMPLES, FileMusic, Library, MusicError
+from server.media.sound import music, tunes
+from server.media.sound.music import CROSSFADE_SAMPLES, FileMusic, Library, MusicError
 
 
 @pytest.mark.parametrize("name", tunes.TUNES)

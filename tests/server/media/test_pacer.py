@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from server.clock import FakeClock
-from server.media.pacer import GRANULARITY_S, MIN_ROUND_S, Lateness, Pacer
+from server.media.webrtc.pacer import GRANULARITY_S, MIN_ROUND_S, Lateness, Pacer
 
 
 class Sender:

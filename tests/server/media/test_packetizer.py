@@ -7,7 +7,7 @@ from aiortc.codecs import depayload
 from aiortc.codecs.h264 import H264Encoder
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
-from server.media.packetizer import MAX_PAYLOAD_BYTES, h264_payloads, h264_units, vp8_payloads
+from server.media.video.packetizer import MAX_PAYLOAD_BYTES, h264_payloads, h264_units, vp8_payloads
 
 H264 = RTCRtpCodecParameters(mimeType="video/H264", clockRate=90000)
 VP8 = RTCRtpCodecParameters(mimeType="video/VP8", clockRate=90000)

@@ -17,16 +17,16 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpCodecCapability, R
 from aiortc.sdp import SessionDescription
 
 from server.clock import FakeClock
-from server.media import peer as peer_module
-from server.media import signalling, stock_sender
-from server.media.encoder import EncodedFrame, Encoder
-from server.media.fanout import Fanout
-from server.media.pacer import Pacer
-from server.media.peer import Peer, PeerState, Source, ViewerTimeouts
 from server.media.program import MediaSettings
-from server.media.rendition import Codec, ladder
-from server.media.signalling import Answer, OfferError, checked_offer
-from server.media.stock_sender import BACKLOG_INTERVAL_S, ViewerTrack
+from server.media.video.encoder import EncodedFrame, Encoder
+from server.media.video.fanout import Fanout
+from server.media.video.rendition import Codec, ladder
+from server.media.webrtc import peer as peer_module
+from server.media.webrtc import signalling, stock_sender
+from server.media.webrtc.pacer import Pacer
+from server.media.webrtc.peer import Peer, PeerState, Source, ViewerTimeouts
+from server.media.webrtc.signalling import Answer, OfferError, checked_offer
+from server.media.webrtc.stock_sender import BACKLOG_INTERVAL_S, ViewerTrack
 
 Open = Callable[..., Awaitable[Any]]
 

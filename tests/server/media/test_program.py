@@ -14,9 +14,9 @@ import pytest
 
 from engine.api import Frames
 from server.clock import FakeClock
-from server.media import marker
 from server.media.program import OfferError, Program, ProgramFormat
-from server.stage import Clip, FirstShown, OnAir, Transition
+from server.media.video import marker
+from server.stage.stage import Clip, FirstShown, OnAir, Transition
 
 CUT = Transition("cut", 0.0)
 FADE = Transition("crossfade", 0.25)

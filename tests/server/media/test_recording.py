@@ -12,13 +12,13 @@ import av
 import numpy as np
 import pytest
 
-from server.media import marker
-from server.media.audio import PACKET_SAMPLES, OpusEncoder
-from server.media.audio_track import AudioFanout
-from server.media.encoder import Encoder
-from server.media.fanout import Fanout
-from server.media.recording import Recording, RecordingFailed, RecordingLimits
-from server.media.rendition import ladder
+from server.media.mp4.recording import Recording, RecordingFailed, RecordingLimits
+from server.media.sound.audio import PACKET_SAMPLES, OpusEncoder
+from server.media.sound.audio_track import AudioFanout
+from server.media.video import marker
+from server.media.video.encoder import Encoder
+from server.media.video.fanout import Fanout
+from server.media.video.rendition import ladder
 
 WIDTH, HEIGHT, RATE = 256, 144, 12
 RENDITION = ladder(WIDTH, HEIGHT, 500_000)[0]

@@ -29,11 +29,11 @@ from aiortc.rtp import (
 )
 
 from server.clock import FakeClock
-from server.media.encoder import EncodedFrame
-from server.media.fanout import Fanout
-from server.media.pacer import Pacer
-from server.media.rendition import ladder
-from server.media.sender import HISTORY_PACKETS, PACE, RtpSender
+from server.media.video.encoder import EncodedFrame
+from server.media.video.fanout import Fanout
+from server.media.video.rendition import ladder
+from server.media.webrtc.pacer import Pacer
+from server.media.webrtc.sender import HISTORY_PACKETS, PACE, RtpSender
 
 RENDITIONS = ladder(832, 480, 2_000_000)
 H264, RTX = 102, 103

@@ -11,9 +11,9 @@ import aiortc.sdp
 import pytest
 from aiortc.sdp import SessionDescription
 
-from server.media import signalling
-from server.media.rendition import Codec
-from server.media.signalling import MAX_ATTRIBUTES, OfferError, checked_answer, checked_offer
+from server.media.video.rendition import Codec
+from server.media.webrtc import signalling
+from server.media.webrtc.signalling import MAX_ATTRIBUTES, OfferError, checked_answer, checked_offer
 
 OFFERS = Path(__file__).parent / "offers"
 HEAD = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n"

@@ -17,9 +17,9 @@ from sounds import tone, write_wav
 
 from server.clock import FakeClock, MonotonicClock
 from server.config import WhipTarget
-from server.media import whip
-from server.media.music import Library
-from server.media.whip import NEXT_PUSH_STATE, Push, PushInterrupted, PushRefused, PushState, WhipClient
+from server.media.sound.music import Library
+from server.media.webrtc import whip
+from server.media.webrtc.whip import NEXT_PUSH_STATE, Push, PushInterrupted, PushRefused, PushState, WhipClient
 
 Open = Callable[..., Awaitable[Any]]
 TOKEN = "very-secret-token"

@@ -1,0 +1,1 @@
+"""Where something enters: HTTP, WebSocket, calls, WHEP, watch and the pages, and who may."""

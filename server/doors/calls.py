@@ -1,0 +1,280 @@
+"""`POST /v1/realtime/calls`: SDP in, SDP out, and no socket: for who has WebRTC anyway.
+
+With `?session=ID` the caller is a viewer of that session. Without, the call starts a session of its own, and the
+protocol's messages go over a data channel of the caller's that is labelled `events`: the same `Connection` as on the
+WebSocket. A caller without such a channel drives its session from elsewhere (`session.resume`). Runs on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from secrets import token_hex
+from typing import Any
+
+from aiohttp import web
+from aiortc import InvalidStateError, RTCDataChannel
+
+from server.clock import Clock
+from server.doors.auth import Access
+from server.doors.connection import CLOSE_TIMEOUT_S, Connection
+from server.media.webrtc import signalling
+from server.media.webrtc.ice import Ice
+from server.metrics import Metrics
+from server.protocol.decoding import session_start
+from server.protocol.errors import MessageError, Refused
+from server.protocol.messages import SessionStart
+from server.session.admission import Ticket
+from server.session.registry import Registry
+from server.session.session import Session
+
+_log = logging.getLogger(__name__)
+
+PATH = "/v1/realtime/calls"
+CHANNEL_LABEL = "events"
+SDP = "application/sdp"
+MULTIPART = "multipart/form-data"
+# Unread, in bytes: about a second of previews. Beyond it the session's outbox waits, and drops as it says there.
+HIGH_WATER_BYTES = 256 * 1024
+LOW_WATER_BYTES = 64 * 1024
+# Read, and not yet handled: more than the burst that the rate limit lets pass. A caller beyond it is cut off.
+MAX_UNHANDLED = 256
+
+
+class ChannelTransport:
+    """A data channel that is still to come. Implements `connection.Transport`.
+
+    Without one (`has_channel` false) what is sent is dropped: it stays in the session's replay buffer for who resumes.
+    """
+
+    is_carried_by_program = True
+
+    def __init__(self, *, has_channel: bool) -> None:
+        self._has_channel = has_channel
+        self._channel: RTCDataChannel | None = None
+        self._received: asyncio.Queue[str | bytes | None] = asyncio.Queue(maxsize=MAX_UNHANDLED + 1)
+        self._is_gone = False
+        self._changed = asyncio.Event()  # there is a channel, room in it, or no longer any hope
+
+    def use(self, channel: RTCDataChannel) -> None:
+        """The caller opened a channel: ours, if it is the first with the label."""
+        if channel.label != CHANNEL_LABEL or self._channel is not None or self._is_gone:
+            return
+        self._channel = channel
+        channel.bufferedAmountLowThreshold = LOW_WATER_BYTES
+        channel.on("message", self._receive)
+        channel.on("bufferedamountlow", self._changed.set)
+        channel.on("close", self.lose)
+        self._changed.set()
+
+    def lose(self) -> None:
+        """The channel, or the peer that carried it, is gone."""
+        if not self._is_gone:
+            self._is_gone = True
+            self._changed.set()
+            self._received.put_nowait(None)  # there is always a place for it
+
+    async def frames(self) -> AsyncIterator[str | bytes]:
+        while (frame := await self._received.get()) is not None:
+            yield frame
+
+    async def send(self, text: str) -> None:
+        while self._has_channel and not self._has_room and not self._is_gone:
+            self._changed.clear()
+            await self._changed.wait()
+        if self._is_gone:
+            raise ConnectionError("the call has ended")
+        if self._channel is not None:
+            try:
+                self._channel.send(text)
+            except InvalidStateError:
+                raise ConnectionError("the data channel is closed") from None
+
+    @property
+    def _has_room(self) -> bool:
+        return self._channel is not None and self._channel.bufferedAmount <= HIGH_WATER_BYTES
+
+    async def close(self, *, is_going_away: bool = False) -> None:
+        """Until the caller has confirmed that it has all of it, or for `CLOSE_TIMEOUT_S`."""
+        if self._channel is not None and not self._is_gone:
+            self._channel.close()
+            try:
+                async with asyncio.timeout(CLOSE_TIMEOUT_S / 2):
+                    while not self._is_gone:
+                        self._changed.clear()
+                        await self._changed.wait()
+            except TimeoutError:
+                _log.debug("- x a caller did not confirm the end of its channel")
+        self.lose()
+
+    def abort(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+        self.lose()
+
+    def _receive(self, frame: str | bytes) -> None:
+        if self._is_gone:
+            return
+        if self._received.qsize() >= MAX_UNHANDLED:
+            _log.warning("- ! a caller sends faster than it is answered; its channel is closed")
+            self.abort()
+            return
+        self._received.put_nowait(frame)
+
+
+@dataclass(slots=True)
+class _Call:
+    session: Session
+    viewer_id: str
+    # Of a session of its own; None for a viewer of somebody else's.
+    connection: Connection | None = None
+    reading: asyncio.Task[None] | None = None
+
+
+class CallsApi:
+    """`close` ends the reading of calls whose session has ended; the registry ends the sessions."""
+
+    def __init__(self, registry: Registry, access: Access, ice: Ice, *, metrics: Metrics, clock: Clock) -> None:
+        self._registry = registry
+        self._access = access
+        self._ice = ice
+        self._metrics = metrics
+        self._clock = clock
+        self._calls: dict[str, _Call] = {}  # as many as there are viewers by call
+        self._readings: set[asyncio.Task[None]] = set()
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_post(PATH, self._begin)
+        router.add_options(PATH, self._options)
+        router.add_delete(PATH + "/{call_id}", self._end)
+        router.add_options(PATH + "/{call_id}", self._options)
+
+    async def close(self) -> None:
+        for task in list(self._readings):
+            task.cancel()
+        await asyncio.gather(*self._readings, return_exceptions=True)
+
+    # --- HTTP -----------------------------------------------------------------------------------------------------
+
+    async def _begin(self, request: web.Request) -> web.StreamResponse:
+        self._access.check_token(request.headers, request.query)
+        offer_sdp, options = await _read(request)
+        if "session" in request.query:
+            if options:
+                name = next(iter(options))
+                raise Refused("unknown_field", f"a viewer's call has no option `{name}`", param=name)
+            session = self._registry.find(request.query["session"])
+            return await self._watch(session, offer_sdp)
+        tenant = self._access.holder(request.headers, request.query)
+        return await self._start(session_start(options), offer_sdp, tenant)
+
+    async def _watch(self, session: Session, offer_sdp: str) -> web.StreamResponse:
+        call_id = _new_id()
+        viewer_id, answer_sdp = await session.viewers.add(offer_sdp, on_gone=lambda _: self._forget(call_id))
+        self._calls[call_id] = _Call(session, viewer_id)
+        return _created(call_id, session, answer_sdp)
+
+    async def _start(self, message: SessionStart, offer_sdp: str, tenant: str) -> web.StreamResponse:
+        offer = self._read_offer(offer_sdp)
+        transport = ChannelTransport(has_channel=offer.has_channel)
+        connection = Connection(transport, self._registry, tenant=tenant, metrics=self._metrics, clock=self._clock)
+        session = await self._registry.start(message, connection, tenant=tenant)
+        if isinstance(session, Ticket):
+            self._registry.leave(session)
+            # HTTP cannot wait for a stage, and tell where one stands meanwhile.
+            reason = "there is no room for another stage now; the WebSocket has a queue"
+            raise Refused("server_full", reason, retry_after_ms=round((session.wait_s or 5.0) * 1000))
+        call_id = _new_id()
+
+        def lose(viewer_id: str) -> None:
+            transport.lose()
+            self._forget(call_id)
+
+        try:
+            on_channel = transport.use if offer.has_channel else None
+            viewer_id, answer_sdp = await session.viewers.connect(offer, on_channel=on_channel, on_gone=lose)
+        except BaseException:
+            transport.lose()
+            await self._registry.end(session)
+            raise
+        connection.adopt(session)
+        reading = asyncio.create_task(connection.run(), name=f"call-{call_id}")
+        self._readings.add(reading)
+        reading.add_done_callback(self._readings.discard)
+        self._calls[call_id] = _Call(session, viewer_id, connection, reading)
+        response = _created(call_id, session, answer_sdp)
+        # For whoever drives the session of a caller that has no channel, and for the caller's own way back.
+        response.headers["Sceneshift-Resume-Token"] = session.resume_token
+        return response
+
+    def _read_offer(self, offer_sdp: str) -> signalling.Offer:
+        """Raises `Refused`, before a session is made for it."""
+        try:
+            return signalling.checked_offer(offer_sdp, self._ice.takes)
+        except signalling.OfferError as error:
+            raise Refused(error.code, error.message, param="sdp") from None
+
+    async def _end(self, request: web.Request) -> web.StreamResponse:
+        self._access.check_token(request.headers, request.query)
+        call = self._calls.get(request.match_info["call_id"])
+        if call is None:
+            raise Refused("unknown_call", "there is no such call; it may have ended")
+        if call.connection is not None:
+            await self._registry.end(call.session)
+        else:
+            await call.session.viewers.remove(call.viewer_id)
+        return web.Response()
+
+    async def _options(self, request: web.Request) -> web.StreamResponse:
+        """A browser's question before a page of another origin may go on; `http_api` has the answer."""
+        return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Accept-Post": f"{SDP}, {MULTIPART}"})
+
+    def _forget(self, call_id: str) -> None:
+        self._calls.pop(call_id, None)
+
+
+def _new_id() -> str:
+    return f"call_{token_hex(12)}"
+
+
+def _created(call_id: str, session: Session, answer_sdp: str) -> web.Response:
+    headers = {"Location": f"{PATH}/{call_id}", "Sceneshift-Session": session.session_id}
+    return web.Response(status=HTTPStatus.CREATED, text=answer_sdp, content_type=SDP, headers=headers)
+
+
+async def _read(request: web.Request) -> tuple[str, dict[str, Any]]:
+    """The offer, and the session's options. Raises `Refused`."""
+    options: dict[str, Any] = {name: value for name, value in request.query.items() if name not in ("token", "session")}
+    if request.content_type == SDP:
+        return (await request.read()).decode("utf-8", "replace"), options
+    if request.content_type != MULTIPART:
+        raise Refused("unsupported_media_type", f"expected {SDP} or {MULTIPART}, got {request.content_type}")
+    try:
+        form = await request.post()
+    except ValueError as error:
+        raise Refused("invalid_json", f"the form cannot be read: {error}") from None
+    parts = {name: form.get(name) for name in ("sdp", "session")}
+    for name, part in parts.items():
+        if not isinstance(part, str | None):
+            raise Refused("wrong_type", f"`{name}` must be a text, not a file", param=name)
+    if parts["sdp"] is None:
+        raise Refused("missing_field", "the form needs the field `sdp`", param="sdp")
+    return str(parts["sdp"]), options | _options_of(parts["session"])
+
+
+def _options_of(part: Any) -> dict[str, Any]:
+    if part is None:
+        return {}
+    try:
+        options = json.loads(part)
+    except (ValueError, RecursionError):
+        options = None
+    if not isinstance(options, dict):
+        raise MessageError("invalid_json", "expected `session` to be one JSON object", param="session")
+    # OpenAI's clients say `{"type": "realtime"}`; here it is what a session is started with in any case.
+    options.pop("type", None)
+    return options

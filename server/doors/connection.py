@@ -1,0 +1,239 @@
+"""One controller's connection, whatever carries it: a thin shell around a session.
+
+Checks size, rate and shape of what it reads, hands on; writes what the session's outbox gives. One `Connection` per
+`Transport` (`websocket.py`: a socket; `calls.py`: a data channel), in two tasks: its owner's, which reads (`run`), and
+a writer of its own. The session outlives it. Everything runs on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from server.clock import Clock
+from server.metrics import Metrics
+from server.protocol.codes import ErrorDetail, error_detail
+from server.protocol.decoding import decode, encode
+from server.protocol.errors import MessageError, Refused
+from server.protocol.messages import (
+    AnyClientMessage,
+    Error,
+    PromptSet,
+    SessionClose,
+    SessionPing,
+    SessionPong,
+    SessionQueued,
+    SessionResume,
+    SessionStart,
+)
+from server.session.admission import Ticket
+from server.session.limits import ConnectionLimits, TokenBucket
+from server.session.registry import Registry
+from server.session.session import Session, SessionState
+
+_log = logging.getLogger(__name__)
+
+# For the last words to be sent.
+CLOSE_TIMEOUT_S = 1.0
+
+
+class Transport(Protocol):
+    """What carries one controller's messages, a JSON object each."""
+
+    is_carried_by_program: bool  # by the session's own video peer, so that it ends with the program
+
+    def frames(self) -> AsyncIterator[str | bytes]:
+        """What the peer sends, until it is gone."""
+        ...
+
+    async def send(self, text: str) -> None:
+        """Returns when there is room for more. Raises `ConnectionError` when the peer is gone."""
+        ...
+
+    async def close(self, *, is_going_away: bool = False) -> None:
+        """Says goodbye: the session has ended, or (`is_going_away`) the server does. Idempotent."""
+        ...
+
+    def abort(self) -> None:
+        """Ends it at once; a peer that does not read would not read a goodbye either."""
+        ...
+
+
+class Connection:
+    """See the module. Implements `neighbours.Controller`."""
+
+    def __init__(
+        self, transport: Transport, registry: Registry, *, tenant: str, metrics: Metrics, clock: Clock
+    ) -> None:
+        self._tenant = tenant
+        self._transport = transport
+        self._registry = registry
+        self._metrics = metrics
+        self._limits = ConnectionLimits(clock)
+        self._session: Session | None = None
+        self._writer: asyncio.Task[None] | None = None
+        self._waiting: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Serves until the peer leaves or the session ends. If cancelled, the session is detached."""
+        try:
+            async for frame in self._transport.frames():
+                await self._receive(frame)
+        finally:
+            if self._waiting is not None:
+                self._waiting.cancel()
+                await asyncio.wait([self._waiting])
+            if self._session is not None:
+                self._session.detach(self)
+            if self._writer is not None:
+                await self._stop_writer(self._writer)
+
+    async def close(self) -> None:
+        """Says goodbye. Idempotent."""
+        if self._writer is not None:
+            # The writer still has the session's last words to send, and then closes the socket itself.
+            await asyncio.wait([self._writer], timeout=CLOSE_TIMEOUT_S)
+        await self._transport.close(is_going_away=True)
+
+    def adopt(self, session: Session) -> None:
+        """Goes on with a session that was started for this connection before it could speak."""
+        self._session = session
+        self._start_writer(session)
+
+    async def farewell(self) -> None:
+        if self._transport.is_carried_by_program and self._writer is not None:
+            await asyncio.wait([self._writer], timeout=CLOSE_TIMEOUT_S)
+
+    def abort(self, reason: str) -> None:
+        _log.info("- x connection aborted: %s", reason)
+        if self._writer is not None:
+            # Now, not when the reader notices: two writers would share out the events of a session taken up elsewhere.
+            self._writer.cancel()
+        self._transport.abort()
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    async def _receive(self, frame: str | bytes) -> None:
+        message: AnyClientMessage | None = None
+        try:
+            message = self._decode(frame)
+            await self._handle(message)
+        except Refused as refusal:
+            await self._refuse(refusal.answer_to(message.event_id) if message is not None else refusal.detail)
+        except Exception:
+            # The boundary of a message: a bug that it met must not cost the session.
+            _log.exception("%s ! a message met an internal error", self._session_id)
+            event_id = message.event_id if message is not None else None
+            await self._refuse(error_detail("internal_error", "an error of the server's", event_id=event_id))
+
+    def _decode(self, frame: str | bytes) -> AnyClientMessage:
+        """Raises `Refused`."""
+        _check_rate(self._limits.messages, "messages")
+        if isinstance(frame, bytes):
+            raise MessageError("binary_not_supported", "expected a text frame with one JSON object")
+        return decode(frame)
+
+    async def _handle(self, message: AnyClientMessage) -> None:
+        if isinstance(message, PromptSet):
+            _check_rate(self._limits.prompts, "prompts")
+        if self._session is not None:
+            await self._handle_in(self._session, message)
+            return
+        match message:
+            case SessionStart() | SessionResume() if self._waiting is not None:
+                raise Refused("session_exists", "this connection waits for its stage already")
+            case SessionStart():
+                entered = await self._registry.start(message, self, tenant=self._tenant)
+                if isinstance(entered, Ticket):
+                    self._waiting = asyncio.create_task(self._wait(entered, message), name="waiting-for-a-stage")
+                else:
+                    self._session = entered
+                    self._start_writer(entered)
+            case SessionResume():
+                self._session = self._registry.take_up(message, self)
+                self._start_writer(self._session)
+            case SessionPing():
+                await self._send(encode(SessionPong(event_id=message.event_id)))
+            case _:
+                reason = "wait for `session.created`" if self._waiting is not None else "send `session.start` first"
+                raise Refused("no_session", reason)
+
+    async def _wait(self, ticket: Ticket, message: SessionStart) -> None:
+        """Tells the controller where it stands until it may come in. If cancelled, its place is given up."""
+        try:
+            while self._session is None:
+                if await ticket.news():
+                    self._session = await self._registry.come_in(ticket, message, self, tenant=self._tenant)
+                    continue
+                wait_ms = round(ticket.wait_s * 1000) if ticket.wait_s is not None else None
+                queued = SessionQueued(event_id=message.event_id, position=ticket.position, estimated_wait_ms=wait_ms)
+                await self._send(encode(queued))
+            self._start_writer(self._session)
+        except Refused as refusal:
+            await self._refuse(refusal.answer_to(message.event_id))
+        except Exception:
+            # The boundary of this task: the controller is told, and may start again.
+            _log.exception("- ! a waiting controller met an internal error")
+            await self._refuse(error_detail("internal_error", "an error of the server's", event_id=message.event_id))
+        finally:
+            self._waiting = None
+            self._registry.leave(ticket)
+
+    async def _handle_in(self, session: Session, message: AnyClientMessage) -> None:
+        if session.state is SessionState.CLOSED:
+            return  # `session.closed` is on its way
+        await session.handle(message)
+        if isinstance(message, SessionClose):
+            await self._registry.end(session)
+
+    async def _refuse(self, detail: ErrorDetail) -> None:
+        if self._session is not None:
+            self._session.receipts.refuse(detail)
+            return
+        self._metrics.refused(detail.code)
+        await self._send(encode(Error(error=detail)))
+
+    # --- writing --------------------------------------------------------------------------------------------------
+
+    def _start_writer(self, session: Session) -> None:
+        self._writer = asyncio.create_task(self._write(session), name=f"writer-{session.session_id}")
+
+    async def _write(self, session: Session) -> None:
+        """Sends the session's events, in order; closes the transport after the last."""
+        try:
+            while (text := await session.outbox.next_text()) is not None:
+                if not await self._send(text):
+                    return
+            await self._transport.close()
+        except Exception:
+            # The boundary of this task: without a writer the connection is of no use.
+            _log.exception("%s ! the writer met an internal error", session.session_id)
+            self.abort("internal error")
+
+    async def _stop_writer(self, writer: asyncio.Task[None]) -> None:
+        if self._session is not None and self._session.state is SessionState.CLOSED:
+            await asyncio.wait([writer], timeout=CLOSE_TIMEOUT_S)  # it says goodbye
+        writer.cancel()
+        await asyncio.wait([writer])
+
+    @property
+    def _session_id(self) -> str:
+        return self._session.session_id if self._session is not None else "-"
+
+    async def _send(self, text: str) -> bool:
+        """False if the peer is gone, which the reader will notice, too."""
+        try:
+            await self._transport.send(text)
+        except ConnectionError:
+            return False
+        return True
+
+
+def _check_rate(bucket: TokenBucket, what: str) -> None:
+    wait_s = bucket.take()
+    if wait_s > 0:
+        retry_after_ms = math.ceil(wait_s * 1000)
+        raise Refused("rate_limited", f"too many {what} on this connection", retry_after_ms=retry_after_ms)

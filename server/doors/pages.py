@@ -1,0 +1,89 @@
+"""The pages beside the console, and who may load and frame them: the OBS page, the widget and the studio.
+
+`http_api.py` has its routes from here and asks here for the headers of what is public. Nothing of it holds a secret:
+the token comes to a page in the fragment of its address, which browsers never send. Runs on the event loop.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from pathlib import Path
+
+from aiohttp import web
+
+from server.doors.auth import Access
+
+CLIENT_FOLDER = Path(__file__).parent.parent.parent / "client_web"
+SCRIPTS_PREFIX = "/client/"
+# A worker is bound by the policy of its own file, not by its page's: so this one may compile WebAssembly, no page may.
+_SEGMENTER = "/client/studio/segmenter_worker.js"
+_POLICY = {
+    "default-src": "'self'",
+    "img-src": "'self' data:",
+    "media-src": "'self' blob:",
+    "object-src": "'none'",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+}
+
+
+class Pages:
+    """See the module."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_get("/obs/{session_id}", self._obs)
+        router.add_get("/widget", self._widget)
+        router.add_get("/studio", self._studio)
+
+    async def _obs(self, request: web.Request) -> web.StreamResponse:
+        # Any name will do: the page waits for a session that is not there yet.
+        return web.FileResponse(CLIENT_FOLDER / "obs" / "index.html")
+
+    async def _widget(self, request: web.Request) -> web.StreamResponse:
+        return web.FileResponse(CLIENT_FOLDER / "widget" / "index.html")
+
+    async def _studio(self, request: web.Request) -> web.StreamResponse:
+        return web.FileResponse(CLIENT_FOLDER / "studio" / "index.html")
+
+    @staticmethod
+    def is_public(request: web.Request) -> bool:
+        """Scripts and styles, which pages of every origin may load: `<script type="module">` sends an `Origin`."""
+        return request.method in ("GET", "HEAD") and request.path.startswith(SCRIPTS_PREFIX)
+
+    @staticmethod
+    def is_page(request: web.Request) -> bool:
+        return request.path in ("/", "/widget", "/studio") or request.path.startswith(("/obs/", SCRIPTS_PREFIX))
+
+    @staticmethod
+    def compress(request: web.Request, response: web.StreamResponse) -> None:
+        """Scripts go out as gzip to whoever takes it: a widget has a budget on somebody else's page."""
+        if not Pages.is_public(request) or not isinstance(response, web.Response):
+            return  # files of the static route go from disk to the socket as they are
+        response.headers["Vary"] = "Accept-Encoding"
+        if response.status == HTTPStatus.OK and "gzip" in request.headers.get("Accept-Encoding", "").lower():
+            response.enable_compression(web.ContentCoding.gzip)
+
+    def set_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        """What differs from the headers of every answer."""
+        if self.is_public(request):
+            response.headers["Access-Control-Allow-Origin"] = "*"
+            if request.path == _SEGMENTER:
+                response.headers["Content-Security-Policy"] = _policy({"script-src": "'self' 'wasm-unsafe-eval'"})
+        elif request.path == "/widget":
+            response.headers["Content-Security-Policy"] = _policy(
+                {"frame-ancestors": " ".join(("'self'", *self._access.allowed_origins))}
+            )
+        elif request.path == "/studio":
+            response.headers["Content-Security-Policy"] = _policy({"frame-ancestors": "'self'"})
+        elif request.path.startswith("/obs/"):
+            # OBS puts the "custom CSS" of a browser source into the page as an inline style.
+            response.headers["Content-Security-Policy"] = _policy(
+                {"style-src": "'self' 'unsafe-inline'", "frame-ancestors": "'self'"}
+            )
+
+
+def _policy(more: dict[str, str]) -> str:
+    return "; ".join(f"{directive} {sources}" for directive, sources in (_POLICY | more).items())

@@ -1,0 +1,178 @@
+"""`WS /v1/sessions/{session_id}/watch`: the program as fragmented MP4, for a viewer whom WebRTC does not reach.
+
+First `stream.started` as text, then binary frames: the init segment and one fragment a frame, beginning with the last
+keyframe. A viewer like any other; takes the packets that are encoded already, through `Viewers.watch`. Runs on the
+event loop: one task that sends and the handler's own, which listens for the end.
+
+A slow client. In all that lies between us and its network there is room for about a second of program (its queue in
+the fan-out, asyncio's and the kernel's buffers, both bounded here); then its queue is emptied and it goes on with the
+next keyframe. The fragment after a gap, whatever made it, begins where the one before has ended, because a player
+stops for good at a hole in its buffer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from weakref import WeakKeyDictionary
+
+from aiohttp import WSCloseCode, web
+
+from server.doors.auth import Access
+from server.media.mp4.fmp4 import Fragments, VideoTrack, init_segment
+from server.media.video.encoder import EncodedFrame
+from server.media.video.fanout import Subscription, SubscriptionClosed
+from server.metrics import Metrics
+from server.protocol.codes import ErrorDetail
+from server.protocol.decoding import encode
+from server.protocol.errors import Refused
+from server.protocol.messages import Error, StreamStarted
+from server.session.registry import Registry
+from server.session.session import Session
+
+_log = logging.getLogger(__name__)
+
+# A ping after so much silence (viewers have nothing to say), half of it to answer: it waits behind the picture.
+HEARTBEAT_S = 10.0
+CLOSE_TIMEOUT_S = 1.0
+# Nothing that a viewer says is of use.
+MAX_FRAME_BYTES = 1024
+# A quarter of a second at 2 Mbit/s, in asyncio's buffer and again in the kernel's: what lies there is late already.
+MAX_UNSENT_BYTES = 64 * 1024
+
+
+class WatchEndpoint:
+    """Serves the viewers of all sessions. They end with their session; `close` ends those that are left."""
+
+    def __init__(
+        self, registry: Registry, access: Access, metrics: Metrics, *, heartbeat_s: float = HEARTBEAT_S
+    ) -> None:
+        self._registry = registry
+        self._access = access
+        self._metrics = metrics
+        self._heartbeat_s = heartbeat_s
+        self._fragments: WeakKeyDictionary[Session, Fragments] = WeakKeyDictionary()
+        self._sockets: set[web.WebSocketResponse] = set()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """One viewer, from upgrade to close. Host and `Origin` were checked by the middleware."""
+        response = web.WebSocketResponse(
+            timeout=CLOSE_TIMEOUT_S, heartbeat=self._heartbeat_s, max_msg_size=MAX_FRAME_BYTES, compress=False
+        )
+        await response.prepare(request)
+        # What is refused is refused after the upgrade: a browser tells its page the close code, but no HTTP status.
+        try:
+            session, subscription = self._admit(request)
+        except Refused as refusal:
+            await self._refuse(response, refusal.detail)
+            return response
+        _bound_buffers(request)
+        self._sockets.add(response)
+        try:
+            await self._serve(response, session, subscription)
+        finally:
+            self._sockets.discard(response)
+            session.viewers.leave(subscription)
+        return response
+
+    async def close(self) -> None:
+        goodbyes = (one.close(code=WSCloseCode.GOING_AWAY) for one in list(self._sockets))
+        await asyncio.gather(*goodbyes, return_exceptions=True)
+
+    def _admit(self, request: web.Request) -> tuple[Session, Subscription]:
+        """Raises `Refused`."""
+        if not self._access.has_token(request.headers, request.query):
+            raise Refused("unauthorized", "an access token is needed, or it is wrong")
+        session = self._registry.find(request.match_info["session_id"])
+        return session, session.viewers.watch()
+
+    async def _refuse(self, response: web.WebSocketResponse, detail: ErrorDetail) -> None:
+        self._metrics.refused(detail.code)
+        is_full = detail.code == "too_many_viewers"
+        code = WSCloseCode.TRY_AGAIN_LATER if is_full else WSCloseCode.POLICY_VIOLATION
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            await response.send_str(encode(Error(error=detail)))
+            await response.close(code=code, message=detail.code.encode())
+
+    async def _serve(self, response: web.WebSocketResponse, session: Session, subscription: Subscription) -> None:
+        listening = asyncio.create_task(_listen(response), name=f"watch-listener-{session.session_id}")
+        sending = asyncio.create_task(self._send(response, session, subscription), name=f"watch-{session.session_id}")
+        try:
+            await asyncio.wait((listening, sending), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            has_ended = sending.done()
+            listening.cancel()
+            sending.cancel()
+            await asyncio.wait((listening, sending))
+        if has_ended:
+            await response.close(code=sending.result(), message=b"the session has ended")
+
+    async def _send(self, response: web.WebSocketResponse, session: Session, subscription: Subscription) -> WSCloseCode:
+        """Sends until the session ends, or something breaks; the code to close with."""
+        if session not in self._fragments:
+            wanted = session.program_format
+            self._fragments[session] = Fragments(wanted.width, wanted.height, wanted.frame_rate)
+        viewer = _Viewer(response, self._fragments[session])
+        try:
+            while True:
+                await viewer.send(await subscription.next())
+        except SubscriptionClosed:
+            return WSCloseCode.GOING_AWAY if self._registry.is_draining else WSCloseCode.OK
+        except (ConnectionError, RuntimeError):
+            return WSCloseCode.OK  # gone; aiohttp raises RuntimeError where a close has begun
+        except Exception:
+            # The boundary of this task: without it the connection is of no use.
+            _log.exception("%s ! a viewer over WebSocket met an internal error", session.session_id)
+            return WSCloseCode.INTERNAL_ERROR
+
+
+async def _listen(response: web.WebSocketResponse) -> None:
+    """Until the connection ends, however it ends. Pings are answered inside."""
+    async for _ in response:
+        pass
+
+
+class _Viewer:
+    """One viewer's place in the stream: which track it was told of, and where its last fragment has ended."""
+
+    def __init__(self, response: web.WebSocketResponse, fragments: Fragments) -> None:
+        self._response = response
+        self._fragments = fragments
+        self._track: VideoTrack | None = None
+        self._end: int | None = None  # number of the frame after the last one
+
+    async def send(self, frame: EncodedFrame) -> None:
+        """What of the stream a frame brings; waits while the connection is behind."""
+        if frame.is_keyframe:
+            await self._begin(frame)
+        if self._track is None:
+            return  # cannot be decoded; the fan-out begins with a keyframe
+        begin = frame.frame_index if self._end is None else min(self._end, frame.frame_index)
+        self._end = frame.frame_index + 1
+        await self._response.send_bytes(self._fragments.fragment(frame, self._track, begin))
+
+    async def _begin(self, keyframe: EncodedFrame) -> None:
+        """Introduce the track, if it is new: at the start, or when the encoder was replaced by another one."""
+        track = self._fragments.track(keyframe)
+        if track is None or track == self._track:
+            return
+        if self._track is None:
+            started = StreamStarted(
+                mime=track.mime, width=track.width, height=track.height, frame_rate=track.frame_rate
+            )
+            await self._response.send_str(encode(started))
+        self._track = track
+        await self._response.send_bytes(init_segment(track))
+
+
+def _bound_buffers(request: web.Request) -> None:
+    """Keep what is unsent on our side, where it can be dropped: the kernel would take megabytes, seconds of program."""
+    transport = request.transport
+    if transport is None:
+        return
+    transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)
+    connection = transport.get_extra_info("socket")
+    if connection is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)

@@ -1,0 +1,1 @@
+"""Fragmented MP4: for viewers over WebSocket, and in recordings."""

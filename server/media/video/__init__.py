@@ -1,0 +1,1 @@
+"""A program's pictures: composed, encoded once, kept, and handed out."""

@@ -1,0 +1,1 @@
+"""Peers: offers, ICE, and senders that pace and adapt; and pushes by WHIP."""

@@ -1,0 +1,391 @@
+"""How media finds its way between us and a viewer: ICE servers, our addresses and ports, and whose addresses we try.
+
+`peer.py` takes its connections from here and hands answers through here; `session.py` and `whep.py` tell clients the
+ICE servers. Runs on the event loop.
+
+aiortc (pinned to 1.16.0) leaves all of it to aioice (pinned to 0.13.0), which binds to any port, waits up to 5 s for a
+STUN server that is dead, and asks a public one unless told otherwise. What is reached for by private names is in this
+file, with a test for each in `tests/server/media/test_ice.py`:
+
+* `RTCPeerConnection.__createDtlsTransport` is wrapped, to get at the aioice connection of each transport;
+* `aioice.Connection.get_component_candidates` (public, undocumented) is replaced by `_Gathering.candidates`, which uses
+  `Connection._protocols`, `StunProtocol`, `server_reflexive_candidate` and `relayed_candidate` of `aioice.ice`;
+* `_Host` reads `Connection._remote_candidates` and `Candidate._network_host`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import errno
+import hashlib
+import hmac
+import ipaddress
+import logging
+import random
+import socket
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from aioice.candidate import Candidate, candidate_foundation, candidate_priority
+from aioice.ice import StunProtocol, relayed_candidate, server_reflexive_candidate
+from aiortc import RTCConfiguration, RTCPeerConnection
+
+from server.clock import Clock, MonotonicClock
+from server.config import ICE_URL, PortRange, PrivateCandidates, Settings
+from server.media.webrtc.signalling import OfferError
+from server.protocol.messages import IceServer
+
+_log = logging.getLogger(__name__)
+
+_CREATE_TRANSPORT = "_RTCPeerConnection__createDtlsTransport"
+
+# A STUN server on another continent answers in 0.3 s; TURN over TLS takes four round trips.
+GATHER_TIMEOUT_S = 1.0
+# Whoever was silent is not waited for again for so long: one viewer in a minute is delayed, not each.
+SILENCE_S = 60.0
+# TURN credentials outlive a long show; a `session.resume` brings new ones.
+TURN_TTL_S = 24 * 3600
+# So that bursts of a keyframe's packets are not lost in the kernel (as aioice has it).
+_RECEIVE_BUFFER_BYTES = 256 * 1024
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+_IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Asked = tuple[str, str]  # a server, and the address of ours that it is asked from ("" for a relay)
+
+
+@dataclass(frozen=True, slots=True)
+class IceUrl:
+    """One `stun:` or `turn:` address (RFC 7064, RFC 7065)."""
+
+    text: str
+    scheme: str
+    host: str
+    port: int
+    transport: str  # udp or tcp
+
+    @classmethod
+    def of(cls, text: str) -> IceUrl:
+        found = ICE_URL.fullmatch(text)
+        if found is None:
+            raise ValueError(f"expected stun:HOST[:PORT] or turn:HOST[:PORT][?transport=tcp], got {text!r}")
+        is_secure = found["scheme"] in ("stuns", "turns")
+        return cls(
+            text=text,
+            scheme=found["scheme"],
+            host=found["host"].strip("[]"),
+            port=int(found["port"] or (5349 if is_secure else 3478)),
+            transport=found["transport"] or ("tcp" if is_secure else "udp"),
+        )
+
+    @property
+    def is_turn(self) -> bool:
+        return self.scheme.startswith("turn")
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self.host, self.port
+
+
+@dataclass(frozen=True, slots=True)
+class IceSettings:
+    """See `server.config.Settings` for what each is."""
+
+    servers: tuple[IceUrl, ...] = ()
+    turn_secret: str | None = field(default=None, repr=False)
+    public_address: str | None = None
+    udp_ports: PortRange | None = None
+    private_candidates: PrivateCandidates = "auto"
+
+    @classmethod
+    def of(cls, settings: Settings) -> IceSettings:
+        return cls(
+            servers=tuple(IceUrl.of(url) for url in settings.ice_servers),
+            turn_secret=settings.turn_secret,
+            public_address=settings.public_address,
+            udp_ports=settings.udp_ports,
+            private_candidates=settings.private_candidates,
+        )
+
+    @property
+    def takes_private(self) -> bool:
+        """A server with a public address has no business with addresses inside somebody's network, its own first."""
+        if self.private_candidates == "auto":
+            return self.public_address is None
+        return self.private_candidates == "allow"
+
+
+class Ice:
+    """See the module. One for the whole server."""
+
+    def __init__(
+        self,
+        settings: IceSettings | None = None,
+        *,
+        clock: Clock | None = None,
+        wall_time: Callable[[], float] = time.time,
+        gather_timeout_s: float = GATHER_TIMEOUT_S,
+    ) -> None:
+        self.settings = settings or IceSettings()
+        self._wall_time = wall_time
+        self._gathering = _Gathering(self, clock or MonotonicClock(), gather_timeout_s)
+
+    def connection(self) -> RTCPeerConnection:
+        """A connection that gathers its candidates as the settings say.
+
+        If the UDP ports are used up, `setLocalDescription` raises `OfferError` (`too_many_viewers`).
+        """
+        connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        create = getattr(connection, _CREATE_TRANSPORT)
+
+        def create_ours() -> Any:
+            transport = create()
+            of_aioice = transport.transport._connection
+            of_aioice.get_component_candidates = partial(self._gathering.candidates, of_aioice)
+            return transport
+
+        setattr(connection, _CREATE_TRANSPORT, create_ours)
+        return connection
+
+    def takes(self, address: str) -> bool:
+        """Whether we send checks to this address because a client names it as a candidate of its own.
+
+        It is otherwise an invitation to knock on doors behind our firewall: 169.254.169.254 is every cloud's metadata.
+        Who does reach us from such an address is answered all the same (peer-reflexive): then the check is not blind.
+        """
+        return self.settings.takes_private or is_public(address)
+
+    def advertised(self, sdp: str) -> str:
+        """Our answer with the public address in place of our own, or before it where private addresses are welcome."""
+        if self.settings.public_address is None:
+            return sdp
+        return "".join(f"{line}\r\n" for line in self._advertised_lines(sdp.splitlines()))
+
+    def client_servers(self, name: str) -> tuple[IceServer, ...]:
+        """What a client is told, as `RTCIceServer`. `name` goes into the TURN server's log, no further."""
+        stun = tuple(server.text for server in self.settings.servers if not server.is_turn)
+        turn = tuple(server.text for server in self.settings.servers if server.is_turn)
+        servers = [IceServer(urls=stun)] if stun else []
+        if turn:
+            username, credential = self.turn_credentials(name)
+            servers.append(IceServer(urls=turn, username=username, credential=credential))
+        return tuple(servers)
+
+    def turn_credentials(self, name: str) -> tuple[str, str]:
+        """Good for a day, checked by the TURN server alone (draft-uberti-behave-turn-rest, section 2.2)."""
+        username = f"{int(self._wall_time()) + TURN_TTL_S}:{name}"
+        secret = (self.settings.turn_secret or "").encode()
+        return username, base64.b64encode(hmac.digest(secret, username.encode(), hashlib.sha1)).decode()
+
+    # --- our answer -----------------------------------------------------------------------------------------------
+
+    def _advertised_lines(self, lines: list[str]) -> Iterator[str]:
+        public = str(self.settings.public_address)
+        seen: set[str] = set()  # in this media section
+        for line in lines:
+            if line.startswith("a=candidate:"):
+                candidates = [one for one in self._advertised_candidates(line, public) if one not in seen]
+                seen.update(candidates)
+                yield from candidates
+                continue
+            if line.startswith("m="):
+                seen.clear()
+            yield _with_address(line, public)
+
+    def _advertised_candidates(self, line: str, public: str) -> Iterator[str]:
+        """All of them are host candidates: with a public address nobody else is asked."""
+        fields = line.split()
+        address = fields[4]
+        is_same_family = ipaddress.ip_address(address).version == ipaddress.ip_address(public).version
+        if is_same_family:
+            foundation = candidate_foundation("host", "udp", public)
+            yield " ".join([f"a=candidate:{foundation}", *fields[1:4], public, *fields[5:]])
+        if address != public and (self.settings.takes_private or (not is_same_family and is_public(address))):
+            # One less than the public one's: priorities must differ.
+            yield " ".join([*fields[:3], str(int(fields[3]) - 1), *fields[4:]])
+
+
+class _Gathering:
+    """Our own candidates: one socket for each address of this machine, and what STUN and TURN servers see of them.
+
+    Waits `timeout_s` at most, and not at all for who was silent within the last `SILENCE_S`.
+    """
+
+    def __init__(self, ice: Ice, clock: Clock, timeout_s: float) -> None:
+        self._ice = ice
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._silent_until: dict[_Asked, float] = {}  # as many as there are servers and addresses of ours
+
+    async def candidates(
+        self, connection: Any, component: int, addresses: list[str], timeout: float = 0.0
+    ) -> list[Candidate]:
+        """In the place of `aioice.Connection.get_component_candidates`. Raises `OfferError` without a free port."""
+        hosts = await self._hosts(connection, component, addresses)
+        found = [protocol.local_candidate for protocol in hosts]
+        # A public address that was told needs no asking, and no relay.
+        if self._ice.settings.public_address is None:
+            found += await self._asked(connection, component, hosts)
+        return found
+
+    async def _hosts(self, connection: Any, component: int, addresses: list[str]) -> list[StunProtocol]:
+        loop = asyncio.get_running_loop()
+        hosts: list[StunProtocol] = []
+        is_exhausted = False
+        for address in addresses:
+            try:
+                bound = bind_udp(address, self._ice.settings.udp_ports)
+            except OSError as error:
+                is_exhausted = is_exhausted or error.errno == errno.EADDRINUSE
+                _log.debug("- ! cannot bind to %s: %s", address, error)
+                continue
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+            _, protocol = await loop.create_datagram_endpoint(partial(_Host, connection), sock=bound)
+            connection._protocols.append(protocol)  # closed with the connection, whatever comes
+            host, port = bound.getsockname()[:2]
+            protocol.local_candidate = Candidate(
+                foundation=candidate_foundation("host", "udp", host),
+                component=component,
+                transport="udp",
+                priority=candidate_priority(component, "host"),
+                host=host,
+                port=port,
+                type="host",
+            )
+            hosts.append(protocol)
+        if is_exhausted and not hosts:
+            first, last = self._ice.settings.udp_ports or (0, 0)
+            raise OfferError("too_many_viewers", f"no UDP port from {first} to {last} is free (--udp-ports)")
+        return hosts
+
+    async def _asked(self, connection: Any, component: int, hosts: list[StunProtocol]) -> list[Candidate]:
+        """Server-reflexive and relayed candidates, as far as they come in time."""
+        tasks = {
+            asyncio.create_task(question): whom for whom, question in self._questions(connection, component, hosts)
+        }
+        if not tasks:
+            return []
+        try:
+            await asyncio.wait(tasks, timeout=self._timeout_s)
+        finally:
+            pending = [task for task in tasks if not task.done()]
+            for task in pending:
+                task.cancel()
+            # Their sockets are closed when they have ended.
+            await asyncio.gather(*pending, return_exceptions=True)
+        answers = [self._answer(task, whom) for task, whom in tasks.items()]
+        return [candidate for candidate in answers if candidate is not None]
+
+    def _questions(
+        self, connection: Any, component: int, hosts: list[StunProtocol]
+    ) -> Iterator[tuple[_Asked, Coroutine[Any, Any, Candidate]]]:
+        """Whom to ask, and the question. aioice speaks no stuns."""
+        for server in self._ice.settings.servers:
+            if server.is_turn and self._is_worth_asking(whom := (server.text, "")):
+                yield whom, self._relayed(connection, component, server)
+            for protocol in hosts if server.scheme == "stun" else ():
+                whom = (server.text, protocol.local_candidate.host)
+                if ":" not in whom[1] and self._is_worth_asking(whom):
+                    yield whom, _reflexive(protocol, server)
+
+    async def _relayed(self, connection: Any, component: int, server: IceUrl) -> Candidate:
+        username, password = self._ice.turn_credentials("server")
+        candidate, protocol = await relayed_candidate(
+            component=component,
+            hide_related_address=False,
+            protocol_factory=partial(StunProtocol, connection),
+            turn_server=server.address,
+            turn_username=username,
+            turn_password=password,
+            turn_ssl=server.scheme == "turns",
+            turn_transport=server.transport,
+        )
+        connection._protocols.append(protocol)
+        return candidate
+
+    def _is_worth_asking(self, whom: _Asked) -> bool:
+        return self._silent_until.get(whom, 0.0) <= self._clock.now()
+
+    def _answer(self, task: asyncio.Task[Candidate], whom: _Asked) -> Candidate | None:
+        if not task.cancelled() and task.exception() is None:
+            return task.result()
+        reason = "did not answer in time" if task.cancelled() else f"gave no candidate ({task.exception()})"
+        _log.warning("- ! %s %s; not asked again for %.0f s", whom[0], reason, SILENCE_S)
+        self._silent_until[whom] = self._clock.now() + SILENCE_S
+        return None
+
+
+class _Host(StunProtocol):
+    """One of our sockets, deaf to strangers.
+
+    aioice hands on whatever comes, and a ClientHello of somebody who had this port before, or who wants to do harm,
+    ends the handshake of the viewer that has it now.
+    """
+
+    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
+        is_stun = bool(data) and int(data[0]) < 4  # RFC 7983; authenticated by aioice
+        if is_stun or self._is_known(addr):
+            super().datagram_received(data, addr)
+
+    def _is_known(self, address: tuple[Any, ...]) -> bool:
+        """Named in an offer, or learned from an authenticated check."""
+        return any(
+            candidate._network_host == address[0] and candidate.port == address[1]
+            for candidate in self.receiver._remote_candidates
+        )
+
+
+async def _reflexive(protocol: StunProtocol, server: IceUrl) -> Candidate:
+    candidate, _ = await server_reflexive_candidate(protocol, server.address)
+    return candidate
+
+
+def bind_udp(address: str, ports: PortRange | None) -> socket.socket:
+    """A UDP socket on this address, at a free port of the range, or at any. Raises `OSError` (EADDRINUSE: none)."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    for port in _shuffled(ports) if ports is not None else [0]:
+        candidate = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            candidate.setblocking(False)
+            candidate.bind((address, port))
+        except OSError as error:
+            candidate.close()
+            if error.errno != errno.EADDRINUSE or ports is None:
+                raise
+        else:
+            return candidate
+    raise OSError(errno.EADDRINUSE, f"all ports from {ports} are in use")
+
+
+def _shuffled(ports: PortRange) -> Iterator[int]:
+    """From somewhere on, once around: a port that was used a moment ago still gets the old viewer's packets."""
+    first, last = ports
+    count = last - first + 1
+    start = random.randrange(count)
+    return (first + (start + offset) % count for offset in range(count))
+
+
+def is_public(address: str) -> bool:
+    """Whether the whole world may be meant by it: not private, link-local, loopback, multicast, or one in disguise."""
+    try:
+        parsed: _IpAddress = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(parsed, ipaddress.IPv6Address):
+        embedded = parsed.ipv4_mapped or parsed.sixtofour
+        if embedded is None and parsed in _NAT64:
+            embedded = ipaddress.IPv4Address(parsed.packed[-4:])
+        if embedded is not None:
+            parsed = embedded
+    return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
+
+
+def _with_address(line: str, public: str) -> str:
+    """`c=` and `a=rtcp:` name the default candidate, for those who know no ICE."""
+    if not line.startswith(("c=IN IP", "a=rtcp:")) or line.endswith((" 0.0.0.0", " ::")):
+        return line
+    head, _, _ = line.rpartition(" ")
+    return f"{head[:-1]}{ipaddress.ip_address(public).version} {public}"

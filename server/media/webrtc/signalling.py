@@ -1,0 +1,325 @@
+"""SDP in and out: what an offer must be, what of it is used, and the names of what is wrong with it.
+
+Pure: no connection is made here. `checked_offer` and `checked_answer` read what a stranger wrote, once, and `peer.py`
+hands aiortc a text of our own instead: the sections, codecs, addresses and keys that we use, and nobody sends but us.
+
+Bounds stand before the parser. aiortc's is quadratic three times (feedback times codecs, parameters times codecs, ssrc
+times ssrc) and runs on the event loop: one offer of 72 KB stopped every show for 44 s.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from aiortc import RTCIceCandidate, RTCRtpCodecCapability, RTCRtpSender
+from aiortc.codecs import CODECS, is_rtx
+from aiortc.rtcpeerconnection import is_codec_compatible
+from aiortc.rtcrtpparameters import RTCRtpCodecParameters
+from aiortc.sdp import DIRECTIONS, MediaDescription, SessionDescription, candidate_from_sdp
+
+from server.media.video.rendition import Codec
+
+# Chromium's offers, the longest that we know, have 6 to 10 KB in 300 lines.
+MAX_SDP_CHARACTERS = 32 * 1024
+MAX_SDP_LINES = 1000
+# Of each kind, one section. A second video would be one that we receive, or a socket more for each address of ours.
+_KINDS = ("video", "audio", "application")
+# In one section. Where RTCP comes on the same port, there are 96 payload types (RFC 5761 section 4).
+MAX_ATTRIBUTES = {"rtpmap": 96, "fmtp": 128, "rtcp-fb": 256, "extmap": 32}
+# A host with many interfaces has about ten; each is a check every 20 ms.
+MAX_CANDIDATES = 32
+# Constrained baseline is what we send; plain baseline names a superset that some receivers offer instead.
+_PROFILES = ("42e01f", "42001f")
+
+# What the other side may do, whatever it says that it would: take what we send, or nothing (RFC 8829 section 5.3.1).
+_WITHOUT_SENDING = {"sendrecv": "recvonly", "recvonly": "recvonly", "sendonly": "inactive", "inactive": "inactive"}
+_OUR_FEEDBACK = frozenset(
+    " ".join(filter(None, (feedback.type, feedback.parameter)))
+    for codec in CODECS["video"]
+    for feedback in codec.rtcpFeedback
+)
+
+OfferErrorCode = Literal["invalid_sdp", "no_video", "no_video_codec", "too_many_viewers"]
+
+
+class OfferError(ValueError):
+    """The viewer's offer cannot be answered. The fault is the client's, but for `too_many_viewers`."""
+
+    def __init__(self, code: OfferErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+Takes = Callable[[str], bool]  # whether an address may be tried
+
+
+def _any_address(address: str) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A viewer's offer that can be answered: in our words, for aiortc, and what `peer` and `calls` ask of it."""
+
+    sdp: str
+    codec: Codec  # H264 where the viewer has it, since then one encode serves all; else VP8
+    wants_audio: bool
+    has_channel: bool  # a place for data channels
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An ingest's answer to our own offer, in our words."""
+
+    sdp: str
+    rejects_audio: bool
+
+
+def checked_offer(sdp: str, takes: Takes = _any_address) -> Offer:
+    """What we use of an offer, without candidates that would block, be looked up, or are not ours to try.
+
+    Raises `OfferError`.
+    """
+    description = _read(sdp, takes)
+    if not description.media:
+        raise OfferError("no_video", "expected a video section, got none")
+    for media in description.media:
+        _check_transport(media)
+        _leave_us_the_dtls_server(media)
+    common = _video_codecs(description, "expected a video section that can receive: a=recvonly or a=sendrecv")
+    if not common:
+        expected = "H264 constrained baseline with packetization-mode=1, or VP8, among the codecs"
+        raise OfferError("no_video_codec", f"expected {expected}")
+    return Offer(
+        str(description),
+        codec=Codec.H264 if Codec.H264 in common else Codec.VP8,
+        wants_audio=wants_audio(description),
+        has_channel=any(media.kind == "application" for media in description.media),
+    )
+
+
+def checked_answer(sdp: str) -> Answer:
+    """What we use of the answer to our own offer. Raises `OfferError`; the fault is the other side's."""
+    description = _read(sdp)
+    if Codec.H264 not in _video_codecs(description, "the answer takes no video"):
+        raise OfferError("no_video_codec", "the answer takes no H264")
+    for media in description.media:
+        if media.port != 0:
+            _check_transport(media)
+    return Answer(str(description), rejects_audio(description))
+
+
+def rejects_audio(answer: SessionDescription) -> bool:
+    """Whether an answer refuses an audio section that was offered (RFC 3264 section 6: port 0), or will not hear it."""
+    return any(media.kind == "audio" and not _is_heard(media) for media in answer.media)
+
+
+def wants_audio(offer: SessionDescription) -> bool:
+    """Whether an offer has an audio section that can receive Opus."""
+    return any(
+        media.kind == "audio" and _is_heard(media) and any(codec.name.lower() == "opus" for codec in media.rtp.codecs)
+        for media in offer.media
+    )
+
+
+def preferred_codecs(codec: Codec) -> list[RTCRtpCodecCapability]:
+    """This codec (H264 with packetization mode 1) and its retransmission, for `setCodecPreferences`."""
+    codecs = RTCRtpSender.getCapabilities("video").codecs
+    if codec is Codec.H264:
+        chosen = [c for profile in _PROFILES for c in codecs if c.parameters.get("profile-level-id") == profile]
+    else:
+        chosen = [c for c in codecs if c.mimeType.lower() == "video/vp8"]
+    return [*chosen, *(c for c in codecs if c.mimeType.lower() == "video/rtx")]
+
+
+def parsed_candidate(
+    candidate: str,
+    sdp_mid: str | None,
+    sdp_mline_index: int | None,
+    takes: Takes = _any_address,
+) -> RTCIceCandidate | None:
+    """A trickled candidate; None if it is one of those that we leave out. Raises `OfferError`."""
+    text = candidate.removeprefix("a=").removeprefix("candidate:").strip()
+    if not text or not _is_usable(text, takes):
+        return None
+    if sdp_mid is None and sdp_mline_index is None:
+        raise OfferError("invalid_sdp", "expected sdp_mid or sdp_mline_index beside the candidate")
+    try:
+        parsed = candidate_from_sdp(text)
+    except (ValueError, AssertionError, IndexError) as error:
+        raise OfferError("invalid_sdp", "expected an ICE candidate line (RFC 8839 section 5.1)") from error
+    parsed.sdpMid, parsed.sdpMLineIndex = sdp_mid, sdp_mline_index
+    return parsed
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def _read(sdp: str, takes: Takes = _any_address) -> SessionDescription:
+    """Read within the bounds, and narrowed to what we use: no more than a few codecs, and nobody sends but us."""
+    if not sdp.startswith("v=0"):
+        raise OfferError("invalid_sdp", "expected SDP, which begins with v=0 (RFC 8866)")
+    check_size(sdp)
+    lines = sdp.splitlines()
+    _check_bounds(lines)
+    usable = "".join(f"{line}\r\n" for line in _usable(lines, takes))
+    try:
+        description = SessionDescription.parse(usable)
+        _narrow(description, _direction_of_session(lines))
+    except Exception as error:  # the parser lets whatever went wrong inside it through; all of it means the same
+        raise OfferError("invalid_sdp", f"the SDP cannot be read ({type(error).__name__})") from error
+    return description
+
+
+def check_size(sdp: str) -> None:
+    """Of an offer, an answer or a fragment, before anybody looks into it. Raises `OfferError`."""
+    if len(sdp) > MAX_SDP_CHARACTERS:
+        raise OfferError("invalid_sdp", f"expected {MAX_SDP_CHARACTERS} characters of SDP at most, got {len(sdp)}")
+
+
+def _check_bounds(lines: list[str]) -> None:
+    if len(lines) > MAX_SDP_LINES:
+        raise OfferError("invalid_sdp", f"expected {MAX_SDP_LINES} lines of SDP at most, got {len(lines)}")
+    kinds: Counter[str] = Counter()
+    attributes: Counter[str] = Counter()  # of this section
+    for line in lines:
+        if line.startswith("m="):
+            kind = line[2:].partition(" ")[0]
+            kinds[kind] += 1
+            if kind not in _KINDS or kinds[kind] > 1:
+                got = "a second one" if kind in _KINDS else kind[:32]
+                raise OfferError("invalid_sdp", f"expected one section each of {', '.join(_KINDS)}, got {got}")
+            attributes.clear()
+        name = _attribute(line)
+        attributes[name] += 1
+        if attributes[name] > MAX_ATTRIBUTES.get(name, MAX_SDP_LINES):
+            raise OfferError("invalid_sdp", f"expected {MAX_ATTRIBUTES[name]} lines a={name} in a section at most")
+
+
+def _usable(lines: list[str], takes: Takes) -> Iterator[str]:
+    """What the parser is given: no candidates that are unusable or beyond the bound, no feedback and no `ssrc` of
+    which we make nothing, and no end of candidates.
+
+    A browser hides its addresses behind `.local` names; looking one up blocks for a second and finds nothing in a
+    container. Its own checks reach us all the same. The end of candidates goes too: after it, aioice would give up
+    before those checks arrive. Our own time limit decides instead.
+    """
+    num_candidates = 0
+    feedback: set[str] = set()  # of this section
+    for line in lines:
+        match _attribute(line):
+            case "end-of-candidates" | "ssrc" | "ssrc-group":
+                continue
+            case "candidate":
+                if num_candidates >= MAX_CANDIDATES or not _is_usable(line.removeprefix("a=candidate:"), takes):
+                    continue
+                num_candidates += 1
+            case "rtcp-fb":
+                if line in feedback or line.partition(" ")[2] not in _OUR_FEEDBACK:
+                    continue
+                feedback.add(line)
+            case _ if line.startswith("m="):
+                feedback.clear()
+        yield line
+
+
+def _attribute(line: str) -> str:
+    """`rtpmap` of `a=rtpmap:96 VP8/90000`, as aiortc finds it; empty for what is no attribute."""
+    return line[2:].partition(":")[0] if line.startswith("a=") else ""
+
+
+def _direction_of_session(lines: list[str]) -> str:
+    """For sections that name none; both ways where nobody names any (RFC 8866 section 6.7). aiortc knows neither."""
+    direction = "sendrecv"
+    for line in lines:
+        if line.startswith("m="):
+            break
+        if _attribute(line) in DIRECTIONS:
+            direction = _attribute(line)
+    return direction
+
+
+def _narrow(description: SessionDescription, direction_of_session: str) -> None:
+    """To what we use. Whatever the other side would send, the answer is that we do not take it."""
+    description.host = None  # where media is sent to says ICE alone, and aiortc writes no names
+    for media in description.media:
+        media.host = media.rtcp_host = media.msid = None
+        if media.kind == "application":
+            media.direction = None
+            continue
+        media.direction = _WITHOUT_SENDING[media.direction or direction_of_session]
+        if codecs := _common_codecs(media):
+            media.rtp.codecs = codecs
+            media.fmt = [codec.payloadType for codec in codecs]
+        if media.rtcp_mux:
+            media.rtcp_port = 9  # with which aiortc writes the rtcp-mux
+
+
+def _common_codecs(media: MediaDescription) -> list[RTCRtpCodecParameters]:
+    """For each codec of aiortc's the first that it can answer with, and its retransmission, in the order offered."""
+    common: dict[int | None, RTCRtpCodecParameters] = {}  # by payload type
+    found: set[int] = set()  # which of aiortc's, by their place
+    resent: set[object] = set()  # payload types that have a retransmission
+    for codec in media.rtp.codecs:
+        if is_rtx(codec):
+            original = codec.parameters.get("apt")
+            if original in common and original not in resent:
+                resent.add(original)
+                common.setdefault(codec.payloadType, codec)
+            continue
+        for place, ours in enumerate(CODECS[media.kind]):
+            if place not in found and is_codec_compatible(ours, codec):
+                found.add(place)
+                codec.rtcpFeedback = [one for one in ours.rtcpFeedback if one in codec.rtcpFeedback]
+                common.setdefault(codec.payloadType, codec)
+                break
+    return list(common.values())
+
+
+def _video_codecs(description: SessionDescription, otherwise: str) -> set[Codec]:
+    """Those that the other side can take video in. Raises `OfferError` (`no_video`) if it takes none."""
+    video = next((media for media in description.media if media.kind == "video"), None)
+    if video is None or not _is_heard(video):
+        raise OfferError("no_video", otherwise)
+    names = {codec.name.upper() for codec in _common_codecs(video)}
+    return {codec for codec in Codec if codec.value in names}
+
+
+def _is_heard(media: MediaDescription) -> bool:
+    return media.port != 0 and media.direction in ("recvonly", "sendrecv")
+
+
+def _leave_us_the_dtls_server(media: MediaDescription) -> None:
+    """Where the viewer leaves us the choice, it begins the handshake.
+
+    As DTLS client aiortc takes servers with ECDSA certificates only, and GStreamer's webrtcbin (1.22) has an RSA one.
+    As DTLS server it takes every client.
+    """
+    if media.dtls is not None and media.dtls.role == "auto":
+        media.dtls.role = "client"
+
+
+def _is_usable(candidate: str, takes: Takes) -> bool:
+    """UDP to a literal address: no names to look up, no TCP (which aioice does not speak)."""
+    fields = candidate.split()
+    if len(fields) < 8 or fields[2].lower() != "udp":
+        return False
+    try:
+        ipaddress.ip_address(fields[4])
+    except ValueError:
+        return False
+    return takes(fields[4])
+
+
+def _check_transport(media: MediaDescription) -> None:
+    if not media.ice or not media.ice.usernameFragment or not media.ice.password:
+        raise OfferError("invalid_sdp", f"expected ICE credentials (ice-ufrag, ice-pwd) for {media.kind}")
+    if not media.dtls or not media.dtls.fingerprints:
+        raise OfferError("invalid_sdp", f"expected a DTLS fingerprint for {media.kind}")
+    if media.kind in ("audio", "video") and not media.rtcp_mux:
+        raise OfferError("invalid_sdp", f"expected a=rtcp-mux for {media.kind}")

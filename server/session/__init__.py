@@ -1,0 +1,1 @@
+"""One stage's session and what it owns, and the registry of all sessions."""

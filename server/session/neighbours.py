@@ -1,0 +1,78 @@
+"""What a session needs of its neighbours: the connection of its controller, and its program.
+
+Protocols, so that a session can be tested without sockets and pixels. The real ones are `connection.Connection` and
+`server.media.program.Program`; everything is called on the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from engine.api import Frames
+from server.clock import Clock
+from server.media.program import ProgramFormat, ProgramStatistics, Shown
+from server.media.sound.audio_track import AudioFanout
+from server.media.video.fanout import Subscription
+from server.media.webrtc.signalling import Offer
+from server.media.webrtc.whip import Publisher
+from server.stage.stage import OnAir, Stage
+
+
+class Controller(Protocol):
+    """The connection of a session's controller, as far as the session knows it."""
+
+    def abort(self, reason: str) -> None:
+        """Give the connection up at once, without waiting for its peer. Never raises."""
+        ...
+
+    async def farewell(self) -> None:
+        """The session's last event is in its outbox, and its program is about to end.
+
+        A connection that the program's own peer carries returns when that event is out, or soon in any case.
+        """
+        ...
+
+
+class SessionProgram(Protocol):
+    """What a session needs of `server.media.program.Program`."""
+
+    @property
+    def stage(self) -> Stage: ...
+    @property
+    def num_viewers(self) -> int: ...
+    @property
+    def dead_task(self) -> str | None: ...
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
+    async def add_viewer(
+        self, offer: str | Offer, *, on_channel: Callable[[Any], None] | None = None
+    ) -> tuple[str, str]: ...
+    async def add_candidate(
+        self, viewer_id: str, candidate: str, sdp_mid: str | None, sdp_mline_index: int | None
+    ) -> None: ...
+    async def remove_viewer(self, viewer_id: str) -> None: ...
+    @property
+    def sound(self) -> AudioFanout: ...
+    def watch(self) -> Subscription: ...
+    def record(self) -> Subscription: ...
+    def leave(self, subscription: Subscription) -> None: ...
+    def rtp_timestamp(self, viewer_id: str, frame_index: int) -> int | None: ...
+    def new_publisher(self) -> Publisher: ...
+    def play(self, music: str | None, volume: float) -> None: ...
+    def statistics(self) -> ProgramStatistics: ...
+    def picture_on_air(self, width: int, height: int) -> Frames: ...
+    def jpeg(self, frames: Frames) -> bytes: ...
+
+
+class ProgramFactory(Protocol):
+    def __call__(
+        self,
+        program_format: ProgramFormat,
+        *,
+        clock: Clock,
+        on_shown: Callable[[Shown], None],
+        on_changed: Callable[[OnAir, str | None], None],
+        on_viewer_lost: Callable[[str], None],
+        on_music_failed: Callable[[str], None],
+    ) -> SessionProgram: ...

@@ -1,0 +1,183 @@
+"""Which recordings there are: where they lie, what they are called, who may fetch them; and one session's recorder.
+
+`Recordings` is the server's, and knows the files that this process made, also after their session has ended. A
+`Recorder` is a session's: it makes at most one `server.media.mp4.recording.Recording` at a time. No client ever names a
+path: files are named here, and found by these names only. Runs on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+from server.media.mp4.recording import Recording, RecordingFailed, RecordingLimits
+from server.media.program import ProgramFormat
+from server.metrics import Metrics
+from server.protocol.codes import ErrorDetail, error_detail
+from server.protocol.errors import Refused
+from server.protocol.messages import RecordingChanged
+from server.session.neighbours import SessionProgram
+
+# Names that can still be fetched; the files of forgotten ones stay.
+MAX_KNOWN = 1000
+# Recordings of one session within one second, and what a stage of the same name left there before.
+MAX_NAMES_TRIED = 100
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+
+
+class Recordings:
+    """The server's recordings. Without a folder there are none, and `not_supported` says so."""
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        limits: RecordingLimits | None = None,
+        *,
+        local_time: Callable[[], str] = lambda: time.strftime("%Y%m%d-%H%M%S"),
+    ) -> None:
+        self.limits = limits or RecordingLimits(max_bytes=8 * 10**9)
+        self._folder = folder
+        self._local_time = local_time
+        self._paths: OrderedDict[tuple[str, str], Path] = OrderedDict()
+
+    def check(self) -> None:
+        """Raises `Refused` (`not_supported`) where nothing is recorded."""
+        if self._folder is None or not self.limits.max_bytes:
+            reason = "this server does not record; its operator may name a folder with --recordings-folder"
+            raise Refused("not_supported", reason, param="recording")
+
+    def new_path(self, session_id: str, number: int) -> Path:
+        """A name that nobody chose but us: session, local time, number."""
+        assert self._folder is not None, "`check` comes first"
+        return self._folder / f"{_UNSAFE.sub('-', session_id)}-{self._local_time()}-{number}.mp4"
+
+    def remember(self, session_id: str, path: Path) -> None:
+        self._paths[session_id, path.name] = path
+        if len(self._paths) > MAX_KNOWN:
+            self._paths.popitem(last=False)
+
+    def find(self, session_id: str, name: str) -> Path:
+        """Raises `Refused` (`unknown_recording`)."""
+        path = self._paths.get((session_id, name))
+        if path is None or not path.is_file():
+            raise Refused("unknown_recording", "this session has no recording of this name")
+        return path
+
+
+class Recorder:
+    """One session's. `on_ended` hears of a recording that ended by itself; what was asked for is returned."""
+
+    def __init__(
+        self,
+        session_id: str,
+        program: SessionProgram,
+        program_format: ProgramFormat,
+        recordings: Recordings,
+        metrics: Metrics,
+        *,
+        on_ended: Callable[[RecordingChanged], None],
+    ) -> None:
+        self._session_id = session_id
+        self._program = program
+        self._format = program_format
+        self._recordings = recordings
+        self._metrics = metrics
+        self._on_ended = on_ended
+        self._recording: Recording | None = None
+        self._num_recordings = 0
+        self._is_closed = False
+        self._lock = asyncio.Lock()  # a file is opened and closed off the event loop
+
+    @property
+    def is_recording(self) -> bool:
+        return self._recording is not None
+
+    def status(self) -> RecordingChanged:
+        """Of the recording that runs."""
+        return self._changed(self._recording, is_recording=self.is_recording)
+
+    async def start(self) -> RecordingChanged:
+        """Begins one, if none runs. Raises `Refused` (`not_supported`); a file that cannot be made is in the answer."""
+        self._recordings.check()
+        async with self._lock:
+            if self._recording is None and not self._is_closed:
+                try:
+                    self._recording = await self._open()
+                except RecordingFailed as failure:
+                    return self._failed(None, failure)
+            return self.status()
+
+    async def stop(self) -> RecordingChanged:
+        """Ends the one that runs, if one does."""
+        async with self._lock:
+            return await self._stop()
+
+    async def close(self) -> RecordingChanged | None:
+        """For good, with the session; what became of the recording, if one ran. Idempotent."""
+        self._is_closed = True
+        async with self._lock:
+            return await self._stop() if self.is_recording else None
+
+    async def _stop(self) -> RecordingChanged:
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            await recording.stop()
+            self._program.leave(recording.subscription)
+        return self._changed(recording, is_recording=False)
+
+    async def _open(self) -> Recording:
+        """Raises `RecordingFailed`."""
+        for _ in range(MAX_NAMES_TRIED):
+            self._num_recordings += 1
+            subscription = self._program.record()
+            recording = Recording(
+                self._recordings.new_path(self._session_id, self._num_recordings),
+                subscription,
+                self._program.sound,
+                size=(self._format.width, self._format.height),
+                frame_rate=self._format.frame_rate,
+                limits=self._recordings.limits,
+                on_ended=self._on_failed,
+            )
+            try:
+                await recording.open()
+            except FileExistsError:
+                self._program.leave(subscription)
+                continue
+            except BaseException:
+                self._program.leave(subscription)
+                raise
+            self._recordings.remember(self._session_id, recording.path)
+            return recording
+        raise RecordingFailed("no name is free in the folder of the recordings")
+
+    def _on_failed(self, failure: RecordingFailed) -> None:
+        """The recording ended by itself; its file is closed."""
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            self._program.leave(recording.subscription)
+            self._on_ended(self._failed(recording, failure))
+
+    def _failed(self, recording: Recording | None, failure: RecordingFailed) -> RecordingChanged:
+        self._metrics.recording_failed()
+        detail = error_detail("recording_failed", str(failure))
+        return self._changed(recording, is_recording=False, error=detail)
+
+    def _changed(
+        self, recording: Recording | None, *, is_recording: bool, error: ErrorDetail | None = None
+    ) -> RecordingChanged:
+        if recording is None:
+            return RecordingChanged(recording=is_recording, error=error)
+        name = recording.path.name
+        return RecordingChanged(
+            recording=is_recording,
+            name=name,
+            duration_s=round(recording.duration_s, 3),
+            size_bytes=recording.size_bytes,
+            url=f"/v1/sessions/{self._session_id}/recordings/{name}",
+            error=error,
+        )

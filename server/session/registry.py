@@ -1,0 +1,374 @@
+"""Which sessions exist, how many may, who waits to be one, and whose engine event is whose.
+
+Between `websocket.py` and `http_api.py` above and `session.py` below; owns the engine's open and close, the one task
+that reads its events, and the one that ticks once a second. The server is of no use without either: their death ends
+it (`essential.py`), and the tick is the heartbeat that `/livez` looks at. Everything runs on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from engine.api import (
+    EngineLost,
+    EngineReady,
+    EngineState,
+    EngineStopped,
+    Event,
+    GenerationStarted,
+    Quality,
+)
+from server.essential import EssentialTasks
+from server.metrics import Snapshot
+from server.protocol.errors import Refused
+from server.protocol.fields import is_name
+from server.protocol.messages import SessionOptions, SessionResume, SessionStart
+from server.session import abilities
+from server.session.admission import MIN_RETRY_S, Admission, Queue, Ticket
+from server.session.generations import Owner
+from server.session.neighbours import Controller
+from server.session.session import Neighbours, Session, SessionState
+
+_log = logging.getLogger(__name__)
+_Owner = TypeVar("_Owner", bound=Owner)
+
+TICK_S = 1.0
+# So long after the last tick the server no longer counts as alive: the loop, or the clock, has stopped.
+HEARTBEAT_TIMEOUT_S = 5.0
+# A controller that met a shutdown comes back so much later.
+RETRY_AFTER_MS = round(MIN_RETRY_S * 1000)
+# A page that waits for a stage by its name asks again so much later.
+NAME_RETRY_MS = 2000
+# Peers that do not answer our goodbye must not hold up a shutdown.
+CLOSE_TIMEOUT_S = 1.5
+
+
+class Registry:
+    """See the module. `open` it before anything else; `close` ends all sessions and the engine."""
+
+    def __init__(
+        self,
+        neighbours: Neighbours,
+        *,
+        max_sessions: int = 8,
+        max_queued: int = 16,
+        resume_grace_s: float = 60.0,
+        on_engine_ready: Callable[[EngineReady], None] = lambda event: None,
+        on_engine_unusable: Callable[[EngineStopped], None] = lambda event: None,
+        on_task_died: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        self.engine = neighbours.engine
+        self.startup_s: float | None = None  # of the engine's newest start; None: it was never ready
+        self.is_draining = False
+        self._neighbours = neighbours
+        self._clock = neighbours.clock
+        self._max_sessions = max_sessions
+        self._resume_grace_s = resume_grace_s
+        self._on_engine_ready = on_engine_ready
+        self._on_engine_unusable = on_engine_unusable
+        self._sessions: dict[str, Session] = {}
+        self._admission = Admission(self._clock)
+        self._queue = Queue(max_queued)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._essential = EssentialTasks(on_task_died)
+        self._ticked_at = self._clock.now()
+        neighbours.metrics.bind(self._take_snapshot)
+
+    async def open(self) -> None:
+        """Begins to start the engine. Raises `ModelError`."""
+        await self.engine.open()
+        self._ticked_at = self._clock.now()
+        self._essential.start(self._read_events(), "engine-events")
+        self._essential.start(self._tick_for_ever(), "session-ticks")
+
+    async def close(self) -> None:
+        """Tells every controller, ends every session, stops the engine. Never takes longer than a few seconds."""
+        self.is_draining = True
+        self._essential.expect_end()
+        for ticket in self._queue:
+            ticket.refuse(_draining())
+        sessions = list(self._sessions.values())
+        for session in sessions:
+            session.receipts.warn("draining", "the server is shutting down")
+        ending = [self._close(session, "server_shutdown") for session in sessions]
+        await asyncio.gather(self.engine.close(), *ending)
+        await self._essential.close()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- sessions -------------------------------------------------------------------------------------------------
+
+    def find(self, session_id: str) -> Session:
+        """Raises `Refused` (`unknown_session`): under a name, somebody may start one any time."""
+        session = self._sessions.get(session_id)
+        if session is None or session.state is SessionState.CLOSED:
+            retry_after_ms = NAME_RETRY_MS if is_name(session_id) else None
+            reason = "there is no such session; it may have ended, or not begun"
+            raise Refused("unknown_session", reason, retry_after_ms=retry_after_ms)
+        return session
+
+    async def start(self, message: SessionStart, controller: Controller, *, tenant: str = "") -> Session | Ticket:
+        """A session for `controller`, or a place in the queue for one: then `come_in` when called, or `leave`.
+
+        Raises `Refused` (`server_full`, `draining`, `not_supported`, `invalid_value`, `name_taken`).
+        """
+        self._check(message, tenant)
+        if not len(self._queue) and self._has_room(self._cost_s(message.quality)):
+            return await self._create(message, controller, tenant)
+        if self._queue.is_full:
+            retry_after_ms = round(self._admission.retry_after_s(len(self._queue)) * 1000)
+            reason = f"there is no room for another stage, and {len(self._queue)} controllers wait for one"
+            raise Refused("server_full", reason, retry_after_ms=retry_after_ms)
+        ticket = Ticket(self._cost_s(message.quality))
+        self._queue.join(ticket)
+        self._queue.tell_all(self._admission, self._clock.now())
+        return ticket
+
+    async def come_in(
+        self, ticket: Ticket, message: SessionStart, controller: Controller, *, tenant: str = ""
+    ) -> Session | None:
+        """The session of a controller that was called; None if somebody who came back has taken the room meanwhile.
+
+        Then the controller keeps its place. Raises `Refused`.
+        """
+        ticket.is_called = False
+        if not self._has_room(ticket.cost_s):
+            self._queue.tell_all(self._admission, self._clock.now())
+            return None
+        self._queue.leave(ticket)
+        self._check(message, tenant)  # the model may have become known since, the name taken
+        return await self._create(message, controller, tenant)
+
+    def leave(self, ticket: Ticket) -> None:
+        """Gives up a place in the queue, if it still is one."""
+        self._queue.leave(ticket)
+        self._call_waiting()
+
+    async def _create(self, message: SessionStart, controller: Controller, tenant: str) -> Session:
+        if message.name is not None and message.name in self._sessions:
+            self._abandon(self._sessions[message.name])  # detached and its own tenant's, as was checked
+        self._make_room(self._cost_s(message.quality))
+        names = (name for name in message.__struct_fields__ if name not in ("event_id", "name"))
+        session_id = message.name or f"s{secrets.token_hex(8)}"
+        session = Session(
+            session_id,
+            SessionOptions(**{name: getattr(message, name) for name in names}),
+            self._neighbours,
+            stage_id=session_id if message.name is None else f"{session_id}@{secrets.token_hex(4)}",
+            tenant=tenant,
+            # At once: its place and its name are free, however long its viewers and ingests take to be told.
+            on_closed=self._forget_owner,
+        )
+        # From here on it counts: nothing may be awaited between the admission and this line.
+        self._sessions[session.session_id] = session
+        self._admission.open(session.session_id)
+        try:
+            await session.open()
+        except BaseException:
+            self._spawn(self._close(session, "internal_error"), f"close-{session.session_id}")
+            raise
+        session.attach(controller)
+        session.answer_start(message)
+        return session
+
+    def take_up(self, message: SessionResume, controller: Controller) -> Session:
+        """The session that `controller` comes back to. Raises `Refused`."""
+        self._refuse_when_draining()
+        session = self.find(message.session_id)
+        session.take_up(controller, message)
+        return session
+
+    async def end(self, session: Session) -> None:
+        """Forgets a session that was closed from within, and frees what it still holds."""
+        await self._close(session, "client")
+
+    def _refuse_when_draining(self) -> None:
+        if self.is_draining:
+            raise _draining()
+
+    def _check(self, message: SessionStart, tenant: str) -> None:
+        self._refuse_when_draining()
+        holder = self._sessions.get(message.name) if message.name is not None else None
+        # A console that crashed and starts anew must not be locked out by the session that it left behind.
+        if holder is not None and not (holder.state is SessionState.DETACHED and holder.tenant == tenant):
+            raise Refused("name_taken", f"there is a session of the name `{message.name}`", param="name")
+        abilities.check(self.engine.model, transition=message.transition, after=message.after, lora=message.lora)
+        abilities.check_music(self._neighbours.music, message.music)
+
+    # --- how many -------------------------------------------------------------------------------------------------
+
+    def _cost_s(self, quality: str) -> float:
+        """Of one generation; 0 before the first measurement, when nothing is known that could keep anybody out."""
+        return self.engine.cost_s(Quality(quality)) or 0.0
+
+    def _costs(self, state: SessionState | None = None) -> dict[str, float]:
+        """What a generation costs, by session; of the sessions in this state only, if one is given."""
+        return {
+            session_id: self._cost_s(session.options.quality)
+            for session_id, session in self._sessions.items()
+            if state is None or session.state is state
+        }
+
+    def _has_room(self, cost_s: float) -> bool:
+        """Beside the sessions that have a controller: the others yield."""
+        num_called = self._queue.num_called
+        costs = self._costs(SessionState.OPEN)
+        is_below_limit = len(costs) + num_called < self._max_sessions
+        return is_below_limit and self._admission.has_room(costs, cost_s, num_called)
+
+    def _make_room(self, cost_s: float) -> None:
+        """A stage that somebody may come back to yields to one that somebody wants now; the longest left goes first."""
+        while True:
+            detached = [session for session in self._sessions.values() if session.state is SessionState.DETACHED]
+            is_below_limit = len(self._sessions) < self._max_sessions
+            if not detached or (is_below_limit and self._admission.has_room(self._costs(), cost_s)):
+                return
+            self._abandon(min(detached, key=lambda session: session.detached_at))
+
+    def _abandon(self, session: Session) -> None:
+        self._forget_owner(session)
+        self._spawn(self._close(session, "abandoned"), f"close-{session.session_id}")
+
+    def _call_waiting(self) -> None:
+        """Calls who may come in now, first come first served, and tells the others where they stand."""
+        for ticket in self._queue:
+            if not ticket.is_called:
+                if not self._has_room(ticket.cost_s):
+                    break
+                ticket.call()
+        self._queue.tell_all(self._admission, self._clock.now())
+
+    def _forget_owner(self, owner: Owner) -> None:
+        self._neighbours.generations.forget(owner)
+        if self._sessions.get(owner.owner_id) is owner:  # and not the next one of its name
+            del self._sessions[owner.owner_id]
+            self._admission.close(owner.owner_id)
+
+    async def _close(self, owner: Owner, reason: str) -> None:
+        # Out of the tables first: what closes takes no room and gets no more events.
+        self._forget_owner(owner)
+        self._call_waiting()
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await owner.close(reason)
+        except TimeoutError:
+            _log.warning("%s ! did not close within %s s", owner.owner_id, CLOSE_TIMEOUT_S)
+        except Exception:
+            # The boundary of an owner's end: the others, and the engine, must still be closed.
+            _log.exception("%s ! internal error while closing", owner.owner_id)
+
+    # --- tasks ----------------------------------------------------------------------------------------------------
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.critical("- ! task %s died", task.get_name(), exc_info=error)
+
+    async def _read_events(self) -> None:
+        async for event in self.engine.events():
+            try:
+                self._hand_on(event)
+            except Exception:
+                # The boundary of an event: the next one is another session's.
+                _log.exception("- ! an event of the engine met an internal error (%s)", type(event).__name__)
+
+    def _hand_on(self, event: Event) -> None:
+        match event:
+            case EngineReady():
+                self._on_ready(event)
+            case EngineLost():
+                _log.warning("- ! engine lost: %s (%s)", event.reason, event.detail)
+                for session in list(self._sessions.values()):
+                    self._guarded(session, lambda session: session.on_engine_lost(event))
+            case EngineStopped():
+                _log.error("- ! engine stopped: %s", event.detail)
+                for session in list(self._sessions.values()):
+                    self._guarded(session, lambda session: session.on_engine_stopped(event))
+                if self.startup_s is None:
+                    self._on_engine_unusable(event)
+            case _:
+                owner = self._neighbours.generations.owner_of(event)
+                if owner is not None:
+                    if isinstance(event, GenerationStarted) and not event.is_reused:
+                        self._admission.generated(owner.owner_id)
+                    self._guarded(owner, lambda owner: owner.on_generation_event(event))
+
+    def _on_ready(self, event: EngineReady) -> None:
+        is_recovery = self.startup_s is not None
+        self.startup_s = event.startup_s
+        for session in list(self._sessions.values()):
+            self._guarded(session, lambda session: session.on_engine_ready(event, is_recovery=is_recovery))
+        if not is_recovery:
+            self._on_engine_ready(event)
+
+    def _guarded(self, owner: _Owner, act: Callable[[_Owner], None]) -> None:
+        """A bug that one owner meets closes that owner; the task that serves all of them goes on."""
+        try:
+            act(owner)
+        except Exception:
+            _log.exception("%s ! internal error, it is closed", owner.owner_id)
+            self._spawn(self._close(owner, "internal_error"), f"close-{owner.owner_id}")
+
+    async def _tick_for_ever(self) -> None:
+        due = self._clock.now()
+        while True:
+            due += TICK_S
+            await self._clock.sleep_until(due)
+            self._ticked_at = self._clock.now()
+            for session in list(self._sessions.values()):
+                self._guarded(session, self._tick)
+            self._call_waiting()
+
+    def _tick(self, session: Session) -> None:
+        if (name := session.program.dead_task) is not None:
+            raise RuntimeError(f"task {name} of this show died")
+        session.tick()
+        if session.state is not SessionState.DETACHED:
+            return
+        if self._clock.now() - session.detached_at >= self._resume_grace_s:
+            self._spawn(self._close(session, "abandoned"), f"close-{session.session_id}")
+
+    def _take_snapshot(self) -> Snapshot:
+        sessions, report = self._sessions.values(), self.engine.report()
+        return Snapshot(
+            num_sessions=len(sessions),
+            num_detached=sum(session.state is SessionState.DETACHED for session in sessions),
+            num_viewers=sum(session.program.num_viewers for session in sessions),
+            num_recordings=sum(session.is_recording for session in sessions),
+            worst_play_ratio=min(
+                (session.program.statistics().continuous_play_ratio for session in sessions), default=1.0
+            ),
+            engine_state=self.engine.state,
+            engine=self.engine.statistics(),
+            costs=self.engine.costs(),
+            peak_memory_bytes=report.peak_memory_bytes if report is not None else 0,
+            num_queued=len(self._queue),
+            load=self._admission.load(self._costs()),
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        return self.engine.state is EngineState.READY and not self.is_draining and self.complaint is None
+
+    @property
+    def complaint(self) -> str | None:
+        """Why this server should be replaced by a new one; None while it lives."""
+        if self._essential.dead is not None:
+            return f"task {self._essential.dead} died"
+        silent_s = self._clock.now() - self._ticked_at
+        return f"no heartbeat for {silent_s:.0f} s" if silent_s > HEARTBEAT_TIMEOUT_S else None
+
+
+def _draining() -> Refused:
+    return Refused("draining", "the server is shutting down", retry_after_ms=RETRY_AFTER_MS)

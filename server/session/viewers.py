@@ -1,0 +1,181 @@
+"""A session's viewers: who watches, how many may, and which of them is the controller's own peer.
+
+Between `session.py`, which owns it, and the program, which owns the connections. Everything runs on the event loop.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from server.media.video.fanout import Subscription
+from server.media.webrtc.signalling import Offer, OfferError
+from server.protocol.errors import Refused
+from server.protocol.messages import WebrtcCandidate
+from server.session.neighbours import SessionProgram
+
+# A place may come free at any time; a page need not ask more often.
+RETRY_AFTER_MS = 5000
+
+
+# Viewers whose goodbye may still come after their connection's end.
+MAX_LOST = 64
+
+
+class Viewers:
+    """See the module. `on_joined` is called after each that joins, `log` with what becomes of them."""
+
+    def __init__(
+        self,
+        program: SessionProgram,
+        *,
+        max_viewers: int,
+        on_joined: Callable[[], None],
+        log: Callable[[str], None],
+    ) -> None:
+        self._program = program
+        self._max_viewers = max_viewers
+        self._on_joined = on_joined
+        self._log = log
+        self._on_gone: dict[str, Callable[[str], None]] = {}  # by viewer id: whom to tell when it is no longer there
+        self._lost: deque[str] = deque(maxlen=MAX_LOST)
+        self._own_id: str | None = None  # the controller's peer
+        self._carrier_id: str | None = None  # the viewer whose connection the controller's messages come over, too
+
+    async def add(
+        self,
+        offer: str | Offer,
+        *,
+        on_channel: Callable[[Any], None] | None = None,
+        on_gone: Callable[[str], None] = lambda viewer_id: None,
+    ) -> tuple[str, str]:
+        """The new viewer's id and our answer to its offer, as it came or as a door has read it already.
+
+        Raises `Refused`. If cancelled, no viewer is left behind.
+
+        `on_channel` gets each data channel that the viewer opens. `on_gone` is called once, with its id, when it has
+        left or was lost.
+        """
+        self._check_room(self._program.num_viewers)
+        return await self._add(offer, on_channel=on_channel, on_gone=on_gone)
+
+    async def remove(self, viewer_id: str) -> None:
+        """Raises `Refused` (`unknown_viewer`)."""
+        if viewer_id in self._lost:
+            self._lost.remove(viewer_id)  # its connection's end was quicker than its goodbye
+            return
+        if viewer_id not in self._on_gone:
+            raise Refused("unknown_viewer", "there is no such viewer; it may have left")
+        await self._program.remove_viewer(viewer_id)
+        self._log(f"viewer {viewer_id} left, {self._program.num_viewers} now")
+        self._forget(viewer_id)
+
+    def lose(self, viewer_id: str) -> bool:
+        """The program has lost it; True if it was the controller's own."""
+        self._log(f"viewer {viewer_id} lost")
+        self._lost.append(viewer_id)
+        was_own = viewer_id == self._own_id
+        if was_own:
+            self._own_id = None
+        self._forget(viewer_id)
+        return was_own
+
+    def close(self) -> None:
+        """The program ends, and all its viewers with it."""
+        for viewer_id in list(self._on_gone):
+            self._forget(viewer_id)
+
+    def watch(self) -> Subscription:
+        """The frames for a viewer without a peer (`watch.py`), who is there until `leave`. Raises `Refused`."""
+        self._check_room(self._program.num_viewers)
+        subscription = self._program.watch()
+        self._log(f"viewer over WebSocket joined, {self._program.num_viewers} now")
+        self._on_joined()
+        return subscription
+
+    def leave(self, subscription: Subscription) -> None:
+        """Ends what `watch` gave."""
+        self._program.leave(subscription)
+        self._log(f"viewer over WebSocket left, {self._program.num_viewers} now")
+
+    async def add_candidate(
+        self, viewer_id: str, candidate: str, sdp_mid: str | None, sdp_mline_index: int | None
+    ) -> None:
+        """A trickled candidate of a viewer's. Raises `Refused`."""
+        try:
+            await self._program.add_candidate(viewer_id, candidate, sdp_mid, sdp_mline_index)
+        except OfferError as error:
+            raise Refused(error.code, error.message, param="candidate") from None
+
+    # --- the controller's own peer --------------------------------------------------------------------------------
+
+    async def connect(
+        self,
+        offer: str | Offer,
+        *,
+        on_channel: Callable[[Any], None] | None = None,
+        on_gone: Callable[[str], None] = lambda viewer_id: None,
+    ) -> tuple[str, str]:
+        """As `add`, for the controller's own peer, which replaces the one before.
+
+        A laptop that changed networks offers anew long before its old peer is missed. One over which the controller's
+        messages come (`on_channel`) stays, or it would cut off the branch on which it sits.
+        """
+        replaced = self._own_id if self._own_id in self._on_gone and self._own_id != self._carrier_id else None
+        self._check_room(self._program.num_viewers - (replaced is not None))
+        try:
+            viewer_id, answer_sdp = await self._add(offer, on_channel=on_channel, on_gone=on_gone)
+        except Refused as refusal:
+            if refusal.detail.code != "too_many_viewers" or replaced is None:
+                raise
+            # The UDP ports are used up, one of them by the peer that is to go.
+            await self.remove(replaced)
+            viewer_id, answer_sdp = await self._add(offer, on_channel=on_channel, on_gone=on_gone)
+        self._own_id = viewer_id
+        if replaced is not None and replaced in self._on_gone:
+            await self.remove(replaced)
+        if on_channel is not None:
+            self._carrier_id = viewer_id
+        return viewer_id, answer_sdp
+
+    async def add_own_candidate(self, message: WebrtcCandidate) -> None:
+        """Raises `Refused`."""
+        if self._own_id is None:
+            raise Refused("not_connected", "send `webrtc.offer` first")
+        await self.add_candidate(self._own_id, message.candidate, message.sdp_mid, message.sdp_mline_index)
+
+    def rtp_timestamp(self, frame_index: int) -> int | None:
+        """Of a frame on its way to the controller's own peer; None without one."""
+        return None if self._own_id is None else self._program.rtp_timestamp(self._own_id, frame_index)
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _check_room(self, num_viewers: int) -> None:
+        if num_viewers >= self._max_viewers:
+            raise _too_many(f"{self._max_viewers} viewers watch already")
+
+    async def _add(
+        self, offer: str | Offer, *, on_channel: Callable[[Any], None] | None, on_gone: Callable[[str], None]
+    ) -> tuple[str, str]:
+        try:
+            viewer_id, answer_sdp = await self._program.add_viewer(offer, on_channel=on_channel)
+        except OfferError as error:
+            if error.code == "too_many_viewers":
+                raise _too_many(error.message) from None
+            raise Refused(error.code, error.message, param="sdp") from None
+        self._on_gone[viewer_id] = on_gone
+        self._log(f"viewer {viewer_id} joined, {self._program.num_viewers} now")
+        self._on_joined()
+        return viewer_id, answer_sdp
+
+    def _forget(self, viewer_id: str) -> None:
+        on_gone = self._on_gone.pop(viewer_id, None)
+        if viewer_id == self._carrier_id:
+            self._carrier_id = None
+        if on_gone is not None:
+            on_gone(viewer_id)
+
+
+def _too_many(reason: str) -> Refused:
+    return Refused("too_many_viewers", reason, retry_after_ms=RETRY_AFTER_MS)
