@@ -7,7 +7,7 @@
 
 import { Air } from "./air.js";
 import { readAddress } from "./address.js";
-import { Screen } from "../screen.js";
+import { Screen } from "../shared/screen.js";
 import { Address } from "../sdk/address.js";
 import { Whep } from "../sdk/whep.js";
 

@@ -5,8 +5,8 @@
  * @module studio/app
  */
 
-import { byId, make } from "../dom.js";
-import { addTexts, chooseLanguage, storage, t, toggleLanguage } from "../i18n.js";
+import { byId, make } from "../shared/dom.js";
+import { addTexts, chooseLanguage, storage, t, toggleLanguage } from "../shared/i18n.js";
 import { Camera, CameraState } from "./camera.js";
 import { Compositor } from "./compositor.js";
 import { Controls } from "./controls.js";

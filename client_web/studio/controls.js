@@ -5,8 +5,8 @@
  * @module controls
  */
 
-import { make } from "../dom.js";
-import { t } from "../i18n.js";
+import { make } from "../shared/dom.js";
+import { t } from "../shared/i18n.js";
 import { CHOICES, RANGES, SWITCHES } from "./settings.js";
 
 /** @typedef {import("./settings.js").Values} Values */

@@ -6,7 +6,7 @@
  */
 
 import { ConnectionState } from "../sdk/connection.js";
-import { Screen } from "../screen.js";
+import { Screen } from "../shared/screen.js";
 import { Address } from "../sdk/address.js";
 import { Whep } from "../sdk/whep.js";
 import { furnish, parsePresets } from "./markup.js";

@@ -124,7 +124,7 @@ class HttpApi:
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         # No token needed: the page holds no secret, and gets the token from the fragment, which is never sent to us.
-        return web.FileResponse(CLIENT_FOLDER / "index.html")
+        return web.FileResponse(CLIENT_FOLDER / "console" / "index.html")
 
     # --- health ---------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ async def test_what_the_model_cannot_is_disabled_and_says_why(console: Any) -> N
 async def test_what_the_model_can_may_be_chosen(console: Any) -> None:
     chosen = await console.page.evaluate(
         """async (abilities) => {
-          const { Options } = await import("/client/options.js");
+          const { Options } = await import("/client/console/options.js");
           const changes = [], root = document.createElement("div");
           document.body.append(root);  // a click on what is in no page changes nothing
           const [settings, mix] = [0, 1].map(() => root.appendChild(document.createElement("div")));
@@ -83,8 +83,8 @@ async def test_a_console_that_waits_says_where_it_stands_and_goes_live_by_itself
 async def test_a_reused_and_a_simplified_clip_are_marked(console: Any) -> None:
     marks = await console.page.evaluate(
         """async () => {
-          const { PromptLog } = await import("/client/prompts.js");
-          const { History } = await import("/client/history.js");
+          const { PromptLog } = await import("/client/console/prompts/prompts.js");
+          const { History } = await import("/client/console/prompts/history.js");
           const list = document.createElement("ol");
           const history = new History(list, { isFavourite: () => false });
           const log = new PromptLog(() => history.show(log.newestFirst, null));

@@ -64,7 +64,7 @@ async def test_a_receipt_from_before_the_memory_gives_no_time(page: Any) -> None
 async def test_a_prompt_that_has_ended_stays_ended(page: Any) -> None:
     outcome = await page.evaluate(
         """async () => {
-          const { PromptLog } = await import("/client/prompts.js");
+          const { PromptLog } = await import("/client/console/prompts/prompts.js");
           const log = new PromptLog(() => {});
           log.add({ promptId: "p", eventId: "e", text: "x", quality: "fast", sentAt: 0 });
           log.receive({ type: "prompt.cancelled", prompt_id: "p", num_steps_done: 0 });

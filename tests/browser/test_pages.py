@@ -63,7 +63,7 @@ async def test_nothing_moves_while_it_loads_and_it_stays_light(browser: Any, syn
     assert (seen.first_paint_ms is not None) is page.paints
 
 
-@pytest.mark.parametrize("document", ["index.html", "studio/index.html"])
+@pytest.mark.parametrize("document", ["console/index.html", "studio/index.html"])
 async def test_a_page_that_arrives_in_two_pieces_is_painted_once_and_whole(browser: Any, document: str) -> None:
     """As on a busy machine, where the browser paints while it parses: buttons jumped when their neighbours came."""
     text = (CLIENT_FOLDER / document).read_text(encoding="utf-8")

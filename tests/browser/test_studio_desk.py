@@ -99,7 +99,7 @@ async def test_the_timer_fires_one_after_the_other_and_stops_at_the_end(console:
 async def test_the_timer_counts_from_the_firing_of_each_and_not_while_it_is_paused(console: Any) -> None:
     told = await console.page.evaluate(
         """async () => {
-          const { Rundown } = await import("/client/rundown.js");
+          const { Rundown } = await import("/client/console/rundown.js");
           const rundown = new Rundown(), told = [];
           const [a, b] = [rundown.add({ text: "a", holdS: 10 }), rundown.add({ text: "b" })];
           rundown.start(0);
@@ -154,7 +154,7 @@ async def test_every_way_in_which_a_file_is_no_rundown_has_a_name(console: Any) 
     }
     refused = await console.page.evaluate(
         """async (files) => {
-          const { Rundown } = await import("/client/rundown.js");
+          const { Rundown } = await import("/client/console/rundown.js");
           const rundown = new Rundown();
           rundown.add({ text: "kept" });
           return files.map((file) => {

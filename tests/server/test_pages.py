@@ -42,13 +42,15 @@ async def test_scripts_may_be_loaded_by_every_site_and_nothing_else(http: aiohtt
 
 
 async def test_scripts_come_as_gzip_to_whoever_takes_it(http: aiohttp.ClientSession) -> None:
-    script = without_comments(Path(CLIENT_FOLDER / "screen.js").read_text()).encode()
-    async with http.get("/client/screen.js", headers={"Accept-Encoding": "gzip, br"}) as response:
+    script = without_comments(Path(CLIENT_FOLDER / "shared" / "screen.js").read_text()).encode()
+    async with http.get("/client/shared/screen.js", headers={"Accept-Encoding": "gzip, br"}) as response:
         assert gzip.decompress(await response.read()) == script
         etag = response.headers["ETag"]
-    async with http.get("/client/screen.js", headers={"Accept-Encoding": "identity"}) as response:
+    async with http.get("/client/shared/screen.js", headers={"Accept-Encoding": "identity"}) as response:
         assert (await response.read(), response.headers["Vary"]) == (script, "Accept-Encoding")
-    async with http.get("/client/screen.js", headers={"Accept-Encoding": "gzip", "If-None-Match": etag}) as response:
+    async with http.get(
+        "/client/shared/screen.js", headers={"Accept-Encoding": "gzip", "If-None-Match": etag}
+    ) as response:
         assert (response.status, await response.read()) == (304, b"")
 
 

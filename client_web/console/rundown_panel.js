@@ -4,9 +4,9 @@
  * @module rundown_panel
  */
 
-import { icon, iconButton, make } from "./dom.js";
-import { orderByDragging } from "./drag.js";
-import { storage, t } from "./i18n.js";
+import { icon, iconButton, make } from "../shared/dom.js";
+import { orderByDragging } from "../shared/drag.js";
+import { storage, t } from "../shared/i18n.js";
 import { LONGEST_HOLD_S, Rundown, RundownError, TimerState } from "./rundown.js";
 
 /** @typedef {import("./rundown.js").Item} Item */

@@ -5,10 +5,10 @@
  * @module options
  */
 
-import { make, textButton } from "./dom.js";
-import { storage, t } from "./i18n.js";
+import { make, textButton } from "../shared/dom.js";
+import { storage, t } from "../shared/i18n.js";
 
-/** @typedef {import("./sdk/messages.js").SessionOptions} SessionOptions */
+/** @typedef {import("../sdk/messages.js").SessionOptions} SessionOptions */
 /** @typedef {"quality" | "transition" | "on_preview" | "take" | "after"} OptionName */
 /** @typedef {{can_start_from_frame: boolean, loras: string[]}} Abilities what the loaded model can */
 

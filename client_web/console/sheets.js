@@ -5,10 +5,10 @@
  * @module sheets
  */
 
-import { make, textButton } from "./dom.js";
-import { t } from "./i18n.js";
+import { make, textButton } from "../shared/dom.js";
+import { t } from "../shared/i18n.js";
 import { LONGEST_HOLD_S, MAX_NOTE_CHARACTERS } from "./rundown.js";
-import { MAX_PROMPT_CHARACTERS } from "./sdk/messages.js";
+import { MAX_PROMPT_CHARACTERS } from "../sdk/messages.js";
 
 /** @typedef {import("./rundown.js").Item} Item */
 

@@ -4,8 +4,8 @@
  * @module toasts
  */
 
-import { make, textButton } from "./dom.js";
-import { t } from "./i18n.js";
+import { make, textButton } from "../shared/dom.js";
+import { t } from "../shared/i18n.js";
 
 const NUM_AT_MOST = 3;
 // Errors, and what asks for a decision, longer than what only confirms.

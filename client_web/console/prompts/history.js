@@ -5,8 +5,8 @@
  * @module history
  */
 
-import { icon, iconButton, make, textButton } from "./dom.js";
-import { duration, hasText, t } from "./i18n.js";
+import { icon, iconButton, make, textButton } from "../../shared/dom.js";
+import { duration, hasText, t } from "../../shared/i18n.js";
 import { PromptState, sharpestPicture } from "./prompts.js";
 
 /** @typedef {import("./prompts.js").Prompt} Prompt */

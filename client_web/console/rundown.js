@@ -5,7 +5,7 @@
  * @module rundown
  */
 
-import { MAX_PROMPT_CHARACTERS, newId } from "./sdk/messages.js";
+import { MAX_PROMPT_CHARACTERS, newId } from "../sdk/messages.js";
 
 export const RUNDOWN_VERSION = 1;
 export const MAX_ITEMS = 200;

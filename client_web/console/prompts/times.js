@@ -5,11 +5,11 @@
  * @module times
  */
 
-import { make } from "./dom.js";
-import { duration, t } from "./i18n.js";
+import { make } from "../../shared/dom.js";
+import { duration, t } from "../../shared/i18n.js";
 
 /** @typedef {import("./prompts.js").Prompt} Prompt */
-/** @typedef {import("./sdk/messages.js").PromptTimings} PromptTimings */
+/** @typedef {import("../../sdk/messages.js").PromptTimings} PromptTimings */
 
 const PARTS = /** @type {const} */ (["queued", "text", "denoised", "previewed", "decoded", "composed", "encoded"]);
 

@@ -5,9 +5,9 @@
  * @module favourites
  */
 
-import { icon, iconButton, make } from "./dom.js";
-import { orderByDragging } from "./drag.js";
-import { currentLanguage, storage, t } from "./i18n.js";
+import { icon, iconButton, make } from "../shared/dom.js";
+import { orderByDragging } from "../shared/drag.js";
+import { currentLanguage, storage, t } from "../shared/i18n.js";
 
 /** @type {readonly {en: string, zh: string}[]} */
 const EXAMPLES = Object.freeze([

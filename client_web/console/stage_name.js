@@ -5,7 +5,7 @@
  * @module stage_name
  */
 
-import { storage } from "./i18n.js";
+import { storage } from "../shared/i18n.js";
 
 const STORAGE_KEY = "sceneshift.stage";
 const ADJECTIVES = ["amber", "bright", "calm", "clear", "golden", "lively", "quiet", "silver", "swift", "warm"];

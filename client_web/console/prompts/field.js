@@ -5,7 +5,7 @@
  * @module field
  */
 
-import { storage, t } from "./i18n.js";
+import { storage, t } from "../../shared/i18n.js";
 
 const NUM_REMEMBERED = 50;
 const STORAGE_KEY = "sceneshift.sent";

@@ -5,8 +5,8 @@
  * @module monitor
  */
 
-import { t } from "./i18n.js";
-import { ConnectionState } from "./sdk/connection.js";
+import { t } from "../shared/i18n.js";
+import { ConnectionState } from "../sdk/connection.js";
 
 /** @typedef {"idle" | "preview" | "clip" | "blank"} OnAir */
 

@@ -4,10 +4,10 @@
  * @module status
  */
 
-import { make } from "./dom.js";
-import { hasText, t } from "./i18n.js";
+import { make } from "../shared/dom.js";
+import { hasText, t } from "../shared/i18n.js";
 
-/** @typedef {import("./sdk/messages.js").Stats} Stats */
+/** @typedef {import("../sdk/messages.js").Stats} Stats */
 
 export class Status {
   #connection;

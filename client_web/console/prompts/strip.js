@@ -4,8 +4,8 @@
  * @module strip
  */
 
-import { make } from "./dom.js";
-import { t } from "./i18n.js";
+import { make } from "../../shared/dom.js";
+import { t } from "../../shared/i18n.js";
 import { PromptState, hasEnded, sharpestPicture } from "./prompts.js";
 
 /** @typedef {import("./prompts.js").Prompt} Prompt */

@@ -5,8 +5,8 @@
  * @module share
  */
 
-import { make, textButton } from "./dom.js";
-import { t } from "./i18n.js";
+import { make, textButton } from "../shared/dom.js";
+import { t } from "../shared/i18n.js";
 import { openSheet } from "./sheets.js";
 import { isStageName } from "./stage_name.js";
 

@@ -5,31 +5,31 @@
  * @module app
  */
 
-import { Connection, ConnectionState, RequestError } from "./sdk/connection.js";
-import { byId } from "./dom.js";
+import { Connection, ConnectionState, RequestError } from "../sdk/connection.js";
+import { byId } from "../shared/dom.js";
 import { Favourites } from "./favourites.js";
-import { Field } from "./field.js";
-import { Glass } from "./sdk/glass.js";
-import { History } from "./history.js";
-import { chooseLanguage, hasText, storage, t, toggleLanguage } from "./i18n.js";
+import { Field } from "./prompts/field.js";
+import { Glass } from "../sdk/glass.js";
+import { History } from "./prompts/history.js";
+import { chooseLanguage, hasText, storage, t, toggleLanguage } from "../shared/i18n.js";
 import { listenToKeys } from "./keyboard.js";
-import { ClientType, ServerType, newId } from "./sdk/messages.js";
+import { ClientType, ServerType, newId } from "../sdk/messages.js";
 import { Monitor } from "./monitor.js";
 import { Options } from "./options.js";
-import { Player, PlayerState } from "./sdk/player.js";
-import { Plot } from "./plot.js";
-import { PromptLog, PromptState, hasEnded } from "./prompts.js";
+import { Player, PlayerState } from "../sdk/player.js";
+import { Plot } from "./prompts/plot.js";
+import { PromptLog, PromptState, hasEnded } from "./prompts/prompts.js";
 import { RundownPanel } from "./rundown_panel.js";
 import { openHelp, openItem } from "./sheets.js";
 import { StageName } from "./stage_name.js";
 import { Status } from "./status.js";
-import { Strip } from "./strip.js";
-import { Times } from "./times.js";
+import { Strip } from "./prompts/strip.js";
+import { Times } from "./prompts/times.js";
 import { Toasts } from "./toasts.js";
 
-/** @typedef {import("./sdk/messages.js").ServerMessage} ServerMessage */
-/** @typedef {import("./sdk/messages.js").SessionOptions} SessionOptions */
-/** @typedef {import("./prompts.js").Prompt} Prompt */
+/** @typedef {import("../sdk/messages.js").ServerMessage} ServerMessage */
+/** @typedef {import("../sdk/messages.js").SessionOptions} SessionOptions */
+/** @typedef {import("./prompts/prompts.js").Prompt} Prompt */
 
 const TOKEN_KEY = "sceneshift.token";
 const SESSION_KEY = "sceneshift.session";
@@ -553,7 +553,7 @@ class App {
     if (state !== PlayerState.PLAYING) this.#monitor.setVideo(false);
   }
 
-  /** @param {import("./sdk/player.js").ShownFrame} frame */
+  /** @param {import("../sdk/player.js").ShownFrame} frame */
   #frameShown(frame) {
     this.#monitor.setVideo(true);
     this.#presentedFrames = frame.presentedFrames;
@@ -717,7 +717,7 @@ function withToken(path) {
   return url.href;
 }
 
-/** @param {import("./sdk/connection.js").ResumableSession | null} session of this page; null: it is in use, or there is none */
+/** @param {import("../sdk/connection.js").ResumableSession | null} session of this page; null: it is in use, or there is none */
 function keepSession(session) {
   const kept = JSON.stringify(session);
   sessionStorage.setItem(SESSION_KEY, kept);
@@ -725,7 +725,7 @@ function keepSession(session) {
   storage()?.setItem(SESSION_KEY, kept);
 }
 
-/** @returns {import("./sdk/connection.js").ResumableSession | null} the session of this browser before its console went */
+/** @returns {import("../sdk/connection.js").ResumableSession | null} the session of this browser before its console went */
 function keptSession() {
   const [own, last] = [sessionStorage.getItem(SESSION_KEY), storage()?.getItem(SESSION_KEY)];
   keepSession(null);

@@ -5,11 +5,11 @@
  * @module pushes
  */
 
-import { make, textButton } from "./dom.js";
-import { addTexts, t } from "./i18n.js";
+import { make, textButton } from "../shared/dom.js";
+import { addTexts, t } from "../shared/i18n.js";
 import { openSheet } from "./sheets.js";
 
-/** @typedef {import("./sdk/messages.js").ServerMessage} ServerMessage */
+/** @typedef {import("../sdk/messages.js").ServerMessage} ServerMessage */
 /** @typedef {{state: "stopped" | "connecting" | "live" | "failed", detail: string | null}} Standing */
 
 addTexts({

@@ -4,9 +4,9 @@
  * @module prompts
  */
 
-import { ServerType } from "./sdk/messages.js";
+import { ServerType } from "../../sdk/messages.js";
 
-/** @typedef {import("./sdk/messages.js").ServerMessage} ServerMessage */
+/** @typedef {import("../../sdk/messages.js").ServerMessage} ServerMessage */
 
 export const PromptState = Object.freeze({
   SENT: "sent",
@@ -71,8 +71,8 @@ const NUM_REMEMBERED = 60;
  * @property {number | null} estimatedPictureMs
  * @property {{preview: number | null, picture: number | null}} atServerMs
  * @property {{preview: number | null, picture: number | null}} atGlassMs
- * @property {import("./sdk/messages.js").PromptTimings | null} timings
- * @property {import("./sdk/messages.js").ErrorDetail | null} error
+ * @property {import("../../sdk/messages.js").PromptTimings | null} timings
+ * @property {import("../../sdk/messages.js").ErrorDetail | null} error
  */
 
 export class PromptLog {
@@ -204,7 +204,7 @@ export class PromptLog {
    * The server answered the prompt with an error instead of taking it.
    *
    * @param {string} eventId
-   * @param {import("./sdk/messages.js").ErrorDetail} detail
+   * @param {import("../../sdk/messages.js").ErrorDetail} detail
    * @returns {boolean} whether one of ours was meant
    */
   refuse(eventId, detail) {

@@ -5,11 +5,11 @@
  * @module plot
  */
 
-import { make, makeSvg } from "./dom.js";
-import { duration, t } from "./i18n.js";
+import { make, makeSvg } from "../../shared/dom.js";
+import { duration, t } from "../../shared/i18n.js";
 
 /** @typedef {import("./prompts.js").Prompt} Prompt */
-/** @typedef {import("./sdk/messages.js").Stats} Stats */
+/** @typedef {import("../../sdk/messages.js").Stats} Stats */
 
 const SPAN_MS = 300_000;
 const LEFT = 34;

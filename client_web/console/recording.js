@@ -5,9 +5,9 @@
  * @module recording
  */
 
-import { t } from "./i18n.js";
+import { t } from "../shared/i18n.js";
 
-/** @typedef {import("./sdk/messages.js").ServerMessage} ServerMessage */
+/** @typedef {import("../sdk/messages.js").ServerMessage} ServerMessage */
 
 const TICK_MS = 1000;
 

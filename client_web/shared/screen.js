@@ -5,10 +5,10 @@
  * @module screen
  */
 
-import { Player, PlayerState } from "./sdk/player.js";
+import { Player, PlayerState } from "../sdk/player.js";
 
-/** @typedef {import("./sdk/player.js").Signalling} Signalling */
-/** @typedef {import("./sdk/player.js").PlayerSettings} PlayerSettings */
+/** @typedef {import("../sdk/player.js").Signalling} Signalling */
+/** @typedef {import("../sdk/player.js").PlayerSettings} PlayerSettings */
 
 /**
  * @typedef {object} ScreenHandlers
