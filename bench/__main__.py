@@ -1,4 +1,4 @@
-"""`sceneshift bench NAME`: finds the measurement `bench.NAME` and runs its `main(argv)`. Imports nothing else."""
+"""`sceneshift bench NAME`: finds the measurement of this name and runs its `main(argv)`. Imports nothing else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ BENCHES = {
     "arbiter": "whose turn it is, simulated: thousands of sessions, simpler policies beside ours",
     "gpu_wan": "the 5B model's shapes on one large GPU, through our engine and through stock diffusers",
 }
-_MODULES = {"arbiter": "arbiter_sim"}
+# The others are `bench.live.NAME`.
+_MODULES = {"arbiter": "sim.arbiter_sim", "engine": "model.engine", "gpu_wan": "model.gpu_wan"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _module(name: str) -> str:
-    return f"bench.{_MODULES.get(name, name)}"
+    return f"bench.{_MODULES.get(name, f'live.{name}')}"
 
 
 def _usage() -> str:

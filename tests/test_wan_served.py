@@ -18,7 +18,7 @@ import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from websockets.asyncio.client import ClientConnection, connect
 
-from bench.served import ServeError, served
+from bench.parts.served import ServeError, served
 from tests.engine.wan_folders import ti2v_5b
 
 # The base model's profile makes 30 and 50 steps: many enough that a cancel meets one in the middle.

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 from stored_picture import store
 
-from bench.browser import chromium
+from bench.parts.browser import chromium
 from engine.api import Frames, FramesReady, Generate, GenerationFinished, Quality
 from engine.config import EngineSettings
 from engine.process.supervisor import EngineProcess

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 from stored_picture import store
 
-from bench.browser import NoBrowser, chromium
+from bench.parts.browser import NoBrowser, chromium
 
 FOLDER = Path(__file__).parent
 TIMEOUT_MS = 60_000

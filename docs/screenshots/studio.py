@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 from stored_picture import store
 
-from bench.browser import NoBrowser, chromium
-from bench.controller import Controller
+from bench.parts.browser import NoBrowser, chromium
+from bench.parts.controller import Controller
 
 ROOT = Path(__file__).parent.parent.parent
 PERSON = ROOT / "tests" / "browser" / "pictures" / "person.jpg"

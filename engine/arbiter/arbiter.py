@@ -1,7 +1,7 @@
 """Whose piece of work runs next, and which run together. Pure: no clock, no model, no I/O; times come as arguments.
 
 Three callers run this very code: the worker with real pieces, the supervisor on a virtual clock to estimate what a new
-prompt would take, the simulator (`bench.arbiter_sim`) with thousands of sessions. Each tells the arbiter what came
+prompt would take, the simulator (`bench.sim.arbiter_sim`) with thousands of sessions. Each tells the arbiter what came
 (`add`, `remove`), asks for the next `Turn` at every boundary, runs it, and reports what it took (`ended`).
 
 The policy, in the order in which `Arbiter.next` applies it:

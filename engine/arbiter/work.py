@@ -1,6 +1,6 @@
 """What a policy knows of each generation and how that advances, piece by piece. Pure; see `engine.arbiter.arbiter`.
 
-`Policy` is the part that all policies share: ours, and the simpler ones that `bench.arbiter_sim` compares it with.
+`Policy` is the part that all policies share: ours, and the simpler ones that `bench.sim.arbiter_sim` compares it with.
 """
 
 from __future__ import annotations

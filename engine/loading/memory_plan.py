@@ -4,7 +4,7 @@
 diffusers' layer-wise casting and group offload. On the CPU nothing needs planning. Engine process, loop thread.
 
 What is counted exactly: the weights, and the VAE's feature cache (by a run on shapes alone). What is estimated:
-activations, and what the allocator and the device's own context take beside them. `bench/gpu_wan.py` prints the
+activations, and what the allocator and the device's own context take beside them. `bench/model/gpu_wan.py` prints the
 measured peak beside the planned one.
 """
 

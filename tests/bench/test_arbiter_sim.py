@@ -5,14 +5,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench import traces
-from bench.arbiter_sim import CostTable, Simulation, goals, jain, main, measures
-from bench.plot import plot
-from bench.policies import EarliestDeadline, FirstComeFirstServed
+from bench.sim import traces
+from bench.sim.arbiter_sim import CostTable, Simulation, goals, jain, main, measures
+from bench.sim.plot import plot
+from bench.sim.policies import EarliestDeadline, FirstComeFirstServed
 from engine.arbiter.arbiter import Arbiter
 from engine.arbiter.work import Policy
 
-TABLES = sorted((Path(__file__).parents[2] / "bench" / "costs").glob("*.json"))
+TABLES = sorted((Path(__file__).parents[2] / "bench" / "sim" / "costs").glob("*.json"))
 EMBEDDED = CostTable.read(next(path for path in TABLES if path.stem.startswith("embedded")))
 
 

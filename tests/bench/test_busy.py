@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import glass
-from bench.busy import beside_busy, busy, fair_share
+from bench.live import glass
+from bench.parts.busy import beside_busy, busy, fair_share
 
 
 def is_running(pid: int) -> bool:
@@ -34,7 +34,7 @@ async def test_they_share_our_session_and_end_with_the_block_even_if_it_fails() 
 
 async def test_they_end_with_a_bench_that_is_killed() -> None:
     script = (
-        "import asyncio\nfrom bench.busy import busy\n"
+        "import asyncio\nfrom bench.parts.busy import busy\n"
         "async def main():\n"
         "    async with busy(1) as pids:\n"
         "        print(pids[0], flush=True)\n"

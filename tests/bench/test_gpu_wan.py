@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bench import gpu_wan, wan_shapes
+from bench.model import gpu_wan, wan_shapes
 
 
 def test_it_runs_through(capsys: pytest.CaptureFixture[str]) -> None:

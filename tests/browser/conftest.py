@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from bench.browser import NoBrowser, chromium, find_chromium
-from bench.served import served
+from bench.parts.browser import NoBrowser, chromium, find_chromium
+from bench.parts.served import served
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page, WebSocketRoute

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bench import glass
-from bench.glass import Frame
+from bench.live import glass
+from bench.live.glass import Frame
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 

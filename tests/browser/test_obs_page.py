@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from stages import PATIENCE_MS, number_in, operator, picture, until
 
-from bench.served import served
+from bench.parts.served import served
 from engine.synthetic import Script, SyntheticEngine
 from server import app as server_app
 from server.config import Settings

@@ -1,6 +1,6 @@
 """Every page that people see: no fault that keeps somebody out, nothing moves while it loads, and it stays light.
 
-A new page is registered in `bench/pages.py`. Times are printed by `sceneshift bench pages`, not asserted.
+A new page is registered in `bench/live/pages.py`. Times are printed by `sceneshift bench pages`, not asserted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from bench.pages import PAGES, Page, measure
+from bench.live.pages import PAGES, Page, measure
 from server.doors.pages import CLIENT_FOLDER
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]

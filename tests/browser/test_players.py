@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from bench.served import served
+from bench.parts.served import served
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.served import served
+from bench.parts.served import served
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 

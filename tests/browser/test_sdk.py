@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.served import served
+from bench.parts.served import served
 from engine.synthetic import Script, SyntheticEngine
 from server import app as server_app
 from server.config import Settings

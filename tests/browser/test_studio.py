@@ -19,8 +19,8 @@ from PIL import Image, ImageDraw
 from stages import PATIENCE_MS
 from websockets.asyncio.client import connect
 
-from bench.browser import chromium
-from bench.controller import Controller
+from bench.parts.browser import chromium
+from bench.parts.controller import Controller
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.served import served
+from bench.parts.served import served
 from tests.server.ingest import Ingest
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]

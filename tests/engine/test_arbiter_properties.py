@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.arbiter_sim import Run, Simulation
-from bench.traces import Prompt, Trace
+from bench.sim.arbiter_sim import Run, Simulation
+from bench.sim.traces import Prompt, Trace
 from engine.api import Quality
 from engine.arbiter.arbiter import Arbiter
 from engine.arbiter.cost import Cost, Piece

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.busy import busy
+from bench.parts.busy import busy
 from engine.api import (
     Cancel,
     EngineLost,

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bench import load
+from bench.live import load
 
 
 def test_two_stages_for_two_seconds(capsys: pytest.CaptureFixture[str]) -> None:

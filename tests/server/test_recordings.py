@@ -16,7 +16,7 @@ import pytest
 from fakes import House
 from serving import Controller, number, serving
 
-from bench.served import served
+from bench.parts.served import served
 from engine.synthetic import Script, SyntheticEngine
 from server.media.mp4.recording import RecordingLimits
 from server.media.video import marker

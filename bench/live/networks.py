@@ -18,11 +18,11 @@ from typing import Any
 
 from aiohttp import web
 
-from bench.browser import chromium
-from bench.busy import add_flag, beside_busy
-from bench.lossy_relay import LossyRelay, Path
-from bench.machine import machine_facts
-from bench.viewers import BITRATE, FRAME_RATE, HEIGHT, WIDTH, busy_clip
+from bench.live.viewers import BITRATE, FRAME_RATE, HEIGHT, WIDTH, busy_clip
+from bench.parts.browser import chromium
+from bench.parts.busy import add_flag, beside_busy
+from bench.parts.lossy_relay import LossyRelay, Path
+from bench.parts.machine import machine_facts
 from server.media.program import Program, ProgramFormat
 from server.stage.stage import Transition
 

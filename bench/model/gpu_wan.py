@@ -3,7 +3,7 @@
 Needs torch with CUDA, diffusers, transformers, accelerate, safetensors and numpy, and no network: the weights are
 random, in the exact published shapes, made on the device (23 GB in bf16, and as much host memory for the last part).
 Where the machine has its own torch, the others are carried as wheels: `pip install --no-deps --target DIR ...`, then
-`PYTHONPATH=DIR:. python -m bench.gpu_wan`. `--shapes small` runs the whole of it on a CPU, to see that it runs.
+`PYTHONPATH=DIR:. python -m bench.model.gpu_wan`. `--shapes small` runs the whole of it on a CPU, to see that it runs.
 
 Operations are counted by torch on shapes alone, and the peak that they are set against is measured, not looked up.
 """
@@ -26,9 +26,9 @@ import torch
 from diffusers import FlowMatchLCMScheduler, WanPipeline
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import wan_shapes
-from bench.machine import machine_facts
-from bench.wan_shapes import PUBLISHED, SMALL, RandomTokens, Shapes
+from bench.model import wan_shapes
+from bench.model.wan_shapes import PUBLISHED, SMALL, RandomTokens, Shapes
+from bench.parts.machine import machine_facts
 from engine.api import Generate, ModelError
 from engine.config import PROFILES
 from engine.loading import attention, memory_plan

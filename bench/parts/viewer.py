@@ -1,4 +1,4 @@
-"""`python -m bench.viewer WHEP_URL`: a plain aiortc viewer, for benches that need somebody who watches.
+"""`python -m bench.parts.viewer WHEP_URL`: a plain aiortc viewer, for benches that need somebody who watches.
 
 Decodes every frame. Prints one line at the first, and one JSON line with what it saw when it is told to terminate.
 """

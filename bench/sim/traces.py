@@ -1,4 +1,4 @@
-"""Arrivals for `bench.arbiter_sim`: who prompts when. Made from a seed, before any policy is known.
+"""Arrivals for `bench.sim.arbiter_sim`: who prompts when. Made from a seed, before any policy is known.
 
 `load` is the engine time that all prompts would need if each became a clip at full fidelity, divided by the time there
 is. Prompts of one stage supersede each other, so the work that is really wanted is less.

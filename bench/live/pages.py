@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.browser import NoBrowser, chromium
-from bench.busy import add_flag, beside_busy
-from bench.machine import machine_facts
-from bench.served import served
+from bench.parts.browser import NoBrowser, chromium
+from bench.parts.busy import add_flag, beside_busy
+from bench.parts.machine import machine_facts
+from bench.parts.served import served
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, ViewportSize

@@ -12,9 +12,9 @@ import json
 from collections import Counter
 from typing import Any
 
-from bench.busy import add_flag, beside_busy
-from bench.machine import machine_facts
-from bench.served import served
+from bench.parts.busy import add_flag, beside_busy
+from bench.parts.machine import machine_facts
+from bench.parts.served import served
 from sceneshift import Prompt, Session, connect
 from sceneshift.events import END_TYPES, PromptStarted, ServerMessage, type_of
 

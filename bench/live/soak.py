@@ -21,10 +21,10 @@ from typing import Any
 
 from websockets.asyncio.client import connect
 
-from bench.browser import chromium
-from bench.busy import add_flag, beside_busy
-from bench.machine import machine_facts
-from bench.served import served
+from bench.parts.browser import chromium
+from bench.parts.busy import add_flag, beside_busy
+from bench.parts.machine import machine_facts
+from bench.parts.served import served
 
 TICKS_PER_FRAME = 90_000 // 24
 TRANSITIONS = (

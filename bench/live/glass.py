@@ -7,7 +7,7 @@ runs from the moment before the page sends the prompt. Browser and server share 
 
 With `--busy N` some prompts are sent before N spinning processes begin, and the others beside them. Then the question
 is another: is every prompt on air, is the engine never lost, and does a clip take no longer than the engine's fair
-share of the cores allows (`bench.busy.fair_share`) of what it took in the same run before?
+share of the cores allows (`bench.parts.busy.fair_share`) of what it took in the same run before?
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from bench.browser import NoBrowser, chromium
-from bench.busy import add_flag, busy, fair_share
-from bench.machine import machine_facts
-from bench.served import ServeError, served
+from bench.parts.browser import NoBrowser, chromium
+from bench.parts.busy import add_flag, busy, fair_share
+from bench.parts.machine import machine_facts
+from bench.parts.served import ServeError, served
 from engine.config import EngineSettings
 
 if TYPE_CHECKING:

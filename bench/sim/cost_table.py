@@ -1,4 +1,4 @@
-"""`python -m bench.cost_table`: what the engine's pieces take here, as a file that `bench.arbiter_sim` reads.
+"""`python -m bench.sim.cost_table`: what the engine's pieces take here, as a file that `bench.sim.arbiter_sim` reads.
 
 `measure` runs the real engine process, one prompt after the other, and writes what its cost model learned. `estimate`
 computes the table of the few-step 5B model on a large GPU from counted operations, for machines that have none: the
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import msgspec
 
-from bench.arbiter_sim import CostTable
-from bench.engine import PROMPTS, one
-from bench.machine import machine_facts
+from bench.model.engine import PROMPTS, one
+from bench.parts.machine import machine_facts
+from bench.sim.arbiter_sim import CostTable
 from engine.api import EngineReady, Generate, Quality
 from engine.arbiter.cost import CostRow, Piece
 from engine.config import EngineSettings, LoadSettings, profile

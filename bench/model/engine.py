@@ -12,7 +12,7 @@ import statistics
 import time
 from typing import Any
 
-from bench.machine import machine_facts
+from bench.parts.machine import machine_facts
 from engine.api import EngineReady, Generate, GenerationFinished, PreviewReady, Quality
 from engine.config import EngineSettings, LoadSettings
 from engine.process.supervisor import EngineProcess

@@ -7,7 +7,7 @@ sent frames, and what was left behind after all rounds.
 
 With `--busy N` some prompts and one fault of each kind come first, and then the same and the rounds beside N spinning
 processes. The bound of 15 s then becomes 1.5 times the longest recovery of this run before them, over the fair share
-that they leave the engine (`bench.busy.fair_share`); a clip without a fault has the same bound.
+that they leave the engine (`bench.parts.busy.fair_share`); a clip without a fault has the same bound.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from typing import Any
 
 from websockets.asyncio.client import connect
 
-from bench import attacks
-from bench.busy import add_flag, busy, fair_share
-from bench.controller import Controller
-from bench.machine import machine_facts
+from bench.live import attacks
+from bench.parts.busy import add_flag, busy, fair_share
+from bench.parts.controller import Controller
+from bench.parts.machine import machine_facts
 from engine.config import EngineSettings
 from engine.process.supervisor import EngineProcess
 from server import app as application
 from server.config import Settings
 
 FAULTS = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP, "raised": signal.SIGUSR1}
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 FAULTY_WORKER = ROOT / "tests" / "engine" / "faulty_worker.py"
 PROMPTS = ("the sea at sunset", "夜晚的雪山", "a forest by day", "城市的黎明", "a volcano erupting at night")
 ROUND_LIMIT_S = 60.0
@@ -61,7 +61,7 @@ async def run(rounds: int, num_busy: int) -> dict[str, Any]:
                 await controller.until("session.warning", code="engine_ready")
             url = f"http://127.0.0.1:{port}/whep/{created['session_id']}"
             viewer = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "bench.viewer", url, stdout=subprocess.PIPE, cwd=ROOT
+                sys.executable, "-m", "bench.parts.viewer", url, stdout=subprocess.PIPE, cwd=ROOT
             )
             assert viewer.stdout is not None
             await viewer.stdout.readline()  # its first decoded frame

@@ -30,8 +30,8 @@ import numpy as np
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamTrack
 
-from bench.busy import add_flag, beside_busy
-from bench.machine import machine_facts
+from bench.parts.busy import add_flag, beside_busy
+from bench.parts.machine import machine_facts
 from engine.api import Frames
 from server.media.program import MediaSettings, Program, ProgramFormat
 from server.media.webrtc.pacer import Lateness
@@ -129,10 +129,10 @@ async def receivers(num: int, codec: str, answer: Callable[[str], Awaitable[str]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "bench.receivers",
+        "bench.parts.receivers",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parent.parent.parent,
         limit=2**20,
     )
     viewers = Receivers(process)

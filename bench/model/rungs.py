@@ -1,4 +1,5 @@
-"""`python -m bench.rungs -o sheet.png`: the same prompts and seeds on each rung of a fidelity ladder, side by side.
+"""`python -m bench.model.rungs -o sheet.png`: the same prompts and seeds on each rung of a fidelity ladder, side by
+side.
 
 For eyes: the floor of a ladder is where the scene is still the one that was asked for. Loads the model in this process.
 """
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from bench.engine import PROMPTS
+from bench.model.engine import PROMPTS
 from engine.api import Generate, Quality
 from engine.config import LoadSettings
 from engine.loading.models import Model, load

@@ -1,6 +1,6 @@
 /**
  * The measuring page of `bench glass`: the product's own connection and player, and a canvas that reads the number of
- * each shown frame out of its marker. Driven by `bench/glass.py` through `window.glassBench`.
+ * each shown frame out of its marker. Driven by `bench/live/glass.py` through `window.glassBench`.
  *
  * @module glass_page
  */

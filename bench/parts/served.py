@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-SOURCE = Path(__file__).resolve().parent.parent
+SOURCE = Path(__file__).resolve().parent.parent.parent
 OPEN_TIMEOUT_S = 60.0
 READY_TIMEOUT_S = 180.0
 CLOSE_TIMEOUT_S = 15.0

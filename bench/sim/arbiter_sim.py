@@ -23,10 +23,10 @@ from typing import Any
 
 import msgspec
 
-from bench import traces
-from bench.plot import plot
-from bench.policies import EarliestDeadline, FirstComeFirstServed, FullFidelity, RoundRobin
-from bench.traces import Prompt, Trace
+from bench.sim import traces
+from bench.sim.plot import plot
+from bench.sim.policies import EarliestDeadline, FirstComeFirstServed, FullFidelity, RoundRobin
+from bench.sim.traces import Prompt, Trace
 from engine.arbiter.arbiter import Arbiter
 from engine.arbiter.cost import Cost, CostRow, percentile
 from engine.arbiter.work import Policy, Turn, Work
@@ -296,7 +296,7 @@ def jain(shares: Sequence[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class CostTable:
-    """One file of `bench/costs`: the ladder and what its pieces take, with where the numbers are from."""
+    """One file of `bench/sim/costs`: the ladder and what its pieces take, with where the numbers are from."""
 
     name: str
     source: str
@@ -397,7 +397,9 @@ def text(results: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="sceneshift bench arbiter", description=__doc__)
-    parser.add_argument("--costs", type=Path, default=_TABLES / "embedded-2-cores.json", help="a table of bench/costs")
+    parser.add_argument(
+        "--costs", type=Path, default=_TABLES / "embedded-2-cores.json", help="a table of bench/sim/costs"
+    )
     parser.add_argument("--load", type=float, default=1.5, help="work asked for by work that can be made")
     parser.add_argument("--clips", type=int, default=800, help="length of each trace, in clips that can be made")
     parser.add_argument("--seed", type=int, default=1)

@@ -1,4 +1,4 @@
-"""`python -m bench.receivers`: many aiortc viewers in one process, for benches of the sending side.
+"""`python -m bench.parts.receivers`: many aiortc viewers in one process, for benches of the sending side.
 
 Speaks JSON lines with its parent: `{"open": N}` makes N offers, one line each; each answer comes back as a line; then
 it receives until its input ends, and prints what arrived whenever it is asked. ICE and DTLS are whole; media packets

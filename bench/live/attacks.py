@@ -27,8 +27,8 @@ from typing import Any
 
 import aiohttp
 
-from bench.machine import machine_facts
-from bench.served import SOURCE, Served, served
+from bench.parts.machine import machine_facts
+from bench.parts.served import SOURCE, Served, served
 
 ATTACK_S = 5.0
 # Encoders have their memory by then.
@@ -149,7 +149,7 @@ async def beside_a_show(attack: str, source: Path) -> Row:
 
 
 async def _in_its_own_process(attack: str, url: str) -> str:
-    command = (sys.executable, "-m", "bench.attacks", attack, url)
+    command = (sys.executable, "-m", "bench.live.attacks", attack, url)
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=SOURCE)
     output, _ = await process.communicate()
     return output.decode().strip()

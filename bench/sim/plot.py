@@ -1,4 +1,5 @@
-"""Bars by hand: the figures of `bench.arbiter_sim` as one SVG, a panel a figure, a group a trace, a bar a policy."""
+"""Bars by hand: the figures of `bench.sim.arbiter_sim` as one SVG, a panel a figure, a group a trace, a bar a
+policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The policies that ours is compared with in `bench.arbiter_sim`. Same interface, same supersede, same first previews.
+"""The policies that ours is compared with in `bench.sim.arbiter_sim`. Same interface, same supersede, same first
+previews.
 
 None of them uses the fidelity ladder (`FullFidelity` is ours without it), and like ours they refine a preview only when
 delays nobody: what differs is the order alone.

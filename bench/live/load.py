@@ -28,9 +28,9 @@ from urllib.parse import urlsplit
 
 from msgspec import structs
 
-from bench.busy import add_flag, beside_busy
-from bench.machine import machine_facts
-from bench.served import ServeError, served
+from bench.parts.busy import add_flag, beside_busy
+from bench.parts.machine import machine_facts
+from bench.parts.served import ServeError, served
 from sceneshift import SceneshiftError, Session, connect
 from sceneshift.events import (
     END_TYPES,
@@ -47,7 +47,7 @@ from sceneshift.events import (
     type_of,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 PLACES = ("the sea", "snowy mountains", "a forest", "the city", "space", "海边", "雪山", "森林", "城市", "a volcano")
 TIMES = ("at sunset", "by night", "at dawn", "by day", "黎明", "夜晚", "日落")
 MEAN_GAP_S = 10.0
@@ -175,7 +175,7 @@ class Stage:
     async def _open_viewer(self, session: Session) -> asyncio.subprocess.Process:
         url = session.whep_url + (f"?token={self._token}" if self._token else "")
         viewer = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bench.viewer", url, stdout=subprocess.PIPE, cwd=ROOT
+            sys.executable, "-m", "bench.parts.viewer", url, stdout=subprocess.PIPE, cwd=ROOT
         )
         assert viewer.stdout is not None
         await viewer.stdout.readline()  # its first decoded frame

@@ -1,0 +1,1 @@
+"""The arbiter on a virtual clock, and what feeds and plots that."""
