@@ -38,7 +38,7 @@ from server.config import Settings
 
 FAULTS = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP, "raised": signal.SIGUSR1}
 ROOT = Path(__file__).resolve().parent.parent.parent
-FAULTY_WORKER = ROOT / "tests" / "engine" / "faulty_worker.py"
+FAULTY_WORKER = ROOT / "tests" / "engine" / "process" / "faulty_worker.py"
 PROMPTS = ("the sea at sunset", "夜晚的雪山", "a forest by day", "城市的黎明", "a volcano erupting at night")
 ROUND_LIMIT_S = 60.0
 RECOVERY_LIMIT_S = 15.0

@@ -1,8 +1,8 @@
 """The page's scripts as browsers get them: without the comments, which are a quarter of them and nobody there reads.
 
 No build step: what is served is made of the file as it lies there, line for line, so that a trace of a browser names
-the lines of the source. Only lines that are comments as a whole go; `tests/server/test_client_scripts.py` reads every
-script both ways. Runs on the event loop; the files are few and small, and each is read once.
+the lines of the source. Only lines that are comments as a whole go; `tests/server/doors/test_client_scripts.py` reads
+every script both ways. Runs on the event loop; the files are few and small, and each is read once.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ ICE servers. Runs on the event loop.
 
 aiortc (pinned to 1.16.0) leaves all of it to aioice (pinned to 0.13.0), which binds to any port, waits up to 5 s for a
 STUN server that is dead, and asks a public one unless told otherwise. What is reached for by private names is in this
-file, with a test for each in `tests/server/media/test_ice.py`:
+file, with a test for each in `tests/server/media/webrtc/test_ice.py`:
 
 * `RTCPeerConnection.__createDtlsTransport` is wrapped, to get at the aioice connection of each transport;
 * `aioice.Connection.get_component_candidates` (public, undocumented) is replaced by `_Gathering.candidates`, which uses

@@ -4,7 +4,7 @@ Stands in for aiortc's `RTCRtpSender` in a transceiver (`peer.py` puts it there)
 the DTLS session; the packets are ours. Fed by the fan-out, timed by the pacer, one for each viewer; no task of its own.
 Runs on the event loop.
 
-Private names of aiortc 1.16.0, aioice 0.13.0 that are used, each held by `tests/server/media/test_sender.py`:
+Private names of aiortc 1.16.0, aioice 0.13.0 that are used, each held by `tests/server/media/webrtc/test_sender.py`:
 `RTCDtlsTransport._tx_srtp`, `_register_rtp_sender`, `_unregister_rtp_sender`; `RTCIceTransport._connection`;
 `aioice.Connection._nominated` (pairs by component, each with `protocol.transport` and `remote_addr`); what
 `RTCPeerConnection` and `RTCRtpTransceiver` ask of a sender (`_ssrc`, `_rtx_ssrc`, `_stream_id`, `_track_id`,

@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-SDK = Path(__file__).parent.parent.parent / "client_web" / "sdk"
+SDK = Path(__file__).parents[3] / "client_web" / "sdk"
 
 
 def members(declaration: str) -> set[str]:

@@ -25,7 +25,7 @@ from bench.parts.controller import Controller
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 # A public-domain portrait by NASA (Eileen Collins, 1993): a head in the middle, a flag and a shuttle behind.
-PERSON = Path(__file__).parent / "pictures" / "person.jpg"
+PERSON = Path(__file__).parent.parent / "pictures" / "person.jpg"
 # Blue, unlike the fake camera (green) and skin.
 BLUE_SCENE = "scene 8"
 

@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from server.doors.client_scripts import ClientScripts, without_comments
 
-CLIENT = Path(__file__).parent.parent.parent / "client_web"
+CLIENT = Path(__file__).parents[3] / "client_web"
 SCRIPTS = sorted(CLIENT.rglob("*.js"))
 
 

@@ -41,7 +41,7 @@ async def test_they_end_with_a_bench_that_is_killed() -> None:
         "        await asyncio.Event().wait()\n"
         "asyncio.run(main())"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     bench = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=subprocess.PIPE, cwd=root)
     assert bench.stdout is not None
     pid = int(await bench.stdout.readline())

@@ -12,7 +12,7 @@ from bench.sim.policies import EarliestDeadline, FirstComeFirstServed
 from engine.arbiter.arbiter import Arbiter
 from engine.arbiter.work import Policy
 
-TABLES = sorted((Path(__file__).parents[2] / "bench" / "sim" / "costs").glob("*.json"))
+TABLES = sorted((Path(__file__).parents[3] / "bench" / "sim" / "costs").glob("*.json"))
 EMBEDDED = CostTable.read(next(path for path in TABLES if path.stem.startswith("embedded")))
 
 

@@ -16,7 +16,7 @@ from server.protocol.decoding import CLIENT_TYPES, MAX_MESSAGE_BYTES
 from server.protocol.fields import MAX_PROMPT_CHARACTERS
 from server.protocol.table import ASKED, TOLD
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 DOCUMENT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 KINDS = {tag_of(row.kind): row.kind for row in (*ASKED, *TOLD)}
 SHARED = {"event_id", "session_id", "seq", "ts"}
@@ -53,7 +53,9 @@ def test_the_table_of_errors_is_the_list_of_errors() -> None:
 @pytest.mark.parametrize("code", ERROR_TYPES)
 def test_every_error_code_has_a_test(code: str) -> None:
     here = Path(__file__)
-    tests = "".join(path.read_text(encoding="utf-8") for path in here.parent.glob("test_*.py") if path != here)
+    tests = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "server").rglob("test_*.py") if path != here
+    )
     assert f'"{code}"' in tests
 
 

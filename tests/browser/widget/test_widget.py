@@ -22,7 +22,7 @@ from server.config import Settings
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "ad_widget"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "ad_widget"
 BUDGET_BYTES = 20 * 1024
 # In the page before its scripts: what the widget says, and, for tests that look inside, a shadow root that can be seen.
 _LISTEN = """

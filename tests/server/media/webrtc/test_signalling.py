@@ -15,7 +15,7 @@ from server.media.video.rendition import Codec
 from server.media.webrtc import signalling
 from server.media.webrtc.signalling import MAX_ATTRIBUTES, OfferError, checked_answer, checked_offer
 
-OFFERS = Path(__file__).parent / "offers"
+OFFERS = Path(__file__).parent.parent / "offers"
 HEAD = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n"
 TRANSPORT = "a=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuv\r\na=fingerprint:sha-256 AB:CD\r\na=setup:actpass\r\n"
 VP8 = "a=rtpmap:96 VP8/90000\r\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-CLIENT = Path(__file__).parent.parent.parent / "client_web"
+CLIENT = Path(__file__).parents[3] / "client_web"
 
 
 def texts_in(script: str) -> list[tuple[str, str, str]]:
