@@ -24,7 +24,7 @@ from bench.parts.busy import add_flag, beside_busy
 from bench.parts.lossy_relay import LossyRelay, Path
 from bench.parts.machine import machine_facts
 from server.media.program import Program, ProgramFormat
-from server.stage.stage import Transition
+from server.stage.picture import Transition
 
 HOST = "127.0.0.1"
 _CANDIDATE = re.compile(r"^a=candidate:(\S+ \d+ udp \d+) (\S+) (\d+) typ host.*$", re.MULTILINE | re.IGNORECASE)

@@ -35,7 +35,7 @@ from bench.parts.machine import machine_facts
 from engine.api import Frames
 from server.media.program import MediaSettings, Program, ProgramFormat
 from server.media.webrtc.pacer import Lateness
-from server.stage.stage import Clip, Transition
+from server.stage.picture import Clip, Transition
 
 FRAME_RATE = 24
 WIDTH, HEIGHT = 832, 480

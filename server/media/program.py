@@ -36,7 +36,8 @@ from server.media.webrtc.ice import Ice
 from server.media.webrtc.pacer import Pacer
 from server.media.webrtc.peer import Peer, Source, ViewerTimeouts
 from server.media.webrtc.signalling import Offer, OfferError
-from server.stage.stage import FirstShown, OnAir, Picture, Stage
+from server.stage.picture import FirstShown, OnAir, Picture
+from server.stage.stage import Stage
 
 __all__ = ["OfferError", "Program", "ProgramFormat", "ProgramStatistics", "Shown", "ViewerTimeouts"]
 

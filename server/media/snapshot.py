@@ -9,7 +9,7 @@ from engine.api import Frames
 from server.media.program import ProgramFormat
 from server.media.video.compositor import Compositor
 from server.media.video.frame_maker import jpeg
-from server.stage.stage import Picture
+from server.stage.picture import Picture
 
 
 def snapshot(picture: Picture, program_format: ProgramFormat, width: int) -> bytes:

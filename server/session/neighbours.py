@@ -16,7 +16,8 @@ from server.media.sound.audio_track import AudioFanout
 from server.media.video.fanout import Subscription
 from server.media.webrtc.signalling import Offer
 from server.media.webrtc.whip import Publisher
-from server.stage.stage import OnAir, Stage
+from server.stage.picture import OnAir
+from server.stage.stage import Stage
 
 
 class Controller(Protocol):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.api import Frames, FramesReady, Generate, Quality, Reuse, Timings
-from server.stage.stage import Clip, Transition
+from server.stage.picture import Clip, Transition
 
 
 class PromptState(StrEnum):

@@ -67,7 +67,8 @@ from server.session.neighbours import SessionProgram
 from server.session.prompt import Prompt, PromptEvent, PromptState
 from server.session.receipts import Receipts
 from server.session.slot import Slot
-from server.stage.stage import Clip, OnAir, Stage, Transition
+from server.stage.picture import Clip, OnAir, Transition
+from server.stage.stage import Stage
 
 _T = TypeVar("_T")
 

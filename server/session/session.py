@@ -60,7 +60,7 @@ from server.session.receipts import Receipts
 from server.session.recordings import Recorder, Recordings
 from server.session.slot import Slot
 from server.session.viewers import Viewers
-from server.stage.stage import OnAir
+from server.stage.picture import OnAir
 
 
 class SessionState(StrEnum):

@@ -25,7 +25,7 @@ from server.protocol.messages import After
 from server.session import receipts
 from server.session.generations import GenerationEnd
 from server.session.receipts import Receipts
-from server.stage.stage import Clip
+from server.stage.picture import Clip
 
 # That the machine is busy is news once; then for so long not again, however it comes and goes.
 BUSY_AGAIN_S = 60.0

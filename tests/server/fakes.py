@@ -42,7 +42,8 @@ from server.metrics import Metrics
 from server.protocol.decoding import decode
 from server.protocol.messages import SessionOptions
 from server.session.session import Neighbours, Session
-from server.stage.stage import OnAir, Stage
+from server.stage.picture import OnAir
+from server.stage.stage import Stage
 
 MODEL = ModelDescription(
     name="fake",

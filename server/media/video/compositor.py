@@ -21,7 +21,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from server.media.video import marker
-from server.stage.stage import FULL_WEIGHT, Footage, Layer, Picture, Scene, Source, Still
+from server.stage.picture import FULL_WEIGHT, Footage, Layer, Picture, Scene, Source, Still
 
 Planes = NDArray[np.uint8]  # one frame: yuv420p, BT.601 limited range, [H * 3 // 2, W]
 

@@ -20,7 +20,7 @@ from server.clock import MonotonicClock
 from server.media.video.compositor import Compositor, Planes
 from server.media.video.encoder import SOFTWARE_H264, EncodedFrame, Encoder
 from server.media.video.rendition import Rendition
-from server.stage.stage import Picture
+from server.stage.picture import Picture
 
 logger = logging.getLogger(__name__)
 

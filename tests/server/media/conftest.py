@@ -15,7 +15,7 @@ from server.media.program import Program, ProgramFormat, Shown, ViewerTimeouts
 from server.media.video import marker
 from server.media.video.encoder import EncodedFrame
 from server.media.video.rendition import Rendition
-from server.stage.stage import Clip, OnAir
+from server.stage.picture import Clip, OnAir
 
 SMALL = ProgramFormat(width=512, height=288, frame_rate=24, bitrate=1_000_000, marker=True)
 PATIENCE_S = 15.0

@@ -16,7 +16,7 @@ from engine.api import Frames
 from server.clock import FakeClock
 from server.media.program import OfferError, Program, ProgramFormat
 from server.media.video import marker
-from server.stage.stage import Clip, FirstShown, OnAir, Transition
+from server.stage.picture import Clip, FirstShown, OnAir, Transition
 
 CUT = Transition("cut", 0.0)
 FADE = Transition("crossfade", 0.25)

@@ -11,7 +11,7 @@ from fakes import frames
 from engine.api import Frames, FramesReady, Quality
 from server.session.prompt import ENDS, NEXT_STATE, Assembly, IllegalMove, Prompt, PromptEvent, PromptState
 from server.session.session import NEXT_SESSION_STATE, IllegalSessionMove, SessionMove, SessionState
-from server.stage.stage import Transition
+from server.stage.picture import Transition
 
 
 def prompt(state: PromptState = PromptState.RECEIVED) -> Prompt:

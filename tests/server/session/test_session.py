@@ -28,7 +28,7 @@ from server.protocol.messages import IceServer, SessionOptions, SessionResume, S
 from server.session.answered import MAX_REMEMBERED
 from server.session.prompts import MAX_ENDED, PROMISE_COSTS
 from server.session.session import IllegalSessionMove, Session, SessionMove, SessionState
-from server.stage.stage import OnAir, Transition
+from server.stage.picture import OnAir, Transition
 
 MakeHouse = Callable[..., House]
 

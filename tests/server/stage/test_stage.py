@@ -10,19 +10,8 @@ import numpy as np
 import pytest
 
 from engine.api import Frames
-from server.stage.stage import (
-    FULL_WEIGHT,
-    Clip,
-    FirstShown,
-    Footage,
-    Layer,
-    OnAir,
-    Picture,
-    Scene,
-    Stage,
-    Still,
-    Transition,
-)
+from server.stage.picture import FULL_WEIGHT, Clip, FirstShown, Footage, Layer, OnAir, Picture, Scene, Still, Transition
+from server.stage.stage import Stage
 from tests.seeds import seeds
 
 FRAME_RATE = 24

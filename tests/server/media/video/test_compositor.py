@@ -8,7 +8,7 @@ import pytest
 from engine.api import Frames
 from server.media.video import marker
 from server.media.video.compositor import CACHE_BYTES, IDLE_PERIOD_S, Compositor, Planes
-from server.stage.stage import FULL_WEIGHT, Footage, Layer, Picture, Scene, Source, Still
+from server.stage.picture import FULL_WEIGHT, Footage, Layer, Picture, Scene, Source, Still
 
 WIDTH, HEIGHT = 832, 480
 
