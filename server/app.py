@@ -29,7 +29,8 @@ from server.doors.http_api import HttpApi
 from server.doors.websocket import HEARTBEAT_S, RealtimeEndpoint
 from server.doors.whep import WhepApi
 from server.media.mp4.recording import RecordingLimits
-from server.media.program import MediaSettings, Program
+from server.media.program import Program
+from server.media.program_format import MediaSettings
 from server.media.sound.music import Library
 from server.media.video import hardware
 from server.media.webrtc.ice import Ice, IceSettings

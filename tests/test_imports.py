@@ -22,7 +22,7 @@ SERVER_LAYERS = [
     {"server.session"},
     {"server.media.program", "server.media.snapshot"},
     {"server.media.mp4", "server.media.webrtc"},
-    {"server.media.sound", "server.media.video"},
+    {"server.media.sound", "server.media.video", "server.media.program_format"},
     {"server.stage", "server.metrics"},
     {"server.protocol", "server.config", "server.clock", "server.essential"},
 ]

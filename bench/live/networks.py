@@ -23,7 +23,8 @@ from bench.parts.browser import chromium
 from bench.parts.busy import add_flag, beside_busy
 from bench.parts.lossy_relay import LossyRelay, Path
 from bench.parts.machine import machine_facts
-from server.media.program import Program, ProgramFormat
+from server.media.program import Program
+from server.media.program_format import ProgramFormat
 from server.stage.picture import Transition
 
 HOST = "127.0.0.1"

@@ -33,7 +33,8 @@ from aiortc.mediastreams import MediaStreamTrack
 from bench.parts.busy import add_flag, beside_busy
 from bench.parts.machine import machine_facts
 from engine.api import Frames
-from server.media.program import MediaSettings, Program, ProgramFormat
+from server.media.program import Program
+from server.media.program_format import MediaSettings, ProgramFormat
 from server.media.webrtc.pacer import Lateness
 from server.stage.picture import Clip, Transition
 

@@ -23,11 +23,12 @@ from typing import Any
 from engine.api import Frames
 from server.clock import Clock, MonotonicClock
 from server.essential import EssentialTasks
+from server.media.program_format import MediaSettings, ProgramFormat
 from server.media.sound.audio import AudioProgram, AudioStatistics
 from server.media.sound.audio_track import AudioFanout
 from server.media.sound.music import Library
 from server.media.video.compositor import Compositor
-from server.media.video.encoder import KEYFRAME_INTERVAL_S, SOFTWARE_H264, EncodedFrame, media_time
+from server.media.video.encoder import KEYFRAME_INTERVAL_S, EncodedFrame, media_time
 from server.media.video.fanout import Fanout, Subscription
 from server.media.video.frame_maker import Made, Studio, small_jpeg
 from server.media.video.gop_store import GopStore
@@ -39,38 +40,13 @@ from server.media.webrtc.signalling import Offer, OfferError
 from server.stage.picture import FirstShown, OnAir, Picture
 from server.stage.stage import Stage
 
-__all__ = ["OfferError", "Program", "ProgramFormat", "ProgramStatistics", "Shown", "ViewerTimeouts"]
+__all__ = ["OfferError", "Program", "ProgramStatistics", "Shown", "ViewerTimeouts"]
 
 logger = logging.getLogger(__name__)
 
 LEAD_FRAMES = 0.5
 # A viewer's queue: two rounds of keyframes, so that one fits that joins just before the next.
 QUEUE_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class ProgramFormat:
-    """What goes out. `bitrate` is a ceiling in bits per second; `marker` paints the frame index into the picture."""
-
-    width: int = 832
-    height: int = 480
-    frame_rate: int = 24
-    bitrate: int = 2_000_000
-    marker: bool = False
-
-    def __post_init__(self) -> None:
-        if self.width < 128 or self.height < 128 or self.width % 2 or self.height % 2:
-            raise ValueError(f"expected even sides of at least 128 px, got {self.width}x{self.height}")
-        if not 1 <= self.frame_rate <= 60 or self.bitrate < 50_000:
-            raise ValueError(f"expected 1 to 60 frames/s and 50 kbit/s, got {self.frame_rate} and {self.bitrate}")
-
-
-@dataclass(frozen=True, slots=True)
-class MediaSettings:
-    """How all programs of a server go out."""
-
-    h264_encoder: str = SOFTWARE_H264  # by its name in FFmpeg
-    uses_stock_sender: bool = False  # aiortc's, the plain twin of ours
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ For `snapshot.jpg`. Composed anew from what the stage last showed: touches nothi
 from __future__ import annotations
 
 from engine.api import Frames
-from server.media.program import ProgramFormat
+from server.media.program_format import ProgramFormat
 from server.media.video.compositor import Compositor
 from server.media.video.frame_maker import jpeg
 from server.stage.picture import Picture

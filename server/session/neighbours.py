@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 from engine.api import Frames
 from server.clock import Clock
-from server.media.program import ProgramFormat, ProgramStatistics, Shown
+from server.media.program import ProgramStatistics, Shown
+from server.media.program_format import ProgramFormat
 from server.media.sound.audio_track import AudioFanout
 from server.media.video.fanout import Subscription
 from server.media.webrtc.signalling import Offer

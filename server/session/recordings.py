@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from server.media.mp4.recording import Recording, RecordingFailed, RecordingLimits
-from server.media.program import ProgramFormat
+from server.media.program_format import ProgramFormat
 from server.metrics import Metrics
 from server.protocol.codes import ErrorDetail, error_detail
 from server.protocol.errors import Refused

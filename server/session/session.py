@@ -20,7 +20,8 @@ from msgspec import UNSET
 from engine.api import Engine, EngineLost, EngineReady, EngineStopped, GenerationEvent, Quality
 from server.clock import Clock
 from server.config import WhipTarget
-from server.media.program import Program, ProgramFormat, Shown
+from server.media.program import Program, Shown
+from server.media.program_format import ProgramFormat
 from server.metrics import Metrics, ProgramCounts
 from server.protocol.errors import Refused
 from server.protocol.messages import (

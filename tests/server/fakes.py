@@ -33,7 +33,8 @@ from engine.api import (
     Timings,
 )
 from server.clock import FakeClock
-from server.media.program import ProgramFormat, ProgramStatistics, Shown
+from server.media.program import ProgramStatistics, Shown
+from server.media.program_format import ProgramFormat
 from server.media.sound.audio_track import AudioFanout
 from server.media.video.fanout import Fanout, Subscription
 from server.media.video.rendition import ladder

@@ -11,7 +11,8 @@ import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from engine.api import Frames
-from server.media.program import Program, ProgramFormat, Shown, ViewerTimeouts
+from server.media.program import Program, Shown, ViewerTimeouts
+from server.media.program_format import ProgramFormat
 from server.media.video import marker
 from server.media.video.encoder import EncodedFrame
 from server.media.video.rendition import Rendition

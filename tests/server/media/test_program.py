@@ -14,7 +14,8 @@ import pytest
 
 from engine.api import Frames
 from server.clock import FakeClock
-from server.media.program import OfferError, Program, ProgramFormat
+from server.media.program import OfferError, Program
+from server.media.program_format import ProgramFormat
 from server.media.video import marker
 from server.stage.picture import Clip, FirstShown, OnAir, Transition
 

@@ -22,7 +22,7 @@ from engine.api import (
     Timings,
 )
 from server.config import WhipTarget
-from server.media.program import ProgramFormat
+from server.media.program_format import ProgramFormat
 from server.protocol.errors import Refused
 from server.protocol.messages import IceServer, SessionOptions, SessionResume, SessionStart
 from server.session.answered import MAX_REMEMBERED

@@ -17,7 +17,7 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpCodecCapability, R
 from aiortc.sdp import SessionDescription
 
 from server.clock import FakeClock
-from server.media.program import MediaSettings
+from server.media.program_format import MediaSettings
 from server.media.video.encoder import EncodedFrame, Encoder
 from server.media.video.fanout import Fanout
 from server.media.video.rendition import Codec, ladder
