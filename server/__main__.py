@@ -114,6 +114,7 @@ def _engine(settings: Settings) -> Engine:
     from engine.clip_cache import caching_engine  # noqa: PLC0415
     from engine.config import NICENESS, EngineSettings  # noqa: PLC0415
     from engine.loading import checkpoint  # noqa: PLC0415
+    from engine.loading.checkpoint import fingerprint  # noqa: PLC0415
     from engine.process.supervisor import EngineProcess  # noqa: PLC0415
 
     load = checkpoint.fetch(_load_settings(settings))
@@ -128,7 +129,7 @@ def _engine(settings: Settings) -> Engine:
         return engine
     folder = Path(settings.cache_folder) if settings.cache_folder else caching_engine.default_folder(os.environ)
     cache = caching_engine.CacheSettings(settings.cache_memory, settings.cache_disk, folder)
-    return caching_engine.CachingEngine(engine, cache, fingerprint=caching_engine.fingerprint(load))
+    return caching_engine.CachingEngine(engine, cache, fingerprint=fingerprint(load))
 
 
 def _load_settings(settings: Settings) -> LoadSettings:

@@ -7,30 +7,22 @@ made with less than was asked for are never kept.
 
 Two stores with bounds in bytes, memory before disk. The least valuable clip goes first: value is engine seconds saved,
 times how often it was used, over its bytes, and grows old (GreedyDual-Size-Frequency: Cherkasova, "Improving WWW
-Proxies Performance with Greedy-Dual-Size-Frequency Caching Policy", HPL-98-69R1, 1998). A file is named after the
-digest of what it is made from and holds raw frames behind a header with their checksum. The prompt is not in it: the
-words that the model understood are kept as places in a text that only who asks again has.
+Proxies Performance with Greedy-Dual-Size-Frequency Caching Policy", HPL-98-69R1, 1998). `ranking.py` keeps
+that order, `clip_file.py` the files.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import hashlib
-import json
 import logging
-import os
-import tempfile
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from engine.api import (
     Cancel,
@@ -44,7 +36,6 @@ from engine.api import (
     EngineUnavailable,
     Estimate,
     Event,
-    Frames,
     FramesReady,
     Generate,
     GenerationCancelled,
@@ -57,14 +48,11 @@ from engine.api import (
     Reuse,
     Timings,
 )
-from engine.config import LoadSettings
-from engine.loading import checkpoint
+from engine.clip_cache.clip_file import DIGEST_BYTES, SUFFIX, Key, StoredClip, joined, listed, loaded, removed, written
+from engine.clip_cache.ranking import Ranking
 
 logger = logging.getLogger(__name__)
 
-_MAGIC = b"sceneshift clip 1\n"
-_SUFFIX = ".clip"
-_DIGEST_BYTES = 20
 # Clips that wait to be kept; a disk that is slower than the engine loses clips, never memory.
 MAX_WRITES_WAITING = 4
 # The weight of the newest reading time in the mean that estimates are made of, and where it begins.
@@ -79,89 +67,6 @@ class CacheSettings:
     memory_bytes: int = 256 * 2**20
     disk_bytes: int = 0
     folder: Path | None = None  # needed if `disk_bytes` is above 0
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """`scene`: of everything but the seed, as a digest."""
-
-    scene: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return hashlib.blake2b(f"{self.scene} {self.seed}".encode(), digest_size=_DIGEST_BYTES).hexdigest()
-
-
-@dataclass(eq=False, slots=True)
-class StoredClip:
-    """A clip, and what its receipts say. `words` are places [start, end) in the prompt."""
-
-    key: Key
-    frames: Frames
-    num_steps: int
-    cost_s: float
-    understood: tuple[tuple[int, int], ...]
-    not_understood: tuple[tuple[int, int], ...]
-
-    @property
-    def num_bytes(self) -> int:
-        return self.frames.planes.nbytes
-
-
-class Ranking:
-    """Which clips a store holds and which goes next. Knows names, sizes and values, not clips. See the module."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._entries: dict[str, _Ranked] = {}
-        self._age = 0.0  # the value of the last clip that went: newcomers start from there
-        self.num_bytes = 0
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._entries
-
-    def add(self, name: str, num_bytes: int, cost_s: float) -> list[str] | None:
-        """The names that must go for it; None, and nothing has changed, if it does not fit at all."""
-        if num_bytes > self._max_bytes:
-            return None
-        self.remove(name)
-        gone: list[str] = []
-        while self.num_bytes + num_bytes > self._max_bytes:
-            least = min(self._entries, key=lambda other: self._entries[other].value)
-            self._age = self._entries[least].value
-            self.remove(least)
-            gone.append(least)
-        entry = _Ranked(num_bytes, cost_s)
-        entry.value = self._age + entry.worth
-        self._entries[name] = entry
-        self.num_bytes += num_bytes
-        return gone
-
-    def use(self, name: str) -> None:
-        entry = self._entries[name]
-        entry.num_uses += 1
-        entry.value = self._age + entry.worth
-
-    def remove(self, name: str) -> None:
-        entry = self._entries.pop(name, None)
-        if entry is not None:
-            self.num_bytes -= entry.num_bytes
-
-
-@dataclass(eq=False, slots=True)
-class _Ranked:
-    num_bytes: int
-    cost_s: float
-    num_uses: int = 1
-    value: float = 0.0
-
-    @property
-    def worth(self) -> float:
-        return self.num_uses * self.cost_s / self.num_bytes
 
 
 @dataclass(eq=False, slots=True)
@@ -216,7 +121,7 @@ class CachingEngine:
         await self._engine.open()
         if self._settings.disk_bytes:
             loop = asyncio.get_running_loop()
-            for key, num_bytes, cost_s in await loop.run_in_executor(self._thread, _listed, self._folder):
+            for key, num_bytes, cost_s in await loop.run_in_executor(self._thread, listed, self._folder):
                 self._add_to_disk(key, num_bytes, cost_s)
 
     async def close(self) -> None:
@@ -327,7 +232,7 @@ class CachingEngine:
     def _key(self, command: Generate) -> Key:
         model = self._engine.model
         assert model is not None
-        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+        digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
         first = command.first_frame
         parts = (
             repr(dataclasses.astuple(model)),
@@ -364,7 +269,7 @@ class CachingEngine:
         """Gives a clip from disk; if it cannot be read, the engine makes it."""
         began_at = self._monotonic()
         loop = asyncio.get_running_loop()
-        clip = await loop.run_in_executor(self._thread, _loaded, self._folder / (name + _SUFFIX))
+        clip = await loop.run_in_executor(self._thread, loaded, self._folder / (name + SUFFIX))
         self._read_s += _NEWEST * (self._monotonic() - began_at - self._read_s)
         is_cancelled = self._reading.pop(command.generation_id, None) is None
         if clip is None:
@@ -437,7 +342,7 @@ class CachingEngine:
     async def _join_and_keep(self, making: _Making, started: GenerationStarted, finished: GenerationFinished) -> None:
         """Joined in the thread: 29 MB, the frames of 832x480, held up the event loop for 56 ms."""
         loop = asyncio.get_running_loop()
-        frames = await loop.run_in_executor(self._thread, _joined, making.chunks)
+        frames = await loop.run_in_executor(self._thread, joined, making.chunks)
         spent, prompt = finished.timings, making.command.prompt
         clip = StoredClip(
             self._key(making.command),
@@ -478,7 +383,7 @@ class CachingEngine:
     async def _write(self, clip: StoredClip) -> None:
         loop = asyncio.get_running_loop()
         try:
-            num_bytes = await loop.run_in_executor(self._thread, _written, self._folder, clip)
+            num_bytes = await loop.run_in_executor(self._thread, written, self._folder, clip)
         except OSError as error:
             # A full or missing disk costs this clip, and is said.
             logger.warning("! a clip could not be written to the cache: %s", error)
@@ -493,7 +398,7 @@ class CachingEngine:
             self._scenes.setdefault(key.scene, OrderedDict())[key.name] = key.seed
         for other in gone:
             self._counts["evicted"] += 1
-            self._thread.submit(_removed, self._folder / (other + _SUFFIX))
+            self._thread.submit(removed, self._folder / (other + SUFFIX))
             if other not in self._memory:
                 self._forget_everywhere(other)
 
@@ -531,118 +436,7 @@ def _places(prompt: str, words: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
     return tuple(places)
 
 
-# --- what a clip is made from, besides its prompt -----------------------------------------------------------------
-
-
-def fingerprint(load: LoadSettings) -> str:
-    """A digest of how the model is loaded and from which files: names, sizes, times. Raises `ModelError`."""
-    digest = hashlib.blake2b(repr(load).encode(), digest_size=_DIGEST_BYTES)
-    for folder in (checkpoint.resolve(load).folder, load.lora_folder and Path(load.lora_folder)):
-        for path in sorted(folder.rglob("*")) if folder else ():
-            if folder and path.is_file():
-                status = path.stat()
-                digest.update(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
 def default_folder(environment: Mapping[str, str]) -> Path:
     """Where this user's clips go: the XDG base directory for what can be made again."""
     base = environment.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "sceneshift" / "clips"
-
-
-# --- files, in the thread -----------------------------------------------------------------------------------------
-
-
-def _joined(chunks: list[FramesReady]) -> Frames:
-    return chunks[0].frames if len(chunks) == 1 else Frames(np.concatenate([chunk.frames.planes for chunk in chunks]))
-
-
-def _written(folder: Path, clip: StoredClip) -> int:
-    """Writes a clip under its name, whole or not at all; gives its size. Raises `OSError`."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    raw = np.ascontiguousarray(clip.frames.planes).data
-    header = {
-        "scene": clip.key.scene,
-        "seed": clip.key.seed,
-        "shape": list(clip.frames.planes.shape),
-        "num_steps": clip.num_steps,
-        "cost_s": clip.cost_s,
-        "understood": clip.understood,
-        "not_understood": clip.not_understood,
-        "checksum": hashlib.blake2b(raw, digest_size=_DIGEST_BYTES).hexdigest(),
-    }
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix="writing-", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(_MAGIC + json.dumps(header).encode() + b"\n")
-            file.write(raw)
-            num_bytes = file.tell()
-        Path(temporary).replace(folder / (clip.key.name + _SUFFIX))
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return num_bytes
-
-
-def _loaded(path: Path) -> StoredClip | None:
-    """The clip in a file; None, and the file is removed and logged, if it is not whole."""
-    try:
-        with path.open("rb") as file:
-            header = _header(file.readline(), file.readline())
-            planes = np.empty(header["shape"], np.uint8)
-            if path.stat().st_size != file.tell() + planes.nbytes or file.readinto(planes.data) != planes.nbytes:
-                raise ValueError("it is not whole")
-        if hashlib.blake2b(planes.data, digest_size=_DIGEST_BYTES).hexdigest() != header["checksum"]:
-            raise ValueError("the checksum is another")
-        key = Key(header["scene"], header["seed"])
-        if key.name != path.stem:
-            raise ValueError("it is another clip's")
-        os.utime(path)  # at the next start the last used are the last to go
-        return StoredClip(
-            key,
-            Frames(planes),
-            int(header["num_steps"]),
-            float(header["cost_s"]),
-            tuple((int(start), int(end)) for start, end in header["understood"]),
-            tuple((int(start), int(end)) for start, end in header["not_understood"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        logger.warning("! the cached clip %s is dropped: %s", path.name, error)
-        _removed(path)
-        return None
-
-
-def _listed(folder: Path) -> list[tuple[Key, int, float]]:
-    """(key, bytes, engine seconds) of every clip in the folder, the latest used last. Broken files are removed."""
-    found: list[tuple[float, Key, int, float]] = []
-    for path in folder.glob("writing-*.tmp"):
-        _removed(path)  # of a process that died
-    for path in folder.glob("*" + _SUFFIX):
-        try:
-            with path.open("rb") as file:
-                header = _header(file.readline(), file.readline())
-            status = path.stat()
-            key = Key(str(header["scene"]), int(header["seed"]))
-            if key.name != path.stem:
-                raise ValueError("it is another clip's")
-            found.append((status.st_mtime, key, status.st_size, float(header["cost_s"])))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            logger.warning("! the cached clip %s is dropped: %s", path.name, error)
-            _removed(path)
-    found.sort(key=lambda entry: entry[0])
-    return [(key, num_bytes, cost_s) for _, key, num_bytes, cost_s in found]
-
-
-def _header(magic: bytes, line: bytes) -> dict[str, Any]:
-    if magic != _MAGIC:
-        raise ValueError("it is not a clip of this version")
-    header = json.loads(line)
-    if not isinstance(header, dict):
-        raise ValueError("its header cannot be read")
-    return header
-
-
-def _removed(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)

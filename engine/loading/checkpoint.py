@@ -6,6 +6,7 @@ supervisor's patience does not; `resolve` runs on both sides, and offline.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -347,3 +348,14 @@ def _read_json(file: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"{file} holds no JSON object")
     return value
+
+
+def fingerprint(load: LoadSettings) -> str:
+    """A digest of how the model is loaded and from which files: names, sizes, times. Raises `ModelError`."""
+    digest = hashlib.blake2b(repr(load).encode(), digest_size=20)
+    for folder in (resolve(load).folder, load.lora_folder and Path(load.lora_folder)):
+        for path in sorted(folder.rglob("*")) if folder else ():
+            if folder and path.is_file():
+                status = path.stat()
+                digest.update(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

@@ -28,8 +28,10 @@ from engine.api import (
     Quality,
     Reuse,
 )
-from engine.clip_cache.caching_engine import CacheSettings, CachingEngine, Ranking, default_folder, fingerprint
+from engine.clip_cache.caching_engine import CacheSettings, CachingEngine, default_folder
+from engine.clip_cache.ranking import Ranking
 from engine.config import EMBEDDED_FOLDER, LoadSettings
+from engine.loading.checkpoint import fingerprint
 from engine.synthetic import Fault, Script, SyntheticEngine, read
 from tests.seeds import seeds
 
