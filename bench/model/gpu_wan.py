@@ -31,7 +31,7 @@ from bench.model.wan_shapes import PUBLISHED, SMALL, RandomTokens, Shapes
 from bench.parts.machine import machine_facts
 from engine.api import Generate, ModelError
 from engine.config import PROFILES
-from engine.loading import attention, memory_plan
+from engine.loading import attention, device_memory, memory_plan, part_sizes, placing
 from engine.loading.compiling import CompiledBehind
 from engine.parts import linear_preview, preview
 from engine.parts.decoder import Decoder
@@ -93,7 +93,7 @@ class Bench:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         yield
-        self.note(name, {"gib": round(memory_plan.peak_bytes(self.device) / 2**30, 2)})
+        self.note(name, {"gib": round(device_memory.peak_bytes(self.device) / 2**30, 2)})
 
 
 @dataclass(slots=True)
@@ -358,20 +358,20 @@ def _measure_budget(bench: Bench, parts: Parts) -> None:
     shapes = bench.shapes
     modules = {"transformer": parts.transformer, "text_encoder": parts.text_encoder, "vae": parts.vae}
     sizes = {
-        name: memory_plan.part_size(name, {key: tuple(weight.shape) for key, weight in module.named_parameters()})
+        name: part_sizes.part_size(name, {key: tuple(weight.shape) for key, weight in module.named_parameters()})
         for name, module in modules.items()
     }
-    workload = memory_plan.read_workload(
+    workload = part_sizes.read_workload(
         bench.folder, width=shapes.width, height=shapes.height, num_frames=shapes.frames[0]
     )
     plan = memory_plan.plan(sizes, workload, BUDGET_BYTES)
     bench.note("budget_plan", plan.lines)
     for module in (*modules.values(), parts.pruned_vae, parts.tiny):
         module.to("cpu")
-    memory_plan.free(bench.device)
-    memory_plan.hold_to(BUDGET_BYTES, bench.device)
+    device_memory.free(bench.device)
+    device_memory.hold_to(BUDGET_BYTES, bench.device)
     placed = {
-        name: memory_plan.place(plan.parts[name], module, bench.device, dtype=bench.dtype)
+        name: placing.place(plan.parts[name], module, bench.device, dtype=bench.dtype)
         for name, module in modules.items()
     }
     engine = Engine(

@@ -24,7 +24,7 @@ import torch
 import torch._dynamo
 from torch import nn
 
-from engine.loading.memory_plan import is_out_of_memory
+from engine.loading.device_memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from engine.api import Quality
 from engine.config import LoadSettings, ModelProfile
-from engine.loading import memory_plan
+from engine.loading import device_memory, memory_plan, part_sizes, placing
 
 # What `--decoder` may say beside a file or a folder.
 DECODER_NAMES = ("full", "pruned", "tiny")
@@ -28,13 +28,13 @@ class House:
         self.device = device
         self.dtype = dtype
         self.plan = plan
-        self._visitor: memory_plan.Placed | None = None
+        self._visitor: placing.Placed | None = None
         self._stay = ExitStack()
 
-    def place(self, name: str, module: nn.Module) -> memory_plan.Placed:
+    def place(self, name: str, module: nn.Module) -> placing.Placed:
         if self.plan is None:
-            return memory_plan.Placed(module.to(self.device), self.device)
-        return memory_plan.place(self.plan.parts[name], module, self.device, dtype=self.dtype)
+            return placing.Placed(module.to(self.device), self.device)
+        return placing.place(self.plan.parts[name], module, self.device, dtype=self.dtype)
 
     def is_plain(self, name: str) -> bool:
         """Whether a part simply stays on the device, without hooks."""
@@ -47,14 +47,14 @@ class House:
     def has_room_to_compile(self) -> bool:
         return self.plan is None or self.plan.has_room_to_compile
 
-    def visit(self, part: memory_plan.Placed) -> None:
+    def visit(self, part: placing.Placed) -> None:
         """Until another one visits, or the house is emptied."""
         if part is not self._visitor:
             self.empty()
             self._stay.enter_context(part.in_use())
             self._visitor = part
 
-    def call(self, part: memory_plan.Placed) -> AbstractContextManager[None]:
+    def call(self, part: placing.Placed) -> AbstractContextManager[None]:
         """For a part that leaves again at once: the text encoder, beside which a decode would have no room."""
         self.empty()
         return part.in_use()
@@ -76,9 +76,9 @@ def planned(
         return profile, None
     assert profile.folder is not None
     sizes = {name: _with_loras(size, settings) for name, size in _sizes(profile, settings).items()}
-    budget_bytes = memory_plan.budget(device, settings.gpu_memory_bytes)
+    budget_bytes = device_memory.budget(device, settings.gpu_memory_bytes)
     if settings.gpu_memory_bytes is not None:
-        memory_plan.hold_to(budget_bytes, device)
+        device_memory.hold_to(budget_bytes, device)
     rows, plan = widest_plan(
         sizes, lambda rows: _workload(profile, settings, rows=rows), profile.rows_per_forward, budget_bytes
     )
@@ -105,9 +105,9 @@ def widest_plan(
 
 def _sizes(profile: ModelProfile, settings: LoadSettings) -> dict[str, memory_plan.PartSize]:
     assert profile.folder is not None
-    sizes = {name: size for name, size in memory_plan.read_sizes(profile.folder).items() if _is_used(name, profile)}
+    sizes = {name: size for name, size in part_sizes.read_sizes(profile.folder).items() if _is_used(name, profile)}
     if (pruned := _pruned_vae(settings)) is not None:
-        sizes["pruned_vae"] = memory_plan.read_size("pruned_vae", pruned)
+        sizes["pruned_vae"] = part_sizes.read_size("pruned_vae", pruned)
     return sizes
 
 
@@ -116,7 +116,7 @@ def _with_loras(size: memory_plan.PartSize, settings: LoadSettings) -> memory_pl
     if settings.lora_folder is None or not size.name.startswith("transformer"):
         return size
     files = Path(settings.lora_folder).glob("*.safetensors")
-    num_weights = sum(memory_plan.num_weights(file) for file in files)
+    num_weights = sum(part_sizes.num_weights(file) for file in files)
     num_streamed = size.num_streamed + num_weights  # more than there will be: how they spread over blocks is not known
     return replace(size, num_weights=size.num_weights + num_weights, num_streamed=num_streamed)
 
@@ -129,7 +129,7 @@ def _pruned_vae(settings: LoadSettings) -> Path | None:
 
 def _workload(profile: ModelProfile, settings: LoadSettings, *, rows: int) -> memory_plan.Workload:
     assert profile.folder is not None
-    return memory_plan.read_workload(
+    return part_sizes.read_workload(
         profile.folder,
         width=profile.width,
         height=profile.height,

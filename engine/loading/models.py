@@ -21,7 +21,7 @@ from engine.embedded.modules import Decoder as EmbeddedDecoderModule
 from engine.embedded.modules import Encoder as EmbeddedEncoderModule
 from engine.embedded.modules import TextEncoder as EmbeddedTextModule
 from engine.embedded.modules import fastest_dtype
-from engine.loading import attention, checkpoint, memory_plan
+from engine.loading import attention, checkpoint, device_memory
 from engine.loading.compiling import CompiledBehind
 from engine.loading.house import DECODER_NAMES, House, planned
 from engine.loading.lora import Loras
@@ -120,7 +120,7 @@ class Model:
             compiled=tuple(shape for expert in compiled for shape in expert.compiled),
             compiling=tuple(shape for expert in compiled for shape in expert.compiling),
             # In steps, so that not every allocation is news.
-            peak_memory_bytes=memory_plan.peak_bytes(self.device) // _NEWS_BYTES * _NEWS_BYTES,
+            peak_memory_bytes=device_memory.peak_bytes(self.device) // _NEWS_BYTES * _NEWS_BYTES,
             notes=self.load_notes + tuple(note for expert in compiled for note in expert.notes),
         )
         if now != self._report:
@@ -131,7 +131,7 @@ class Model:
         """After an out-of-memory error: lets go of whatever can be made again."""
         self._forget()
         self._make_room()
-        memory_plan.free(self.device)
+        device_memory.free(self.device)
 
     @property
     def lora_names(self) -> tuple[str, ...]:
@@ -175,7 +175,7 @@ def load(settings: LoadSettings, *, on_part: Callable[[str], None] = lambda _: N
     except Exception as error:
         # An odd file makes the libraries raise whatever they happen to stumble over, and would again at each restart.
         # Memory may be there at the next one: that is the engine's loss, not the folder's.
-        if memory_plan.is_out_of_memory(error):
+        if device_memory.is_out_of_memory(error):
             raise
         what = f"{type(error).__name__}: {error}"
         raise ModelError(f"the model in {profile.folder}{loading} cannot be loaded: {what}") from error

@@ -14,7 +14,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import nn
 
-from engine.loading import memory_plan
+from engine.loading import part_sizes
 from engine.loading.memory_plan import PartSize
 
 UMT5_XXL: Mapping[str, Any] = {
@@ -78,7 +78,7 @@ def sizes(profile: str) -> dict[str, PartSize]:
             modules["transformer_2"] = modules["transformer"]
         modules["text_encoder"] = UMT5EncoderModel(UMT5Config(**UMT5_XXL, is_encoder_decoder=False))
         modules["vae"] = AutoencoderKLWan(**vae)
-    return {name: memory_plan.part_size(name, _shapes(module)) for name, module in modules.items()}
+    return {name: part_sizes.part_size(name, _shapes(module)) for name, module in modules.items()}
 
 
 def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -41,7 +41,7 @@ import torch  # isort: skip
 from engine.arbiter.arbiter import Arbiter  # isort: skip
 from engine.arbiter.cost import Cost, Piece  # isort: skip
 from engine.parts.generation import Generation  # isort: skip
-from engine.loading.memory_plan import is_out_of_memory  # isort: skip
+from engine.loading.device_memory import is_out_of_memory  # isort: skip
 from engine.loading.models import Model, load  # isort: skip
 from engine.process.own_clock import Sample, Watch, threads_of  # isort: skip
 from engine.parts.pixels import to_frames  # isort: skip

@@ -23,7 +23,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 
 from engine.api import ModelError
 from engine.config import PROFILES, Family, LoadSettings, ModelProfile, default_model
-from engine.loading import attention, checkpoint, memory_plan, published
+from engine.loading import attention, checkpoint, device_memory, memory_plan, part_sizes, published
 from engine.process.own_clock import CoreShare, threads_of
 
 _GIB = 2**30
@@ -45,7 +45,7 @@ def find(gpu_memory_bytes: int | None) -> dict[str, Any]:
     if gpu_memory_bytes is not None:
         machine = Machine(torch.device("cuda"), gpu_memory_bytes)
     else:
-        machine = Machine(device, memory_plan.budget(device, None) if device.type == "cuda" else _free_host_bytes())
+        machine = Machine(device, device_memory.budget(device, None) if device.type == "cuda" else _free_host_bytes())
     return {
         "torch": torch.__version__,
         "default_model": default_model(),
@@ -145,7 +145,7 @@ def _needs(profile: ModelProfile, machine: Machine) -> dict[str, Any]:
         found["why"] = f"no GPU; a CPU would need {needed / _GIB:.0f} GiB, and minutes a step by its operations"
         return found
     transformer, vae, _ = published.MODELS[profile.name]
-    workload = memory_plan.workload_of(
+    workload = part_sizes.workload_of(
         transformer,
         vae,
         width=profile.width,

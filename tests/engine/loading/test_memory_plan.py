@@ -16,7 +16,7 @@ from transformers import UMT5EncoderModel
 from wan_folders import cached, ti2v_5b
 
 from engine.api import ModelError
-from engine.loading import memory_plan, published
+from engine.loading import device_memory, memory_plan, part_sizes, placing, published
 from engine.loading.memory_plan import MemoryPlan, PartPlan, PartSize, Placement, Storage, Workload
 
 GB = 10**9
@@ -31,7 +31,7 @@ def sizes() -> dict[str, PartSize]:
 @pytest.fixture(scope="module")
 def workload() -> Workload:
     """49 frames at 832x480 with three steps and the full decoder."""
-    return memory_plan.workload_of(published.TRANSFORMER_5B, published.VAE_2_2, width=832, height=480, num_frames=49)
+    return part_sizes.workload_of(published.TRANSFORMER_5B, published.VAE_2_2, width=832, height=480, num_frames=49)
 
 
 def test_the_published_sizes(sizes: dict[str, PartSize], workload: Workload) -> None:
@@ -104,29 +104,29 @@ def test_too_little_is_refused_with_the_smallest_that_would_do(sizes: dict[str, 
 
 def test_two_experts_share_a_card_in_turn() -> None:
     expert = {f"blocks.{index}.ffn.weight": (1_000_000, 350) for index in range(40)}
-    sizes = {name: memory_plan.part_size(name, expert) for name in ("transformer", "transformer_2")}
+    sizes = {name: part_sizes.part_size(name, expert) for name in ("transformer", "transformer_2")}
     plan = memory_plan.plan(sizes, Workload(10**9, 10**9, 0, num_forwards=40), 48 * GB)
     assert plan.peak_bytes <= 48 * GB
     assert {part.placement for part in plan.parts.values()} <= {Placement.RESIDENT, Placement.AWAY}
 
 
 def test_sizes_are_read_from_the_headers_alone(tmp_path: Path) -> None:
-    sizes = memory_plan.read_sizes(cached(ti2v_5b))
+    sizes = part_sizes.read_sizes(cached(ti2v_5b))
     assert list(sizes) == ["transformer", "text_encoder", "vae"]
     transformer = WanTransformer3DModel.from_pretrained(cached(ti2v_5b) / "transformer")
     assert sizes["transformer"].num_weights == sum(weight.numel() for weight in transformer.parameters())
     (tmp_path / "vae").mkdir()
     with pytest.raises(ModelError, match="holds no safetensors file"):
-        memory_plan.read_sizes(tmp_path)
+        part_sizes.read_sizes(tmp_path)
     (tmp_path / "vae" / "model.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00cut")
     with pytest.raises(ModelError, match="cut off"):
-        memory_plan.read_sizes(tmp_path)
+        part_sizes.read_sizes(tmp_path)
 
 
 def test_a_tiny_decoder_alone_needs_no_cache() -> None:
     folder, size = cached(ti2v_5b), {"width": 64, "height": 32, "num_frames": 9}
-    assert memory_plan.read_workload(folder, **size).feature_cache > 0
-    assert memory_plan.read_workload(folder, **size, decodes_full=False).feature_cache == 0
+    assert part_sizes.read_workload(folder, **size).feature_cache > 0
+    assert part_sizes.read_workload(folder, **size, decodes_full=False).feature_cache == 0
 
 
 # --- doing it -----------------------------------------------------------------------------------------------------
@@ -148,10 +148,10 @@ def forward(transformer: Any) -> torch.Tensor:
     return velocity
 
 
-def placed(placement: Placement, storage: Storage = Storage.BF16) -> memory_plan.Placed:
-    size = memory_plan.read_sizes(cached(ti2v_5b))["transformer"]
+def placed(placement: Placement, storage: Storage = Storage.BF16) -> placing.Placed:
+    size = part_sizes.read_sizes(cached(ti2v_5b))["transformer"]
     part = PartPlan(size, placement, storage)
-    return memory_plan.place(part, small(), torch.device("cpu"), dtype=torch.float32)
+    return placing.place(part, small(), torch.device("cpu"), dtype=torch.float32)
 
 
 def test_a_part_that_is_away_comes_for_its_use_and_goes_after_the_last() -> None:
@@ -196,10 +196,8 @@ def encode(module: Any) -> torch.Tensor:
 @pytest.mark.parametrize("placement", Placement)
 def test_the_text_encoder_works_wherever_it_lives(placement: Placement, storage: Storage) -> None:
     """In fp8, too: T5's feed-forward would take its activations down to the stored dtype of its last layer."""
-    size = memory_plan.read_sizes(cached(ti2v_5b))["text_encoder"]
-    part = memory_plan.place(
-        PartPlan(size, placement, storage), text_encoder(), torch.device("cpu"), dtype=torch.float32
-    )
+    size = part_sizes.read_sizes(cached(ti2v_5b))["text_encoder"]
+    part = placing.place(PartPlan(size, placement, storage), text_encoder(), torch.device("cpu"), dtype=torch.float32)
     exact = encode(text_encoder())
     with part.in_use():
         deviation = (encode(part.module) - exact).norm() / exact.norm()
@@ -208,9 +206,9 @@ def test_the_text_encoder_works_wherever_it_lives(placement: Placement, storage:
 
 @pytest.mark.parametrize(("name", "make"), [("transformer", small), ("text_encoder", text_encoder)])
 def test_the_sizes_know_what_fp8_may_hold(name: str, make: Callable[[], Any]) -> None:
-    size = memory_plan.read_sizes(cached(ti2v_5b))[name]
+    size = part_sizes.read_sizes(cached(ti2v_5b))[name]
     part = PartPlan(size, Placement.RESIDENT, Storage.FP8)
-    module = memory_plan.place(part, make(), torch.device("cpu"), dtype=torch.float32).module
+    module = placing.place(part, make(), torch.device("cpu"), dtype=torch.float32).module
     in_fp8 = {key: weight.numel() for key, weight in module.named_parameters() if weight.dtype is torch.float8_e4m3fn}
     assert size.num_castable == sum(number for key, number in in_fp8.items() if key.endswith("weight"))
     assert not any("wo." in key or "shared" in key for key in in_fp8)
@@ -227,7 +225,7 @@ def test_the_sizes_know_what_fp8_may_hold(name: str, make: Callable[[], Any]) ->
     ],
 )
 def test_out_of_memory_is_known_by_its_words_too(error: Exception, is_one: bool) -> None:
-    assert memory_plan.is_out_of_memory(error) is is_one
+    assert device_memory.is_out_of_memory(error) is is_one
 
 
 def test_sizes_of_pickles_are_the_same(tmp_path: Path) -> None:
@@ -235,7 +233,7 @@ def test_sizes_of_pickles_are_the_same(tmp_path: Path) -> None:
     weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
     torch.save(load_file(weights), weights.with_suffix(".bin"))
     weights.unlink()
-    assert memory_plan.read_sizes(folder) == memory_plan.read_sizes(cached(ti2v_5b))
+    assert part_sizes.read_sizes(folder) == part_sizes.read_sizes(cached(ti2v_5b))
 
 
 def test_the_budget_is_held_on_a_device_that_is_named_without_its_index(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +244,7 @@ def test_the_budget_is_held_on_a_device_that_is_named_without_its_index(monkeypa
     monkeypatch.setattr(torch.cuda.memory, "_lazy_init", lambda: None)
     monkeypatch.setattr(torch._C, "_cuda_setMemoryFraction", lambda *one: held.append(one), raising=False)
     for device in ("cuda", "cuda:1"):
-        memory_plan.hold_to(16 * 2**30, torch.device(device))
+        device_memory.hold_to(16 * 2**30, torch.device(device))
     assert [index for _, index in held] == [2, 1]
     assert all(0.23 < share < 0.25 for share, _ in held)
 
@@ -257,4 +255,4 @@ def test_a_header_is_all_that_is_read(tmp_path: Path) -> None:
     file = tmp_path / "vae" / "model.safetensors"
     save_file({"decoder.conv.weight": torch.zeros(8, 4)}, file)
     file.write_bytes(file.read_bytes()[:-64])
-    assert memory_plan.read_sizes(tmp_path)["vae"].num_weights == 32
+    assert part_sizes.read_sizes(tmp_path)["vae"].num_weights == 32

@@ -18,7 +18,7 @@ from wan_folders import SIZE, cached, fastwan, t2v_1_3b, ti2v_5b
 
 from engine.api import Frames, Generate, ModelError, Quality
 from engine.config import LoadSettings
-from engine.loading import checkpoint, memory_plan, models
+from engine.loading import checkpoint, memory_plan, models, part_sizes, placing
 from engine.loading.house import planned, widest_plan
 from engine.loading.memory_plan import MemoryPlan, PartPlan, Placement, Storage, Workload
 from engine.loading.models import Model, load
@@ -202,7 +202,7 @@ def test_parts_that_are_away_take_turns_and_the_clip_is_the_same(monkeypatch: py
     expected = clip_of(loaded(cached(ti2v_5b)))
     parts = {
         name: PartPlan(size, Placement.AWAY, Storage.BF16)
-        for name, size in memory_plan.read_sizes(cached(ti2v_5b)).items()
+        for name, size in part_sizes.read_sizes(cached(ti2v_5b)).items()
     }
     plan = MemoryPlan(parts, Workload(0, 0, 0, 1), budget_bytes=2**30)
     monkeypatch.setattr(models, "planned", lambda profile, *_: (profile, plan))
@@ -222,17 +222,17 @@ def test_parts_that_are_away_take_turns_and_the_clip_is_the_same(monkeypatch: py
 
 def note_visits(monkeypatch: pytest.MonkeyPatch, here: list[str]) -> None:
     """Parts that come to the device (+) and leave it (-), in order."""
-    in_use = memory_plan.Placed.in_use
+    in_use = placing.Placed.in_use
 
     @contextmanager
-    def noted(part: memory_plan.Placed) -> Iterator[None]:
+    def noted(part: placing.Placed) -> Iterator[None]:
         name = type(part.module).__name__
         here.append(f"+{name}")
         with in_use(part):
             yield
         here.append(f"-{name}")
 
-    monkeypatch.setattr(memory_plan.Placed, "in_use", noted)
+    monkeypatch.setattr(placing.Placed, "in_use", noted)
 
 
 def test_the_same_seed_is_the_same_clip_and_another_is_not() -> None:
@@ -248,7 +248,7 @@ def test_the_same_seed_is_the_same_clip_and_another_is_not() -> None:
 
 
 def test_joint_rows_push_nothing_off_the_device() -> None:
-    sizes = memory_plan.read_sizes(cached(fastwan))
+    sizes = part_sizes.read_sizes(cached(fastwan))
 
     def workload_of(rows: int) -> Workload:
         return Workload(denoising=rows * 2**30, decoding=0, feature_cache=0, num_forwards=3)

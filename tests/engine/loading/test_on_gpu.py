@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from wan_folders import cached, ti2v_5b
 
-from engine.loading import attention, memory_plan
+from engine.loading import attention, part_sizes, placing
 from engine.loading.memory_plan import PartPlan, Placement, Storage
 from engine.parts.decoder import SideStreamDecoder
 from engine.parts.vae_decoder import VaeDecoder
@@ -39,8 +39,8 @@ def test_an_attention_kernel_is_found() -> None:
 def test_wherever_a_part_lives_it_computes(placement: Placement, storage: Storage) -> None:
     folder = cached(ti2v_5b) / "transformer"
     module = WanTransformer3DModel.from_pretrained(folder, torch_dtype=torch.bfloat16).eval()
-    part = PartPlan(memory_plan.read_sizes(cached(ti2v_5b))["transformer"], placement, storage)
-    placed = memory_plan.place(part, module, GPU)
+    part = PartPlan(part_sizes.read_sizes(cached(ti2v_5b))["transformer"], placement, storage)
+    placed = placing.place(part, module, GPU)
     random = torch.Generator().manual_seed(0)
     inputs = {
         "hidden_states": torch.randn(1, 48, 3, 2, 4, generator=random).to(GPU, torch.bfloat16),
@@ -57,8 +57,8 @@ def test_wherever_a_part_lives_it_computes(placement: Placement, storage: Storag
 
 def test_an_away_part_leaves_the_device() -> None:
     module = torch.nn.Linear(8, 8)
-    size = memory_plan.part_size("vae", {"weight": (8, 8), "bias": (8,)})
-    placed = memory_plan.place(PartPlan(size, Placement.AWAY, Storage.BF16), module, GPU)
+    size = part_sizes.part_size("vae", {"weight": (8, 8), "bias": (8,)})
+    placed = placing.place(PartPlan(size, Placement.AWAY, Storage.BF16), module, GPU)
     with placed.in_use():
         assert module.weight.is_cuda
     assert not module.weight.is_cuda
