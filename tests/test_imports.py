@@ -67,6 +67,8 @@ def layer_of(module: str, layers: list[set[str]]) -> int | None:
 
 SERVER = modules("server")
 ENGINE = modules("engine")
+TRAINING = modules("training")
+BENCH = modules("bench")
 
 
 @pytest.mark.parametrize("module", SERVER)
@@ -154,3 +156,28 @@ def test_the_python_sdk_is_imported_where_there_is_no_server(tmp_path: Path) -> 
 def test_the_door_needs_numpy_only() -> None:
     roots = {imported.split(".")[0] for imported in imports(ENGINE["engine.api"])}
     assert roots <= {"__future__", "collections", "dataclasses", "enum", "typing", "numpy"}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    known = {**SERVER, **ENGINE, **TRAINING}
+    arrows = {module: known.keys() & set(imports(path)) for module, path in known.items()}
+    graphlib.TopologicalSorter(arrows).prepare()  # raises `CycleError`, which names the circle
+
+
+@pytest.mark.parametrize("package", ["server", "engine", "training", "bench"])
+def test_a_package_says_what_it_is_for_and_nothing_else(package: str) -> None:
+    for path in (ROOT / package).rglob("__init__.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert ast.get_docstring(tree) and len(tree.body) == 1, path
+
+
+@pytest.mark.parametrize("module", [*SERVER, *ENGINE, *BENCH, *SDK])
+def test_what_ships_knows_no_training(module: str) -> None:
+    path = {**SERVER, **ENGINE, **BENCH, **SDK}[module]
+    assert "training" not in {imported.split(".")[0] for imported in imports(path)}
+
+
+@pytest.mark.parametrize("module", TRAINING)
+def test_training_knows_the_engine_and_nothing_else_of_ours(module: str) -> None:
+    roots = {imported.split(".")[0] for imported in imports(TRAINING[module])}
+    assert not roots & {"server", "bench", "sceneshift", "aiohttp", "aiortc"}
