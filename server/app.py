@@ -76,21 +76,10 @@ def build(
     access = Access(settings)
     ice = Ice(IceSettings.of(settings), clock=clock)
     music = Library(Path(settings.music_folder) if settings.music_folder else None)
-    recordings = Recordings(
-        Path(settings.recordings_folder) if settings.recordings_folder else None,
-        RecordingLimits(settings.max_recording_size),
-    )
-    neighbours = Neighbours(
-        engine,
-        metrics,
-        clock,
-        make_program=make_program or partial(Program, media=media, ice=ice, music=music),
-        recordings=recordings,
-        max_viewers=settings.max_viewers,
-        ice_servers=ice.client_servers,
-        music=music.names,
-        push_targets={target.name: target for target in settings.whip_targets},
-    )
+    folder = Path(settings.recordings_folder) if settings.recordings_folder else None
+    recordings = Recordings(folder, RecordingLimits(settings.max_recording_size))
+    make_program = make_program or partial(Program, media=media, ice=ice, music=music)
+    neighbours = _neighbours(settings, engine, metrics, clock, make_program, recordings, ice, music)
     registry = Registry(
         neighbours,
         max_sessions=settings.max_sessions,
@@ -128,6 +117,29 @@ def build(
     app.on_startup.append(open_registry)
     app.on_shutdown.append(end_everything)
     return app
+
+
+def _neighbours(
+    settings: Settings,
+    engine: Engine,
+    metrics: Metrics,
+    clock: Clock,
+    make_program: ProgramFactory,
+    recordings: Recordings,
+    ice: Ice,
+    music: Library,
+) -> Neighbours:
+    return Neighbours(
+        engine,
+        metrics,
+        clock,
+        make_program=make_program,
+        recordings=recordings,
+        max_viewers=settings.max_viewers,
+        ice_servers=ice.client_servers,
+        music=music.names,
+        push_targets={target.name: target for target in settings.whip_targets},
+    )
 
 
 @asynccontextmanager

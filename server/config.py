@@ -256,9 +256,7 @@ def _parsed(name: str, value: object, source: str) -> object:
     match name:
         case "port":
             return _integer(name, value, source, low=0, high=65535)
-        case "max_sessions":
-            return _integer(name, value, source, low=1, high=1000)
-        case "max_viewers":
+        case "max_sessions" | "max_viewers":
             return _integer(name, value, source, low=1, high=1000)
         case "max_queued":
             return _integer(name, value, source, low=0, high=1000)

@@ -17,11 +17,7 @@ MOST_LINES_OF_A_CLASS = 450
 MOST_METHODS_OF_A_CLASS = 35
 MOST_LINES_OF_A_FUNCTION = 60
 # What is larger still; it may shrink, not grow.
-LARGER = {
-    "server/app.py: build, lines": 71,
-    "server/config.py: _parsed, lines": 62,
-    "server/session/session.py: __init__, lines": 81,
-}
+LARGER = {}
 
 # Modules without a test of their own, and the test that covers each.
 COVERED_BY = {
@@ -63,7 +59,7 @@ COVERED_BY = {
     "server/media/webrtc/sdpfrag.py": "server/doors/test_whep.py",
     "server/media/webrtc/stock_sender.py": "server/media/webrtc/test_peer.py",
     "server/metrics.py": "server/session/test_registry.py",
-    "server/protocol/clients.py": "server/protocol/test_protocol_document.py",
+    "server/protocol/clients.py": "server/protocol/test_table.py",
     "server/protocol/codes.py": "server/protocol/test_decoding.py",
     "server/protocol/errors.py": "server/protocol/test_protocol_document.py",
     "server/protocol/fields.py": "server/protocol/test_decoding.py",

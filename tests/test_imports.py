@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import importlib.util
 import subprocess
 import sys
@@ -30,8 +31,9 @@ SERVER_LAYERS = [
 ENGINE_LAYERS = [
     {"engine.tools"},
     {"engine.process", "engine.clip_cache", "engine.synthetic"},
-    {"engine.loading", "engine.arbiter"},
+    {"engine.loading"},
     {"engine.parts"},
+    {"engine.arbiter"},
     {"engine.embedded"},
     {"engine.config"},
     {"engine.api"},

@@ -54,7 +54,7 @@ from server.protocol.messages import (
 from server.session import abilities, receipts
 from server.session.generations import Generations
 from server.session.limits import Outbox, ReplayGap
-from server.session.neighbours import Controller, ProgramFactory
+from server.session.neighbours import Controller, ProgramFactory, SessionProgram
 from server.session.prompts import Prompts
 from server.session.pushes import Pushes
 from server.session.receipts import Receipts
@@ -128,9 +128,8 @@ class Session:
         self.resume_token = secrets.token_urlsafe(24)
         self.state = SessionState.OPEN
         self.detached_at = 0.0
-        self._neighbours = neighbours
+        self._neighbours, self._on_closed = neighbours, on_closed
         self._engine, self._metrics, self._clock = neighbours.engine, neighbours.metrics, neighbours.clock
-        self._on_closed = on_closed
         self._controller: Controller | None = None
         self.receipts = Receipts(
             session_id,
@@ -140,23 +139,8 @@ class Session:
             rtp_timestamp=self._rtp_timestamp,
         )
         self.program_format = _format(options)
-        self.program = neighbours.make_program(
-            self.program_format,
-            clock=self._clock,
-            on_shown=self._on_shown,
-            on_changed=self._on_changed,
-            on_viewer_lost=self._on_viewer_lost,
-            on_music_failed=self._on_music_failed,
-        )
-        self.slot = Slot(
-            self._engine,
-            self.receipts,
-            self._metrics,
-            stage_id=stage_id or session_id,
-            tenant=tenant,
-            frame_rate=options.frame_rate,
-            claim=lambda generation_id: neighbours.generations.add(generation_id, self),
-        )
+        self.program = self._make_program()
+        self.slot = self._make_slot(stage_id or session_id)
         self.prompts = Prompts(
             self.program,
             self.slot,
@@ -182,15 +166,31 @@ class Session:
             log=lambda text, is_error: self.receipts.log("!" if is_error else "=", text),
         )
         self._recorder = Recorder(
-            session_id,
-            self.program,
-            self.program_format,
-            neighbours.recordings,
-            self._metrics,
-            on_ended=self._tell,
+            session_id, self.program, self.program_format, neighbours.recordings, self._metrics, on_ended=self._tell
         )
         self._opened_at = self._ticked_at = self._clock.now()
         self._ticked_counts = ProgramCounts()
+
+    def _make_program(self) -> SessionProgram:
+        return self._neighbours.make_program(
+            self.program_format,
+            clock=self._clock,
+            on_shown=self._on_shown,
+            on_changed=self._on_changed,
+            on_viewer_lost=self._on_viewer_lost,
+            on_music_failed=self._on_music_failed,
+        )
+
+    def _make_slot(self, stage_id: str) -> Slot:
+        return Slot(
+            self._engine,
+            self.receipts,
+            self._metrics,
+            stage_id=stage_id,
+            tenant=self.tenant,
+            frame_rate=self.options.frame_rate,
+            claim=lambda generation_id: self._neighbours.generations.add(generation_id, self),
+        )
 
     @property
     def owner_id(self) -> str:

@@ -1,0 +1,16 @@
+"""docs/architecture.md names files that are there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+DOCUMENT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+NOT_THERE = {"engine/guard.py", "tests/engine/test_guard.py"}  # told as what somebody would add
+
+
+def test_every_file_that_the_map_names_exists() -> None:
+    files = {path for path in re.findall(r"`([\w./-]+/[\w.-]+\.\w+)`", DOCUMENT) if "NAME" not in path}
+    missing = {path for path in files - NOT_THERE if not (ROOT / path).exists() and not list(ROOT.glob(f"*/*/{path}"))}
+    assert files and not missing
