@@ -36,7 +36,7 @@ ROWS = tuple(
     for piece, seconds in ((Piece.BEGIN, 0.0), (Piece.STEP, 1.0), (Piece.PREVIEW, 0.5), (Piece.DECODE, 1.0))
 )
 TROUBLE = ("die", "deadlock", "device", "spin", "work", "garbage", "strangers")
-WORK_CPU_S = 0.1
+WORK_CPU_S = 0.04
 _PR_SET_PDEATHSIG = 1
 
 

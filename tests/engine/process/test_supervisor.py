@@ -208,7 +208,7 @@ async def test_a_process_that_only_waits_for_a_core_is_not_killed(tmp_path: Path
         began_at = time.monotonic()
         first = await anext(events)
         assert isinstance(first, GenerationFailed), "its end, as scripted, from the same process"
-        assert time.monotonic() - began_at > 2 * PATIENCE_S, "it was not silent for long enough to show anything"
+        assert time.monotonic() - began_at > PATIENCE_S, "it was not silent for long enough to show anything"
 
 
 async def test_a_start_without_a_word_ends_where_the_system_does_not_tell_too(
