@@ -92,6 +92,9 @@ class Player:
         pad.link(chain.get_static_pad("sink"))
 
     def on_picture(self, *_: Any) -> None:
+        """On GStreamer's thread: some more may come before the loop has ended."""
+        if self.num_seen == self.num_frames > 0:
+            return
         self.num_seen += 1
         if self.num_seen == self.num_frames:
             GLib.idle_add(self.loop.quit)
