@@ -4,7 +4,7 @@ BIN := .venv/bin
 HOST ?= 127.0.0.1
 PORT ?= 8080
 
-.PHONY: serve test lint train evaluate bench screenshots set-up clean
+.PHONY: serve test mutants lint train evaluate bench screenshots set-up clean
 
 serve: set-up
 	@$(BIN)/sceneshift serve --host $(HOST) --port $(PORT)
@@ -16,6 +16,11 @@ test: set-up lint tests/browser/node_modules
 tests/browser/node_modules: tests/browser/package.json
 	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --no-package-lock --prefix tests/browser; \
 	else echo "npm is not installed: the tests with axe-core are left out"; fi
+
+# Whether the tests notice a change of the code: minutes. SEED draws another sample. See tests/mutants/run.py.
+SEED ?= 1
+mutants: set-up
+	@$(BIN)/python tests/mutants/run.py --seed $(SEED)
 
 lint: set-up
 	@$(BIN)/ruff check .
