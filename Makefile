@@ -24,6 +24,10 @@ tests/browser/node_modules: tests/browser/package.json
 	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --no-package-lock --prefix tests/browser; \
 	else echo "npm is not installed: the tests with axe-core are left out"; fi
 
+# Whether the tests notice a change of the code: minutes. SEED draws another sample. See tests/mutants/run.py.
+mutants: set-up
+	@$(BIN)/python tests/mutants/run.py --seed $(or $(SEED),1)
+
 lint: set-up
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
@@ -33,10 +37,6 @@ lint: set-up
 # What both SDKs know of the protocol, from server/protocol.
 clients: set-up
 	@$(BIN)/python -m server.protocol.clients
-
-# Changes the code in one place at a time and counts how often a test notices; 20 minutes on two cores. SEED=n draws others.
-mutants: set-up
-	@$(BIN)/python -m tests.mutants.run --seed $(or $(SEED),1)
 
 # Hours on two cores; resumable. Writes engine/embedded/weights.
 train: set-up

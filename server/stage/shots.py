@@ -158,9 +158,6 @@ class ClipShot(Shot):
         period = self._num_once if self._seam is not None else max(1, self._num_once - 1)
         num_rounds = max(0, (self._position(frame_index) - first) // period + 1)
         decided = first + num_rounds * period
-        while self._frame_of(decided) <= frame_index:  # a position may last for several frames of the program
-            num_rounds += 1
-            decided += period
         return _Join(self._frame_of(decided), self._frame_of(decided + num_seam), decided, num_rounds + 1)
 
     def _position(self, frame_index: int) -> int:

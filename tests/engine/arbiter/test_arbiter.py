@@ -210,6 +210,17 @@ def test_who_prompts_again_before_being_served_keeps_waiting_since_the_first_pro
     assert third.waits_since == 21.0
 
 
+def test_a_prompt_that_is_added_to_a_copy_takes_no_place_from_the_original() -> None:
+    policy = arbiter()
+    policy.add(work("old"))
+    policy.remove("old")  # its stage waits since 0
+    for each in (policy.copy(), policy):
+        again = work("again", 5.0)
+        again.stage_id = "stage of old"
+        each.add(again)
+        assert again.waits_since == 0.0
+
+
 def test_run_ahead_foretells_what_then_happens_and_touches_nothing() -> None:
     policy = arbiter()
     for number in range(6):

@@ -111,7 +111,13 @@ def test_what_is_on_air_after_each_command_in_each_state(state: str, command: st
 
 
 def test_the_idle_scene_is_on_air_before_the_first_prompt() -> None:
-    assert only(Player().next()) == Layer(Scene.IDLE, 0, FULL_WEIGHT)
+    assert Player().next() == Picture((Layer(Scene.IDLE, 0, FULL_WEIGHT),))
+
+
+def test_a_program_has_at_least_a_frame_a_second() -> None:
+    assert Stage(1).picture(0).layers
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        Stage(0)
 
 
 def test_a_cut_shows_the_clip_whole_from_its_first_frame() -> None:
@@ -152,6 +158,15 @@ def test_an_open_loop_dissolves_its_tail_into_its_head() -> None:
     assert values[24:32] == list(range(108, 116))
     assert values[32:40] == seam
     assert values[24:40] == values[40:56]
+
+
+def test_a_seam_rises_evenly_from_the_clips_tail_to_its_head() -> None:
+    player = Player()
+    player.stage.take(clip(num_frames=30, closes_on_itself=False), CUT)
+    # Eight frames of the tail, 122 to 129, into the head, 100 to 107, in ninths.
+    seam = [round((122 + i) + (100 - 122) * (i + 1) / 9) for i in range(8)]
+    later = [*range(108, 122), *seam]
+    assert player.shown_values(22 + 8 + 22 + 22) == [*range(100, 122), *seam, *later, *later]
 
 
 def test_hold_keeps_the_last_frame() -> None:
@@ -204,6 +219,15 @@ def test_a_crossfade_rises_evenly_from_the_first_frame_to_full() -> None:
     assert max(steps) - min(steps) <= 1
 
 
+@pytest.mark.parametrize("duration_s", [0.0, 0.02])
+def test_a_crossfade_shorter_than_half_a_frame_is_a_cut(duration_s: float) -> None:
+    player = Player()
+    player.next()
+    player.stage.take(clip(), Transition("crossfade", duration_s))
+    picture = player.next()
+    assert pixel(only(picture)) == 100 and picture.is_cut
+
+
 def test_both_sides_of_a_crossfade_keep_moving() -> None:
     player = Player()
     player.stage.take(clip("a"), CUT)
@@ -243,13 +267,16 @@ def test_a_take_during_a_crossfade_does_not_jump() -> None:
     assert player.stage.on_air == (OnAir.CLIP, "b")
 
 
-def test_interrupting_crossfades_for_ever_does_not_nest_for_ever() -> None:
+@pytest.mark.parametrize("num_between", [2, 9], ids=["early, the older is the stronger", "late, the newer is"])
+def test_interrupting_crossfades_for_ever_does_not_nest_for_ever(num_between: int) -> None:
     player = Player()
+    depths: list[int] = []
     for number in range(30):
         player.stage.take(clip(f"p{number}"), FADE)
-        picture = player.next(2)
-        depths = [layer.source.depth for layer in picture.layers if isinstance(layer.source, Still)]
-        assert all(depth <= 3 for depth in depths)
+        picture = player.next(num_between)
+        check(picture)
+        depths += [layer.source.depth for layer in picture.layers if isinstance(layer.source, Still)]
+    assert max(depths) == MAX_STILL_DEPTH
 
 
 def test_of_two_commands_between_frames_the_last_counts() -> None:
@@ -274,6 +301,18 @@ def test_a_preview_fades_in_and_moves_smoothly_back_and_forth() -> None:
     assert max(values) == 102
     assert min(values) == 100
     assert max(abs(a - b) for a, b in itertools.pairwise(values)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("frame_rate", "expected"),
+    [(24, [0, 10, 20, 30, 40, 50, 60, 50, 40, 30, 20, 10, 0, 10]), (4, [0, 60, 0, 60])],
+    ids=["with frames in between", "too slow for any"],
+)
+def test_a_preview_goes_from_frame_to_frame_in_a_quarter_of_a_second(frame_rate: int, expected: list[int]) -> None:
+    player = Player()
+    player.stage = Stage(frame_rate)
+    player.stage.show_preview("p1", Frames(np.array([0, 60], np.uint8).repeat(12 * 14).reshape(2, 12, 14)), 0)
+    assert player.shown_values(len(expected)) == expected
 
 
 def test_the_next_preview_of_a_prompt_goes_on_where_the_last_one_was() -> None:
@@ -360,7 +399,7 @@ def test_blank_is_black_at_once_even_in_mid_crossfade() -> None:
     player.next(3)
     player.stage.blank()
     picture = player.next()
-    assert only(picture).source is Scene.BLANK
+    assert only(picture) == Layer(Scene.BLANK, 0, FULL_WEIGHT)
     assert picture.is_cut
 
 
@@ -375,7 +414,8 @@ def check(picture: Picture) -> None:
 
 
 def check_layer(layer: Layer) -> None:
-    assert 0 < layer.weight <= FULL_WEIGHT
+    assert 0 < layer.weight <= FULL_WEIGHT and isinstance(layer.weight, int)
+    assert isinstance(layer.source, Scene | Footage | Still)
     if isinstance(layer.source, Footage):
         assert 0 <= layer.frame_number < len(layer.source.frames)
     elif isinstance(layer.source, Still):
@@ -473,7 +513,8 @@ def test_an_open_loop_is_left_at_its_very_last_frame_whenever_the_next_clip_come
     shown += [player.next() for _ in range(40)]
     values = [pixel(only(picture)) for picture in shown]
     join = next(i for i, picture in enumerate(shown) if any(first.continuation for first in picture.first_shown))
-    assert (values[join - 1], values[join]) == (123, 124)
+    # The whole of the last round's body and tail as they are, no frame of them mixed or left out.
+    assert values[join - 16 : join + 1] == list(range(108, 125))
     assert not any(picture.is_cut for picture in shown[1:])
     # The seam is mixed pictures between tail and head: no step is longer than the seam's own.
     assert max(abs(b - a) for a, b in itertools.pairwise(values)) <= 4
@@ -491,6 +532,28 @@ def test_the_time_to_the_join_is_when_the_last_moment_to_follow_is(program_rate:
         player.stage.follow(continued(1, frame_rate=clip_rate))
         is_joined = any(first.continuation for first in player.next(1 - late).first_shown) if not late else False
         assert is_joined is not late
+
+
+@pytest.mark.parametrize("num_shown", range(3, 8))
+def test_a_clip_of_two_frames_may_be_joined_at_every_frame(num_shown: int) -> None:
+    player = Player()
+    player.stage.take(clip(num_frames=2, after="continue"), CUT)
+    player.next(num_shown)
+    assert player.stage.seconds_to_join() == 1 / FRAME_RATE
+
+
+def test_where_nothing_can_be_joined_the_time_to_it_is_what_is_needed() -> None:
+    player = Player()
+    for command in (
+        lambda: None,
+        lambda: player.stage.show_preview("p1", frames(2), 0),
+        lambda: player.stage.drop_preview("p1"),
+    ):
+        command()
+        player.next(10)
+        assert (player.stage.seconds_to_join(), player.stage.seconds_to_join(2.5)) == (0.0, 2.5)
+    player.stage.take(clip(after="continue"), CUT)
+    assert player.stage.seconds_to_join(2.5) == 2.5  # no frame of it was seen yet
 
 
 def test_a_clip_follows_below_a_preview_and_while_it_fades_out() -> None:
