@@ -11,7 +11,7 @@ import pytest
 
 from engine.api import Frames
 from server.stage.picture import FULL_WEIGHT, Clip, FirstShown, Footage, Layer, OnAir, Picture, Scene, Still, Transition
-from server.stage.stage import Stage
+from server.stage.stage import MAX_STILL_DEPTH, Stage
 from tests.seeds import seeds
 
 FRAME_RATE = 24
