@@ -1,5 +1,7 @@
 """A real Chromium on a real server: `console` opens the page and says what a person at it would say and see.
 
+One Chromium for all tests of a process, a server and a context for each test.
+
 Puts this folder on the path, so that tests can import `stages`.
 
 Async Playwright on one event loop for the whole session, because a browser belongs to the loop that started it.
@@ -18,14 +20,13 @@ import pytest
 import pytest_asyncio
 
 from bench.parts.browser import NoBrowser, chromium, find_chromium
-from bench.parts.served import served
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page, WebSocketRoute
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from stages import PATIENCE_MS
+from stages import PATIENCE_MS, synthetic_server
 
 # Small, because every pixel is painted by the CPU here.
 DESKTOP = {"width": 1024, "height": 640}
@@ -145,11 +146,11 @@ async def browser() -> AsyncIterator[Browser]:
         yield running
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def synthetic_url(browser: Browser) -> AsyncIterator[str]:
-    """A server with the synthetic engine. Each test leaves a stage behind, so there is room for many."""
-    async with served(["--engine", "synthetic", "--max-sessions", "40"]) as server:
-        yield server.url
+@pytest_asyncio.fixture(loop_scope="session")
+async def synthetic_url(tmp_path: Path) -> AsyncIterator[str]:
+    """A server of the test's own: the stages of others would be seen, counted and paid for."""
+    async with synthetic_server(recordings_folder=str(tmp_path / "recordings")) as url:
+        yield url
 
 
 @pytest_asyncio.fixture(loop_scope="session")

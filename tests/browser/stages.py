@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from websockets.asyncio.client import ClientConnection, connect
 
-from engine.synthetic import read
+from engine.synthetic import SyntheticEngine, read
+from server import app as server_app
+from server.config import Settings
 
 # For what must come: how long it takes is not what these tests are about, and the machine may be busy.
 PATIENCE_S = 60.0
@@ -67,6 +69,14 @@ def number_in(pixels: NDArray[np.uint8]) -> int | None:
     luma = np.asarray(Image.fromarray(pixels).convert("L").resize((224, 128)))
     found = read(np.concatenate([luma, np.zeros((64, 224), np.uint8)]))  # a frame has its chroma below
     return None if found is None else found[0]
+
+
+@asynccontextmanager
+async def synthetic_server(**settings: Any) -> AsyncIterator[str]:
+    """A server in this process with the synthetic engine, while the block runs: its address."""
+    app = server_app.build(Settings(**settings), SyntheticEngine())
+    async with server_app.running(app, server_app.listen("127.0.0.1", 0)) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 async def until(is_true: Callable[[], bool]) -> None:

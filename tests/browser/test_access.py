@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from stages import synthetic_server
 
 from bench.parts.served import served
 
@@ -15,10 +16,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 TOKEN = "a-token-for-this-test"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def guarded_url(browser: Any) -> AsyncIterator[str]:
-    async with served(["--engine", "synthetic", "--token", TOKEN]) as server:
-        yield server.url
+@pytest_asyncio.fixture(loop_scope="session")
+async def guarded_url() -> AsyncIterator[str]:
+    async with synthetic_server(token=TOKEN) as url:
+        yield url
 
 
 async def test_the_token_of_the_address_opens_the_session_and_goes_out_of_sight(

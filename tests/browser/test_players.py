@@ -11,8 +11,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
-
-from bench.parts.served import served
+from stages import synthetic_server
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
@@ -84,13 +83,12 @@ async def plain_site() -> AsyncIterator[str]:
     await runner.cleanup()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def sites(browser: Browser) -> AsyncIterator[tuple[str, str, str]]:
+@pytest_asyncio.fixture(loop_scope="session")
+async def sites() -> AsyncIterator[tuple[str, str, str]]:
     """Our server, a site whose pages may use it, and one whose pages may not."""
     async with plain_site() as friend, plain_site() as stranger:
-        arguments = ["--engine", "synthetic", "--token", TOKEN, "--allowed-origins", friend]
-        async with served(arguments) as server:
-            yield server.url, friend, stranger
+        async with synthetic_server(token=TOKEN, allowed_origins=(friend,)) as url:
+            yield url, friend, stranger
 
 
 @asynccontextmanager

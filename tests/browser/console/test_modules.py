@@ -11,7 +11,7 @@ import pytest_asyncio
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(browser: Any, synthetic_url: str) -> AsyncIterator[Any]:
     """A page of the server's, without the console."""
     page = await browser.new_page()

@@ -90,7 +90,7 @@ async def seen(place: Any) -> NDArray[np.int16]:
 OpenStudio = Callable[..., Awaitable[Studio]]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
+@pytest_asyncio.fixture(loop_scope="session")
 async def stage(synthetic_url: str) -> AsyncIterator[str]:
     """The id of a stage with a blue scene on air."""
     url = synthetic_url.replace("http", "ws") + "/v1/realtime"
@@ -158,7 +158,7 @@ RED, BLUE, GREEN = (200, 0, 0), (0, 0, 200), (0, 200, 0)
 LEFT, RIGHT = (0.2, 0.5), (0.8, 0.5)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(browser: Any, synthetic_url: str) -> AsyncIterator[Any]:
     """A page of the server's, without the studio."""
     page = await browser.new_page()

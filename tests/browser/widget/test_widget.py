@@ -16,7 +16,7 @@ import pytest_asyncio
 from aiohttp import web
 from stages import PATIENCE_MS, PATIENCE_S, number_in, operator, picture, until
 
-from engine.synthetic import Script, SyntheticEngine
+from engine.synthetic import SyntheticEngine
 from server import app as server_app
 from server.config import Settings
 
@@ -59,8 +59,8 @@ class Site:
         return sum(session.program.num_viewers for session in self.registry._sessions.values())
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def site(browser: Any) -> AsyncIterator[Site]:
+@pytest_asyncio.fixture(loop_scope="session")
+async def site() -> AsyncIterator[Site]:
     pages: dict[str, str] = {}
 
     async def page(request: web.Request) -> web.Response:
@@ -71,7 +71,7 @@ async def site(browser: Any) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
         port = await stack.enter_async_context(server_app.running(host, server_app.listen("127.0.0.1", 0)))
         url = f"http://127.0.0.1:{port}"
-        app = server_app.build(Settings(allowed_origins=(url,), max_sessions=40), SyntheticEngine(Script()))
+        app = server_app.build(Settings(allowed_origins=(url,)), SyntheticEngine())
         own_port = await stack.enter_async_context(server_app.running(app, server_app.listen("127.0.0.1", 0)))
         yield Site(url, f"http://127.0.0.1:{own_port}", app[server_app.REGISTRY], pages)
 

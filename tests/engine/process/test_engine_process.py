@@ -19,6 +19,7 @@ from engine.api import (
     EngineState,
     EngineStopped,
     EngineUnavailable,
+    Estimate,
     Event,
     FramesReady,
     Generate,
@@ -44,6 +45,7 @@ class Driver:
 
     def __init__(self, engine: EngineProcess) -> None:
         self.engine = engine
+        self.first_estimates: list[Estimate | None] = []  # before any prompt, by quality
         self._events = engine.events()
 
     async def until(self, is_last: Callable[[Event], bool]) -> list[Event]:
@@ -74,12 +76,13 @@ async def driver() -> AsyncIterator[Driver]:
     await engine.open()
     opened = Driver(engine)
     await opened.until(lambda event: isinstance(event, EngineReady))
+    opened.first_estimates = [engine.estimate(Generate("e", "x", quality)) for quality in Quality]
     yield opened
     await engine.close()
 
 
 async def test_the_very_first_prompt_has_an_estimate(driver: Driver) -> None:
-    fast, fine = (driver.engine.estimate(Generate("e", "x", quality)) for quality in Quality)
+    fast, fine = driver.first_estimates
     assert fast is not None and fine is not None
     assert 0 < fast.preview_s < fast.picture_s < fine.picture_s
 
