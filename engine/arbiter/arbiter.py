@@ -59,7 +59,7 @@ LOWEST_RANK = 3
 # A tenant may be so many clips ahead of the mean before its claims to rank are void.
 _CLIPS_BEYOND = 8
 # How many stages are remembered, those that waited and those that saw something, the newest.
-_MAX_REMEMBERED = 512
+MAX_REMEMBERED = 512
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ class _Plan:
 
 
 @dataclass(slots=True)
-class _Standing:
+class Standing:
     """All that the arbiter remembers beside the works themselves, in one value: a copy can forget none of it."""
 
     plan: _Plan | None = None
@@ -97,7 +97,7 @@ class _Standing:
     fair_s: float = 0.0  # who has had more is of the lowest rank
     pressed_at: float = -math.inf  # when a higher level last did not do
 
-    def copy(self, copies: Mapping[Work, Work]) -> _Standing:
+    def copy(self, copies: Mapping[Work, Work]) -> Standing:
         """The same, where each work is replaced by its copy."""
         return replace(
             self,
@@ -131,7 +131,7 @@ class Arbiter(Policy):
         super().__init__(cost, max_batch=max_batch)
         # Measured times drift away from predicted ones, so a plan does not stand longer than this.
         self._replan_after_s = replan_after_s
-        self._standing = _Standing()
+        self._standing = Standing()
 
     def copy(self) -> Self:
         """One that can be run ahead without touching this one; it takes the same turns. They share the costs."""
@@ -378,7 +378,7 @@ class Arbiter(Policy):
 def _put(times: OrderedDict[str, float], stage_id: str, at: float) -> None:
     times[stage_id] = at
     times.move_to_end(stage_id)
-    if len(times) > _MAX_REMEMBERED:
+    if len(times) > MAX_REMEMBERED:
         times.popitem(last=False)
 
 

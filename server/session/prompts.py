@@ -43,9 +43,8 @@ from server.metrics import Metrics
 from server.protocol.codes import ErrorDetail, error_detail
 from server.protocol.errors import Refused
 from server.protocol.messages import (
-    ProgramBlank,
+    AnyClientMessage,
     ProgramChanged,
-    ProgramResume,
     ProgramTake,
     PromptAccepted,
     PromptApplied,
@@ -110,7 +109,7 @@ class Air:
         self._previewed_prompt_id = None
         self.report(message)
 
-    def report(self, message: ProgramTake | ProgramBlank | ProgramResume | PromptCancel | None = None) -> None:
+    def report(self, message: AnyClientMessage | None = None) -> None:
         """`program.changed`, when it has, and always as the answer to `message`."""
         on_air = self._stage.on_air
         if message is None and on_air == self._reported:

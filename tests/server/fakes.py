@@ -151,6 +151,7 @@ class FakeProgram:
         self.lose_music = on_music_failed
         self.counted: dict[str, float] = {}  # for `statistics`
         self._clock = clock
+        self.on_changed = on_changed
         self._on_shown = on_shown
         self._on_viewer_lost = on_viewer_lost
         self._frame_index = 0
@@ -213,7 +214,7 @@ class FakeProgram:
         return Frames(np.full((1, height * 3 // 2, width), 77, np.uint8))
 
     def jpeg(self, frames: Frames) -> bytes:
-        return b"jpeg"
+        return b"jpeg of %d" % frames.planes[0, 0, 0]
 
     def lose(self, viewer_id: str) -> None:
         self.viewers.remove(viewer_id)

@@ -1,12 +1,23 @@
 """Whose turn it is, case by case, on a clock of numbers. Random schedules are in `test_arbiter_properties`."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from engine.api import Generate, Quality
-from engine.arbiter.arbiter import AGED_AFTER_S, CLIMB_AFTER_S, Arbiter
+from engine.arbiter.arbiter import (
+    AGED_AFTER_S,
+    AGED_SHARE,
+    CLIMB_AFTER_S,
+    LOWEST_RANK,
+    MAX_REMEMBERED,
+    Arbiter,
+    Standing,
+)
 from engine.arbiter.cost import Cost, Piece
+from engine.arbiter.promise import PREVIEW_SHARE
 from engine.arbiter.work import Turn, Work, run_ahead
 from engine.config import Rung
 
@@ -232,3 +243,422 @@ def test_run_ahead_foretells_what_then_happens_and_touches_nothing() -> None:
     real_s = sum(seconds[piece] for _, piece in turns[: len(turns) - turns[::-1].index(("w3", Piece.DECODE))])
     assert picture_s == pytest.approx(real_s, rel=0.05)
     assert preview_s < picture_s
+
+
+# --- what it remembers ------------------------------------------------------------------------------------------------
+
+
+def test_how_busy_it_was_is_forgotten_with_a_time_constant_of_five_seconds() -> None:
+    standing = Standing()
+    standing.worked(5.0, is_first_preview=False)
+    assert standing.busyness == pytest.approx(1 - math.exp(-1)) and standing.ended_at == 5.0
+    standing.was_idle_until(10.0)
+    assert standing.busyness == pytest.approx((1 - math.exp(-1)) * math.exp(-1)) and standing.ended_at == 10.0
+    standing.worked(0.0, is_first_preview=False)
+    standing.was_idle_until(9.0)  # a clock that stood still adds nothing
+    assert standing.busyness == pytest.approx((1 - math.exp(-1)) * math.exp(-1))
+
+
+def test_the_load_of_first_previews_rises_with_them_up_to_their_share_and_falls_without() -> None:
+    standing = Standing()
+    standing.worked(5.0, is_first_preview=True)
+    loaded = PREVIEW_SHARE * (1 - math.exp(-1))
+    assert standing.preview_load == pytest.approx(loaded)
+    standing.worked(5.0, is_first_preview=False)
+    assert standing.preview_load == pytest.approx(loaded * math.exp(-1))
+
+
+def test_a_joint_step_counts_for_each_tenant_in_part() -> None:
+    policy = arbiter(max_batch=2, batch_s=0.12)
+    for name in "ab":
+        policy.add(work(name))
+    policy.ended(Turn(Piece.STEP, tuple(policy)), 0.12)
+    assert policy._standing.served_s == pytest.approx({"tenant of a": 0.06, "tenant of b": 0.06})
+
+
+def test_the_credit_of_the_old_grows_by_a_tenth_and_pays_for_their_turns() -> None:
+    policy = arbiter(max_batch=2, batch_s=0.12)
+    old, young = work("old"), work("young")
+    for each in (old, young):
+        policy.add(each)
+    policy.ended(Turn(Piece.DECODE, (young,)), 1.0)
+    assert policy._standing.aged_credit_s == pytest.approx(0.1)
+    policy._standing.aged_turn = old
+    policy.ended(Turn(Piece.STEP, (young, old)), 0.12)
+    assert policy._standing.aged_credit_s == pytest.approx(0.1 + 0.012 - 0.06)
+
+
+def test_the_credit_of_first_previews_is_their_share_and_never_more_than_two_of_them() -> None:
+    policy = arbiter()
+    policy.add(one := work("one"))
+    policy.ended(Turn(Piece.BEGIN, (one,)), 0.01)  # the way to a first preview
+    assert policy._standing.preview_credit_s == pytest.approx(-0.01)
+    one.step_index = 2
+    policy.ended(Turn(Piece.STEP, (one,)), 0.1)
+    assert policy._standing.preview_credit_s == pytest.approx(0.09)
+    policy.ended(Turn(Piece.STEP, (one,)), 9.0)
+    assert policy._standing.preview_credit_s == pytest.approx(0.28)
+    one.step_index = 0
+    policy.ended(Turn(Piece.STEP, (one,)), 9.0)
+    assert policy._standing.preview_credit_s == pytest.approx(-0.28)
+
+
+def test_which_stage_had_a_first_preview_is_remembered_with_its_time() -> None:
+    policy = arbiter()
+    policy.add(each := work("one"))
+    turns, now = [], 0.0
+    while not each.has_preview:
+        turn = policy.next(now)
+        assert turn is not None
+        now += one(policy, turn)
+        turns.append(turn.piece)
+    assert turns == [Piece.BEGIN, Piece.STEP, Piece.PREVIEW]
+    assert policy._standing.previewed_at == {"stage of one": pytest.approx(0.14)}
+    run(policy, 10.0, now)
+    assert policy._standing.previewed_at == {"stage of one": pytest.approx(0.14)}, "a later preview is no first one"
+
+
+def test_the_newest_stages_are_remembered_and_the_oldest_forgotten() -> None:
+    policy = arbiter()
+    for number in [*range(MAX_REMEMBERED), 0, MAX_REMEMBERED]:
+        each = work(f"w{number}", float(number))
+        policy.add(each)
+        policy.remove(each.work_id)
+    remembered = list(policy._standing.unserved)
+    assert len(remembered) == MAX_REMEMBERED
+    assert remembered[0] == "stage of w2" and remembered[-2:] == ["stage of w0", f"stage of w{MAX_REMEMBERED}"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_remembered"),
+    [
+        ({}, True),
+        ({"step_index": 1}, True),
+        ({"step_index": 2}, False),
+        ({"was_aged_turn": True}, False),
+        ({"stage_id": ""}, False),
+    ],
+    ids=["unserved", "a preview was made", "under way", "served for its age", "of no stage"],
+)
+def test_whoever_is_replaced_unserved_keeps_the_place_of_its_stage(fields: dict, is_remembered: bool) -> None:
+    policy = arbiter()
+    policy.add(gone := replace(work("gone", 3.0), **fields))
+    policy.remove("gone")
+    assert policy._standing.unserved == ({gone.stage_id: 3.0} if is_remembered else {})
+
+
+def test_a_finished_work_leaves_the_plan_as_it_is() -> None:
+    policy = arbiter()
+    for name in "ab":
+        policy.add(work(name))
+    policy.next(0.0)
+    plan = policy._standing.plan
+    done = replace(work("a"), is_begun=True, num_steps=6, step_index=6, num_decoded=7)
+    policy._works["a"] = done
+    assert policy.remove("a") is done and policy._standing.plan is plan and not policy._standing.unserved
+    policy.remove("b")
+    assert policy._standing.plan is None
+
+
+# --- bounds and shares ------------------------------------------------------------------------------------------------
+
+
+def test_the_bound_counts_a_whole_fine_clip_for_each_elder() -> None:
+    policy = arbiter()
+    for name, at in (("elder", 0.0), ("twin", 1.0), ("me", 1.0), ("younger", 2.0)):
+        policy.add(work(name, at))
+    me = policy.get("me")
+    assert me is not None
+    assert policy.latest_end_s(me) == pytest.approx(AGED_AFTER_S + (2 * 1.45 + 0.85) / AGED_SHARE + 0.1)
+
+
+def test_the_bound_waits_for_the_longest_piece_which_may_be_a_joint_step() -> None:
+    policy = arbiter(max_batch=2, batch_s=0.15)
+    policy.add(me := work("me"))
+    assert policy.latest_end_s(me) == pytest.approx(AGED_AFTER_S + 0.85 / AGED_SHARE + 0.15)
+
+
+@pytest.mark.parametrize(("due_in_s", "could_be_met"), [(0.5, False), (0.5501, True), (3.0, True)])
+def test_whether_a_deadline_could_be_kept_is_asked_of_the_lowest_rung(due_in_s: float, could_be_met: bool) -> None:
+    policy = arbiter()
+    policy.add(each := work("a", due_in_s=due_in_s))
+    assert each.could_be_met is could_be_met
+
+
+def test_a_tenant_that_comes_back_starts_level_with_those_who_are_here() -> None:
+    policy = arbiter()
+    standing = policy._standing
+    standing.served_s = {"tenant of idle": 1.0, "tenant of rich": 9.0, "tenant of gone": 2.0, "tenant of owes": 7.0}
+    for name in ("idle", "rich"):
+        policy.add(work(name))
+    standing.served_s |= {"tenant of idle": 4.0, "tenant of rich": 9.0}
+    policy.add(work("new"))
+    assert standing.served_s == {
+        "tenant of idle": 4.0,
+        "tenant of rich": 9.0,
+        "tenant of owes": 7.0,
+        "tenant of new": 4.0,
+    }
+    policy.add(work("owes"))
+    assert standing.served_s["tenant of owes"] == 7.0, "who had more does not start level"
+    again = work("again")
+    again.tenant = "tenant of idle"
+    standing.served_s["tenant of idle"] = 0.5
+    policy.add(again)
+    assert standing.served_s["tenant of idle"] == 0.5, "who is here already is not lifted"
+
+
+def test_a_tenant_alone_starts_from_nothing() -> None:
+    policy = arbiter()
+    policy._standing.served_s = {"tenant of a": 9.0}
+    policy.add(work("a"))
+    assert policy._standing.served_s == {"tenant of a": 0.0}
+
+
+def test_age_counts_from_twenty_seconds_on_and_only_while_its_share_is_due() -> None:
+    policy = arbiter()
+    policy.add(old := work("old"))
+    policy.add(work("urgent", is_stage_empty=True))
+    policy._standing.aged_credit_s = -1.0
+    assert policy._aged(AGED_AFTER_S - 0.001) is None and policy._standing.aged_credit_s == 0.0
+    assert policy._aged(AGED_AFTER_S) is old and old.was_aged_turn
+    policy._standing.aged_credit_s = -0.001
+    assert policy._aged(AGED_AFTER_S + 5.0) is None and policy._standing.aged_credit_s == -0.001
+
+
+def test_who_had_clearly_more_than_the_mean_is_of_the_lowest_rank() -> None:
+    policy = arbiter()
+    for name in ("greedy", "modest"):
+        policy.add(work(name, is_stage_empty=True))
+    bound_s = 2 * 8 * 0.85  # of the mean of the two, and eight clips beyond it
+    policy._standing.served_s = {"tenant of greedy": bound_s, "tenant of modest": 0.0}
+    policy._make_plan(0.0)
+    assert [policy._rank(each) for each in policy] == [0, 0]
+    policy._standing.served_s["tenant of greedy"] = bound_s + 0.01
+    policy._make_plan(0.0)
+    assert [policy._rank(each) for each in policy] == [LOWEST_RANK, 0]
+
+
+# --- first previews without slack -------------------------------------------------------------------------------------
+
+
+def crowded(policy: Arbiter, *, due_in_s: float) -> Work:
+    """A promised clip under way that needs 0.51 s and has no time to lose, so that nothing is to spare; gives it."""
+    busy = replace(work("busy", due_in_s=due_in_s), is_begun=True, num_steps=6, step_index=3, has_preview=True)
+    policy.add(busy)
+    return busy
+
+
+def test_without_slack_first_previews_come_only_while_their_share_is_due() -> None:
+    policy = arbiter()
+    busy = crowded(policy, due_in_s=0.7)
+    policy.add(new := work("new", due_in_s=30.0))
+    plan = policy._plan(0.0)
+    assert plan.spare_s < 0 and plan.promised == [busy, new] and plan.unseen == [new]
+    policy._standing.ended_at = 5.0
+    assert policy._preview_first(plan) is new
+    policy._standing.preview_credit_s = -0.001
+    assert policy._preview_first(plan) is None
+    plan.spare_s = 0.0
+    assert policy._preview_first(plan) is new, "with slack the credit does not matter"
+
+
+def test_without_slack_a_stage_gets_one_first_preview_a_second() -> None:
+    policy = arbiter()
+    crowded(policy, due_in_s=0.85)
+    policy.add(restless := work("restless", due_in_s=30.0))
+    policy.add(patient := work("patient", due_in_s=40.0))
+    policy._standing.previewed_at[restless.stage_id] = 4.5
+    plan = policy._plan(0.0)
+    policy._standing.ended_at = 5.0
+    assert policy._preview_first(plan) is patient
+    patient.has_preview = True
+    assert policy._preview_first(plan) is None
+    policy._standing.ended_at = 5.501
+    assert policy._preview_first(plan) is restless
+
+
+def test_previews_and_late_work_use_up_what_is_to_spare() -> None:
+    policy = arbiter()
+    policy.add(late := work("late", due_in_s=10.0))
+    policy.add(work("other", due_in_s=10.0))
+    plan = policy._plan(0.0)
+    late.step_index = 2
+    spare_s = plan.spare_s
+    policy.ended(Turn(Piece.DECODE, (late,)), 0.03)
+    assert plan.spare_s == spare_s, "promised work was counted already"
+    policy.ended(Turn(Piece.PREVIEW, (late,)), 0.03)
+    assert plan.spare_s == pytest.approx(spare_s - 0.03)
+    late.is_late = True
+    policy.ended(Turn(Piece.DECODE, (late,)), 0.05)
+    assert plan.spare_s == pytest.approx(spare_s - 0.08)
+
+
+# --- joint steps ------------------------------------------------------------------------------------------------------
+
+
+def ready(name: str, **fields: object) -> Work:
+    """Work that may take its third step."""
+    settings = {"is_begun": True, "num_steps": 6, "step_index": 2, "has_preview": True, "shape_key": "one shape"}
+    return replace(work(name, due_in_s=30.0), **settings | fields)
+
+
+def joined(*works: Work, max_batch: int = 3, batch_s: float = 0.15) -> tuple[str, ...]:
+    policy = arbiter(max_batch=max_batch, batch_s=batch_s)
+    for each in works:
+        policy.add(each)
+    policy._plan(0.0)
+    return tuple(each.work_id for each in policy._companions(works[0]))
+
+
+def test_as_many_share_a_step_as_are_ready_and_may() -> None:
+    assert joined(ready("a"), ready("b"), ready("c"), ready("d")) == ("a", "b", "c")
+    assert joined(ready("a"), ready("b"), max_batch=2, batch_s=0.12) == ("a", "b")
+    assert joined(ready("a")) == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("other", "may_join"),
+    [
+        ({}, True),
+        ({"shape_key": "another"}, False),
+        ({"step_index": 6}, False),
+        ({"owes_preview": True, "has_preview": False}, False),
+        ({"owes_preview": True}, True),
+        ({"is_begun": False, "step_index": 0}, True),
+    ],
+    ids=["ready", "of another shape", "denoised", "owes a first preview", "owes a later preview", "not begun yet"],
+)
+def test_who_may_share_a_step(other: dict, may_join: bool) -> None:
+    assert joined(ready("a"), ready("b", **other), max_batch=2, batch_s=0.12) == (("a", "b") if may_join else ("a",))
+
+
+def test_without_a_shape_nobody_joins() -> None:
+    assert joined(ready("a", shape_key=None), ready("b", shape_key=None), max_batch=2, batch_s=0.12) == ("a",)
+
+
+def test_a_joint_step_must_be_worth_everybodys_waiting() -> None:
+    assert joined(ready("a"), ready("b"), max_batch=2, batch_s=0.189) == ("a", "b")
+    assert joined(ready("a"), ready("b"), max_batch=2, batch_s=0.191) == ("a",)
+
+
+def test_a_joint_step_breaks_no_promise() -> None:
+    policy = arbiter(max_batch=2, batch_s=0.15)
+    works = [ready("a"), ready("b")]
+    for each in works:
+        policy.add(each)
+    plan = policy._plan(0.0)
+    plan.spare_s = 0.0501
+    assert policy._companions(works[0]) == tuple(works)
+    plan.spare_s = 0.0499
+    assert policy._companions(works[0]) == (works[0],)
+
+
+def test_whoever_joins_gives_up_the_preview_that_it_owes() -> None:
+    policy = arbiter(max_batch=2, batch_s=0.12)
+    works = [ready("a"), ready("b", owes_preview=True)]
+    for each in works:
+        policy.add(each)
+    policy._plan(0.0)
+    assert policy._companions(works[0]) == tuple(works) and not works[1].owes_preview
+
+
+# --- plans ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_stands_for_a_second() -> None:
+    policy = arbiter()
+    policy.add(work("a", due_in_s=30.0))
+    plan = policy._plan(0.0)
+    assert policy._plan(1.0) is plan
+    assert policy._plan(1.001) is not plan
+
+
+def test_late_work_is_ordered_by_rank_then_what_is_under_way_then_the_tenant_that_had_less() -> None:
+    policy = arbiter()
+    settings = {
+        "audience": {"is_operator": False},
+        "new of who had more": {},
+        "new": {},
+        "under way": {"is_begun": True, "num_steps": 6, "step_index": 2},
+        "empty": {"is_stage_empty": True},
+    }
+    for number, (name, fields) in enumerate(settings.items()):
+        policy.add(replace(work(name, due_in_s=0.0), arrived_at=float(-number), **fields))
+    policy._standing.served_s["tenant of new of who had more"] = 1.0
+    plan = policy._plan(0.0)
+    assert [each.work_id for each in plan.late] == ["empty", "under way", "new", "new of who had more", "audience"]
+    assert all(each.is_late for each in policy) and plan.promised == []
+    unseen = ["empty", "under way", "new", "new of who had more", "audience"]
+    assert [each.work_id for each in plan.unseen] == unseen
+
+
+def test_whoever_is_promised_is_late_no_more() -> None:
+    policy = arbiter()
+    policy.add(each := replace(work("a", due_in_s=30.0), is_late=True, could_be_met=False))
+    policy._plan(0.0)
+    assert not each.is_late
+
+
+def test_of_equal_rank_the_tenant_that_had_less_is_promised_first() -> None:
+    policy = arbiter()
+    for name in ("rich", "poor"):
+        policy.add(work(name, due_in_s=0.75))
+    policy._standing.served_s = {"tenant of rich": 1.0, "tenant of poor": 0.0}
+    plan = policy._make_plan(0.0)
+    assert [each.work_id for each in plan.promised] == ["poor"]
+    assert [each.work_id for each in plan.late] == ["rich"]
+
+
+# --- the ladder -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("busyness", "due_in_s", "level"), [(0.0, 0.86, 0), (0.0, 0.84, 1), (1.0, 1.46, 0), (1.0, 1.43, 1)]
+)
+def test_a_rung_does_when_there_is_room_for_more_by_how_busy_it_was(
+    busyness: float, due_in_s: float, level: int
+) -> None:
+    """What is alone needs 0.85 s on the topmost rung, 0.65 s on the next; 1.7 times that when it was busy of late."""
+    policy = arbiter()
+    policy.add(work("a", due_in_s=due_in_s))
+    policy._standing.busyness = busyness
+    assert policy._choose_level(0.0) == level
+    assert policy._standing.pressed_at == (0.0 if level else -math.inf)
+
+
+def test_a_broken_promise_takes_new_work_to_the_lowest_rung() -> None:
+    policy = arbiter()
+    policy.add(replace(work("late", due_in_s=30.0), is_late=True))
+    assert policy._choose_level(7.0) == 2 and policy._standing.pressed_at == 7.0
+
+
+def test_quality_climbs_after_five_seconds_without_pressure_and_only_with_more_room() -> None:
+    policy = arbiter()
+    policy.add(work("a", due_in_s=30.0))
+    policy.level, policy._standing.pressed_at = 1, 0.0
+    assert policy._choose_level(CLIMB_AFTER_S - 0.001) == 1
+    assert policy._choose_level(CLIMB_AFTER_S) == 0
+    policy._standing.busyness = 0.62  # at the topmost rung 0.85 / 0.65 times that, which is more than 0.8
+    assert policy._choose_level(CLIMB_AFTER_S) == 1
+    policy._standing.busyness = 0.61
+    assert policy._choose_level(CLIMB_AFTER_S) == 0
+
+
+def test_to_climb_needs_twice_the_room_that_to_stay_does() -> None:
+    """At a busyness of 0.5: 1.35 times what is known to stay, 1.7 times to climb."""
+    policy = arbiter()
+    policy.add(work("a", due_in_s=1.3))  # 0.85 s and 1.35 times that fit, 1.7 times do not
+    policy._standing.busyness = 0.5
+    for level, expected in ((0, 0), (1, 1)):
+        policy.level, policy._standing.pressed_at = level, -math.inf
+        assert policy._choose_level(0.0) == expected
+
+
+def test_work_that_is_not_begun_moves_with_the_level_but_not_above_its_memory() -> None:
+    policy = arbiter()
+    works = [work("free", due_in_s=30.0), replace(work("bound", due_in_s=30.0), min_rung=1), ready("begun")]
+    for each in works:
+        policy.add(each)
+    policy._make_plan(0.0)
+    assert [each.rung_index for each in works] == [0, 1, 0]

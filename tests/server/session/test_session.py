@@ -169,7 +169,7 @@ async def test_a_last_step_without_a_preview_is_reported_too(house: House) -> No
     house.start()
     for step_index in range(4):
         house.step(step_index, with_preview=step_index < 3)
-    house.deliver()
+    house.deliver_first_chunk()  # the first of its frames, not the last, says that the step is done
     previews = [message for message in await house.hear() if message["type"] == "prompt.preview"]
     assert [(preview["step_index"], preview["picture"] is not None) for preview in previews] == [
         (0, True),
@@ -357,6 +357,7 @@ async def test_cancelling_what_is_taken_but_not_seen_yet_is_too_late(house: Hous
     assert "`sea` is taken" in only(await house.say("prompt.cancel", prompt_id="sea"), "error")["error"]["message"]
     error = only(await house.say("prompt.set", text="sky", prompt_id="sea"), "error")["error"]
     assert (error["code"], error["param"]) == ("prompt_id_taken", "prompt_id")
+    assert "`sea`" in error["message"]
 
 
 async def test_a_prompt_id_is_used_once(house: House) -> None:
@@ -655,6 +656,21 @@ async def test_after_a_lost_peer_another_offer_is_taken(house: House) -> None:
     assert types(await house.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
 
 
+async def test_a_change_that_the_program_makes_itself_is_told_while_the_session_is_open(house: House) -> None:
+    house.program.stage.blank()
+    house.program.on_changed(OnAir.BLANK, None)
+    assert only(await house.hear(), "program.changed")["on_air"] == "blank"
+    await house.session.close("client")
+    await house.hear()
+    house.program.stage.resume()
+    house.program.on_changed(OnAir.IDLE, None)
+    assert await house.hear() == []
+
+
+async def test_a_session_of_a_server_without_a_folder_records_nothing(house: House) -> None:
+    assert error_code(await house.say("program.record", recording=True)) == "not_supported"
+
+
 async def test_a_candidate_needs_a_peer(house: House) -> None:
     assert error_code(await house.say("webrtc.candidate", candidate="candidate:1")) == "not_connected"
     await house.say("webrtc.offer", sdp="v=0")
@@ -876,7 +892,7 @@ async def test_the_estimate_of_a_new_session_is_of_its_own_quality_and_stage() -
     house.engine.estimate = asked.append  # type: ignore[method-assign, assignment]
     house.session.answer_start(SessionStart())
     (command,) = asked
-    assert (command.quality, command.stage_id, command.tenant) == (Quality.FINE, "s1", "them")
+    assert command == Generate("", "", Quality.FINE, stage_id="s1", tenant="them")
     assert only(await house.hear(), "session.created")["estimated_picture_ms"] is None
 
 

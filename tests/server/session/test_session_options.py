@@ -377,6 +377,24 @@ async def test_a_clip_that_fails_leaves_the_scene_looping_and_is_said(able: Hous
     assert able.program.stage.on_air == ("clip", "sea")
 
 
+async def test_a_following_clip_that_is_made_with_less_is_said_too(able: House) -> None:
+    await going_on(able)
+    await able.hear()
+    able.start(degraded=("fewer_steps",))
+    assert only(await able.hear(), "session.warning")["code"] == "degraded"
+
+
+async def test_a_following_clip_that_is_begun_again_starts_from_no_frames(able: House) -> None:
+    await going_on(able)
+    for _ in range(2):
+        able.start()
+        able.deliver_first_chunk()
+    able.session.on_generation_event(FramesReady(able.generation_id, 1, frames(3)))
+    able.session.on_generation_event(GenerationFinished(able.generation_id, 4, NO_TIMINGS))
+    play_out(able)
+    assert only(await able.hear(), "prompt.continued")["index"] == 1
+
+
 async def test_a_lost_engine_makes_the_next_clip_anew(able: House) -> None:
     await going_on(able)
     able.start()

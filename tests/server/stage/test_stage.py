@@ -198,6 +198,11 @@ def test_a_gap_in_the_program_is_a_gap_in_the_clip() -> None:
     assert pixel(only(stage.picture(9))) == 106
 
 
+def test_the_programs_first_frame_is_number_0() -> None:
+    with pytest.raises(ValueError, match="above -1, got -1"):
+        Stage(FRAME_RATE).picture(-1)
+
+
 def test_the_program_never_goes_back() -> None:
     stage = Stage(FRAME_RATE)
     stage.picture(5)
