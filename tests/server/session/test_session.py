@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from fakes import MODEL, FakeController, House, error_code, only, types
+from fakes import MODEL, FakeController, House, error_code, frames, only, types
 
 from engine.api import (
     EngineBusy,
@@ -14,6 +14,7 @@ from engine.api import (
     EngineState,
     EngineStopped,
     EngineUnavailable,
+    FramesReady,
     Generate,
     GenerationFailed,
     GenerationFinished,
@@ -367,6 +368,13 @@ async def test_a_prompt_id_is_used_once(house: House) -> None:
     assert accepted["prompt_id"] != "p1"  # ours keep clear of the client's
 
 
+async def test_a_cancel_that_is_sent_again_hears_the_same_answer(house: House) -> None:
+    await house.say("prompt.set", text="sea", prompt_id="sea")
+    said = [await house.say("prompt.cancel", prompt_id="sea", event_id="e2") for _ in range(2)]
+    assert only(said[0], "prompt.cancelled") == only(said[1], "prompt.cancelled")
+    assert house.engine.cancelled_ids == ["s1.1"]
+
+
 # --- manual take, blank -------------------------------------------------------------------------------------------
 
 
@@ -546,6 +554,41 @@ async def test_with_a_dead_engine_prompts_are_rejected_and_the_session_lives(hou
     assert types(await house.say("session.ping")) == ["session.pong"]
 
 
+@pytest.mark.parametrize("state", [EngineState.FAILED, EngineState.CLOSED])
+async def test_a_rejected_prompt_has_its_end_and_a_retry_hears_it_again(house: House, state: EngineState) -> None:
+    house.engine.state = state
+    said = [await house.say("prompt.set", text="sea", prompt_id="sea", event_id="e1") for _ in range(2)]
+    rejected = only(said[0], "prompt.rejected")
+    assert rejected == only(said[1], "prompt.rejected") and rejected["prompt_id"] == "sea"
+    assert rejected["error"]["type"] == "engine" and rejected["error"]["message"]
+    assert 'sceneshift_prompts_total{end="rejected"} 1.0' in house.metrics.render().decode()
+    assert error_code(await house.say("prompt.set", text="sea", prompt_id="sea")) == "prompt_id_taken"
+
+
+async def test_the_loss_of_an_engine_that_made_nothing_of_it_leaves_a_clip_as_it_is(house: House) -> None:
+    await house.say("prompt.set", text="sea", prompt_id="sea")
+    house.start()
+    house.deliver_first_chunk()
+    house.session.on_engine_lost(EngineLost("exited", "killed", ("s2.1",)))
+    house.session.on_generation_event(FramesReady(house.generation_id, 1, frames(3)))
+    timings = Timings(0.0, 0.0, 0.0, 0.0, 0.0)
+    house.session.on_generation_event(GenerationFinished(house.generation_id, 4, timings))
+    house.program.send_frame()
+    await house.hear()
+    assert house.ends() == {"sea": ["applied"]}
+
+
+async def test_a_waiting_clip_outlives_the_engine(make_house: MakeHouse) -> None:
+    house = make_house(take="manual")
+    await house.say("prompt.set", text="sea", prompt_id="sea")
+    house.make_clip()
+    house.session.on_engine_stopped(EngineStopped("would not start"))
+    await house.say("program.take")
+    house.program.send_frame()
+    await house.hear()
+    assert house.ends() == {"sea": ["applied"]}
+
+
 async def test_an_engine_that_stops_for_good_fails_what_waits(house: House) -> None:
     await house.say("prompt.set", text="one", prompt_id="one")
     await house.say("prompt.set", text="two", prompt_id="two")
@@ -669,6 +712,17 @@ async def test_a_change_that_the_program_makes_itself_is_told_while_the_session_
 
 async def test_a_session_of_a_server_without_a_folder_records_nothing(house: House) -> None:
     assert error_code(await house.say("program.record", recording=True)) == "not_supported"
+
+
+async def test_the_loss_of_another_viewer_is_not_the_controllers_concern(house: House) -> None:
+    await house.session.viewers.add("v=0")
+    house.program.lose("v1")
+    assert await house.hear() == []
+
+
+async def test_an_answer_to_an_offer_names_its_event(house: House) -> None:
+    assert only(await house.say("webrtc.offer", sdp="v=0", event_id="e1"), "webrtc.answer")["event_id"] == "e1"
+    assert only(await house.say("session.ping", event_id="e2"), "session.pong")["event_id"] == "e2"
 
 
 async def test_a_candidate_needs_a_peer(house: House) -> None:
@@ -801,7 +855,7 @@ async def test_a_closed_session_cannot_be_moved(house: House, move: SessionMove)
 async def test_a_controller_that_does_not_read_is_dropped(house: House) -> None:
     for _ in range(300):
         house.session.receipts.warn("draining", "again")
-    assert house.controller.aborted is not None
+    assert house.controller.aborted == "too many unread messages"
 
 
 async def test_closing_ends_every_prompt_and_frees_the_program(make_house: MakeHouse) -> None:

@@ -15,6 +15,7 @@ from engine.api import (
     EngineReady,
     EngineState,
     EngineStopped,
+    EngineUnavailable,
     FramesReady,
     Generate,
     GenerationFailed,
@@ -104,6 +105,37 @@ async def test_a_session_that_was_started_on_trust_is_told_what_does_not_hold(ma
     options = only(said, "session.updated")["options"]
     assert (options["transition"], options["after"], options["lora"]) == ("crossfade", "loop", None)
     assert options["quality"] == "fine"
+
+
+async def test_on_trust_only_what_the_model_cannot_is_given_up(make_house: MakeHouse) -> None:
+    house = make_house(transition="morph", after="hold")
+    house.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=False)
+    said = await house.hear()
+    options = only(said, "session.updated")["options"]
+    assert (options["transition"], options["after"]) == ("crossfade", "hold")
+    assert "fake cannot start" in said[1]["message"] and "goes on without" in said[1]["message"]
+
+
+async def test_a_session_that_asks_for_what_every_model_can_hears_that_it_is_ready(house: House) -> None:
+    house.engine.model = None
+    await house.say("prompt.set", text="sea")
+    assert len(house.engine.generated) == 1, "it need not wait to be checked"
+    await house.hear()
+    house.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=False)
+    assert [message["code"] for message in await house.hear()] == ["engine_ready"]
+    assert len(house.engine.generated) == 1
+
+
+@pytest.mark.parametrize(
+    "given", [{"after": "continue"}, {"lora": "ink"}, {"transition": "morph"}], ids=["continue", "lora", "morph"]
+)
+async def test_what_waits_for_the_model_and_is_beyond_it_fails_by_name(house: House, given: dict) -> None:
+    house.engine.model = None
+    await house.say("prompt.set", text="sea", prompt_id="p", **given)
+    house.engine.model = MODEL
+    house.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=False)
+    error = only(await house.hear(), "prompt.failed")["error"]
+    assert error["param"] == next(iter(given)) and house.engine.generated == []
 
 
 # --- whose, and how soon ------------------------------------------------------------------------------------------
@@ -366,6 +398,48 @@ async def test_a_busy_engine_is_asked_again(able: House) -> None:
     await able.clock.advance(1.0)
     able.session.tick()
     assert len(able.engine.generated) == 2
+
+
+async def test_an_engine_that_is_gone_is_not_asked_again(able: House) -> None:
+    await able.session.viewers.add("v=0")
+    await able.say("prompt.set", text="sea", after="continue")
+    able.make_clip()
+    able.engine.refusal = EngineUnavailable("closed")
+    able.program.send_frame()
+    able.engine.refusal = None
+    await able.clock.advance(1.0)
+    able.session.tick()
+    assert len(able.engine.generated) == 1
+
+
+async def test_a_following_clip_that_is_not_whole_leaves_the_scene_looping(able: House) -> None:
+    await going_on(able)
+    await able.hear()
+    able.start()
+    able.session.on_generation_event(GenerationFinished(able.generation_id, 4, NO_TIMINGS))
+    warning = only(await able.hear(), "session.warning")
+    assert warning["code"] == "continuation_failed" and "incomplete clip: expected 4 frames" in warning["message"]
+    play_out(able)
+    assert len(able.engine.generated) == 2 and able.program.stage.on_air == ("clip", "sea")
+
+
+async def test_frames_that_do_not_belong_to_a_following_clip_stop_it(able: House) -> None:
+    await going_on(able)
+    await able.hear()
+    able.start()
+    for _ in range(2):
+        able.deliver_first_chunk()
+    warning = only(await able.hear(), "session.warning")
+    assert warning["code"] == "continuation_failed" and "expected frame 1 next, got 0" in warning["message"]
+    assert able.engine.cancelled_ids == [able.generation_id]
+
+
+async def test_a_following_clip_that_ends_unasked_leaves_the_scene_looping(able: House) -> None:
+    await going_on(able)
+    await able.hear()
+    able.confirm_cancel()
+    warning = only(await able.hear(), "session.warning")
+    assert warning["code"] == "continuation_failed" and "stopped without being asked" in warning["message"]
 
 
 async def test_a_clip_that_fails_leaves_the_scene_looping_and_is_said(able: House) -> None:
