@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
+from stages import PATIENCE_S
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -60,7 +63,10 @@ _VIEWER = """
   };
   const onFrame = (_, { mediaTime }) => {
     view.frames.push([mediaTime, marker()]);
-    if (view.frames.length === 24) resolve();
+    if (view.frames.length > 24) view.frames.shift();
+    // A busy browser may draw a frame later than it names it: a second without that is waited for.
+    const ahead = view.frames.map(([time, index]) => index - Math.round(time * 24));
+    if (ahead.length === 24 && ahead.every((by) => 0 <= by && by <= 2) && ahead.filter((by) => !by).length > 20) resolve();
     video.requestVideoFrameCallback(onFrame);
   };
   video.requestVideoFrameCallback(onFrame);
@@ -88,7 +94,9 @@ async def test_a_browser_plays_the_program_from_the_middle(browser: Any, synthet
     for _ in range(2):
         while (await controller.receive_json())["type"] != "stats.updated":
             pass
-    await page.evaluate(_VIEWER, f"/v1/sessions/{session_id}/watch")
+    with contextlib.suppress(TimeoutError):  # what was seen then is judged below
+        async with asyncio.timeout(PATIENCE_S):
+            await page.evaluate(_VIEWER, f"/v1/sessions/{session_id}/watch")
     started, frames = await page.evaluate("() => [view.started, view.frames]")
     assert (started["width"], started["height"], started["frame_rate"]) == (512, 288, 24)
     assert frames[0][0] > 0.5  # the program's time, not the viewer's
