@@ -66,7 +66,8 @@ _VIEWER = """
     if (view.frames.length > 24) view.frames.shift();
     // A busy browser may draw a frame later than it names it: a second without that is waited for.
     const ahead = view.frames.map(([time, index]) => index - Math.round(time * 24));
-    if (ahead.length === 24 && ahead.every((by) => 0 <= by && by <= 2) && ahead.filter((by) => !by).length > 20) resolve();
+    const isExact = ahead.every((by) => 0 <= by && by <= 2) && ahead.filter((by) => by === 0).length > 20;
+    if (ahead.length === 24 && isExact) resolve();
     video.requestVideoFrameCallback(onFrame);
   };
   video.requestVideoFrameCallback(onFrame);
