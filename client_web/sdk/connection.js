@@ -13,14 +13,22 @@ import { Backoff, LONGEST_DELAY_MS, checkMove } from "./states.js";
 export { RequestError };
 
 export const ConnectionState = Object.freeze({
-  CLOSED: "closed", // not opened, or closed on purpose
-  CONNECTING: "connecting", // the socket opens
-  STARTING: "starting", // session.start is on its way
-  QUEUED: "queued", // the server has no room yet; session.created comes when it has
-  RESUMING: "resuming", // session.resume is on its way
-  LIVE: "live", // there is a session
-  WAITING: "waiting", // the socket is lost; the next attempt is timed
-  REFUSED: "refused", // the server does not want us, and asking again would not help
+  // not opened, or closed on purpose
+  CLOSED: "closed",
+  // the socket opens
+  CONNECTING: "connecting",
+  // session.start is on its way
+  STARTING: "starting",
+  // the server has no room yet; session.created comes when it has
+  QUEUED: "queued",
+  // session.resume is on its way
+  RESUMING: "resuming",
+  // there is a session
+  LIVE: "live",
+  // the socket is lost; the next attempt is timed
+  WAITING: "waiting",
+  // the server does not want us, and asking again would not help
+  REFUSED: "refused",
 });
 
 const NEXT = Object.freeze({

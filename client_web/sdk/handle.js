@@ -12,11 +12,15 @@ import { checkMove } from "./states.js";
 const ENDS = ["applied", "superseded", "cancelled", "rejected", "failed"];
 
 const NEXT = Object.freeze({
-  waiting: ["sent", "superseded", "cancelled", "rejected"], // for a connection, or because prompts come too fast
-  sent: ["waiting", "accepted", "started", "ready", ...ENDS], // to wait again: the server is busy, or has lost the session
+  // for a connection, or because prompts come too fast
+  waiting: ["sent", "superseded", "cancelled", "rejected"],
+  // to wait again: the server is busy, or has lost the session
+  sent: ["waiting", "accepted", "started", "ready", ...ENDS],
   accepted: ["waiting", "started", "ready", ...ENDS],
-  started: ["waiting", "started", "ready", ...ENDS], // again: the engine was lost and the clip is made anew
-  ready: ["waiting", "started", ...ENDS], // its clip waits for a take
+  // again: the engine was lost and the clip is made anew
+  started: ["waiting", "started", "ready", ...ENDS],
+  // its clip waits for a take
+  ready: ["waiting", "started", ...ENDS],
   ...Object.fromEntries(ENDS.map((end) => [end, []])),
 });
 

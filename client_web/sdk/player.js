@@ -10,10 +10,14 @@ import { Backoff, checkMove } from "./states.js";
 
 export const PlayerState = Object.freeze({
   CLOSED: "closed",
-  NEGOTIATING: "negotiating", // a path is being opened
-  PLAYING: "playing", // connected
-  FAILED: "failed", // will be opened again after a while
-  PAUSED: "paused", // nobody looks; nothing is received
+  // a path is being opened
+  NEGOTIATING: "negotiating",
+  // connected
+  PLAYING: "playing",
+  // will be opened again after a while
+  FAILED: "failed",
+  // nobody looks; nothing is received
+  PAUSED: "paused",
 });
 
 const NEXT = Object.freeze({
@@ -132,7 +136,8 @@ export class Player extends Emitter {
   /** What the video shows now, as a JPEG data URI; null before the first frame. */
   picture(width = this.#video.videoWidth) {
     const { videoWidth, videoHeight } = this.#video;
-    if (this.#path === null || videoWidth === 0) return this.#held; // a source that has ended is drawn black
+    // a source that has ended is drawn black
+    if (this.#path === null || videoWidth === 0) return this.#held;
     const canvas = document.createElement("canvas");
     canvas.width = width;
     canvas.height = Math.round((width * videoHeight) / videoWidth);
@@ -186,7 +191,8 @@ export class Player extends Emitter {
   async #openMse() {
     const attempt = this.#attempt;
     try {
-      const { MsePath } = await import("./mse.js"); // most viewers never need it
+      // most viewers never need it
+      const { MsePath } = await import("./mse.js");
       if (this.#attempt !== attempt) return;
       const path = new MsePath(this.#video, this.#settings.watchUrl?.() ?? null, {
         onStarted: (frameRate) => (this.#frameRate = frameRate),
@@ -284,7 +290,8 @@ export class Player extends Emitter {
     const image = new Image();
     image.src = picture;
     const detach = () => srcObject && this.#video.srcObject === srcObject && (this.#video.srcObject = null);
-    image.decode().then(detach, () => {}); // where a page forbids data URIs, there is no poster either
+    // where a page forbids data URIs, there is no poster either
+    image.decode().then(detach, () => {});
   }
 
   #play() {

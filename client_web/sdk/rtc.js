@@ -82,7 +82,8 @@ export class RtcPath {
     };
     peer.onconnectionstatechange = () => this.#changed(peer.connectionState);
     preferH264(peer.addTransceiver("video", { direction: "recvonly" }));
-    peer.addTransceiver("audio", { direction: "recvonly" }); // nothing is sent in it while there is no music
+    // nothing is sent in it while there is no music
+    peer.addTransceiver("audio", { direction: "recvonly" });
     const offer = await peer.createOffer();
     if (signal.aborted) return;
     // Browsers decode Opus in mono unless their own description says otherwise, and have no other way to say it.

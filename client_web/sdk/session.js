@@ -16,10 +16,13 @@ import { checkMove } from "./states.js";
 
 const NEXT = Object.freeze({
   connecting: ["queued", "live", "refused", "closed"],
-  queued: ["connecting", "reconnecting", "live", "refused", "closed"], // the server has no room yet
+  // the server has no room yet
+  queued: ["connecting", "reconnecting", "live", "refused", "closed"],
   live: ["reconnecting", "refused", "closed"],
-  reconnecting: ["queued", "live", "refused", "closed"], // prompts wait
-  refused: ["connecting", "reconnecting", "closed"], // the server does not want us; asking again would not help
+  // prompts wait
+  reconnecting: ["queued", "live", "refused", "closed"],
+  // the server does not want us; asking again would not help
+  refused: ["connecting", "reconnecting", "closed"],
   closed: [],
 });
 
@@ -72,7 +75,8 @@ export class Session extends Emitter {
       },
       { random, session: resume },
     );
-    this.ready.catch(() => {}); // whoever does not ask is told by events
+    // whoever does not ask is told by events
+    this.ready.catch(() => {});
   }
 
   get state() {

@@ -12,22 +12,26 @@ export const PromptState = Object.freeze({
   SENT: "sent",
   ACCEPTED: "accepted",
   STARTED: "started",
-  READY: "ready", // its clip waits for a take
+  // its clip waits for a take
+  READY: "ready",
   APPLIED: "applied",
   SUPERSEDED: "superseded",
   CANCELLED: "cancelled",
   REJECTED: "rejected",
   FAILED: "failed",
-  LOST: "lost", // its session went away before it had an end
+  // its session went away before it had an end
+  LOST: "lost",
 });
 
 const ENDS = ["applied", "superseded", "cancelled", "rejected", "failed", "lost"];
 
 /** @type {Record<string, readonly string[]>} */
 const NEXT = Object.freeze({
-  sent: ["accepted", "started", "ready", ...ENDS], // after a gap in a resume its receipt may be what is missing
+  // after a gap in a resume its receipt may be what is missing
+  sent: ["accepted", "started", "ready", ...ENDS],
   accepted: ["started", "ready", ...ENDS],
-  started: ["started", "ready", ...ENDS], // started again: the engine was lost and the clip is made anew
+  // started again: the engine was lost and the clip is made anew
+  started: ["started", "ready", ...ENDS],
   ready: ["started", ...ENDS],
   applied: [],
   superseded: [],
