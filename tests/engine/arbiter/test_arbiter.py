@@ -17,7 +17,7 @@ from engine.arbiter.arbiter import (
     Standing,
 )
 from engine.arbiter.cost import Cost, Piece
-from engine.arbiter.promise import PREVIEW_SHARE
+from engine.arbiter.promise import HEADROOM, PREVIEW_SHARE
 from engine.arbiter.work import Turn, Work, run_ahead
 from engine.config import Rung
 
@@ -608,6 +608,69 @@ def test_of_equal_rank_the_tenant_that_had_less_is_promised_first() -> None:
     plan = policy._make_plan(0.0)
     assert [each.work_id for each in plan.promised] == ["poor"]
     assert [each.work_id for each in plan.late] == ["rich"]
+
+
+def test_of_one_tenants_works_the_one_that_is_due_first_is_promised_first() -> None:
+    """On the lowest rung each needs 0.52 s: both within 1.0 s do not fit, and the later one would leave no room."""
+    policy = arbiter()
+    for name, due_in_s in (("later", 1.0), ("first", 0.7)):
+        each = work(name, due_in_s=due_in_s, wants_previews=False)
+        each.tenant = "one tenant"
+        policy.add(each)
+    plan = policy._plan(0.0)
+    assert [each.work_id for each in plan.promised] == ["first"]
+
+
+def test_what_a_tenant_is_promised_counts_before_its_next_work_is_considered() -> None:
+    policy = arbiter()
+    for name, tenant in (("a1", "a"), ("a2", "a"), ("b1", "b")):
+        each = work(name, due_in_s=1.5)  # room for two of three
+        each.tenant = tenant
+        policy.add(each)
+    plan = policy._plan(0.0)
+    assert sorted(each.tenant for each in plan.promised) == ["a", "b"]
+
+
+@pytest.mark.parametrize(("waited_s", "share"), [(AGED_AFTER_S - 0.001, 1.0), (AGED_AFTER_S, 1 - AGED_SHARE)])
+def test_while_somebody_is_old_promises_count_on_nine_tenths_of_the_time(waited_s: float, share: float) -> None:
+    policy = arbiter()
+    policy.add(work("a", due_in_s=60.0))
+    spare_s = policy._make_plan(waited_s).spare_s
+    assert spare_s == pytest.approx(60.0 - waited_s - 0.85 * HEADROOM / share)
+
+
+def test_another_preview_than_the_first_needs_a_clips_time_to_spare_unless_nobody_else_is_here() -> None:
+    policy = arbiter()
+    policy.add(first := ready("first", owes_preview=True))
+    plan = policy._plan(0.0)
+    plan.spare_s = 0.0
+    assert policy._has_time_to_refine(first), "it is alone"
+    policy.add(ready("second"))
+    plan = policy._plan(0.0)
+    plan.spare_s = 0.8499
+    assert not policy._has_time_to_refine(first)
+    plan.spare_s = 0.8501
+    assert policy._has_time_to_refine(first)
+
+
+def test_nothing_is_refined_while_late_work_waits() -> None:
+    policy = arbiter()
+    policy.add(first := ready("first", owes_preview=True))
+    policy.add(late := ready("late"))
+    plan = policy._plan(0.0)
+    plan.promised.remove(late)
+    plan.late.append(late)
+    assert not policy._has_time_to_refine(first)
+    policy._works.pop("late")  # it has gone since the plan was made
+    assert policy._has_time_to_refine(first)
+
+
+def test_nothing_is_refined_while_another_waits_for_its_first_preview() -> None:
+    policy = arbiter()
+    policy.add(first := ready("first", owes_preview=True))
+    policy.add(work("unseen", due_in_s=30.0))
+    policy._plan(0.0)
+    assert not policy._has_time_to_refine(first)
 
 
 # --- the ladder -------------------------------------------------------------------------------------------------------

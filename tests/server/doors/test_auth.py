@@ -22,7 +22,7 @@ TOKEN = "0123456789abcdef0123"
 )
 def test_a_server_that_others_may_reach_cannot_be_built_without_a_token(reached: dict) -> None:
     assert Settings(**reached).is_reachable
-    with pytest.raises(ValueError, match="token"):
+    with pytest.raises(ValueError, match="access token, since others may reach"):
         Access(Settings(**reached))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from fakes import MODEL, FakeController, House, error_code, frames, only, types
+from fakes import MODEL, FakeController, FakeEngine, FakeProgram, House, error_code, frames, only, types
 
 from engine.api import (
     EngineBusy,
@@ -18,17 +18,20 @@ from engine.api import (
     Generate,
     GenerationFailed,
     GenerationFinished,
+    PreviewReady,
     Quality,
     Reuse,
     Timings,
 )
+from server.clock import FakeClock
 from server.config import WhipTarget
 from server.media.program_format import ProgramFormat
+from server.metrics import Metrics
 from server.protocol.errors import Refused
 from server.protocol.messages import IceServer, SessionOptions, SessionResume, SessionStart
 from server.session.answered import MAX_REMEMBERED
 from server.session.prompts import MAX_ENDED, PROMISE_COSTS
-from server.session.session import IllegalSessionMove, Session, SessionMove, SessionState
+from server.session.session import IllegalSessionMove, Neighbours, Session, SessionMove, SessionState
 from server.stage.picture import OnAir, Transition
 
 MakeHouse = Callable[..., House]
@@ -187,6 +190,19 @@ async def test_previews_for_the_controller_are_not_on_air(make_house: MakeHouse)
     house.step(0)
     preview = only(await house.hear(), "prompt.preview")
     assert preview["picture"] is not None
+    assert house.program.stage.on_air == (OnAir.IDLE, None)
+
+
+async def test_a_preview_that_was_made_before_they_were_turned_off_is_not_shown(make_house: MakeHouse) -> None:
+    house = make_house(on_preview="off")
+    asked: list[Generate] = []
+    house.engine.estimate = asked.append  # type: ignore[method-assign, assignment]
+    await house.say("prompt.set", text="sea")
+    assert [command.wants_previews for command in asked] == [False]
+    house.start()
+    house.session.on_generation_event(PreviewReady(house.generation_id, 0, 4, frames(1)))
+    preview = only(await house.hear(), "prompt.preview")
+    assert (preview["picture"], preview["num_steps"]) == (None, 4)
     assert house.program.stage.on_air == (OnAir.IDLE, None)
 
 
@@ -594,7 +610,8 @@ async def test_an_engine_that_stops_for_good_fails_what_waits(house: House) -> N
     await house.say("prompt.set", text="two", prompt_id="two")
     house.session.on_engine_stopped(EngineStopped("would not start"))
     heard = await house.hear()
-    assert only(heard, "session.warning")["code"] == "engine_failed"
+    warning = only(heard, "session.warning")
+    assert warning["code"] == "engine_failed" and "could not be brought back" in warning["message"]
     assert house.ends() == {"one": ["superseded"], "two": ["failed"]}
 
 
@@ -885,10 +902,17 @@ async def test_a_session_says_in_the_end_what_it_used(house: House) -> None:
     house.step(0)
     await house.say("prompt.cancel", prompt_id="p1")
     house.step(1)  # the engine was at it when the cancel came
-    await house.clock.advance(0.5)
+    await house.clock.advance(0.1234567)
     closed = only(await house.say("session.close"), "session.closed")
-    assert closed["usage"] == {"duration_s": 2.5, "generations": 3, "denoising_steps": 10, "prompts_applied": 2}
+    assert closed["usage"] == {"duration_s": 2.123, "generations": 3, "denoising_steps": 10, "prompts_applied": 2}
     assert house.controller.num_farewells == 1
+
+
+async def test_a_session_that_nobody_was_attached_to_closes() -> None:
+    neighbours = Neighbours(FakeEngine(), Metrics(), FakeClock(), make_program=FakeProgram, max_viewers=1)
+    session = Session("s2", SessionOptions(), neighbours)
+    await session.close("client")
+    assert session.state is SessionState.CLOSED
 
 
 async def test_who_made_a_session_learns_once_that_it_closed() -> None:
@@ -909,7 +933,8 @@ async def test_what_happens_after_the_end_is_not_said(house: House) -> None:
 
 
 async def test_a_second_start_is_refused(house: House) -> None:
-    assert error_code(await house.say("session.start")) == "session_exists"
+    error = only(await house.say("session.start"), "error")["error"]
+    assert error["code"] == "session_exists" and "has a session" in error["message"]
     created = await house.say("session.resume", session_id="s1", resume_token="t")
     assert error_code(created) == "session_exists"
 
@@ -933,6 +958,7 @@ async def test_a_created_session_says_all_that_a_controller_needs() -> None:
     created = only(await house.hear(), "session.created")
     assert created["event_id"] == "e1"
     assert created["resume_token"] == house.session.resume_token
+    assert len(house.session.resume_token) == 32  # 192 bits
     assert created["options"]["quality"] == "fine"
     assert (created["model"]["name"], created["engine"]) == ("fake", "ready")
     assert created["estimated_picture_ms"] == pytest.approx(1500.0 + 1000 / 24, abs=0.1)
@@ -959,7 +985,7 @@ async def test_stats_once_a_second(house: House) -> None:
 
 async def test_rates_are_over_the_time_since_the_last_statistics(house: House) -> None:
     await house.say("webrtc.offer", sdp="v=0")
-    for seconds, sent in ((1.0, 24), (2.0, 54)):
+    for seconds, sent in ((1.0, 24), (3.0, 44)):
         house.program.counted = {
             "frames_due": sent + 1,
             "frames_sent": sent,
@@ -972,16 +998,16 @@ async def test_rates_are_over_the_time_since_the_last_statistics(house: House) -
     stats = (await house.hear())[-1]
     expected = {
         "type": "stats.updated",
-        "frames_sent": 54,
-        "frames_due": 55,
+        "frames_sent": 44,
+        "frames_due": 45,
         "continuous_play_ratio": 0.987654,
         "max_gap_ms": 41.7,
-        "sent_frame_rate": 15.0,
-        "bitrate": 120_000,
+        "sent_frame_rate": 6.67,
+        "bitrate": 53_333,
         "viewers": 1,
     }
     assert stats.items() >= expected.items()
-    assert "sceneshift_frames_sent_total 54.0" in house.metrics.render().decode()
+    assert "sceneshift_frames_sent_total 44.0" in house.metrics.render().decode()
 
 
 async def test_statistics_are_for_who_is_there_and_for_some_span(house: House) -> None:
@@ -1000,6 +1026,16 @@ async def test_the_log_names_prompts_but_never_their_text(house: House, caplog: 
     assert "s1 < prompt.set p7" in caplog.messages
     assert "s1 > prompt.applied p7" in caplog.messages
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(("is_error", "line"), [(False, "s1 = to the ingest"), (True, "s1 ! to the ingest")])
+async def test_pushes_log_under_the_sessions_name(
+    house: House, caplog: pytest.LogCaptureFixture, is_error: bool, line: str
+) -> None:
+    caplog.set_level("INFO")
+    house.session.pushes._log("to the ingest", is_error)
+    assert caplog.messages == [line]
+    assert caplog.records[0].levelname == ("WARNING" if is_error else "INFO")
 
 
 async def test_frames_that_do_not_belong_fail_the_prompt_and_stop_the_engine(house: House) -> None:

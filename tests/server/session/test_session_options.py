@@ -26,6 +26,7 @@ from engine.api import (
     StepFinished,
     Timings,
 )
+from server.protocol.messages import SessionOptions
 from server.session.prompts import PROMISE_COSTS, PROMISE_S
 from tests.seeds import seeds
 
@@ -182,6 +183,13 @@ async def test_what_may_be_reused(able: House, given: dict, expected: Reuse) -> 
     assert able.engine.generated[0].reuse is expected
 
 
+async def test_in_a_session_that_morphs_nothing_is_reused(make_house: MakeHouse) -> None:
+    house = make_house(transition="morph")
+    house.engine.model = ABLE_MODEL
+    await house.say("prompt.set", text="sea", seed=5)
+    assert house.engine.generated[0].reuse is Reuse.NEVER
+
+
 async def test_a_session_may_ask_for_fresh_work_always(make_house: MakeHouse) -> None:
     house = make_house(fresh=True, seed=7)
     await house.say("prompt.set", text="sea")
@@ -204,6 +212,8 @@ async def test_what_is_given_up_is_said_once_and_that_it_is_over_once(house: Hou
         said = await house.hear()
         assert only(said, "prompt.started")["degraded"] == list(degraded)
         told.append([(m["code"], m["degraded"]) for m in said if m["type"] == "session.warning"])
+        words = {"degraded": "short of time", "recovered": "as they were asked for again"}
+        assert all(words[m["code"]] in m["message"] for m in said if m["type"] == "session.warning")
     assert told == [
         [],
         [("degraded", ["fewer_steps"])],
@@ -239,12 +249,15 @@ async def tell(house: House, *, core_share: float | None, is_starved: bool, afte
 
 async def test_that_the_machine_is_busy_is_said_with_its_figure_and_that_it_is_over(house: House) -> None:
     assert await tell(house, core_share=0.9, is_starved=False) == []
-    assert await tell(house, core_share=0.118, is_starved=True) == ["machine_busy"]
+    assert await tell(house, core_share=0.11804, is_starved=True) == ["machine_busy"]
     warning = next(m for m in house.all_received if m["type"] == "session.warning")
     assert warning["core_share"] == 0.118
     assert "12% of a core" in warning["message"]
     assert await tell(house, core_share=0.1, is_starved=True) == []
     assert await tell(house, core_share=0.9, is_starved=False) == ["machine_free"]
+    assert (
+        "cores that it needs again" in [m for m in house.all_received if m["type"] == "session.warning"][-1]["message"]
+    )
     assert await tell(house, core_share=None, is_starved=False) == []
 
 
@@ -315,6 +328,47 @@ async def test_a_scene_goes_on_from_its_last_frame_with_the_next_seed(able: Hous
     # What the prompt left open is chosen once: the scene that goes on is the same one.
     assert [command.scene_seed for command in able.engine.generated] == [None, 7, 7]
     assert able.ends() == {"sea": ["applied"]}
+
+
+async def test_a_scene_goes_on_clip_after_clip_each_told_with_its_frame_and_number(able: House) -> None:
+    await going_on(able)
+    followed = []
+    follow = able.program.stage.follow
+    able.program.stage.follow = lambda clip: followed.append(clip) or follow(clip)  # type: ignore[method-assign, func-returns-value]
+    for _ in range(3):
+        able.start()
+        able.deliver()
+        play_out(able)
+    told = [message for message in await able.hear() if message["type"] == "prompt.continued"]
+    assert [message["index"] for message in told] == [1, 2, 3]
+    assert all(message["frame"]["frame_index"] > 0 and message["frame"]["sent_at_ms"] == 0.0 for message in told)
+    assert [(clip.prompt_id, clip.after, clip.continuation) for clip in followed] == [
+        ("sea", "continue", index) for index in (1, 2, 3)
+    ]
+
+
+async def test_a_following_clip_is_the_stages_and_the_tenants() -> None:
+    house = House(SessionOptions(), stage_id="show-2", tenant="them")
+    house.engine.model = ABLE_MODEL
+    await going_on(house)
+    following = house.engine.generated[1]
+    assert (following.generation_id, following.stage_id, following.tenant) == ("show-2.2", "show-2", "them")
+
+
+async def test_before_a_clips_cost_is_known_the_next_one_is_due_when_the_one_on_air_ends(able: House) -> None:
+    able.engine.cost_s = lambda quality: None  # type: ignore[method-assign]
+    await going_on(able)
+    assert able.engine.generated[1].due_in_s == pytest.approx(8 / 24)
+
+
+async def test_a_following_clip_whose_scene_was_replaced_ends_it(able: House) -> None:
+    await going_on(able)
+    able.start()
+    able.program.stage.follow = lambda clip: False  # type: ignore[method-assign]
+    able.deliver()
+    await able.clock.advance(1.0)
+    able.session.tick()
+    assert len(able.engine.generated) == 2
 
 
 async def test_the_next_clip_is_due_when_the_one_on_air_ends_if_the_engine_can(able: House) -> None:
@@ -445,7 +499,8 @@ async def test_a_following_clip_that_ends_unasked_leaves_the_scene_looping(able:
 async def test_a_clip_that_fails_leaves_the_scene_looping_and_is_said(able: House) -> None:
     await going_on(able)
     able.session.on_generation_event(GenerationFailed(able.generation_id, "model_error", "it broke", retryable=True))
-    assert only(await able.hear(), "session.warning")["code"] == "continuation_failed"
+    warning = only(await able.hear(), "session.warning")
+    assert warning["code"] == "continuation_failed" and "it broke" in warning["message"]
     able.session.tick()
     assert len(able.engine.generated) == 2
     assert able.program.stage.on_air == ("clip", "sea")
