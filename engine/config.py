@@ -262,8 +262,8 @@ class LoadSettings:
 
 
 # Niceness by `--engine-priority`. A fifth of the weight is lost with each step, so `normal` is close to an ordinary
-# program's fair share, and the program's clock still goes first. At 10, beside three ordinary programs on two cores, a
-# clip took seventeen times as long as alone, at 1 some two times (2.5 would be fair), at 3 five times.
+# program's fair share. Beside three ordinary programs on two cores a clip took nine times as long as alone at 10, three
+# times at 5, twice at 1 (2.5 would be fair), and no frame of the program was late at any of them (bench/RESULTS.md).
 NICENESS: Mapping[str, int] = {"low": 10, "normal": 1}
 
 
