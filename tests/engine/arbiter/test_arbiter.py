@@ -369,6 +369,7 @@ def test_the_bound_counts_a_whole_fine_clip_for_each_elder() -> None:
         policy.add(work(name, at))
     me = policy.get("me")
     assert me is not None
+    me.rung_index = 1  # it may still be made whole
     assert policy.latest_end_s(me) == pytest.approx(AGED_AFTER_S + (2 * 1.45 + 0.85) / AGED_SHARE + 0.1)
 
 
@@ -383,6 +384,14 @@ def test_whether_a_deadline_could_be_kept_is_asked_of_the_lowest_rung(due_in_s: 
     policy = arbiter()
     policy.add(each := work("a", due_in_s=due_in_s))
     assert each.could_be_met is could_be_met
+
+
+def test_a_deadline_that_is_just_met_could_be_kept() -> None:
+    policy = arbiter()
+    each = work("a")
+    each.due_at = policy.remaining_s(each, 2)
+    policy.add(each)
+    assert each.could_be_met
 
 
 def test_a_tenant_that_comes_back_starts_level_with_those_who_are_here() -> None:
@@ -474,6 +483,8 @@ def test_without_slack_a_stage_gets_one_first_preview_a_second() -> None:
     assert policy._preview_first(plan) is patient
     patient.has_preview = True
     assert policy._preview_first(plan) is None
+    policy._standing.ended_at = 5.5
+    assert policy._preview_first(plan) is None
     policy._standing.ended_at = 5.501
     assert policy._preview_first(plan) is restless
 
@@ -542,13 +553,28 @@ def test_a_joint_step_must_be_worth_everybodys_waiting() -> None:
     assert joined(ready("a"), ready("b"), max_batch=2, batch_s=0.191) == ("a",)
 
 
+def test_a_joint_step_is_weighed_against_single_ones_of_its_own_rung() -> None:
+    small = Rung({Quality.FAST: 6, Quality.FINE: 12}, 112, 64, degraded=("smaller",))
+    for batch_s, is_shared in ((0.075, True), (0.077, False)):
+        cost = Cost((LADDER[0], small), num_pieces=7)
+        for rung_index, step_s in ((0, 0.1), (1, 0.04)):
+            cost.measure(Piece.STEP, rung_index, step_s)
+        cost.measure(Piece.STEP, 1, batch_s, batch=2)
+        policy = Arbiter(cost, max_batch=2)
+        works = [ready("a", rung_index=1), ready("b", rung_index=1)]
+        for each in works:
+            policy.add(each)
+        policy._plan(0.0)
+        assert (policy._companions(works[0]) == tuple(works)) is is_shared
+
+
 def test_a_joint_step_breaks_no_promise() -> None:
     policy = arbiter(max_batch=2, batch_s=0.15)
     works = [ready("a"), ready("b")]
     for each in works:
         policy.add(each)
     plan = policy._plan(0.0)
-    plan.spare_s = 0.0501
+    plan.spare_s = 0.15 - 0.1  # just what it takes
     assert policy._companions(works[0]) == tuple(works)
     plan.spare_s = 0.0499
     assert policy._companions(works[0]) == (works[0],)

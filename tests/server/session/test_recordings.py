@@ -201,6 +201,7 @@ async def test_a_recording_that_ends_by_itself_says_why_and_another_may_begin(ho
 
 async def test_a_retry_begins_no_second_recording(house: House, tmp_path: Path) -> None:
     (begun,) = await house.say("program.record", event_id="e1", recording=True)
+    assert begun["event_id"] == "e1"
     await house.say("program.record", event_id="e1", recording=True)
     assert [path.name for path in tmp_path.iterdir()] == [begun["name"]]
     await house.session.close("client")

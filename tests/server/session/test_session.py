@@ -16,11 +16,13 @@ from engine.api import (
     EngineUnavailable,
     FramesReady,
     Generate,
+    GenerationCancelled,
     GenerationFailed,
     GenerationFinished,
     PreviewReady,
     Quality,
     Reuse,
+    StepFinished,
     Timings,
 )
 from server.clock import FakeClock
@@ -159,6 +161,7 @@ async def test_the_first_preview_on_air_is_reported_with_its_frame_once(house: H
     house.step(1)
     house.program.send_frame()
     previews = [message for message in await house.hear() if message["type"] == "prompt.preview"]
+    assert {(preview["prompt_id"], preview["num_steps"]) for preview in previews} == {("p1", 4)}
     assert [(preview["step_index"], preview["frame"] is not None) for preview in previews] == [
         (0, False),
         (0, True),
@@ -594,6 +597,18 @@ async def test_the_loss_of_an_engine_that_made_nothing_of_it_leaves_a_clip_as_it
     assert house.ends() == {"sea": ["applied"]}
 
 
+async def test_the_place_in_the_engine_is_free_at_the_end_of_what_is_in_it_and_not_before(house: House) -> None:
+    slot = house.session.slot
+    for _ in range(2):
+        slot.send(Generate("s1.7", "sea"))
+        assert not slot.hear(StepFinished("s1.7", 0, 4)) and not slot.hear(GenerationCancelled("s1.6", 0))
+        assert not slot.is_free
+        assert slot.hear(GenerationCancelled("s1.7", 1)) and slot.is_free
+    slot.send(Generate("s1.8", "sea"))
+    slot.on_engine_stopped()
+    assert slot.is_free and slot.num_steps == 2
+
+
 async def test_a_waiting_clip_outlives_the_engine(make_house: MakeHouse) -> None:
     house = make_house(take="manual")
     await house.say("prompt.set", text="sea", prompt_id="sea")
@@ -644,6 +659,14 @@ async def test_what_was_refused_may_be_tried_again(make_house: MakeHouse) -> Non
     await house.say("prompt.set", text="sea")
     house.make_clip()
     assert only(await house.say("program.take", event_id="e1"), "program.changed")["on_air"] == "clip"
+
+
+async def test_of_the_ended_prompts_the_newest_are_remembered(house: House) -> None:
+    for number in range(MAX_ENDED + 1):
+        await house.say("prompt.set", text="sea", prompt_id=f"p{number}")
+        await house.say("prompt.cancel", prompt_id=f"p{number}")
+    codes = [error_code(await house.say("prompt.cancel", prompt_id=f"p{number}")) for number in (0, 1, MAX_ENDED)]
+    assert codes == ["unknown_prompt", "too_late", "too_late"]
 
 
 async def test_the_memory_of_ids_is_bounded(house: House) -> None:
@@ -712,7 +735,8 @@ async def test_a_bad_offer_has_its_code_and_a_good_one_passes_after_it(house: Ho
 async def test_after_a_lost_peer_another_offer_is_taken(house: House) -> None:
     await house.say("webrtc.offer", sdp="v=0")
     house.program.lose("v1")
-    assert only(await house.hear(), "session.warning")["code"] == "viewer_lost"
+    warning = only(await house.hear(), "session.warning")
+    assert warning["code"] == "viewer_lost" and "another offer" in warning["message"]
     assert types(await house.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
 
 

@@ -249,7 +249,7 @@ async def tell(house: House, *, core_share: float | None, is_starved: bool, afte
 
 async def test_that_the_machine_is_busy_is_said_with_its_figure_and_that_it_is_over(house: House) -> None:
     assert await tell(house, core_share=0.9, is_starved=False) == []
-    assert await tell(house, core_share=0.11804, is_starved=True) == ["machine_busy"]
+    assert await tell(house, core_share=0.11846, is_starved=True) == ["machine_busy"]
     warning = next(m for m in house.all_received if m["type"] == "session.warning")
     assert warning["core_share"] == 0.118
     assert "12% of a core" in warning["message"]
