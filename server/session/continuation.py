@@ -155,11 +155,11 @@ class Continuations:
             self._stop_in_engine(self._current)
             self._current = None
 
-    def on_generation_event(self, event: GenerationEvent) -> bool:
-        """False if the event is not of the scene's next clip."""
+    def on_generation_event(self, event: GenerationEvent) -> None:
+        """Does nothing for an event that is not of the scene's next clip."""
         current = self._current
         if current is None or current.generation_id != event.generation_id:
-            return False
+            return
         match event:
             case GenerationStarted():
                 current.assembly.clear()
@@ -174,7 +174,6 @@ class Continuations:
                 self._give_up(event.message)
             case GenerationCancelled():
                 self._give_up("the engine stopped without being asked")
-        return True
 
     def on_engine_lost(self, generation_ids: tuple[str, ...]) -> None:
         """What had come of the next clip is void: it is made again."""

@@ -204,6 +204,8 @@ async def test_a_retry_begins_no_second_recording(house: House, tmp_path: Path) 
     assert begun["event_id"] == "e1"
     await house.say("program.record", event_id="e1", recording=True)
     assert [path.name for path in tmp_path.iterdir()] == [begun["name"]]
+    (ended,) = await house.say("program.record", event_id="e2", recording=False)
+    assert not ended["recording"] and not house.session.is_recording
     await house.session.close("client")
 
 

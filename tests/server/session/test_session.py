@@ -861,6 +861,7 @@ async def test_a_resume_after_too_long_is_told_of_the_gap(house: House) -> None:
     with pytest.raises(Refused) as caught:
         house.session.take_up(FakeController(), resume(house, last_seq=3))
     assert (caught.value.detail.code, caught.value.detail.param) == ("resume_gap", "last_seq")
+    assert "resume with -1" in caught.value.detail.message
 
 
 async def test_a_session_may_be_taken_up_after_its_very_last_event(house: House) -> None:

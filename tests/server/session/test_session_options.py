@@ -524,6 +524,17 @@ async def test_a_following_clip_that_is_begun_again_starts_from_no_frames(able: 
     assert only(await able.hear(), "prompt.continued")["index"] == 1
 
 
+async def test_the_loss_of_an_engine_that_did_not_make_it_leaves_a_following_clip_as_it_is(able: House) -> None:
+    await going_on(able)
+    able.start()
+    able.deliver_first_chunk()
+    able.session.on_engine_lost(EngineLost("exited", "killed", ("s2.1",)))
+    able.session.on_generation_event(FramesReady(able.generation_id, 1, frames(3)))
+    able.session.on_generation_event(GenerationFinished(able.generation_id, 4, NO_TIMINGS))
+    play_out(able)
+    assert only(await able.hear(), "prompt.continued")["index"] == 1
+
+
 async def test_a_lost_engine_makes_the_next_clip_anew(able: House) -> None:
     await going_on(able)
     able.start()
