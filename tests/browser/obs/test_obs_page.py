@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from stages import PATIENCE_MS, number_in, operator, picture, until
+from stages import PATIENCE_MS, PATIENCE_S, number_in, operator, picture, until
 
 from bench.parts.served import served
 from engine.synthetic import Script, SyntheticEngine
@@ -51,6 +52,14 @@ async def seen(page: Any) -> Any:
     return picture(await page.screenshot(omit_background=True))
 
 
+async def comes_to_show(page: Any, number: int) -> None:
+    """`prompt.applied` says that its frame was sent: the browser has it a moment later, and shows the frames before."""
+    await page.wait_for_function(IS_LIVE)
+    async with asyncio.timeout(PATIENCE_S):
+        while number_in(await seen(page)) != number:
+            pass
+
+
 async def test_transparent_before_and_held_while_the_server_is_away(open_source: OpenSource) -> None:
     async with AsyncExitStack() as show:
         server = await show.enter_async_context(served(["--engine", "synthetic"]))
@@ -60,8 +69,7 @@ async def test_transparent_before_and_held_while_the_server_is_away(open_source:
 
         async with operator(server.url, name="my-show") as one:
             await one.show("scene 5")
-            await page.wait_for_function(IS_LIVE)
-            assert number_in(await seen(page)) == 5
+            await comes_to_show(page, 5)
             os.kill(server.pid, signal.SIGKILL)
             await page.wait_for_function(IS_HELD)
             assert number_in(await seen(page)) == 5, "the last good frame"
@@ -70,8 +78,7 @@ async def test_transparent_before_and_held_while_the_server_is_away(open_source:
     async with served(["--engine", "synthetic", "--port", port]):
         async with operator(server.url, name="my-show") as one:
             await one.show("scene 9")
-            await page.wait_for_function(IS_LIVE)
-            assert number_in(await seen(page)) == 9
+            await comes_to_show(page, 9)
     assert await page.inner_text("body") == "", "whatever happened, no word on the picture"
     assert any("unknown_session" in line for line in page.log), "but in the log"
 
