@@ -303,6 +303,8 @@ GenerationEvent = (
     | GenerationCancelled
     | GenerationFailed
 )
+# Every generation has one of these, as its last event.
+GenerationEnd = GenerationFinished | GenerationCancelled | GenerationFailed
 EngineEvent = EngineReady | EngineLost | EngineStopped
 Event = GenerationEvent | EngineEvent
 

@@ -16,6 +16,7 @@ from engine.api import (
     Estimate,
     Generate,
     GenerationCancelled,
+    GenerationEnd,
     GenerationFailed,
     GenerationFinished,
     GenerationStarted,
@@ -25,8 +26,6 @@ from engine.api import (
 from engine.arbiter.cost import CostRow, Piece
 from engine.arbiter.foresight import Foresight
 from engine.process import wire
-
-GenerationEnd = GenerationFinished | GenerationCancelled | GenerationFailed
 
 
 @dataclass(eq=False, slots=True)

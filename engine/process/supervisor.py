@@ -34,6 +34,7 @@ from engine.api import (
     FramesReady,
     Generate,
     GenerationCancelled,
+    GenerationEnd,
     GenerationEvent,
     GenerationFailed,
     GenerationFinished,
@@ -51,7 +52,7 @@ from engine.loading import checkpoint
 from engine.process import wire
 from engine.process.child import Child, LoadRefused, Lost
 from engine.process.event_queue import EventQueue
-from engine.process.ledger import GenerationEnd, Ledger
+from engine.process.ledger import Ledger
 from engine.process.own_clock import CoreShare, threads_of
 from engine.process.spare import Spare
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from engine.api import GenerationCancelled, GenerationEvent, GenerationFailed, GenerationFinished
-
-GenerationEnd = GenerationFinished | GenerationCancelled | GenerationFailed
+from engine.api import GenerationEnd, GenerationEvent
 
 
 class Owner(Protocol):

@@ -14,6 +14,7 @@ from engine.api import (
     Estimate,
     Frames,
     Generate,
+    GenerationEnd,
     GenerationEvent,
     GenerationStarted,
     ModelDescription,
@@ -23,7 +24,6 @@ from engine.api import (
 from server.metrics import Metrics
 from server.protocol.messages import After
 from server.session import receipts
-from server.session.generations import GenerationEnd
 from server.session.receipts import Receipts
 from server.stage.picture import Clip
 

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from engine.api import GenerationCancelled, GenerationEvent, GenerationFailed, GenerationFinished, StepFinished, Timings
-from server.session.generations import GenerationEnd, Generations
+from engine.api import (
+    GenerationCancelled,
+    GenerationEnd,
+    GenerationEvent,
+    GenerationFailed,
+    GenerationFinished,
+    StepFinished,
+    Timings,
+)
+from server.session.generations import Generations
 
 
 class Job:
