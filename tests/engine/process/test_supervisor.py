@@ -201,7 +201,8 @@ async def test_a_process_that_only_waits_for_a_core_is_not_killed(tmp_path: Path
         assert engine.pid is not None
         core = min(os.sched_getaffinity(0))
         for pid in (rival, engine.pid):
-            os.sched_setaffinity(pid, {core})
+            for thread in Path(f"/proc/{pid}/task").iterdir():  # the rival spins in a thread of its own
+                os.sched_setaffinity(int(thread.name), {core})
         os.setpriority(os.PRIO_PROCESS, engine.pid, 19)  # some seventieth of the core
         engine.send(Generate("a", "work"))
         await until(events, GenerationStarted)
