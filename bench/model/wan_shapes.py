@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import UMT5Config, UMT5EncoderModel
 
-from engine.loading import published
+from engine.loading import published_configs
 from engine.parts.tiny_decoder import TinyDecoderModule
 
 
@@ -50,10 +50,10 @@ class Shapes:
 
 PUBLISHED = Shapes(
     name="published 5B",
-    transformer=published.TRANSFORMER_5B,
-    vae=published.VAE_2_2,
+    transformer=published_configs.TRANSFORMER_5B,
+    vae=published_configs.VAE_2_2,
     pruned_base_dim=64,
-    text_encoder=published.UMT5_XXL,
+    text_encoder=published_configs.UMT5_XXL,
     tiny_widths=(256, 128, 64, 64),
     width=832,
     height=480,
@@ -72,7 +72,7 @@ SMALL = Shapes(
         "ffn_dim": 96,
         "num_layers": 2,
     },
-    vae={**published.VAE_2_2, "base_dim": 8, "decoder_base_dim": 8, "num_res_blocks": 1},
+    vae={**published_configs.VAE_2_2, "base_dim": 8, "decoder_base_dim": 8, "num_res_blocks": 1},
     pruned_base_dim=4,
     text_encoder={
         "vocab_size": 400,

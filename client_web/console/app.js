@@ -315,7 +315,7 @@ class App {
     if (created.model) {
       this.#modelName = String(created.model.name);
       this.#status.setModel(created.model.name);
-      this.#options.setAbilities(created.model);
+      this.#options.setCapabilities(created.model);
       this.#strip.expect(created.model.num_steps[created.options.quality]);
     }
     this.#engineChanged(created.engine);
@@ -489,7 +489,7 @@ class App {
       const { model, can_start_from_frame, loras } = await answer.json();
       this.#modelName = model;
       this.#status.setModel(model ?? "");
-      this.#options.setAbilities({ can_start_from_frame, loras });
+      this.#options.setCapabilities({ can_start_from_frame, loras });
     } catch (error) {
       this.#fail(/** @type {Error} */ (error));
     }

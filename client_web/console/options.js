@@ -10,7 +10,7 @@ import { storage, t } from "../shared/i18n.js";
 
 /** @typedef {import("../sdk/messages.js").SessionOptions} SessionOptions */
 /** @typedef {"quality" | "transition" | "on_preview" | "take" | "after"} OptionName */
-/** @typedef {{can_start_from_frame: boolean, loras: string[]}} Abilities what the loaded model can */
+/** @typedef {{can_start_from_frame: boolean, loras: string[]}} Capabilities what the loaded model can */
 
 /** @type {Readonly<Record<OptionName, readonly string[]>>} the first of each is the default */
 const CHOICES = Object.freeze({
@@ -47,8 +47,8 @@ export class Options {
   /** @type {string | null} null: silence */
   #music = null;
   #volume = 0.5;
-  /** @type {Abilities | null} null while the model is not known */
-  #abilities = null;
+  /** @type {Capabilities | null} null while the model is not known */
+  #capabilities = null;
 
   /**
    * @param {HTMLElement} settings
@@ -80,9 +80,9 @@ export class Options {
     return { transition: /** @type {"cut" | "crossfade"} */ (transition), transition_s: this.#transitionS };
   }
 
-  /** @param {Abilities} abilities */
-  setAbilities(abilities) {
-    this.#abilities = abilities;
+  /** @param {Capabilities} capabilities */
+  setCapabilities(capabilities) {
+    this.#capabilities = capabilities;
     this.render();
   }
 
@@ -181,7 +181,7 @@ export class Options {
       this.#onChosen(/** @type {SessionOptions} */ ({ [name]: value }));
     });
     const label = make("label", "segment", [radio, make("span", "", [t(`options.${name}.${value}`)])]);
-    if (FROM_FRAME.includes(value) && this.#abilities !== null && !this.#abilities.can_start_from_frame) {
+    if (FROM_FRAME.includes(value) && this.#capabilities !== null && !this.#capabilities.can_start_from_frame) {
       radio.disabled = true;
       // Read out with the choice, and shown to who points at it.
       label.title = t("options.cannot");
@@ -240,7 +240,7 @@ export class Options {
 
   /** @returns {HTMLElement[]} none for a model without LoRAs */
   #loraControl() {
-    const names = this.#abilities?.loras ?? [];
+    const names = this.#capabilities?.loras ?? [];
     if (names.length === 0) return [];
     const list = picker("lora", t("options.lora.none"), names);
     list.addEventListener("change", () => {

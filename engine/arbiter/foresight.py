@@ -34,11 +34,11 @@ class Foresight:
         """90th percentile of |foretold - real| / real until the picture, None before the first that came."""
         return percentile(self._errors, 90) if self._errors else None
 
-    def came_true(self, foretold_s: float, real_s: float) -> None:
+    def record_outcome(self, foretold_s: float, real_s: float) -> None:
         """A prompt was finished `real_s` after it was sent."""
         self._errors.append(abs(foretold_s - real_s) / max(real_s, 1e-6))
 
-    def succeed(self, before: Foresight) -> None:
+    def inherit(self, before: Foresight) -> None:
         """Takes over the record of the engine process that was lost."""
         self._errors.extend(before._errors)
 

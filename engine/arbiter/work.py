@@ -66,7 +66,7 @@ class Work:
         """The same work from its beginning; what was shown of it is void."""
         return replace(self, is_begun=False, step_index=0, owes_preview=False, has_preview=False, num_decoded=0)
 
-    def anew_smaller(self, floor: int) -> Work:
+    def restarted_one_rung_lower(self, floor: int) -> Work:
         """The same, a rung lower than it was, for want of memory."""
         return replace(self.anew(), min_rung=min(self.rung_index + 1, floor), is_second_try=True)
 

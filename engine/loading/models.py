@@ -23,7 +23,7 @@ from engine.embedded.modules import TextEncoder as EmbeddedTextModule
 from engine.embedded.modules import fastest_dtype
 from engine.loading import attention, checkpoint, device_memory
 from engine.loading.compiling import CompiledBehind
-from engine.loading.house import DECODER_NAMES, House, planned
+from engine.loading.device_residency import DECODER_NAMES, DeviceResidency, planned
 from engine.loading.lora import Loras
 from engine.parts import linear_preview, preview
 from engine.parts.decoder import Decoder, EmbeddedDecoder, SideStreamDecoder
@@ -230,28 +230,28 @@ def _load_wan(profile: ModelProfile, settings: LoadSettings, on_part: Callable[[
     device = torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = _dtype_on(device)
     profile, plan = planned(profile, settings, device)
-    house = House(device, dtype, plan)
+    residency = DeviceResidency(device, dtype, plan)
 
     on_part("text_encoder")
     text_module = _load_part(UMT5EncoderModel, folder / "text_encoder", settings, dtype=dtype)
-    text_part = house.place("text_encoder", text_module)
+    text_part = residency.place("text_encoder", text_module)
     on_part("tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     text_cache = CachedTextEncoder(
-        Umt5TextEncoder(text_module, tokenizer, device=device, in_use=lambda: house.call(text_part))
+        Umt5TextEncoder(text_module, tokenizer, device=device, in_use=lambda: residency.call(text_part))
     )
     on_part("vae")
     vae = _load_part(AutoencoderKLWan, folder / "vae", settings, torch_dtype=dtype)
-    vae_part = house.place("vae", vae)
+    vae_part = residency.place("vae", vae)
     latent_scale = int(vae.config.scale_factor_spatial)
     decoders: dict[str, Decoder] = {"full": VaeDecoder(vae, in_use=vae_part.in_use)}
-    topmost = _add_decoders(decoders, profile, settings, vae, house)
+    topmost = _add_decoders(decoders, profile, settings, vae, residency)
     profile = profile.with_decoders(decoders, topmost=topmost)
     # A VAE that comes and goes would be copied on one stream and used on the other.
-    if house.plan is not None and house.plan.overlaps and house.is_plain("vae"):
+    if residency.plan is not None and residency.plan.overlaps and residency.is_plain("vae"):
         decoders = {name: SideStreamDecoder(decoder, device) for name, decoder in decoders.items()}
 
-    experts = _load_experts(profile, settings, house, on_part)
+    experts = _load_experts(profile, settings, residency, on_part)
     with vae_part.in_use():
         previewer = preview.build(decoders, _linear_factors(folder, vae), spatial_factor=latent_scale)
     report = EngineReport(
@@ -259,7 +259,7 @@ def _load_wan(profile: ModelProfile, settings: LoadSettings, on_part: Callable[[
         attention=str(experts.attention),
         decoder=topmost,
         preview=previewer.name,
-        memory_plan=house.plan.lines if house.plan is not None else (),
+        memory_plan=residency.plan.lines if residency.plan is not None else (),
     )
     return Model(
         profile=profile,
@@ -276,7 +276,7 @@ def _load_wan(profile: ModelProfile, settings: LoadSettings, on_part: Callable[[
         load_notes=experts.notes + _unheeded(settings, device),
         _report=report,
         _forget=text_cache.clear,
-        _make_room=house.empty,
+        _make_room=residency.empty,
     )
 
 
@@ -304,23 +304,23 @@ class _Experts:
 
 
 def _load_experts(
-    profile: ModelProfile, settings: LoadSettings, house: House, on_part: Callable[[str], None]
+    profile: ModelProfile, settings: LoadSettings, residency: DeviceResidency, on_part: Callable[[str], None]
 ) -> _Experts:
     assert profile.folder is not None
-    choice = attention.choose(house.device, house.dtype)
+    choice = attention.choose(residency.device, residency.dtype)
     names = ("transformer", "transformer_2")[: 1 if profile.boundary_ratio is None else 2]
     modules = []
     for name in names:
         on_part(name)
-        modules.append(_load_part(WanTransformer3DModel, profile.folder / name, settings, torch_dtype=house.dtype))
+        modules.append(_load_part(WanTransformer3DModel, profile.folder / name, settings, torch_dtype=residency.dtype))
         attention.use(modules[-1], choice)
     loras = Loras(Path(settings.lora_folder), modules) if settings.lora_folder else None
-    is_gpu = house.device.type == "cuda"
+    is_gpu = residency.device.type == "cuda"
     if is_gpu and loras is None:
         for module in modules:
             attention.fuse_projections(module)
-    placed = [house.place(name, module) for name, module in zip(names, modules, strict=True)]
-    is_compilable = house.has_room_to_compile and all(house.is_plain(name) for name in names)
+    placed = [residency.place(name, module) for name, module in zip(names, modules, strict=True)]
+    is_compilable = residency.has_room_to_compile and all(residency.is_plain(name) for name in names)
     compiles = is_gpu and settings.compiles and loras is None and is_compilable
     notes = []
     if is_gpu and loras is not None:
@@ -329,7 +329,7 @@ def _load_experts(
         notes.append("the memory plan hooks into the transformer, or has no room for compiling: it is not compiled")
 
     def prepare(expert_index: int, lora: str | None) -> None:
-        house.visit(placed[expert_index])
+        residency.visit(placed[expert_index])
         if loras is not None:
             loras.select(lora)
 
@@ -338,7 +338,7 @@ def _load_experts(
 
 
 def _add_decoders(
-    decoders: dict[str, Decoder], profile: ModelProfile, settings: LoadSettings, vae: Any, house: House
+    decoders: dict[str, Decoder], profile: ModelProfile, settings: LoadSettings, vae: Any, residency: DeviceResidency
 ) -> str:
     """Adds what else there is beside the full VAE, and says which one the topmost rung takes. Raises `ModelError`.
 
@@ -349,7 +349,7 @@ def _add_decoders(
     asked = settings.decoder or profile.decoder
     published = profile.folder / f"taew2_{2 if vae.config.z_dim == 48 else 1}.safetensors"
     if asked not in DECODER_NAMES and Path(asked).is_dir():
-        pruned = _load_part(AutoencoderKLWan, Path(asked), settings, torch_dtype=house.dtype).to(house.device)
+        pruned = _load_part(AutoencoderKLWan, Path(asked), settings, torch_dtype=residency.dtype).to(residency.device)
         if pruned.config.z_dim != vae.config.z_dim:
             raise ModelError(
                 f"{asked} takes {pruned.config.z_dim} latent channels, this model makes {vae.config.z_dim}"
@@ -363,8 +363,8 @@ def _add_decoders(
             file,
             latent_channels=vae.config.z_dim,
             spatial_factor=vae.config.scale_factor_spatial,
-            device=house.device,
-            dtype=house.dtype,
+            device=residency.device,
+            dtype=residency.dtype,
         )
         asked = "tiny" if is_file else asked
     if asked not in decoders:

@@ -138,7 +138,7 @@ class Ledger:
         if self._foresight is not None:
             self._foresight.remove(event.generation_id)
             if isinstance(event, GenerationFinished) and generation.estimated_s is not None:
-                self._foresight.came_true(generation.estimated_s, now - generation.sent_at)
+                self._foresight.record_outcome(generation.estimated_s, now - generation.sent_at)
         match event:
             case GenerationFinished():
                 self.statistics.num_finished += 1
@@ -153,7 +153,7 @@ class Ledger:
         """A process has warmed up: its costs are known, and the record of the one before is kept."""
         foresight = Foresight(ready.ladder, ready.num_pieces, rows, max_batch=ready.max_batch)
         if self._foresight is not None:
-            foresight.succeed(self._foresight)
+            foresight.inherit(self._foresight)
         self._foresight = foresight
 
     def measured(self, rows: tuple[CostRow, ...]) -> None:

@@ -254,7 +254,7 @@ class EngineProcess:
                 return message
             if isinstance(message, wire.Raised):
                 raise Lost("raised", message.detail)
-            if isinstance(message, wire.Refused):
+            if isinstance(message, wire.LoadRefused):
                 raise LoadRefused(message.detail)
 
     def _become_ready(self, process: Child, ready: wire.WarmedUp, began_at: float) -> None:

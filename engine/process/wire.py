@@ -90,7 +90,7 @@ class Raised:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class LoadRefused:
     """The model cannot be loaded, and another attempt would meet the same; the process exits after this."""
 
     detail: str
@@ -118,7 +118,7 @@ FromEngine = (
     | Costs
     | Heartbeat
     | Raised
-    | Refused
+    | LoadRefused
     | FramesAt
     | GenerationStarted
     | StepFinished
@@ -131,7 +131,7 @@ Message = ToEngine | FromEngine
 _TYPES: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        *(Load, Consumed, Generate, Cancel, Imported, EngineReport, WarmedUp, Costs, Heartbeat, Raised, Refused),
+        *(Load, Consumed, Generate, Cancel, Imported, EngineReport, WarmedUp, Costs, Heartbeat, Raised, LoadRefused),
         *(FramesAt, GenerationStarted, StepFinished, GenerationFinished, GenerationCancelled, GenerationFailed),
     )
 }

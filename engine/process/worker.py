@@ -54,7 +54,7 @@ IDLE_BEAT_S = 0.5
 _WARM_STEPS = 2
 
 
-class Connection:
+class SupervisorLink:
     """The socket to the supervisor. `send` belongs to the loop thread; a reader thread fills `inbox`."""
 
     def __init__(self, sock: socket.socket, ring: wire.FrameRing) -> None:
@@ -86,7 +86,7 @@ class Worker:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: SupervisorLink,
         ring: wire.FrameRing,
         model: Model,
         *,
@@ -345,7 +345,7 @@ class Worker:
         generation = self._forget(work.work_id)
         assert generation is not None
         self._generations[work.work_id] = Generation(generation.command, queued_at=generation.queued_at)
-        self._arbiter.add(work.anew_smaller(floor=len(self._model.profile.ladder) - 1))
+        self._arbiter.add(work.restarted_one_rung_lower(floor=len(self._model.profile.ladder) - 1))
 
     def _fail(self, name: str, code: str, error: Exception, *, retryable: bool) -> None:
         self._forget(name)
@@ -370,7 +370,7 @@ def main(argv: list[str] | None = None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s engine %(message)s")
     ring = wire.FrameRing(arguments.frames_fd, arguments.frames_bytes)
-    connection = Connection(socket.socket(fileno=arguments.socket_fd), ring)
+    connection = SupervisorLink(socket.socket(fileno=arguments.socket_fd), ring)
     connection.start_reading()
     connection.send(wire.Imported())
     command = connection.inbox.get()
@@ -390,7 +390,7 @@ def main(argv: list[str] | None = None) -> None:
     except BrokenPipeError:
         return  # the supervisor is gone
     except ModelError as error:
-        connection.send(wire.Refused(str(error)))
+        connection.send(wire.LoadRefused(str(error)))
         raise SystemExit(1) from None
     except Exception as error:
         # The process boundary: whatever it was, the supervisor must hear of it before we die of it.

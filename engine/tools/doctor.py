@@ -23,7 +23,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 
 from engine.api import ModelError
 from engine.config import PROFILES, Family, LoadSettings, ModelProfile, default_model
-from engine.loading import attention, checkpoint, device_memory, memory_plan, part_sizes, published
+from engine.loading import attention, checkpoint, device_memory, memory_plan, part_sizes, published_configs
 from engine.process.own_clock import CoreShare, threads_of
 
 _GIB = 2**30
@@ -137,14 +137,14 @@ def _needs(profile: ModelProfile, machine: Machine) -> dict[str, Any]:
         assert profile.folder is not None
         stored = sum(path.stat().st_size for path in profile.folder.rglob("*.safetensors"))
         return {"weight_bytes": stored, "fits": True, "why": "", "plan": []}
-    sizes = published.sizes(profile.name)
+    sizes = published_configs.sizes(profile.name)
     weight_bytes = sum(size.num_bytes(memory_plan.Storage.BF16) for size in sizes.values())
     found: dict[str, Any] = {"weight_bytes": weight_bytes, "fits": False, "why": "", "plan": []}
     if machine.device.type != "cuda":
         needed = 2 * weight_bytes  # float32
         found["why"] = f"no GPU; a CPU would need {needed / _GIB:.0f} GiB, and minutes a step by its operations"
         return found
-    transformer, vae, _ = published.MODELS[profile.name]
+    transformer, vae, _ = published_configs.MODELS[profile.name]
     workload = part_sizes.workload_of(
         transformer,
         vae,

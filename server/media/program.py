@@ -30,7 +30,7 @@ from server.media.sound.music import Library
 from server.media.video.compositor import Compositor
 from server.media.video.encoder import KEYFRAME_INTERVAL_S, EncodedFrame, media_time
 from server.media.video.fanout import Fanout, Subscription
-from server.media.video.frame_maker import Made, Studio, small_jpeg
+from server.media.video.frame_maker import FrameMaker, Made, small_jpeg
 from server.media.video.gop_store import GopStore
 from server.media.video.rendition import Codec, Rendition, ladder
 from server.media.webrtc.ice import Ice
@@ -118,7 +118,7 @@ class Program:
         self._audio = AudioProgram(music or Library(), clock=self._clock, on_failed=on_music_failed)
         self._gops: dict[Rendition, GopStore] = {}
         self._compositor = Compositor(width, height, program_format.frame_rate, has_marker=program_format.marker)
-        self._studio = Studio(self._compositor, program_format.frame_rate, h264_encoder=media.h264_encoder)
+        self._frame_maker = FrameMaker(self._compositor, program_format.frame_rate, h264_encoder=media.h264_encoder)
         self._uses_stock_sender = media.uses_stock_sender
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="program")
         self._peers: dict[str, Peer] = {}
@@ -359,7 +359,7 @@ class Program:
         if not to_encode:
             return Made(frames)
         loop = asyncio.get_running_loop()
-        made = await loop.run_in_executor(self._thread, self._studio.make, picture, frame_index, to_encode)
+        made = await loop.run_in_executor(self._thread, self._frame_maker.make, picture, frame_index, to_encode)
         self._counts.add(made)
         for rendition in to_encode:
             if rendition in made.frames:

@@ -33,7 +33,7 @@ PROTOCOL_VERSION = 1
 QualityName = Literal["fast", "fine"]
 OnPreview = Literal["on_air", "controller", "off"]
 TakeMode = Literal["auto", "manual"]
-Transition = Literal["cut", "crossfade", "morph"]
+TransitionName = Literal["cut", "crossfade", "morph"]
 # A clip that waits was made already, so a take can no longer have it start from the frame on air.
 TakeTransition = Literal["cut", "crossfade"]
 After = Literal["loop", "continue", "hold"]
@@ -49,7 +49,7 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     quality: QualityName = "fast"
     on_preview: OnPreview = "on_air"
     take: TakeMode = "auto"
-    transition: Transition = "crossfade"
+    transition: TransitionName = "crossfade"
     transition_s: TransitionSeconds = 0.5
     after: After = "loop"
     seed: Seed | None = None
@@ -84,7 +84,7 @@ class SessionUpdate(ClientMessage, frozen=True, kw_only=True, tag="session.updat
     quality: QualityName | UnsetType = UNSET
     on_preview: OnPreview | UnsetType = UNSET
     take: TakeMode | UnsetType = UNSET
-    transition: Transition | UnsetType = UNSET
+    transition: TransitionName | UnsetType = UNSET
     transition_s: TransitionSeconds | UnsetType = UNSET
     after: After | UnsetType = UNSET
     seed: Seed | UnsetType | None = UNSET
@@ -123,7 +123,7 @@ class PromptSet(ClientMessage, frozen=True, kw_only=True, tag="prompt.set"):
     prompt_id: Id | None = None
     quality: QualityName | UnsetType = UNSET
     seed: Seed | UnsetType | None = UNSET
-    transition: Transition | UnsetType = UNSET
+    transition: TransitionName | UnsetType = UNSET
     transition_s: TransitionSeconds | UnsetType = UNSET
     after: After | UnsetType = UNSET
     lora: FileName | UnsetType | None = UNSET

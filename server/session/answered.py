@@ -25,7 +25,7 @@ class _Answer:
     outgoing: Outgoing | None
 
 
-class Answered:
+class AnsweredMessages:
     """The last `MAX_REMEMBERED` messages that had an `event_id`; the oldest is forgotten first."""
 
     def __init__(self) -> None:

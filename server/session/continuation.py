@@ -94,7 +94,7 @@ class Continuation:
             due_in_s=due_in_s,
         )
 
-    def be_shown(self) -> None:
+    def advance(self) -> None:
         """The next clip is on air."""
         assert self.next_last_frame is not None
         self.index += 1
@@ -190,7 +190,7 @@ class Continuations:
         self._metrics.scene_continued(is_late=is_late)
         if current is None or current.prompt_id != first.prompt_id:
             return  # ended meanwhile; this one was the last
-        current.be_shown()
+        current.advance()
         self._says.emit(
             PromptContinued(
                 prompt_id=first.prompt_id,

@@ -59,7 +59,7 @@ from server.protocol.messages import (
     ServerMessage,
     SessionOptions,
 )
-from server.session import abilities, receipts
+from server.session import capabilities, receipts
 from server.session.continuation import Continuations
 from server.session.limits import Outgoing
 from server.session.neighbours import SessionProgram
@@ -158,7 +158,7 @@ class Prompts:
     def set(self, message: PromptSet) -> None:
         """Accepts a prompt, which supersedes the one that waits. Raises `Refused`."""
         options = self._options()
-        abilities.check(
+        capabilities.check(
             self._slot.model,
             transition=_or(message.transition, options.transition),
             after=_or(message.after, options.after),
@@ -336,7 +336,9 @@ class Prompts:
         if prompt is None or prompt.state is not PromptState.ACCEPTED:
             return
         try:
-            abilities.check(self._slot.model, transition=prompt.transition.kind, after=prompt.after, lora=prompt.lora)
+            capabilities.check(
+                self._slot.model, transition=prompt.transition.kind, after=prompt.after, lora=prompt.lora
+            )
         except Refused as refusal:
             self._fail(prompt, refusal.detail)
         else:

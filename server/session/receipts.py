@@ -29,7 +29,7 @@ from server.protocol.messages import (
     StatsUpdated,
     WebrtcCandidate,
 )
-from server.session.answered import Answered
+from server.session.answered import AnsweredMessages
 from server.session.limits import Outbox, Outgoing
 from server.session.prompt import Prompt
 
@@ -49,7 +49,7 @@ class Receipts:
         rtp_timestamp: Callable[[int], int | None],
     ) -> None:
         self.outbox = Outbox(session_id, wall_time=wall_time, on_overflow=on_overflow)
-        self.answered = Answered()
+        self.answered = AnsweredMessages()
         self._session_id = session_id
         self._metrics = metrics
         self._rtp_timestamp = rtp_timestamp

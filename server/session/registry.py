@@ -27,7 +27,7 @@ from server.metrics import Snapshot
 from server.protocol.errors import Refused
 from server.protocol.fields import is_name
 from server.protocol.messages import SessionOptions, SessionResume, SessionStart
-from server.session import abilities
+from server.session import capabilities
 from server.session.admission import MIN_RETRY_S, Admission, Queue, Ticket
 from server.session.generations import Owner
 from server.session.neighbours import Controller
@@ -198,8 +198,8 @@ class Registry:
         # A console that crashed and starts anew must not be locked out by the session that it left behind.
         if holder is not None and not (holder.state is SessionState.DETACHED and holder.tenant == tenant):
             raise Refused("name_taken", f"there is a session of the name `{message.name}`", param="name")
-        abilities.check(self.engine.model, transition=message.transition, after=message.after, lora=message.lora)
-        abilities.check_music(self._neighbours.music, message.music)
+        capabilities.check(self.engine.model, transition=message.transition, after=message.after, lora=message.lora)
+        capabilities.check_music(self._neighbours.music, message.music)
 
     # --- how many -------------------------------------------------------------------------------------------------
 

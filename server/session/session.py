@@ -51,7 +51,7 @@ from server.protocol.messages import (
     WebrtcCandidate,
     WebrtcOffer,
 )
-from server.session import abilities, receipts
+from server.session import capabilities, receipts
 from server.session.generations import Generations
 from server.session.limits import Outbox, ReplayGap
 from server.session.neighbours import Controller, ProgramFactory, SessionProgram
@@ -346,16 +346,16 @@ class Session:
             if name != "event_id" and getattr(message, name) is not UNSET
         }
         options = msgspec.structs.replace(self.options, **changed)
-        self._check_abilities(options)
-        abilities.check_music(self._neighbours.music, options.music)
+        self._check_capabilities(options)
+        capabilities.check_music(self._neighbours.music, options.music)
         self.options = options
         self.program.play(options.music, options.music_volume)
         self.prompts.on_options_changed()
         self.receipts.answer(message, SessionUpdated(event_id=message.event_id, options=self.options))
 
-    def _check_abilities(self, options: SessionOptions) -> None:
+    def _check_capabilities(self, options: SessionOptions) -> None:
         """Raises `Refused`, before anything has changed."""
-        abilities.check(self._engine.model, transition=options.transition, after=options.after, lora=options.lora)
+        capabilities.check(self._engine.model, transition=options.transition, after=options.after, lora=options.lora)
 
     # --- from the engine ------------------------------------------------------------------------------------------
 
@@ -383,7 +383,7 @@ class Session:
     def _check_what_waited(self) -> None:
         """The model is known now: what was taken on trust, and it cannot do, ends here."""
         try:
-            self._check_abilities(self.options)
+            self._check_capabilities(self.options)
         except Refused as refusal:
             self.options = msgspec.structs.replace(
                 self.options,

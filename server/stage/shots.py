@@ -143,7 +143,7 @@ class ClipShot(Shot):
             return self._footage, _closed_loop(position, self._num_once)
         return self._at_open_loop(position, self._seam)
 
-    def be_followed_by(self, following: ClipShot, frame_index: int) -> None:
+    def set_next(self, following: ClipShot, frame_index: int) -> None:
         """From the end of the round that is shown at `frame_index` on."""
         join = self.next_join(frame_index)
         following._num_rounds_before = join.num_rounds

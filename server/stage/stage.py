@@ -90,7 +90,7 @@ class Stage:
         running = self._running
         if not isinstance(running, ClipShot) or running.prompt_id != clip.prompt_id or running.started_at is None:
             return False
-        running.be_followed_by(ClipShot(clip, self._frame_rate, first_position=1), self._frame_index)
+        running.set_next(ClipShot(clip, self._frame_rate, first_position=1), self._frame_index)
         return True
 
     def blank(self) -> None:

@@ -110,13 +110,13 @@ def _free_port() -> int:
 
 
 @asynccontextmanager
-async def proxied(command: Command, folder: Path, port: int, house: Serving) -> AsyncIterator[aiohttp.ClientSession]:
+async def proxied(command: Command, folder: Path, port: int, harness: Serving) -> AsyncIterator[aiohttp.ClientSession]:
     """HTTP by way of the proxy, for who knows only its name."""
-    assert house.http._base_url is not None and house.http._base_url.port is not None
+    assert harness.http._base_url is not None and harness.http._base_url.port is not None
     environment = {"PATH": "/usr/sbin:/usr/bin:/bin", "HOME": str(folder)}
     log = (folder / "output").open("wb")
     process = await asyncio.create_subprocess_exec(
-        *command(folder, port, house.http._base_url.port), stdout=log, stderr=log, env=environment
+        *command(folder, port, harness.http._base_url.port), stdout=log, stderr=log, env=environment
     )
     trusting = ssl.create_default_context(cafile=str(folder / "certificate.pem"))
     connector = aiohttp.TCPConnector(resolver=Here(), ssl=trusting)
@@ -146,13 +146,13 @@ async def _answers(http: aiohttp.ClientSession) -> bool:
 async def test_a_whole_show_goes_through_the_proxy_for_who_has_the_token(command: Command, tmp_path: Path) -> None:
     port = _free_port()
     origin = f"https://{NAME}:{port}"
-    async with serving(token=TOKEN, allowed_origins=(origin,)) as house:
-        async with proxied(command, tmp_path, port, house) as http, asyncio.timeout(PATIENCE_S):
+    async with serving(token=TOKEN, allowed_origins=(origin,)) as harness:
+        async with proxied(command, tmp_path, port, harness) as http, asyncio.timeout(PATIENCE_S):
             async with http.get("/") as page:
                 assert page.status == 200
             async with http.get("/metrics") as stranger:
                 assert stranger.status == 401
-            through = Serving(http, house.registry)
+            through = Serving(http, harness.registry)
             controller = await through.controller(token=TOKEN, name="my-show")
             await controller.apply("scene 5")
             watching = await http.ws_connect(controller.path(f"watch?token={TOKEN}"), headers={"Origin": origin})
@@ -171,8 +171,8 @@ async def test_a_whole_show_goes_through_the_proxy_for_who_has_the_token(command
 
 @each_proxy
 async def test_behind_the_proxy_a_server_without_a_token_serves_nobody(command: Command, tmp_path: Path) -> None:
-    async with serving() as house:
-        async with proxied(command, tmp_path, _free_port(), house) as http:
+    async with serving() as harness:
+        async with proxied(command, tmp_path, _free_port(), harness) as http:
             for path in ("/", "/livez", "/v1/realtime", "/whep/my-show"):
                 async with http.get(path) as response:
                     code = (await response.json())["error"]["code"]

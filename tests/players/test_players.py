@@ -36,15 +36,15 @@ def has_gstreamer() -> bool:
 async def test_gstreamer_watches_and_leaves() -> None:
     if not has_gstreamer():
         pytest.skip("GStreamer with webrtcbin, libnice and its Python bindings is not installed")
-    async with serving() as house:
-        controller = await house.controller(name="my-show")
+    async with serving() as harness:
+        controller = await harness.controller(name="my-show")
         await controller.apply("scene 5")
-        url = f"{house.http._base_url}/whep/my-show"
+        url = f"{harness.http._base_url}/whep/my-show"
         player = await asyncio.create_subprocess_exec(
             SYSTEM_PYTHON, str(SCRIPT), url, "--sink", "fakesink", "--frames", "24",
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         out, err = await player.communicate()
         assert (player.returncode, out.decode().strip()) == (0, "24 pictures"), err.decode()
-        (session,) = house.registry._sessions.values()
+        (session,) = harness.registry._sessions.values()
         assert session.program.num_viewers == 0

@@ -11,19 +11,19 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fakes import House
+from fakes import SessionHarness
 
 from server.protocol.messages import SessionOptions
 
 
 @pytest.fixture
-def make_house() -> Callable[..., House]:
-    def make(**options: Any) -> House:
-        return House(SessionOptions(**options))
+def make_harness() -> Callable[..., SessionHarness]:
+    def make(**options: Any) -> SessionHarness:
+        return SessionHarness(SessionOptions(**options))
 
     return make
 
 
 @pytest.fixture
-def house(make_house: Callable[..., House]) -> House:
-    return make_house()
+def harness(make_harness: Callable[..., SessionHarness]) -> SessionHarness:
+    return make_harness()

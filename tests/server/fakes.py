@@ -247,7 +247,7 @@ class FakeController:
         self.num_farewells += 1
 
 
-class House:
+class SessionHarness:
     """One session with everything around it in the test's hands."""
 
     def __init__(self, options: SessionOptions, **more: Any) -> None:

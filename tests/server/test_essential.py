@@ -96,11 +96,11 @@ async def _health(http: aiohttp.ClientSession, path: str) -> tuple[int, dict[str
 
 async def test_without_a_heartbeat_it_is_neither_live_nor_ready() -> None:
     clock = StoppedClock()
-    async with serving(build={"clock": clock}) as house:
-        assert await _health(house.http, "/livez") == (200, {"live": True})
+    async with serving(build={"clock": clock}) as harness:
+        assert await _health(harness.http, "/livez") == (200, {"live": True})
         await clock.advance(HEARTBEAT_TIMEOUT_S + 0.6)
-        assert await _health(house.http, "/livez") == (503, {"live": False, "reason": "no heartbeat for 6 s"})
-        status, body = await _health(house.http, "/readyz")
+        assert await _health(harness.http, "/livez") == (503, {"live": False, "reason": "no heartbeat for 6 s"})
+        status, body = await _health(harness.http, "/readyz")
         assert (status, body["ready"], body["engine"]) == (503, False, "ready")
 
 
@@ -129,24 +129,24 @@ class EndingEngine(SyntheticEngine):
 
 async def test_between_a_tasks_death_and_the_servers_end_it_is_neither_live_nor_ready() -> None:
     engine, died = EndingEngine(), asyncio.Event()
-    async with serving(engine, build={"on_task_died": lambda name: died.set()}) as house:
-        assert (await _health(house.http, "/livez"))[0] == 200
+    async with serving(engine, build={"on_task_died": lambda name: died.set()}) as harness:
+        assert (await _health(harness.http, "/livez"))[0] == 200
         engine.end.set()
         await died.wait()
-        assert await _health(house.http, "/livez") == (503, {"live": False, "reason": "task engine-events died"})
-        status, body = await _health(house.http, "/readyz")
+        assert await _health(harness.http, "/livez") == (503, {"live": False, "reason": "task engine-events died"})
+        status, body = await _health(harness.http, "/readyz")
         assert (status, body["ready"], body["engine"]) == (503, False, "ready")
 
 
 async def test_a_show_whose_clock_died_is_ended_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving() as house:
-        frozen, other = await house.controller(), await house.controller()
-        program = house.registry._sessions[frozen.session_id].program
+    async with serving() as harness:
+        frozen, other = await harness.controller(), await harness.controller()
+        program = harness.registry._sessions[frozen.session_id].program
         monkeypatch.setattr(Pacer, "round", lambda self: 1 / 0 if self is program._pacer else None)
         program._pacer._woken.set()
         assert (await frozen.hear("session.closed"))["reason"] == "internal_error"
         await other.apply("scene 3")
-        assert (await _health(house.http, "/livez"))[0] == 200
+        assert (await _health(harness.http, "/livez"))[0] == 200
 
 
 async def test_of_the_programs_tasks_the_dead_one_is_named() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from engine.embedded.places import subject_position
 from engine.embedded.spec import SceneSpec
 from training.world.drawing import DESIGN_HEIGHT, DESIGN_WIDTH, Canvas, Rgb, multiply
-from training.world.looks import apply_palette, drifted
+from training.world.palette_and_camera import apply_palette, drifted
 from training.world.scenes import DAYLIGHTS, SCENE_PAINTERS, SPACE_LIGHT, WHITE, paint_road_marks, paint_space
 from training.world.scenes_indoors import INDOOR_LIGHT, INDOOR_PAINTERS, WINDOWS
 from training.world.scenes_outdoors import AURORA_LIGHT, OUTDOOR_PAINTERS

@@ -38,7 +38,7 @@ class Made:
     num_failures: int = 0
 
 
-class Studio:
+class FrameMaker:
     """Compositor and encoders of one program."""
 
     def __init__(self, compositor: Compositor, frame_rate: int, *, h264_encoder: str = SOFTWARE_H264) -> None:

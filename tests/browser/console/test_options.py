@@ -31,7 +31,7 @@ async def test_what_the_model_can_may_be_chosen(console: Any) -> None:
           document.body.append(root);  // a click on what is in no page changes nothing
           const [settings, mix] = [0, 1].map(() => root.appendChild(document.createElement("div")));
           const options = new Options(settings, mix, (change) => changes.push(change));
-          options.setAbilities(abilities);
+          options.setCapabilities(abilities);
           root.querySelector("[value=morph]").click();
           root.querySelector("[value=continue]").click();
           root.querySelector("[name=fresh]").click();

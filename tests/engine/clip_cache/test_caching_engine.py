@@ -38,7 +38,7 @@ from tests.seeds import seeds
 CLIP_BYTES = 25 * 128 * 3 // 2 * 224
 
 
-class Kitchen:
+class CacheHarness:
     """A caching engine in front of a synthetic one, its events in the order in which they came."""
 
     def __init__(self, engine: CachingEngine) -> None:
@@ -70,21 +70,21 @@ class Kitchen:
         return self.engine.statistics().extra[f"cache_{name}"]
 
 
-OpenKitchen = Callable[..., Awaitable[Kitchen]]
+OpenKitchen = Callable[..., Awaitable[CacheHarness]]
 
 
 @pytest.fixture
 async def open_kitchen() -> AsyncIterator[OpenKitchen]:
     async with AsyncExitStack() as stack:
 
-        async def open_kitchen(script: Script | None = None, marks: str = "", **settings: Any) -> Kitchen:
+        async def open_kitchen(script: Script | None = None, marks: str = "", **settings: Any) -> CacheHarness:
             inner = SyntheticEngine(script or Script(), sleep=lambda seconds: asyncio.sleep(0))
             engine = CachingEngine(inner, CacheSettings(**settings), fingerprint=marks)
             await engine.open()
             stack.push_async_callback(engine.close)
-            kitchen = Kitchen(engine)
-            await kitchen.until(EngineReady)
-            return kitchen
+            harness = CacheHarness(engine)
+            await harness.until(EngineReady)
+            return harness
 
         yield open_kitchen
 
@@ -105,15 +105,15 @@ def clip_of(events: list[Event]) -> np.ndarray:
 
 
 async def test_an_exact_repeat_comes_at_once_with_all_that_the_first_said(open_kitchen: OpenKitchen) -> None:
-    kitchen = await open_kitchen()
-    first = await kitchen.make("scene 5 by night", seed=1)
-    again = await kitchen.make("scene 5 by night", seed=2)
+    harness = await open_kitchen()
+    first = await harness.make("scene 5 by night", seed=1)
+    again = await harness.make("scene 5 by night", seed=2)
     assert [type(event) for event in again] == [GenerationStarted, FramesReady, GenerationFinished]
     assert (is_reused(first), is_reused(again)) == (False, True)
     assert started(again).understood == started(first).understood == ("scene", "5", "by", "night")
     assert started(again).num_steps == 4
     assert np.array_equal(clip_of(first), clip_of(again))
-    assert (kitchen.count("hits"), kitchen.count("misses")) == (1, 1)
+    assert (harness.count("hits"), harness.count("misses")) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -128,67 +128,67 @@ async def test_an_exact_repeat_comes_at_once_with_all_that_the_first_said(open_k
     ids=["prompt", "quality", "LoRA", "scene seed", "first frame"],
 )
 async def test_what_differs_in_anything_is_made_anew(open_kitchen: OpenKitchen, other: dict) -> None:
-    kitchen = await open_kitchen(Script(can_start_from_frame=True, loras=("ink",)))
-    await kitchen.make("scene 5")
-    assert not is_reused(await kitchen.make(**{"prompt": "scene 5"} | other))
-    assert is_reused(await kitchen.make(**{"prompt": "scene 5"} | other))
+    harness = await open_kitchen(Script(can_start_from_frame=True, loras=("ink",)))
+    await harness.make("scene 5")
+    assert not is_reused(await harness.make(**{"prompt": "scene 5"} | other))
+    assert is_reused(await harness.make(**{"prompt": "scene 5"} | other))
 
 
 async def test_two_first_frames_of_one_shape_are_two_scenes(open_kitchen: OpenKitchen) -> None:
-    kitchen = await open_kitchen(Script(can_start_from_frame=True))
+    harness = await open_kitchen(Script(can_start_from_frame=True))
     for value in (10, 11):
         frame = Frames(np.full((1, 192, 224), value, np.uint8))
-        assert not is_reused(await kitchen.make("scene 5", first_frame=frame))
+        assert not is_reused(await harness.make("scene 5", first_frame=frame))
 
 
 async def test_a_given_seed_gets_the_clip_of_that_seed_only(open_kitchen: OpenKitchen) -> None:
-    kitchen = await open_kitchen()
-    await kitchen.make("scene 5", seed=1)
-    assert not is_reused(await kitchen.make("scene 5", Reuse.SAME_SEED, seed=2))
-    assert is_reused(await kitchen.make("scene 5", Reuse.SAME_SEED, seed=1))
+    harness = await open_kitchen()
+    await harness.make("scene 5", seed=1)
+    assert not is_reused(await harness.make("scene 5", Reuse.SAME_SEED, seed=2))
+    assert is_reused(await harness.make("scene 5", Reuse.SAME_SEED, seed=1))
 
 
 async def test_fresh_work_is_never_reused_but_may_be_reused_by_others(open_kitchen: OpenKitchen) -> None:
-    kitchen = await open_kitchen()
-    await kitchen.make("scene 5")
-    assert not is_reused(await kitchen.make("scene 5", Reuse.NEVER))
-    assert not is_reused(await kitchen.make("scene 6", Reuse.NEVER))
-    assert is_reused(await kitchen.make("scene 6"))
-    assert kitchen.count("misses") == 1  # what asked for fresh work missed nothing
+    harness = await open_kitchen()
+    await harness.make("scene 5")
+    assert not is_reused(await harness.make("scene 5", Reuse.NEVER))
+    assert not is_reused(await harness.make("scene 6", Reuse.NEVER))
+    assert is_reused(await harness.make("scene 6"))
+    assert harness.count("misses") == 1  # what asked for fresh work missed nothing
 
 
 async def test_degraded_clips_are_never_kept(open_kitchen: OpenKitchen) -> None:
-    kitchen = await open_kitchen(Script(degraded={5: ("fewer_steps",)}))
+    harness = await open_kitchen(Script(degraded={5: ("fewer_steps",)}))
     for _ in range(2):
-        assert not is_reused(await kitchen.make("scene 5"))
+        assert not is_reused(await harness.make("scene 5"))
 
 
 async def test_a_clip_that_the_engine_was_lost_over_is_kept_once_and_whole(open_kitchen: OpenKitchen) -> None:
-    kitchen = await open_kitchen(Script(faults={5: Fault.LOSE}))
-    first = await kitchen.make("scene 5")
-    again = await kitchen.make("scene 5")
+    harness = await open_kitchen(Script(faults={5: Fault.LOSE}))
+    first = await harness.make("scene 5")
+    again = await harness.make("scene 5")
     assert is_reused(again)
     assert len(clip_of(again)) == 25
     assert read(clip_of(first)[3]) == read(clip_of(again)[3]) == (5, 3)
 
 
 async def test_estimates_know_what_is_there(open_kitchen: OpenKitchen) -> None:
-    kitchen = await open_kitchen()
-    before = kitchen.engine.estimate(kitchen.command("scene 5"))
-    await kitchen.make("scene 5")
-    after = kitchen.engine.estimate(kitchen.command("scene 5"))
-    fresh = kitchen.engine.estimate(kitchen.command("scene 5", Reuse.NEVER))
+    harness = await open_kitchen()
+    before = harness.engine.estimate(harness.command("scene 5"))
+    await harness.make("scene 5")
+    after = harness.engine.estimate(harness.command("scene 5"))
+    fresh = harness.engine.estimate(harness.command("scene 5", Reuse.NEVER))
     assert before is not None and after is not None and fresh is not None
     assert before.picture_s == fresh.picture_s > 0.05
     assert after.picture_s == 0.0
 
 
 async def test_a_closed_engine_refuses_what_it_has_too(open_kitchen: OpenKitchen) -> None:
-    kitchen = await open_kitchen()
-    await kitchen.make("scene 5")
-    await kitchen.engine.close()
+    harness = await open_kitchen()
+    await harness.make("scene 5")
+    await harness.engine.close()
     with pytest.raises(EngineUnavailable):
-        kitchen.engine.send(kitchen.command("scene 5"))
+        harness.engine.send(harness.command("scene 5"))
 
 
 @pytest.mark.random
@@ -197,21 +197,21 @@ async def test_every_generation_ends_once_whatever_is_cancelled(
     open_kitchen: OpenKitchen, tmp_path: Path, seed: int
 ) -> None:
     """Hits from memory and disk, misses and cancels in random order."""
-    kitchen = await open_kitchen(memory_bytes=2 * CLIP_BYTES, disk_bytes=50 * CLIP_BYTES, folder=tmp_path)
+    harness = await open_kitchen(memory_bytes=2 * CLIP_BYTES, disk_bytes=50 * CLIP_BYTES, folder=tmp_path)
     chance = random.Random(seed)
     ends: list[str] = []
     for _ in range(60):
-        command = kitchen.command(f"scene {chance.randrange(5)}", chance.choice(list(Reuse)))
-        kitchen.engine.send(command)
+        command = harness.command(f"scene {chance.randrange(5)}", chance.choice(list(Reuse)))
+        harness.engine.send(command)
         if chance.random() < 0.3:
-            kitchen.engine.send(Cancel(command.generation_id))
-        async for event in kitchen._events:
+            harness.engine.send(Cancel(command.generation_id))
+        async for event in harness._events:
             if isinstance(event, GenerationFinished | GenerationCancelled):
                 ends.append(event.generation_id)
                 if event.generation_id == command.generation_id:
                     break
     assert ends == [f"s.{number}" for number in range(1, 61)]
-    assert kitchen.count("disk_hits") > 0
+    assert harness.count("disk_hits") > 0
 
 
 # --- what is kept -------------------------------------------------------------------------------------------------
@@ -275,9 +275,9 @@ async def test_memory_is_bounded_and_can_be_off(open_kitchen: OpenKitchen) -> No
 
 async def test_clips_on_disk_outlive_the_server(open_kitchen: OpenKitchen, tmp_path: Path) -> None:
     disk = {"disk_bytes": 10 * CLIP_BYTES, "folder": tmp_path}
-    kitchen = await open_kitchen(**disk)
-    first = await kitchen.make("scene 5 by night", seed=3)
-    await kitchen.engine.close()
+    harness = await open_kitchen(**disk)
+    first = await harness.make("scene 5 by night", seed=3)
+    await harness.engine.close()
     later = await open_kitchen(**disk)
     again = await later.make("scene 5 by night", Reuse.SAME_SEED, seed=3)
     assert is_reused(again)
@@ -289,9 +289,9 @@ async def test_clips_on_disk_outlive_the_server(open_kitchen: OpenKitchen, tmp_p
 
 async def test_another_model_or_way_of_loading_has_clips_of_its_own(open_kitchen: OpenKitchen, tmp_path: Path) -> None:
     disk = {"disk_bytes": 10 * CLIP_BYTES, "folder": tmp_path}
-    kitchen = await open_kitchen(marks="tiny decoder", **disk)
-    await kitchen.make("scene 5")
-    await kitchen.engine.close()
+    harness = await open_kitchen(marks="tiny decoder", **disk)
+    await harness.make("scene 5")
+    await harness.engine.close()
     assert not is_reused(await (await open_kitchen(marks="full decoder", **disk)).make("scene 5"))
     assert not is_reused(
         await (await open_kitchen(Script(frame_rate=24), marks="tiny decoder", **disk)).make("scene 5")
@@ -299,8 +299,8 @@ async def test_another_model_or_way_of_loading_has_clips_of_its_own(open_kitchen
 
 
 async def test_nothing_that_a_client_wrote_is_on_disk(open_kitchen: OpenKitchen, tmp_path: Path) -> None:
-    kitchen = await open_kitchen(disk_bytes=10 * CLIP_BYTES, folder=tmp_path)
-    await kitchen.make("../../etc/passwd scene 5 私密的提示词")
+    harness = await open_kitchen(disk_bytes=10 * CLIP_BYTES, folder=tmp_path)
+    await harness.make("../../etc/passwd scene 5 私密的提示词")
     (file,) = tmp_path.iterdir()
     assert file.stem.isalnum() and file.suffix == ".clip"
     content = file.read_bytes()
@@ -321,16 +321,16 @@ async def test_nothing_that_a_client_wrote_is_on_disk(open_kitchen: OpenKitchen,
 async def test_a_damaged_file_is_dropped_and_the_clip_made_anew(
     open_kitchen: OpenKitchen, tmp_path: Path, damage: Callable[[Path], object]
 ) -> None:
-    kitchen = await open_kitchen(memory_bytes=0, disk_bytes=10 * CLIP_BYTES, folder=tmp_path)
-    await kitchen.make("scene 5")
+    harness = await open_kitchen(memory_bytes=0, disk_bytes=10 * CLIP_BYTES, folder=tmp_path)
+    await harness.make("scene 5")
     (file,) = tmp_path.iterdir()
     damage(file)
-    again = await kitchen.make("scene 5")
+    again = await harness.make("scene 5")
     assert not is_reused(again)
     assert len(clip_of(again)) == 25
-    assert kitchen.count("corrupted") == 1
-    await kitchen.engine.settled()
-    assert is_reused(await kitchen.make("scene 5"))  # it was written again
+    assert harness.count("corrupted") == 1
+    await harness.engine.settled()
+    assert is_reused(await harness.make("scene 5"))  # it was written again
 
 
 async def test_broken_files_are_removed_at_the_start_and_others_are_left_alone(
@@ -344,11 +344,11 @@ async def test_broken_files_are_removed_at_the_start_and_others_are_left_alone(
 
 
 async def test_the_disk_is_bounded_also_when_the_bound_has_shrunk(open_kitchen: OpenKitchen, tmp_path: Path) -> None:
-    kitchen = await open_kitchen(disk_bytes=4 * CLIP_BYTES, folder=tmp_path)
+    harness = await open_kitchen(disk_bytes=4 * CLIP_BYTES, folder=tmp_path)
     for number in range(6):
-        await kitchen.make(f"scene {number}")
-        await kitchen.engine.settled()
-    await kitchen.engine.close()
+        await harness.make(f"scene {number}")
+        await harness.engine.settled()
+    await harness.engine.close()
     assert len(list(tmp_path.iterdir())) == 3  # four and their headers are more than the bound
     shrunk = await open_kitchen(disk_bytes=2 * CLIP_BYTES, folder=tmp_path)
     await shrunk.engine.close()
@@ -359,10 +359,10 @@ async def test_a_disk_that_cannot_be_written_costs_nothing(
     open_kitchen: OpenKitchen, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
-    kitchen = await open_kitchen(disk_bytes=4 * CLIP_BYTES, folder=tmp_path / "file")
-    await kitchen.make("scene 5")
-    await kitchen.engine.settled()
-    assert is_reused(await kitchen.make("scene 5"))
+    harness = await open_kitchen(disk_bytes=4 * CLIP_BYTES, folder=tmp_path / "file")
+    await harness.make("scene 5")
+    await harness.engine.settled()
+    assert is_reused(await harness.make("scene 5"))
     assert "could not be written" in caplog.text
 
 

@@ -16,7 +16,7 @@ from transformers import UMT5EncoderModel
 from wan_folders import cached, ti2v_5b
 
 from engine.api import ModelError
-from engine.loading import device_memory, memory_plan, part_sizes, placing, published
+from engine.loading import device_memory, memory_plan, part_sizes, placing, published_configs
 from engine.loading.memory_plan import MemoryPlan, PartPlan, PartSize, Placement, Storage, Workload
 
 GB = 10**9
@@ -25,13 +25,15 @@ GB = 10**9
 @pytest.fixture(scope="module")
 def sizes() -> dict[str, PartSize]:
     """Of the published 5B model, exactly."""
-    return published.sizes("wan2.2-ti2v-5b")
+    return published_configs.sizes("wan2.2-ti2v-5b")
 
 
 @pytest.fixture(scope="module")
 def workload() -> Workload:
     """49 frames at 832x480 with three steps and the full decoder."""
-    return part_sizes.workload_of(published.TRANSFORMER_5B, published.VAE_2_2, width=832, height=480, num_frames=49)
+    return part_sizes.workload_of(
+        published_configs.TRANSFORMER_5B, published_configs.VAE_2_2, width=832, height=480, num_frames=49
+    )
 
 
 def test_the_published_sizes(sizes: dict[str, PartSize], workload: Workload) -> None:
@@ -46,7 +48,7 @@ def test_the_published_sizes(sizes: dict[str, PartSize], workload: Workload) -> 
 
 def test_the_other_published_models() -> None:
     billions = {
-        name: [round(size.num_weights / 1e9, 1) for size in published.sizes(name).values()]
+        name: [round(size.num_weights / 1e9, 1) for size in published_configs.sizes(name).values()]
         for name in ("wan2.1-t2v-1.3b", "wan2.2-t2v-a14b")
     }
     assert billions == {"wan2.1-t2v-1.3b": [1.4, 5.7, 0.1], "wan2.2-t2v-a14b": [14.3, 14.3, 5.7, 0.1]}

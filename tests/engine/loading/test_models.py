@@ -19,7 +19,7 @@ from wan_folders import SIZE, cached, fastwan, t2v_1_3b, ti2v_5b
 from engine.api import Frames, Generate, ModelError, Quality
 from engine.config import LoadSettings
 from engine.loading import checkpoint, memory_plan, models, part_sizes, placing
-from engine.loading.house import planned, widest_plan
+from engine.loading.device_residency import planned, widest_plan
 from engine.loading.memory_plan import MemoryPlan, PartPlan, Placement, Storage, Workload
 from engine.loading.models import Model, load
 from engine.parts.generation import Generation

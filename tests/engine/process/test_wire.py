@@ -25,7 +25,7 @@ MODEL = ModelDescription("m", "cpu", 224, 128, 25, 12, {Quality.FAST: 4, Quality
         wire.FramesAt("g", 0, (1, 192, 224), 43008, step_index=2, num_steps=4),
         GenerationFinished("g", 25, Timings(0.0, 0.1, 0.2, 0.3, 0.4)),
         wire.Heartbeat(),
-        wire.Refused("no such folder"),
+        wire.LoadRefused("no such folder"),
     ],
     ids=lambda message: type(message).__name__,
 )

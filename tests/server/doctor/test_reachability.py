@@ -171,10 +171,10 @@ async def test_a_real_turn_server_takes_our_credentials(coturn: int) -> None:
 async def test_media_flows_through_our_relay_to_a_viewer_that_nothing_else_reaches(coturn: int) -> None:
     host = get_host_addresses(use_ipv4=True, use_ipv6=False)[0]
     url = f"turn:{host}:{coturn}?transport=tcp"
-    async with serving(ice_servers=(url,), turn_secret=SECRET) as house:
-        controller = await house.controller(name="my-show")
+    async with serving(ice_servers=(url,), turn_secret=SECRET) as harness:
+        controller = await harness.controller(name="my-show")
         viewer = Viewer()
-        async with house.http.post("/whep/my-show", data=await viewer.offer(), headers=SDP) as response:
+        async with harness.http.post("/whep/my-show", data=await viewer.offer(), headers=SDP) as response:
             answer = await response.text()
         kinds = re.findall(r"typ (\w+)", answer)
         assert "relay" in kinds

@@ -32,8 +32,8 @@ class Caller(Viewer):
             self.channel.on("open", self.is_open.set)
             self.channel.on("close", self.is_closed.set)
 
-    async def call(self, house: Serving, query: str = "") -> aiohttp.ClientResponse:
-        response = await house.http.post(PATH + query, data=await self.offer(), headers=SDP)
+    async def call(self, harness: Serving, query: str = "") -> aiohttp.ClientResponse:
+        response = await harness.http.post(PATH + query, data=await self.offer(), headers=SDP)
         assert response.status == 201, await response.text()
         await self.answer(await response.text())
         return response
@@ -50,9 +50,9 @@ class Caller(Viewer):
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[Serving]:
-    async with serving() as house:
-        yield house
+async def harness() -> AsyncIterator[Serving]:
+    async with serving() as harness:
+        yield harness
 
 
 @pytest.fixture
@@ -70,8 +70,8 @@ async def mute() -> AsyncIterator[Caller]:
     await mute.close()
 
 
-def sessions(house: Serving) -> list[Any]:
-    return list(house.registry._sessions.values())
+def sessions(harness: Serving) -> list[Any]:
+    return list(harness.registry._sessions.values())
 
 
 async def code_of(response: aiohttp.ClientResponse) -> tuple[int, str]:
@@ -81,8 +81,8 @@ async def code_of(response: aiohttp.ClientResponse) -> tuple[int, str]:
 # --- a session over a data channel --------------------------------------------------------------------------------
 
 
-async def test_a_call_is_a_session_whose_messages_go_over_its_data_channel(house: Serving, caller: Caller) -> None:
-    response = await caller.call(house, "?name=my-show&on_preview=off&transition=cut&frame_rate=12")
+async def test_a_call_is_a_session_whose_messages_go_over_its_data_channel(harness: Serving, caller: Caller) -> None:
+    response = await caller.call(harness, "?name=my-show&on_preview=off&transition=cut&frame_rate=12")
     assert response.headers["Sceneshift-Session"] == "my-show"
     created = await caller.hear("session.created")
     assert (created["seq"], created["session_id"]) == (0, "my-show")
@@ -96,35 +96,35 @@ async def test_a_call_is_a_session_whose_messages_go_over_its_data_channel(house
     assert (await caller.hear("error"))["error"]["code"] == "binary_not_supported"
 
 
-async def test_the_last_word_reaches_the_caller(house: Serving, caller: Caller) -> None:
+async def test_the_last_word_reaches_the_caller(harness: Serving, caller: Caller) -> None:
     """Although the connection that carries it is the program's, and ends with it."""
-    await caller.call(house)
+    await caller.call(harness)
     await caller.hear("session.created")
     await caller.say("session.close", event_id="e1")
     closed = await caller.hear("session.closed")
     assert (closed["reason"], closed["event_id"]) == ("client", "e1")
     await caller.is_closed.wait()
-    assert not [session for session in sessions(house) if session.state is not SessionState.CLOSED]
+    assert not [session for session in sessions(harness) if session.state is not SessionState.CLOSED]
 
 
-async def test_deleting_a_call_ends_its_session(house: Serving, caller: Caller) -> None:
-    location = (await caller.call(house)).headers["Location"]
+async def test_deleting_a_call_ends_its_session(harness: Serving, caller: Caller) -> None:
+    location = (await caller.call(harness)).headers["Location"]
     assert location.startswith(PATH + "/call_")
     await caller.hear("session.created")
-    async with house.http.delete(location) as response:
+    async with harness.http.delete(location) as response:
         assert response.status == 200
     assert (await caller.hear("session.closed"))["reason"] == "client"
-    assert sessions(house) == []
-    async with house.http.delete(location) as response:
+    assert sessions(harness) == []
+    async with harness.http.delete(location) as response:
         assert await code_of(response) == (404, "unknown_call")
 
 
-async def test_a_session_whose_caller_is_lost_may_be_taken_up(house: Serving, caller: Caller) -> None:
-    await caller.call(house, "?name=my-show")
+async def test_a_session_whose_caller_is_lost_may_be_taken_up(harness: Serving, caller: Caller) -> None:
+    await caller.call(harness, "?name=my-show")
     created = await caller.hear("session.created")
-    (session,) = sessions(house)
+    (session,) = sessions(harness)
     await session.viewers.remove(next(iter(session.viewers._on_gone)))  # as when RTCP has been silent for 5 s
-    controller = Controller(house.http, await house.http.ws_connect("/v1/realtime"))
+    controller = Controller(harness.http, await harness.http.ws_connect("/v1/realtime"))
     token = created["resume_token"]
     await controller.say("session.resume", session_id="my-show", resume_token=token)
     assert (await controller.hear("session.created"))["session_id"] == "my-show"
@@ -132,21 +132,21 @@ async def test_a_session_whose_caller_is_lost_may_be_taken_up(house: Serving, ca
     assert (await controller.apply("scene 3"))["prompt_id"] == "p1"
 
 
-async def test_a_caller_that_vanishes_leaves_its_session_detached(house: Serving, caller: Caller) -> None:
-    await caller.call(house)
+async def test_a_caller_that_vanishes_leaves_its_session_detached(harness: Serving, caller: Caller) -> None:
+    await caller.call(harness)
     await caller.hear("session.created")
-    (session,) = sessions(house)
+    (session,) = sessions(harness)
     (reading,) = [task for task in asyncio.all_tasks() if task.get_name().startswith("call-")]
     await caller.close()
     await asyncio.wait([reading])
     assert session.state is SessionState.DETACHED
 
 
-async def test_a_session_without_a_channel_is_driven_from_elsewhere(house: Serving, mute: Caller) -> None:
-    response = await mute.call(house, "?on_preview=off")
-    (session,) = sessions(house)
+async def test_a_session_without_a_channel_is_driven_from_elsewhere(harness: Serving, mute: Caller) -> None:
+    response = await mute.call(harness, "?on_preview=off")
+    (session,) = sessions(harness)
     assert session.state is SessionState.OPEN
-    controller = Controller(house.http, await house.http.ws_connect("/v1/realtime"))
+    controller = Controller(harness.http, await harness.http.ws_connect("/v1/realtime"))
     await controller.say(
         "session.resume",
         session_id=response.headers["Sceneshift-Session"],
@@ -157,32 +157,32 @@ async def test_a_session_without_a_channel_is_driven_from_elsewhere(house: Servi
     await mute.until_number(6)
 
 
-async def test_channels_of_other_names_are_left_alone(house: Serving, caller: Caller) -> None:
+async def test_channels_of_other_names_are_left_alone(harness: Serving, caller: Caller) -> None:
     chat = caller.peer.createDataChannel("chat")
     said: list[str] = []
     chat.on("message", said.append)
     is_open = asyncio.Event()
     chat.on("open", is_open.set)
-    await caller.call(house)
+    await caller.call(harness)
     await caller.hear("session.created")
     await is_open.wait()
     chat.send(json.dumps({"type": "session.close"}))
     await caller.say("session.ping")
     await caller.hear("session.pong")
-    assert said == [] and sessions(house)[0].state is SessionState.OPEN
+    assert said == [] and sessions(harness)[0].state is SessionState.OPEN
 
 
 # --- a viewer -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_call_may_be_a_viewer_of_a_session(house: Serving, mute: Caller) -> None:
-    controller = await house.controller(name="my-show")
-    location = (await mute.call(house, "?session=my-show")).headers["Location"]
+async def test_a_call_may_be_a_viewer_of_a_session(harness: Serving, mute: Caller) -> None:
+    controller = await harness.controller(name="my-show")
+    location = (await mute.call(harness, "?session=my-show")).headers["Location"]
     await controller.apply("scene 9")
     await mute.until_number(9)
-    async with house.http.delete(location) as response:
+    async with harness.http.delete(location) as response:
         assert response.status == 200
-    (session,) = sessions(house)
+    (session,) = sessions(harness)
     assert (session.program.num_viewers, session.state) == (0, SessionState.OPEN)
 
 
@@ -203,13 +203,13 @@ async def test_a_call_may_be_a_viewer_of_a_session(house: Serving, mute: Caller)
     ],
 )
 async def test_wrong_options_are_named(
-    house: Serving, mute: Caller, query: str, status: int, code: str, param: str | None
+    harness: Serving, mute: Caller, query: str, status: int, code: str, param: str | None
 ) -> None:
-    other = await house.controller(name="taken")
-    async with house.http.post(PATH + query, data=await mute.offer(), headers=SDP) as response:
+    other = await harness.controller(name="taken")
+    async with harness.http.post(PATH + query, data=await mute.offer(), headers=SDP) as response:
         assert await code_of(response) == (status, code)
         assert (await response.json())["error"]["param"] == param
-    assert [session.session_id for session in sessions(house)] == [other.session_id]
+    assert [session.session_id for session in sessions(harness)] == [other.session_id]
 
 
 FORM = "multipart/form-data; boundary=x"
@@ -232,34 +232,34 @@ def form(**parts: str) -> bytes:
     ],
 )
 async def test_a_bad_body_makes_no_session(
-    house: Serving, content_type: str, body: bytes, status: int, code: str
+    harness: Serving, content_type: str, body: bytes, status: int, code: str
 ) -> None:
-    async with house.http.post(PATH, data=body, headers={"Content-Type": content_type}) as response:
+    async with harness.http.post(PATH, data=body, headers={"Content-Type": content_type}) as response:
         assert await code_of(response) == (status, code)
-    assert sessions(house) == []
+    assert sessions(harness) == []
 
 
-async def test_a_form_as_openais_clients_send_it(house: Serving, mute: Caller) -> None:
+async def test_a_form_as_openais_clients_send_it(harness: Serving, mute: Caller) -> None:
     body = form(sdp=await mute.offer(), session='{"type":"realtime","name":"my-show","seed":5}')
-    async with house.http.post(PATH, data=body, headers={"Content-Type": FORM}) as response:
+    async with harness.http.post(PATH, data=body, headers={"Content-Type": FORM}) as response:
         assert response.status == 201
-    assert (sessions(house)[0].session_id, sessions(house)[0].options.seed) == ("my-show", 5)
+    assert (sessions(harness)[0].session_id, sessions(harness)[0].options.seed) == ("my-show", 5)
 
 
 async def test_a_call_does_not_queue(mute: Caller) -> None:
-    async with serving(max_sessions=1) as house:
-        other = await house.controller()
-        async with house.http.post(PATH, data=await mute.offer(), headers=SDP) as response:
+    async with serving(max_sessions=1) as harness:
+        other = await harness.controller()
+        async with harness.http.post(PATH, data=await mute.offer(), headers=SDP) as response:
             assert await code_of(response) == (503, "server_full")
             assert int(response.headers["Retry-After"]) > 0
-        assert len(house.registry._queue) == 0
+        assert len(harness.registry._queue) == 0
         await other.apply("scene 1")
 
 
 async def test_with_a_token_strangers_may_not_call(mute: Caller) -> None:
-    async with serving(token="0123456789abcdef0123") as house:
+    async with serving(token="0123456789abcdef0123") as harness:
         for method, path in (("POST", PATH), ("DELETE", PATH + "/call_1")):
-            async with house.http.request(method, path, data="v=0", headers=SDP) as response:
+            async with harness.http.request(method, path, data="v=0", headers=SDP) as response:
                 assert await code_of(response) == (401, "unauthorized")
 
 

@@ -22,35 +22,35 @@ Door = Callable[[Serving, str], Awaitable[str]]
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[Serving]:
-    async with serving() as house:
-        yield house
+async def harness() -> AsyncIterator[Serving]:
+    async with serving() as harness:
+        yield harness
 
 
 @pytest.fixture
-async def show(house: Serving) -> Controller:
-    return await house.controller(name="my-show")
+async def show(harness: Serving) -> Controller:
+    return await harness.controller(name="my-show")
 
 
-async def _by_post(house: Serving, path: str, sdp: str) -> str:
-    async with house.http.post(path, data=sdp, headers=SDP) as response:
+async def _by_post(harness: Serving, path: str, sdp: str) -> str:
+    async with harness.http.post(path, data=sdp, headers=SDP) as response:
         return "answered" if response.status == 201 else str((await response.json())["error"]["code"])
 
 
-async def by_whep(house: Serving, sdp: str) -> str:
-    return await _by_post(house, "/whep/my-show", sdp)
+async def by_whep(harness: Serving, sdp: str) -> str:
+    return await _by_post(harness, "/whep/my-show", sdp)
 
 
-async def by_call(house: Serving, sdp: str) -> str:
-    return await _by_post(house, "/v1/realtime/calls", sdp)
+async def by_call(harness: Serving, sdp: str) -> str:
+    return await _by_post(harness, "/v1/realtime/calls", sdp)
 
 
-async def by_viewers_call(house: Serving, sdp: str) -> str:
-    return await _by_post(house, "/v1/realtime/calls?session=my-show", sdp)
+async def by_viewers_call(harness: Serving, sdp: str) -> str:
+    return await _by_post(harness, "/v1/realtime/calls?session=my-show", sdp)
 
 
-async def by_message(house: Serving, sdp: str) -> str:
-    controller = await house.controller()
+async def by_message(harness: Serving, sdp: str) -> str:
+    controller = await harness.controller()
     await controller.say("webrtc.offer", sdp=sdp)
     answer = await controller.hear("webrtc.answer", "error")
     return "answered" if answer["type"] == "webrtc.answer" else str(answer["error"]["code"])
@@ -73,35 +73,35 @@ async def _offer(*extra: str) -> str:
 
 
 @every_door
-async def test_no_door_takes_a_second_video(house: Serving, show: Controller, door: Door) -> None:
-    assert await door(house, await _offer("sendonly")) == "invalid_sdp"
-    assert await door(house, await _offer()) == "answered"
+async def test_no_door_takes_a_second_video(harness: Serving, show: Controller, door: Door) -> None:
+    assert await door(harness, await _offer("sendonly")) == "invalid_sdp"
+    assert await door(harness, await _offer()) == "answered"
 
 
 @every_door
 async def test_no_door_hands_an_offer_that_is_too_large_to_the_parser(
-    house: Serving, show: Controller, door: Door, monkeypatch: pytest.MonkeyPatch
+    harness: Serving, show: Controller, door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parsed: list[str] = []
     parse = SessionDescription.parse
     monkeypatch.setattr(SessionDescription, "parse", lambda sdp: (parsed.append(sdp), parse(sdp))[1])
     theirs = await _offer() + "a=x-mark\r\n"
     large = theirs + "a=rtpmap:96 VP8/90000\r\n" * 1500 + "a=rtcp-fb:* nack\r\n" * 1500
-    assert await door(house, large) == "invalid_sdp"
+    assert await door(harness, large) == "invalid_sdp"
     assert not any("x-mark" in text for text in parsed)
-    assert await door(house, theirs) == "answered"
+    assert await door(harness, theirs) == "answered"
     assert sum("x-mark" in text for text in parsed) == 1, "what a stranger wrote is read once"
 
 
-async def test_of_a_viewer_that_sends_all_the_same_nothing_is_received(house: Serving, show: Controller) -> None:
+async def test_of_a_viewer_that_sends_all_the_same_nothing_is_received(harness: Serving, show: Controller) -> None:
     attacker = Viewer()
     attacker.peer.addTransceiver(AudioStreamTrack(), direction="sendonly")
-    async with house.http.post("/whep/my-show", data=await attacker.offer(), headers=SDP) as response:
+    async with harness.http.post("/whep/my-show", data=await attacker.offer(), headers=SDP) as response:
         answer = await response.text()
     assert "a=inactive" in answer
     await attacker.answer(answer.replace("a=inactive", "a=recvonly"))
     await attacker.until(lambda frame: True)
-    (session,) = house.registry._sessions.values()
+    (session,) = harness.registry._sessions.values()
     (peer,) = session.program._peers.values()
     receivers: list[Any] = [transceiver.receiver for transceiver in peer._connection.getTransceivers()]
     assert [receiver.track for receiver in receivers] == [None, None]
@@ -130,9 +130,9 @@ BODY = gzip.compress(b"0" * 2**20)
 CHUNKED = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (BODY[:100], BODY[100:])) + b"0\r\n\r\n"
 
 
-async def _raw(house: Serving, head: str, body: bytes) -> tuple[int, dict[str, Any]]:
+async def _raw(harness: Serving, head: str, body: bytes) -> tuple[int, dict[str, Any]]:
     """One request, byte by byte as it stands here; the answer's status and its JSON."""
-    url = house.http._base_url
+    url = harness.http._base_url
     assert url is not None
     reader, writer = await asyncio.open_connection(url.host, url.port)
     writer.write(head.replace("\n", "\r\n").encode() + b"\r\n" + body)
@@ -150,42 +150,42 @@ async def _raw(house: Serving, head: str, body: bytes) -> tuple[int, dict[str, A
     "request_line", ["GET /livez", "GET /", "POST /whep/my-show", "POST /v1/realtime/calls", "PATCH /nowhere"]
 )
 async def test_no_body_is_inflated_for_anybody(
-    house: Serving, inflated: list[str], request_line: str, is_chunked: bool, encoding: str
+    harness: Serving, inflated: list[str], request_line: str, is_chunked: bool, encoding: str
 ) -> None:
     length = "Transfer-Encoding: chunked" if is_chunked else f"Content-Length: {len(BODY)}"
     head = f"{request_line} HTTP/1.1\nHost: localhost\nContent-Type: application/sdp\n"
     head += f"Content-Encoding: {encoding}\n{length}\n"
-    status, answer = await _raw(house, head, CHUNKED if is_chunked else BODY)
+    status, answer = await _raw(harness, head, CHUNKED if is_chunked else BODY)
     assert (status, answer["error"]["code"]) == (415, "unsupported_media_type")
     assert encoding in answer["error"]["message"]
     assert inflated == []
 
 
 async def test_nor_for_who_has_no_token(inflated: list[str]) -> None:
-    async with serving(token=TOKEN) as house:
+    async with serving(token=TOKEN) as harness:
         head = f"POST /whep/my-show HTTP/1.1\nHost: localhost\nContent-Encoding: gzip\nContent-Length: {len(BODY)}\n"
-        status, answer = await _raw(house, head, BODY)
+        status, answer = await _raw(harness, head, BODY)
     assert (status, answer["error"]["code"]) == (415, "unsupported_media_type")
     assert inflated == []
 
 
-async def test_nor_in_a_part_of_a_form(house: Serving, inflated: list[str]) -> None:
+async def test_nor_in_a_part_of_a_form(harness: Serving, inflated: list[str]) -> None:
     part = b'--x\r\nContent-Disposition: form-data; name="sdp"\r\nContent-Encoding: gzip\r\n\r\n%b\r\n--x--\r\n' % BODY
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
-    async with house.http.post("/v1/realtime/calls", data=part, headers=headers) as response:
+    async with harness.http.post("/v1/realtime/calls", data=part, headers=headers) as response:
         assert response.status == 400
     assert inflated == []
 
 
-async def test_a_body_that_says_that_it_is_plain_is_taken(house: Serving, show: Controller) -> None:
+async def test_a_body_that_says_that_it_is_plain_is_taken(harness: Serving, show: Controller) -> None:
     headers = SDP | {"Content-Encoding": "identity"}
-    async with house.http.post("/whep/my-show", data=await _offer(), headers=headers) as response:
+    async with harness.http.post("/whep/my-show", data=await _offer(), headers=headers) as response:
         assert response.status == 201
 
 
-async def test_no_socket_is_offered_compression(house: Serving, show: Controller) -> None:
+async def test_no_socket_is_offered_compression(harness: Serving, show: Controller) -> None:
     for path in ("/v1/realtime", "/v1/sessions/my-show/watch"):
-        async with house.http.ws_connect(path, compress=15) as socket:
+        async with harness.http.ws_connect(path, compress=15) as socket:
             assert socket.compress == 0
 
 
@@ -194,22 +194,22 @@ async def test_no_socket_is_offered_compression(house: Serving, show: Controller
 
 @pytest.mark.parametrize("path", ["/", "/livez", "/metrics", "/whep/my-show", "/v1/realtime", "/nowhere"])
 async def test_a_server_without_a_token_serves_nobody_behind_a_proxy(
-    house: Serving, show: Controller, path: str
+    harness: Serving, show: Controller, path: str
 ) -> None:
     method = "POST" if path.startswith("/whep") else "GET"
     headers = SDP | {"X-Forwarded-For": "203.0.113.9", "Upgrade": "websocket", "Connection": "Upgrade"}
-    async with house.http.request(method, path, headers=headers, data=await _offer()) as response:
+    async with harness.http.request(method, path, headers=headers, data=await _offer()) as response:
         error = (await response.json())["error"]
     assert (response.status, error["code"]) == (403, "token_needed_behind_proxy")
     assert "X-Forwarded-For" in error["message"] and "--token" in error["message"]
 
 
 async def test_a_server_with_a_token_serves_its_holders_behind_a_proxy() -> None:
-    async with serving(token=TOKEN, allowed_origins=("https://stage.example",)) as house:
-        await house.controller(name="my-show", token=TOKEN)
+    async with serving(token=TOKEN, allowed_origins=("https://stage.example",)) as harness:
+        await harness.controller(name="my-show", token=TOKEN)
         headers = SDP | {"X-Forwarded-For": "203.0.113.9", "Host": "stage.example"}
         for query, expected in (("", 401), (f"?token={TOKEN}", 201)):
-            async with house.http.post("/whep/my-show" + query, data=await _offer(), headers=headers) as response:
+            async with harness.http.post("/whep/my-show" + query, data=await _offer(), headers=headers) as response:
                 assert response.status == expected
-        holder = await house.http.ws_connect(f"/v1/realtime?token={TOKEN}", headers={"Via": "1.1 proxy"})
-        await Controller(house.http, holder).start()
+        holder = await harness.http.ws_connect(f"/v1/realtime?token={TOKEN}", headers={"Via": "1.1 proxy"})
+        await Controller(harness.http, holder).start()

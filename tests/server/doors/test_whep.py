@@ -23,14 +23,14 @@ STAGE = "https://stage.example"
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[Serving]:
-    async with serving() as house:
-        yield house
+async def harness() -> AsyncIterator[Serving]:
+    async with serving() as harness:
+        yield harness
 
 
 @pytest.fixture
-async def controller(house: Serving) -> Controller:
-    return await house.controller(name="my-show")
+async def controller(harness: Serving) -> Controller:
+    return await harness.controller(name="my-show")
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ async def code_of(response: ClientResponse) -> tuple[int, str]:
 class Watching:
     """A viewer by WHEP, and its address."""
 
-    def __init__(self, house: Serving, response: ClientResponse, offer: str) -> None:
-        self.http = house.http
+    def __init__(self, harness: Serving, response: ClientResponse, offer: str) -> None:
+        self.http = harness.http
         self.location = response.headers["Location"]
         self.etag = response.headers["ETag"]
         self.ufrag = re.search(r"a=ice-ufrag:(\S+)", offer)[1]  # type: ignore[index]
@@ -60,22 +60,22 @@ class Watching:
         return await self.http.patch(self.location, data=fragment, headers=FRAGMENT | named)
 
 
-async def watch(house: Serving, viewer: Viewer, offer: str | None = None, path: str = "/whep/my-show") -> Watching:
+async def watch(harness: Serving, viewer: Viewer, offer: str | None = None, path: str = "/whep/my-show") -> Watching:
     offer = offer or await viewer.offer()
-    async with house.http.post(path, data=offer, headers=SDP) as response:
+    async with harness.http.post(path, data=offer, headers=SDP) as response:
         assert response.status == 201, await response.text()
         await viewer.answer(await response.text())
-        return Watching(house, response, offer)
+        return Watching(harness, response, offer)
 
 
-async def test_a_viewer_comes_watches_and_leaves(house: Serving, controller: Controller, viewer: Viewer) -> None:
-    watching = await watch(house, viewer)
+async def test_a_viewer_comes_watches_and_leaves(harness: Serving, controller: Controller, viewer: Viewer) -> None:
+    watching = await watch(harness, viewer)
     assert re.fullmatch(r"/whep/my-show/viewer_[0-9a-f]+", watching.location)
     await controller.apply("scene 5")
     await viewer.until_number(5)
-    async with house.http.delete(watching.location, headers={"If-Match": '"any"'}) as response:
+    async with harness.http.delete(watching.location, headers={"If-Match": '"any"'}) as response:
         assert response.status == 200
-    async with house.http.delete(watching.location) as response:
+    async with harness.http.delete(watching.location) as response:
         assert await code_of(response) == (404, "unknown_viewer")
     assert await code_of(await watching.patch()) == (404, "unknown_viewer")
 
@@ -83,16 +83,16 @@ async def test_a_viewer_comes_watches_and_leaves(house: Serving, controller: Con
 # --- trickle ------------------------------------------------------------------------------------------------------
 
 
-async def test_trickled_candidates_are_tried(house: Serving, controller: Controller, viewer: Viewer) -> None:
+async def test_trickled_candidates_are_tried(harness: Serving, controller: Controller, viewer: Viewer) -> None:
     """The offer has none, and the viewer waits: it is reached because it said where it is."""
     offer = await viewer.offer()
     lines = offer.splitlines(keepends=True)
     trickled = [line.strip() for line in lines if line.startswith("a=candidate:")]
     bare = "".join(line for line in lines if not line.startswith(("a=candidate:", "a=end-of")))
-    watching = await watch(house, viewer, bare)
+    watching = await watch(harness, viewer, bare)
     response = await watching.patch(*trickled, "a=end-of-candidates", if_match=watching.etag)
     assert response.status == 204
-    (session,) = house.registry._sessions.values()
+    (session,) = harness.registry._sessions.values()
     (peer,) = session.program._peers.values()
     remote = peer._connection.getTransceivers()[0].receiver.transport.transport.getRemoteCandidates()
     assert {int(line.split()[5]) for line in trickled} <= {candidate.port for candidate in remote}
@@ -101,19 +101,19 @@ async def test_trickled_candidates_are_tried(house: Serving, controller: Control
 
 @pytest.mark.parametrize("if_match", [None, "*", "{etag}", 'W/"x", {etag}'])
 async def test_the_entity_tag_may_be_left_out(
-    house: Serving, controller: Controller, viewer: Viewer, if_match: str | None
+    harness: Serving, controller: Controller, viewer: Viewer, if_match: str | None
 ) -> None:
-    watching = await watch(house, viewer)
+    watching = await watch(harness, viewer)
     headers = {} if if_match is None else {"if_match": if_match.format(etag=watching.etag)}
     assert (await watching.patch(**headers)).status == 204
 
 
-async def test_another_ice_session_is_refused(house: Serving, controller: Controller, viewer: Viewer) -> None:
-    watching = await watch(house, viewer)
+async def test_another_ice_session_is_refused(harness: Serving, controller: Controller, viewer: Viewer) -> None:
+    watching = await watch(harness, viewer)
     assert await code_of(await watching.patch(if_match='"other"')) == (412, "etag_mismatch")
     restart = await watching.patch(ufrag="another", if_match="*")
     assert await code_of(restart) == (422, "ice_restart_not_supported")
-    wrong = await house.http.patch(watching.location, data="", headers=SDP)
+    wrong = await harness.http.patch(watching.location, data="", headers=SDP)
     assert await code_of(wrong) == (415, "unsupported_media_type")
     bad = await watching.patch("a=candidate:1 one udp x 192.0.2.1 y typ host z")
     assert await code_of(bad) == (400, "invalid_sdp")
@@ -121,17 +121,17 @@ async def test_another_ice_session_is_refused(house: Serving, controller: Contro
 
 
 async def test_a_huge_fragment_is_refused_and_a_flood_of_candidates_is_cut(
-    house: Serving, controller: Controller, viewer: Viewer
+    harness: Serving, controller: Controller, viewer: Viewer
 ) -> None:
-    watching = await watch(house, viewer)
-    async with house.http.patch(watching.location, data=b"a" * 2**20, headers=FRAGMENT) as response:
+    watching = await watch(harness, viewer)
+    async with harness.http.patch(watching.location, data=b"a" * 2**20, headers=FRAGMENT) as response:
         assert await code_of(response) == (413, "message_too_large")
     flood = [f"a=candidate:1 1 udp 1 192.0.2.1 {port} typ host" for port in range(1000, 3000)]
     assert await code_of(await watching.patch(*flood)) == (400, "invalid_sdp")
     flood = flood[:600]
     for _ in range(2):
         assert (await watching.patch(*flood)).status == 204
-    (session,) = house.registry._sessions.values()
+    (session,) = harness.registry._sessions.values()
     (peer,) = session.program._peers.values()
     assert (
         len(peer._connection.getTransceivers()[0].receiver.transport.transport.getRemoteCandidates())
@@ -154,70 +154,70 @@ def test_a_fragment_names_the_section_of_each_candidate() -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
 async def test_other_methods_are_refused_by_name(
-    house: Serving, controller: Controller, viewer: Viewer, method: str
+    harness: Serving, controller: Controller, viewer: Viewer, method: str
 ) -> None:
-    watching = await watch(house, viewer)
+    watching = await watch(harness, viewer)
     for path, allowed in [("/whep/my-show", {"OPTIONS", "POST"}), (watching.location, {"OPTIONS", "PATCH", "DELETE"})]:
-        async with house.http.request(method, path) as response:
+        async with harness.http.request(method, path) as response:
             assert response.status == 405
             assert set(response.headers["Allow"].split(", ")) == allowed
             if method != "HEAD":
                 assert await code_of(response) == (405, "method_not_allowed")
 
 
-async def test_a_stage_that_has_not_begun_may_be_waited_for(house: Serving, viewer: Viewer) -> None:
-    async with house.http.post("/whep/my-show", data=await viewer.offer(), headers=SDP) as response:
+async def test_a_stage_that_has_not_begun_may_be_waited_for(harness: Serving, viewer: Viewer) -> None:
+    async with harness.http.post("/whep/my-show", data=await viewer.offer(), headers=SDP) as response:
         assert await code_of(response) == (404, "unknown_session")
         assert response.headers["Retry-After"] == "2"
-    async with house.http.post("/whep/s0123456789abcdef", data="v=0", headers=SDP) as response:
+    async with harness.http.post("/whep/s0123456789abcdef", data="v=0", headers=SDP) as response:
         assert response.status == 404 and "Retry-After" not in response.headers
-    await house.controller(name="my-show")
-    await watch(house, viewer)
+    await harness.controller(name="my-show")
+    await watch(harness, viewer)
 
 
 async def test_a_page_of_an_allowed_origin_is_told_what_it_needs(viewer: Viewer) -> None:
-    async with serving(token=TOKEN, allowed_origins=(STAGE,)) as house:
-        await house.controller(name="my-show", token=TOKEN)
-        await _ask_as_a_page_of_another_origin(house, viewer)
+    async with serving(token=TOKEN, allowed_origins=(STAGE,)) as harness:
+        await harness.controller(name="my-show", token=TOKEN)
+        await _ask_as_a_page_of_another_origin(harness, viewer)
 
 
-async def _ask_as_a_page_of_another_origin(house: Serving, viewer: Viewer) -> None:
+async def _ask_as_a_page_of_another_origin(harness: Serving, viewer: Viewer) -> None:
     asked = {"Origin": STAGE, "Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": "if-match"}
-    async with house.http.options("/whep/my-show/viewer_1", headers=asked) as response:
+    async with harness.http.options("/whep/my-show/viewer_1", headers=asked) as response:
         assert response.status == 204
         assert response.headers["Accept-Post"] == "application/sdp"
         assert response.headers["Access-Control-Allow-Origin"] == STAGE
         assert {"POST", "PATCH", "DELETE"} <= set(response.headers["Access-Control-Allow-Methods"].split(", "))
         assert "If-Match" in response.headers["Access-Control-Allow-Headers"]
     headers = SDP | {"Origin": STAGE, "Authorization": f"Bearer {TOKEN}"}
-    async with house.http.post("/whep/my-show", data=await viewer.offer(), headers=headers) as response:
+    async with harness.http.post("/whep/my-show", data=await viewer.offer(), headers=headers) as response:
         assert response.status == 201
         assert {"Location", "ETag", "Link"} <= set(response.headers["Access-Control-Expose-Headers"].split(", "))
-    async with house.http.post("/whep/nobody", data="v=0", headers=headers) as response:
+    async with harness.http.post("/whep/nobody", data="v=0", headers=headers) as response:
         assert response.status == 404 and response.headers["Access-Control-Allow-Origin"] == STAGE
     for origin in ("https://evil.example", "null"):
-        async with house.http.post("/whep/my-show", data="v=0", headers=SDP | {"Origin": origin}) as response:
+        async with harness.http.post("/whep/my-show", data="v=0", headers=SDP | {"Origin": origin}) as response:
             assert await code_of(response) == (403, "forbidden_origin")
             assert "Access-Control-Allow-Origin" not in response.headers
 
 
 @pytest.mark.parametrize("path", ["/whep/my-show", "/v1/realtime/calls"])
-async def test_a_rebound_host_name_gets_nothing(house: Serving, controller: Controller, path: str) -> None:
+async def test_a_rebound_host_name_gets_nothing(harness: Serving, controller: Controller, path: str) -> None:
     headers = SDP | {"Host": "evil.example", "Origin": "http://evil.example"}
-    async with house.http.post(path, data="v=0", headers=headers) as response:
+    async with harness.http.post(path, data="v=0", headers=headers) as response:
         assert await code_of(response) == (403, "forbidden_host")
 
 
 @pytest.mark.parametrize("headers", [{"Authorization": f"Bearer {TOKEN}"}, {}])
 async def test_with_a_token_only_its_holders_watch(viewer: Viewer, headers: dict[str, str]) -> None:
-    async with serving(token=TOKEN) as house:
-        await house.controller(name="my-show", token=TOKEN)
+    async with serving(token=TOKEN) as harness:
+        await harness.controller(name="my-show", token=TOKEN)
         for method, path in [("POST", ""), ("PATCH", "/viewer_1"), ("DELETE", "/viewer_1")]:
-            async with house.http.request(method, "/whep/my-show" + path, data="v=0", headers=SDP) as response:
+            async with harness.http.request(method, "/whep/my-show" + path, data="v=0", headers=SDP) as response:
                 assert await code_of(response) == (401, "unauthorized")
                 assert response.headers["WWW-Authenticate"] == "Bearer"
         query = "" if headers else f"?token={TOKEN}"
-        async with house.http.post(
+        async with harness.http.post(
             "/whep/my-show" + query, data=await viewer.offer(), headers=SDP | headers
         ) as response:
             assert response.status == 201
@@ -229,9 +229,11 @@ async def test_with_a_token_only_its_holders_watch(viewer: Viewer, headers: dict
 async def test_players_and_controllers_are_told_the_ice_servers(viewer: Viewer) -> None:
     servers = ("stun:127.0.0.1:9", "turn:127.0.0.1:9?transport=tcp")
     settings: dict[str, Any] = {"ice_servers": servers, "turn_secret": "north-wind", "public_address": "203.0.113.7"}
-    async with serving(token=TOKEN, **settings) as house:
-        await house.controller(name="my-show", token=TOKEN)
-        async with house.http.post(f"/whep/my-show?token={TOKEN}", data=await viewer.offer(), headers=SDP) as response:
+    async with serving(token=TOKEN, **settings) as harness:
+        await harness.controller(name="my-show", token=TOKEN)
+        async with harness.http.post(
+            f"/whep/my-show?token={TOKEN}", data=await viewer.offer(), headers=SDP
+        ) as response:
             stun, turn = response.headers.getall("Link")
             assert "203.0.113.7" in await response.text()
         assert stun == '<stun:127.0.0.1:9>; rel="ice-server"'
@@ -241,21 +243,21 @@ async def test_players_and_controllers_are_told_the_ice_servers(viewer: Viewer) 
             turn,
         )
         # A preflight brings no token, and learns no credentials.
-        async with house.http.options("/whep/my-show") as response:
+        async with harness.http.options("/whep/my-show") as response:
             assert "Link" not in response.headers
-        async with house.http.options(f"/whep/my-show?token={TOKEN}") as response:
+        async with harness.http.options(f"/whep/my-show?token={TOKEN}") as response:
             assert len(response.headers.getall("Link")) == 2
 
 
 async def test_a_session_is_told_the_ice_servers_as_browsers_take_them() -> None:
-    async with serving(ice_servers=("stun:127.0.0.1:9", "turn:127.0.0.1:9"), turn_secret="north-wind") as house:
-        socket = await house.http.ws_connect("/v1/realtime")
-        controller = Controller(house.http, socket)
+    async with serving(ice_servers=("stun:127.0.0.1:9", "turn:127.0.0.1:9"), turn_secret="north-wind") as harness:
+        socket = await harness.http.ws_connect("/v1/realtime")
+        controller = Controller(harness.http, socket)
         stun, turn = (await controller.start())["ice_servers"]
         assert stun == {"urls": ["stun:127.0.0.1:9"]}
         assert turn["urls"] == ["turn:127.0.0.1:9"] and turn["username"].endswith(controller.session_id)
-    async with serving() as house:
-        controller = Controller(house.http, await house.http.ws_connect("/v1/realtime"))
+    async with serving() as harness:
+        controller = Controller(harness.http, await harness.http.ws_connect("/v1/realtime"))
         assert (await controller.start())["ice_servers"] == []
 
 
@@ -266,9 +268,9 @@ async def test_a_server_without_a_free_udp_port_says_so(viewer: Viewer) -> None:
             port = taken[0].getsockname()[1] if taken else 0
             taken.append(bind_udp(address, (port, port) if port else None))
         port = taken[0].getsockname()[1]
-        async with serving(udp_ports=(port, port)) as house:
-            await house.controller(name="my-show")
-            async with house.http.post("/whep/my-show", data=await viewer.offer(), headers=SDP) as response:
+        async with serving(udp_ports=(port, port)) as harness:
+            await harness.controller(name="my-show")
+            async with harness.http.post("/whep/my-show", data=await viewer.offer(), headers=SDP) as response:
                 assert await code_of(response) == (503, "too_many_viewers")
                 assert response.headers["Retry-After"] == "5"
     finally:

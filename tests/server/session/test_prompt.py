@@ -75,8 +75,8 @@ def test_a_clip_with_the_wrong_frames_is_refused(chunks: list[tuple[int, int]]) 
 
 
 @pytest.mark.parametrize(("state", "move"), list(itertools.product(SessionState, SessionMove)))
-def test_every_pair_of_the_session(house, state: SessionState, move: SessionMove) -> None:
-    session = house.session
+def test_every_pair_of_the_session(harness, state: SessionState, move: SessionMove) -> None:
+    session = harness.session
     session.state = state
     if (state, move) in NEXT_SESSION_STATE:
         session._move(move)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import House, error_code, only, types
+from fakes import SessionHarness, error_code, only, types
 from ingest import Ingest
 from sounds import tone, write_wav
 from websockets.asyncio.client import connect
@@ -20,69 +20,71 @@ from server import app as server_app
 from server.config import ConfigError, Settings, WhipTarget, load
 
 TOKEN = "very-secret-token"
-MakeHouse = Callable[..., House]
+MakeHarness = Callable[..., SessionHarness]
 
 
 # --- music: what a session makes of it ------------------------------------------------------------------------------
 
 
-async def test_a_session_is_silent_unless_it_asks_for_music(make_house: MakeHouse) -> None:
-    house = make_house()
-    await house.session.open()
-    assert house.program.played == [(None, 0.5)]
-    house = make_house(music="calm", music_volume=0.8)
-    await house.session.open()
-    assert house.program.played == [("calm", 0.8)]
+async def test_a_session_is_silent_unless_it_asks_for_music(make_harness: MakeHarness) -> None:
+    harness = make_harness()
+    await harness.session.open()
+    assert harness.program.played == [(None, 0.5)]
+    harness = make_harness(music="calm", music_volume=0.8)
+    await harness.session.open()
+    assert harness.program.played == [("calm", 0.8)]
 
 
-async def test_music_and_volume_change_while_the_show_is_on(house: House) -> None:
-    updated = only(await house.say("session.update", music="waves"), "session.updated")
+async def test_music_and_volume_change_while_the_show_is_on(harness: SessionHarness) -> None:
+    updated = only(await harness.say("session.update", music="waves"), "session.updated")
     assert (updated["options"]["music"], updated["options"]["music_volume"]) == ("waves", 0.5)
-    await house.say("session.update", music_volume=0)
-    await house.say("session.update", music=None)
-    assert house.program.played == [("waves", 0.5), ("waves", 0.0), (None, 0.0)]
+    await harness.say("session.update", music_volume=0)
+    await harness.say("session.update", music=None)
+    assert harness.program.played == [("waves", 0.5), ("waves", 0.0), (None, 0.0)]
 
 
 @pytest.mark.parametrize("music", ["nothing-like-it", "../waves", "/etc/passwd", "waves.wav"])
-async def test_unknown_music_is_refused_with_what_there_is_and_nothing_changes(house: House, music: str) -> None:
-    error = only(await house.say("session.update", music=music, take="manual", event_id="e1"), "error")["error"]
+async def test_unknown_music_is_refused_with_what_there_is_and_nothing_changes(
+    harness: SessionHarness, music: str
+) -> None:
+    error = only(await harness.say("session.update", music=music, take="manual", event_id="e1"), "error")["error"]
     assert (error["code"], error["param"], error["event_id"]) == ("invalid_value", "music", "e1")
     assert "calm, waves" in error["message"]
-    assert house.session.options.take == "auto"
-    assert house.program.played == []
+    assert harness.session.options.take == "auto"
+    assert harness.program.played == []
 
 
 @pytest.mark.parametrize("volume", [-0.1, 1.1])
-async def test_a_volume_lies_between_0_and_1(house: House, volume: float) -> None:
+async def test_a_volume_lies_between_0_and_1(harness: SessionHarness, volume: float) -> None:
     from server.protocol.errors import MessageError  # noqa: PLC0415
 
     with pytest.raises(MessageError) as caught:
-        await house.say("session.update", music_volume=volume)
+        await harness.say("session.update", music_volume=volume)
     assert (caught.value.detail.code, caught.value.detail.param) == ("invalid_value", "music_volume")
 
 
-async def test_music_that_fails_is_told_and_is_no_option_any_more(house: House) -> None:
-    await house.say("session.update", music="waves")
-    house.program.lose_music("waves.wav has become unreadable")
-    warning = only(await house.hear(), "session.warning")
+async def test_music_that_fails_is_told_and_is_no_option_any_more(harness: SessionHarness) -> None:
+    await harness.say("session.update", music="waves")
+    harness.program.lose_music("waves.wav has become unreadable")
+    warning = only(await harness.hear(), "session.warning")
     assert warning["code"] == "music_failed" and "waves.wav" in warning["message"]
-    assert house.session.options.music is None
+    assert harness.session.options.music is None
 
 
-async def test_a_prompt_may_not_change_the_music(house: House) -> None:
+async def test_a_prompt_may_not_change_the_music(harness: SessionHarness) -> None:
     from server.protocol.errors import MessageError  # noqa: PLC0415
 
     with pytest.raises(MessageError) as caught:
-        await house.say("prompt.set", text="sea", music="calm")
+        await harness.say("prompt.set", text="sea", music="calm")
     assert caught.value.detail.code == "unknown_field"
 
 
-async def test_an_unknown_target_is_refused_with_those_there_are(house: House) -> None:
+async def test_an_unknown_target_is_refused_with_those_there_are(harness: SessionHarness) -> None:
     for target in ("nowhere", "https://ingest.example/whip"):
-        said = await house.say("program.push", target=target, push=True)
+        said = await harness.say("program.push", target=target, push=True)
         assert error_code(said) == "invalid_value"
         assert only(said, "error")["error"]["param"] == "target"
-    assert types(await house.hear()) == []
+    assert types(await harness.hear()) == []
 
 
 # --- through the whole server ---------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-from fakes import ABLE_MODEL, House
+from fakes import ABLE_MODEL, SessionHarness
 
 from engine.api import EngineBusy, GenerationFailed
 from server.metrics import ProgramCounts
@@ -43,10 +43,10 @@ def test_a_model_is_described_by_what_a_controller_may_ask_of_it() -> None:
     assert receipts.model(None) is None
 
 
-def test_counts_are_the_programs_each_under_its_name(house: House) -> None:
+def test_counts_are_the_programs_each_under_its_name(harness: SessionHarness) -> None:
     names = ("frames_due", "frames_sent", "frames_late", "encoded_frames", "bytes_sent", "encode_s", "compose_s")
-    house.program.counted = {name: index + 1 for index, name in enumerate(names)}
-    assert receipts.counts(house.program.statistics()) == ProgramCounts(
+    harness.program.counted = {name: index + 1 for index, name in enumerate(names)}
+    assert receipts.counts(harness.program.statistics()) == ProgramCounts(
         frames_due=1, frames_sent=2, frames_late=3, frames_encoded=4, bytes_sent=5, encode_s=6, compose_s=7
     )
 
@@ -90,12 +90,14 @@ def test_a_log_line_has_the_ids_and_codes_of_a_message_and_no_words(
     assert receipts.describe(message) == line
 
 
-def test_what_comes_all_the_time_is_logged_for_debugging_only(house: House, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_comes_all_the_time_is_logged_for_debugging_only(
+    harness: SessionHarness, caplog: pytest.LogCaptureFixture
+) -> None:
     assert receipts.level(SessionPing()) == receipts.level(WebrtcCandidate(candidate="")) == logging.DEBUG
     assert receipts.level(PromptSet(text="sea")) == logging.INFO
     caplog.set_level("INFO")
-    house.session.tick()
-    house.session.receipts.emit(
+    harness.session.tick()
+    harness.session.receipts.emit(
         StatsUpdated(
             frames_sent=0,
             frames_due=0,
@@ -108,5 +110,5 @@ def test_what_comes_all_the_time_is_logged_for_debugging_only(house: House, capl
         )
     )
     assert caplog.messages == []
-    house.session.receipts.warn("degraded", "in many words")
+    harness.session.receipts.warn("degraded", "in many words")
     assert caplog.messages == ["s1 > session.warning degraded"]

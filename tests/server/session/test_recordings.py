@@ -13,7 +13,7 @@ import aiohttp
 import av
 import numpy as np
 import pytest
-from fakes import House
+from fakes import SessionHarness
 from serving import Controller, number, serving
 from sounds import tone, write_wav
 
@@ -161,59 +161,61 @@ async def test_what_was_not_recorded_here_cannot_be_fetched(tmp_path: Path) -> N
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
+def harness(tmp_path: Path) -> SessionHarness:
     recordings = Recordings(
         tmp_path, RecordingLimits(max_bytes=60_000, min_free_bytes=0), local_time=lambda: "20261124-201503"
     )
-    return House(SessionOptions(width=256, height=144), recordings=recordings)
+    return SessionHarness(SessionOptions(width=256, height=144), recordings=recordings)
 
 
-def play(house: House, num_frames: int) -> None:
-    encoder, noise = Encoder(house.program.fanout.best, 24), np.random.default_rng(1)
+def play(harness: SessionHarness, num_frames: int) -> None:
+    encoder, noise = Encoder(harness.program.fanout.best, 24), np.random.default_rng(1)
     for index in range(num_frames):
         planes = noise.integers(0, 255, (216, 256), dtype=np.uint8)
         frame = encoder.encode(planes, index, is_keyframe=index % 24 == 0)
-        house.program.fanout.put({house.program.fanout.best: frame})
+        harness.program.fanout.put({harness.program.fanout.best: frame})
 
 
-async def test_whoever_comes_back_learns_of_a_recording(house: House) -> None:
-    (begun,) = await house.say("program.record", recording=True)
-    house.session.detach(house.controller)
-    message = SessionResume(session_id="s1", resume_token=house.session.resume_token)
-    house.session.take_up(house.controller, message)
-    changed = (await house.hear())[-1]
+async def test_whoever_comes_back_learns_of_a_recording(harness: SessionHarness) -> None:
+    (begun,) = await harness.say("program.record", recording=True)
+    harness.session.detach(harness.controller)
+    message = SessionResume(session_id="s1", resume_token=harness.session.resume_token)
+    harness.session.take_up(harness.controller, message)
+    changed = (await harness.hear())[-1]
     assert changed["type"] == "recording.changed" and changed["recording"] and changed["name"] == begun["name"]
-    await house.session.close("client")
+    await harness.session.close("client")
 
 
-async def test_a_recording_that_ends_by_itself_says_why_and_another_may_begin(house: House, tmp_path: Path) -> None:
-    (begun,) = await house.say("program.record", event_id="e1", recording=True)
+async def test_a_recording_that_ends_by_itself_says_why_and_another_may_begin(
+    harness: SessionHarness, tmp_path: Path
+) -> None:
+    (begun,) = await harness.say("program.record", event_id="e1", recording=True)
     assert begun["name"] == "s1-20261124-201503-1.mp4"
-    play(house, 40)
-    text = await house.session.outbox.next_text()
+    play(harness, 40)
+    text = await harness.session.outbox.next_text()
     assert text is not None and '"recording_failed"' in text and '"recording":false' in text
-    assert not house.session.is_recording and house.program.fanout.num_takers == 0
+    assert not harness.session.is_recording and harness.program.fanout.num_takers == 0
     (tmp_path / "s1-20261124-201503-2.mp4").touch()  # somebody's: never written over
-    (again,) = await house.say("program.record", event_id="e2", recording=True)
+    (again,) = await harness.say("program.record", event_id="e2", recording=True)
     assert again["name"] == "s1-20261124-201503-3.mp4"
-    await house.session.close("client")
+    await harness.session.close("client")
 
 
-async def test_a_retry_begins_no_second_recording(house: House, tmp_path: Path) -> None:
-    (begun,) = await house.say("program.record", event_id="e1", recording=True)
+async def test_a_retry_begins_no_second_recording(harness: SessionHarness, tmp_path: Path) -> None:
+    (begun,) = await harness.say("program.record", event_id="e1", recording=True)
     assert begun["event_id"] == "e1"
-    await house.say("program.record", event_id="e1", recording=True)
+    await harness.say("program.record", event_id="e1", recording=True)
     assert [path.name for path in tmp_path.iterdir()] == [begun["name"]]
-    (ended,) = await house.say("program.record", event_id="e2", recording=False)
-    assert not ended["recording"] and not house.session.is_recording
-    await house.session.close("client")
+    (ended,) = await harness.say("program.record", event_id="e2", recording=False)
+    assert not ended["recording"] and not harness.session.is_recording
+    await harness.session.close("client")
 
 
-async def test_an_ended_session_keeps_no_thread_and_says_its_last_word_last(house: House) -> None:
-    await house.say("program.record", recording=True)
-    play(house, 30)
-    await asyncio.gather(house.session.close("client"), house.session.close("client"))
-    kinds = [message["type"] for message in await house.hear()]
+async def test_an_ended_session_keeps_no_thread_and_says_its_last_word_last(harness: SessionHarness) -> None:
+    await harness.say("program.record", recording=True)
+    play(harness, 30)
+    await asyncio.gather(harness.session.close("client"), harness.session.close("client"))
+    kinds = [message["type"] for message in await harness.hear()]
     assert kinds == ["recording.changed", "session.closed"]
     for thread in threading.enumerate():
         if thread.name.startswith("recording"):

@@ -39,7 +39,7 @@ class EventfulEngine(FakeEngine):
         await asyncio.sleep(0)
 
 
-class Hall:
+class RegistryHarness:
     def __init__(self, make_program: Any = FakeProgram, **options: object) -> None:
         self.clock = FakeClock()
         self.engine = EventfulEngine()
@@ -66,82 +66,84 @@ class Hall:
 
 
 @pytest.fixture
-async def hall() -> AsyncIterator[Hall]:
-    hall = Hall(max_sessions=2, max_queued=0, resume_grace_s=60.0)
-    await hall.registry.open()
-    yield hall
-    await hall.registry.close()
+async def harness() -> AsyncIterator[RegistryHarness]:
+    harness = RegistryHarness(max_sessions=2, max_queued=0, resume_grace_s=60.0)
+    await harness.registry.open()
+    yield harness
+    await harness.registry.close()
 
 
-async def test_a_full_house_refuses_with_a_time_to_come_back(hall: Hall) -> None:
-    await hall.start()
-    await hall.start()
+async def test_a_full_house_refuses_with_a_time_to_come_back(harness: RegistryHarness) -> None:
+    await harness.start()
+    await harness.start()
     with pytest.raises(Refused) as caught:
-        await hall.start()
+        await harness.start()
     detail = caught.value.detail
     assert (detail.code, detail.retryable, detail.retry_after_ms) == ("server_full", True, 5000)
 
 
-async def test_concurrent_starts_do_not_slip_past_the_limit(hall: Hall) -> None:
-    results = await asyncio.gather(*(hall.start() for _ in range(5)), return_exceptions=True)
+async def test_concurrent_starts_do_not_slip_past_the_limit(harness: RegistryHarness) -> None:
+    results = await asyncio.gather(*(harness.start() for _ in range(5)), return_exceptions=True)
     assert sum(isinstance(result, Session) for result in results) == 2
 
 
-async def test_a_closed_session_makes_room(hall: Hall) -> None:
-    first = await hall.start()
-    await hall.start()
-    await hall.registry.end(first)
-    await hall.start()
+async def test_a_closed_session_makes_room(harness: RegistryHarness) -> None:
+    first = await harness.start()
+    await harness.start()
+    await harness.registry.end(first)
+    await harness.start()
 
 
 # --- names --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_name_is_the_sessions_id(hall: Hall) -> None:
-    session = await hall.start(name="my-show")
+async def test_a_name_is_the_sessions_id(harness: RegistryHarness) -> None:
+    session = await harness.start(name="my-show")
     assert session.session_id == "my-show"
-    assert hall.registry.find("my-show") is session
+    assert harness.registry.find("my-show") is session
 
 
-async def test_a_live_session_keeps_its_name(hall: Hall) -> None:
-    await hall.start(name="my-show")
+async def test_a_live_session_keeps_its_name(harness: RegistryHarness) -> None:
+    await harness.start(name="my-show")
     with pytest.raises(Refused) as caught:
-        await hall.start(name="my-show")
+        await harness.start(name="my-show")
     assert (caught.value.detail.code, caught.value.detail.param) == ("name_taken", "name")
 
 
-async def test_a_detached_session_yields_its_name_to_its_own_tenant_only(hall: Hall) -> None:
+async def test_a_detached_session_yields_its_name_to_its_own_tenant_only(harness: RegistryHarness) -> None:
     controller = FakeController()
-    left = await hall.registry.start(SessionStart(name="my-show"), controller, tenant="a")
+    left = await harness.registry.start(SessionStart(name="my-show"), controller, tenant="a")
     assert isinstance(left, Session)
     left.detach(controller)
     with pytest.raises(Refused) as caught:
-        await hall.registry.start(SessionStart(name="my-show"), FakeController(), tenant="b")
+        await harness.registry.start(SessionStart(name="my-show"), FakeController(), tenant="b")
     assert caught.value.detail.code == "name_taken"
-    session = await hall.registry.start(SessionStart(name="my-show"), FakeController(), tenant="a")
+    session = await harness.registry.start(SessionStart(name="my-show"), FakeController(), tenant="a")
     await asyncio.sleep(0)
-    assert hall.registry.find("my-show") is session is not left
+    assert harness.registry.find("my-show") is session is not left
     assert left.state is SessionState.CLOSED
 
 
-async def test_what_the_engine_still_does_for_the_old_session_is_not_the_new_ones(hall: Hall) -> None:
+async def test_what_the_engine_still_does_for_the_old_session_is_not_the_new_ones(harness: RegistryHarness) -> None:
     controller = FakeController()
-    left = await hall.registry.start(SessionStart(name="my-show"), controller)
+    left = await harness.registry.start(SessionStart(name="my-show"), controller)
     assert isinstance(left, Session)
     await left.handle(PromptSet(text="old"))
-    old_id = hall.engine.generated[-1].generation_id
+    old_id = harness.engine.generated[-1].generation_id
     left.detach(controller)
-    session = await hall.start(name="my-show")
+    session = await harness.start(name="my-show")
     await session.handle(PromptSet(text="new"))
-    new_id = hall.engine.generated[-1].generation_id
+    new_id = harness.engine.generated[-1].generation_id
     await heard(session)
-    await hall.engine.tell(GenerationStarted(old_id, 4, (), ()))
+    await harness.engine.tell(GenerationStarted(old_id, 4, (), ()))
     assert types(await heard(session)) == []
-    await hall.engine.tell(GenerationStarted(new_id, 4, (), ()))
+    await harness.engine.tell(GenerationStarted(new_id, 4, (), ()))
     assert types(await heard(session)) == ["prompt.started"]
 
 
-async def test_an_owner_that_is_no_stage_gets_its_events_and_is_closed_when_it_breaks_at_one(hall: Hall) -> None:
+async def test_an_owner_that_is_no_stage_gets_its_events_and_is_closed_when_it_breaks_at_one(
+    harness: RegistryHarness,
+) -> None:
     class Job:
         owner_id = "job_1"
 
@@ -158,126 +160,126 @@ async def test_an_owner_that_is_no_stage_gets_its_events_and_is_closed_when_it_b
             assert reason == "internal_error"
             self.closed.set()
 
-    job, session = Job(), await hall.start()
-    hall.generations.add("j1", job)
-    await hall.engine.tell(GenerationStarted("j1", 4))
+    job, session = Job(), await harness.start()
+    harness.generations.add("j1", job)
+    await harness.engine.tell(GenerationStarted("j1", 4))
     assert job.seen == [GenerationStarted("j1", 4)]
-    await hall.engine.tell(GenerationStarted("j1", 4))
+    await harness.engine.tell(GenerationStarted("j1", 4))
     await job.closed.wait()
-    await hall.engine.tell(GenerationStarted("j1", 4))
+    await harness.engine.tell(GenerationStarted("j1", 4))
     assert len(job.seen) == 2, "what the engine still says of it is nobody's"
     assert session.state is SessionState.OPEN
 
 
-async def test_a_name_that_is_free_may_be_waited_for_and_a_made_up_id_not(hall: Hall) -> None:
+async def test_a_name_that_is_free_may_be_waited_for_and_a_made_up_id_not(harness: RegistryHarness) -> None:
     for session_id, retry_after_ms in (("my-show", 2000), ("s0123456789abcdef", None), ("Not a name", None)):
         with pytest.raises(Refused) as caught:
-            hall.registry.find(session_id)
+            harness.registry.find(session_id)
         assert (caught.value.detail.code, caught.value.detail.retry_after_ms) == ("unknown_session", retry_after_ms)
 
 
-async def test_a_session_that_is_closing_cannot_be_found(hall: Hall) -> None:
-    session = await hall.start()
+async def test_a_session_that_is_closing_cannot_be_found(harness: RegistryHarness) -> None:
+    session = await harness.start()
     await session.close("client")
     with pytest.raises(Refused) as caught:
-        hall.registry.find(session.session_id)
+        harness.registry.find(session.session_id)
     assert caught.value.detail.code == "unknown_session"
 
 
-async def test_the_longest_abandoned_session_makes_room(hall: Hall) -> None:
-    first, second = await hall.start(), await hall.start()
+async def test_the_longest_abandoned_session_makes_room(harness: RegistryHarness) -> None:
+    first, second = await harness.start(), await harness.start()
     for session in (second, first):
         session.detach(session._controller)
-        await hall.clock.advance(0.25)
-    await hall.start()
+        await harness.clock.advance(0.25)
+    await harness.start()
     with pytest.raises(Refused):
-        hall.registry.find(second.session_id)
-    assert hall.registry.find(first.session_id) is first
+        harness.registry.find(second.session_id)
+    assert harness.registry.find(first.session_id) is first
 
 
-async def test_an_abandoned_session_is_closed_after_its_grace(hall: Hall) -> None:
-    session = await hall.start()
+async def test_an_abandoned_session_is_closed_after_its_grace(harness: RegistryHarness) -> None:
+    session = await harness.start()
     program = session.program
     session.detach(session._controller)
-    await hall.clock.advance(59.0)
-    assert hall.registry.find(session.session_id) is session
-    await hall.clock.advance(2.0)
+    await harness.clock.advance(59.0)
+    assert harness.registry.find(session.session_id) is session
+    await harness.clock.advance(2.0)
     with pytest.raises(Refused) as caught:
-        hall.registry.take_up(
+        harness.registry.take_up(
             SessionResume(session_id=session.session_id, resume_token=session.resume_token), FakeController()
         )
     assert caught.value.detail.code == "unknown_session"
     assert not program.is_open
 
 
-async def test_a_session_that_was_taken_up_in_time_lives_on(hall: Hall) -> None:
-    session = await hall.start()
+async def test_a_session_that_was_taken_up_in_time_lives_on(harness: RegistryHarness) -> None:
+    session = await harness.start()
     session.detach(session._controller)
-    await hall.clock.advance(59.0)
-    hall.registry.take_up(
+    await harness.clock.advance(59.0)
+    harness.registry.take_up(
         SessionResume(session_id=session.session_id, resume_token=session.resume_token), FakeController()
     )
-    await hall.clock.advance(120.0)
-    assert hall.registry.find(session.session_id) is session
+    await harness.clock.advance(120.0)
+    assert harness.registry.find(session.session_id) is session
 
 
-async def test_events_go_to_the_session_that_they_belong_to(hall: Hall) -> None:
-    first, second = await hall.start(), await hall.start()
+async def test_events_go_to_the_session_that_they_belong_to(harness: RegistryHarness) -> None:
+    first, second = await harness.start(), await harness.start()
     for session in (first, second):
         await session.handle(PromptSet(text="sea", prompt_id=session.session_id))
-    await hall.engine.tell(GenerationStarted(hall.engine.generated[1].generation_id, 4))
-    await hall.engine.tell(GenerationStarted("nobody.1", 4))
+    await harness.engine.tell(GenerationStarted(harness.engine.generated[1].generation_id, 4))
+    await harness.engine.tell(GenerationStarted("nobody.1", 4))
     assert "prompt.started" not in types(await heard(first))
     assert only(await heard(second), "prompt.started")["prompt_id"] == second.session_id
 
 
-async def test_every_session_is_told_once_of_a_loss_and_a_recovery(hall: Hall) -> None:
-    sessions = [await hall.start(), await hall.start()]
-    await hall.engine.tell(EngineReady(MODEL, 4.0))
-    await hall.engine.tell(EngineLost("exited", "killed"))
-    await hall.engine.tell(EngineReady(MODEL, 1.0))
-    await hall.engine.tell(EngineStopped("again and again"))
+async def test_every_session_is_told_once_of_a_loss_and_a_recovery(harness: RegistryHarness) -> None:
+    sessions = [await harness.start(), await harness.start()]
+    await harness.engine.tell(EngineReady(MODEL, 4.0))
+    await harness.engine.tell(EngineLost("exited", "killed"))
+    await harness.engine.tell(EngineReady(MODEL, 1.0))
+    await harness.engine.tell(EngineStopped("again and again"))
     for session in sessions:
         codes = [message["code"] for message in await heard(session) if message["type"] == "session.warning"]
         assert codes == ["engine_ready", "engine_lost", "engine_recovered", "engine_failed"]
-    assert len(hall.ready) == 1
+    assert len(harness.ready) == 1
 
 
-async def test_a_bug_in_one_session_costs_that_session_only(hall: Hall) -> None:
-    broken, sound = await hall.start(), await hall.start()
+async def test_a_bug_in_one_session_costs_that_session_only(harness: RegistryHarness) -> None:
+    broken, sound = await harness.start(), await harness.start()
     broken.on_engine_lost = lambda event: 1 / 0  # type: ignore[assignment]
-    await hall.engine.tell(EngineLost("exited", "killed"))
-    await hall.clock.advance(0)
+    await harness.engine.tell(EngineLost("exited", "killed"))
+    await harness.clock.advance(0)
     assert only(await heard(broken), "session.closed")["reason"] == "internal_error"
     assert only(await heard(sound), "session.warning")["code"] == "engine_lost"
-    await hall.clock.advance(1.0)
+    await harness.clock.advance(1.0)
     assert "stats.updated" in types(await heard(sound))
 
 
-async def test_ready_only_while_the_engine_is(hall: Hall) -> None:
+async def test_ready_only_while_the_engine_is(harness: RegistryHarness) -> None:
     for state in EngineState:
-        hall.engine.state = state
-        assert hall.registry.is_ready is (state is EngineState.READY)
-    hall.engine.state = EngineState.READY
-    await hall.registry.close()
-    assert not hall.registry.is_ready
+        harness.engine.state = state
+        assert harness.registry.is_ready is (state is EngineState.READY)
+    harness.engine.state = EngineState.READY
+    await harness.registry.close()
+    assert not harness.registry.is_ready
 
 
 async def test_a_shutdown_warns_ends_every_session_and_leaves_no_task() -> None:
     before = asyncio.all_tasks()
-    hall = Hall()
-    await hall.registry.open()
-    session = await hall.start()
+    harness = RegistryHarness()
+    await harness.registry.open()
+    session = await harness.start()
     program = session.program
-    await hall.registry.close()
+    await harness.registry.close()
     ending = await heard(session)
     assert only(ending, "session.warning")["code"] == "draining"
     assert only(ending, "session.closed")["reason"] == "server_shutdown"
     assert not program.is_open
-    assert hall.engine.state is EngineState.CLOSED
+    assert harness.engine.state is EngineState.CLOSED
     assert asyncio.all_tasks() == before
     with pytest.raises(Refused) as caught:
-        await hall.start()
+        await harness.start()
     assert caught.value.detail.code == "draining"
 
 
@@ -285,21 +287,21 @@ async def test_a_program_that_cannot_open_leaves_no_session() -> None:
     async def fail(program: FakeProgram) -> None:
         raise OSError("no sockets left")
 
-    hall = Hall(make_program=type("Broken", (FakeProgram,), {"open": fail}))
-    await hall.registry.open()
+    harness = RegistryHarness(make_program=type("Broken", (FakeProgram,), {"open": fail}))
+    await harness.registry.open()
     with pytest.raises(OSError, match="sockets"):
-        await hall.start()
-    await hall.clock.advance(0)
-    assert b"sceneshift_sessions 0.0" in hall.metrics.render()
-    await hall.registry.close()
+        await harness.start()
+    await harness.clock.advance(0)
+    assert b"sceneshift_sessions 0.0" in harness.metrics.render()
+    await harness.registry.close()
 
 
-async def test_metrics_count_what_is_there(hall: Hall) -> None:
-    session = await hall.start()
+async def test_metrics_count_what_is_there(harness: RegistryHarness) -> None:
+    session = await harness.start()
     await session.viewers.add("v=0")
-    assert "core_share" not in hall.metrics.render().decode(), "it is not known before there was work"
-    hall.engine.core_share = 0.25
-    page = hall.metrics.render().decode()
+    assert "core_share" not in harness.metrics.render().decode(), "it is not known before there was work"
+    harness.engine.core_share = 0.25
+    page = harness.metrics.render().decode()
     for line in (
         "sceneshift_sessions 1.0",
         "sceneshift_viewers 1.0",
@@ -315,15 +317,15 @@ async def test_metrics_count_what_is_there(hall: Hall) -> None:
 
 
 @pytest.fixture
-async def lobby() -> AsyncIterator[Hall]:
+async def lobby() -> AsyncIterator[RegistryHarness]:
     """Room for one stage, and two places to wait."""
-    hall = Hall(max_sessions=1, max_queued=2)
-    await hall.registry.open()
-    yield hall
-    await hall.registry.close()
+    harness = RegistryHarness(max_sessions=1, max_queued=2)
+    await harness.registry.open()
+    yield harness
+    await harness.registry.close()
 
 
-async def test_who_finds_no_room_waits_in_order_and_comes_in_when_there_is_some(lobby: Hall) -> None:
+async def test_who_finds_no_room_waits_in_order_and_comes_in_when_there_is_some(lobby: RegistryHarness) -> None:
     first = await lobby.start()
     second, third = await lobby.ask(), await lobby.ask()
     assert (second.position, third.position) == (1, 2)
@@ -340,7 +342,7 @@ async def test_who_finds_no_room_waits_in_order_and_comes_in_when_there_is_some(
     assert third.is_called
 
 
-async def test_nobody_is_let_past_the_queue(lobby: Hall) -> None:
+async def test_nobody_is_let_past_the_queue(lobby: RegistryHarness) -> None:
     first = await lobby.start()
     waiting = await lobby.ask()
     await lobby.registry.end(first)
@@ -348,7 +350,7 @@ async def test_nobody_is_let_past_the_queue(lobby: Hall) -> None:
     assert (await lobby.ask()).position == 2
 
 
-async def test_who_leaves_the_queue_makes_room_also_when_called(lobby: Hall) -> None:
+async def test_who_leaves_the_queue_makes_room_also_when_called(lobby: RegistryHarness) -> None:
     first = await lobby.start()
     second, third = await lobby.ask(), await lobby.ask()
     await lobby.registry.end(first)
@@ -357,7 +359,7 @@ async def test_who_leaves_the_queue_makes_room_also_when_called(lobby: Hall) -> 
     assert third.is_called
 
 
-async def test_a_detached_session_yields_to_who_waits(lobby: Hall) -> None:
+async def test_a_detached_session_yields_to_who_waits(lobby: RegistryHarness) -> None:
     first = await lobby.start()
     waiting = await lobby.ask()
     first.detach(first._controller)
@@ -368,7 +370,9 @@ async def test_a_detached_session_yields_to_who_waits(lobby: Hall) -> None:
         lobby.registry.find(first.session_id)
 
 
-async def test_who_comes_back_in_the_last_moment_keeps_the_room_and_who_was_called_its_place(lobby: Hall) -> None:
+async def test_who_comes_back_in_the_last_moment_keeps_the_room_and_who_was_called_its_place(
+    lobby: RegistryHarness,
+) -> None:
     first = await lobby.start()
     waiting, behind = await lobby.ask(), await lobby.ask()
     first.detach(first._controller)
@@ -385,44 +389,44 @@ async def test_who_comes_back_in_the_last_moment_keeps_the_room_and_who_was_call
 
 
 async def test_a_slow_engine_lets_in_as_many_as_it_can_keep() -> None:
-    hall = Hall(max_sessions=100, max_queued=2)
-    await hall.registry.open()
-    hall.engine.cost_s = lambda quality: 8.0 if quality == "fine" else 4.0  # type: ignore[method-assign]
-    sessions = [await hall.start() for _ in range(4)]  # 4 s every 20 s each
-    waiting = await hall.ask()
-    assert hall.metrics.render().decode().count("sceneshift_sessions_queued 1.0") == 1
-    assert "sceneshift_engine_load 0.8" in hall.metrics.render().decode()
-    await hall.clock.advance(5.0)
+    harness = RegistryHarness(max_sessions=100, max_queued=2)
+    await harness.registry.open()
+    harness.engine.cost_s = lambda quality: 8.0 if quality == "fine" else 4.0  # type: ignore[method-assign]
+    sessions = [await harness.start() for _ in range(4)]  # 4 s every 20 s each
+    waiting = await harness.ask()
+    assert harness.metrics.render().decode().count("sceneshift_sessions_queued 1.0") == 1
+    assert "sceneshift_engine_load 0.8" in harness.metrics.render().decode()
+    await harness.clock.advance(5.0)
     assert not waiting.is_called
-    await hall.clock.advance(5.0)
+    await harness.clock.advance(5.0)
     assert waiting.is_called  # they were quieter than expected
     assert all(session.session_id for session in sessions)
-    await hall.registry.close()
+    await harness.registry.close()
 
 
-async def test_a_busy_session_keeps_others_out(hall: Hall) -> None:
-    session = await hall.start()
-    hall.engine.cost_s = lambda quality: 4.0  # type: ignore[method-assign]
+async def test_a_busy_session_keeps_others_out(harness: RegistryHarness) -> None:
+    session = await harness.start()
+    harness.engine.cost_s = lambda quality: 4.0  # type: ignore[method-assign]
     for number in range(10):
-        hall.generations.add(f"g{number}", session)
-        await hall.engine.tell(GenerationStarted(f"g{number}", 4, is_reused=True))
-    other = await hall.start()  # what was made before costs the engine nothing
-    await hall.registry.end(other)
+        harness.generations.add(f"g{number}", session)
+        await harness.engine.tell(GenerationStarted(f"g{number}", 4, is_reused=True))
+    other = await harness.start()  # what was made before costs the engine nothing
+    await harness.registry.end(other)
     for number in range(10, 20):
-        hall.generations.add(f"g{number}", session)
-        await hall.engine.tell(GenerationStarted(f"g{number}", 4))
+        harness.generations.add(f"g{number}", session)
+        await harness.engine.tell(GenerationStarted(f"g{number}", 4))
     with pytest.raises(Refused) as caught:
-        await hall.start()
+        await harness.start()
     assert caught.value.detail.code == "server_full"
 
 
-async def test_before_the_first_measurement_nobody_is_kept_out(hall: Hall) -> None:
-    hall.engine.cost_s = lambda quality: None  # type: ignore[method-assign]
-    await hall.start()
-    await hall.start()
+async def test_before_the_first_measurement_nobody_is_kept_out(harness: RegistryHarness) -> None:
+    harness.engine.cost_s = lambda quality: None  # type: ignore[method-assign]
+    await harness.start()
+    await harness.start()
 
 
-async def test_a_shutdown_is_told_to_who_waits(lobby: Hall) -> None:
+async def test_a_shutdown_is_told_to_who_waits(lobby: RegistryHarness) -> None:
     await lobby.start()
     waiting = await lobby.ask()
     await lobby.registry.close()
@@ -431,14 +435,14 @@ async def test_a_shutdown_is_told_to_who_waits(lobby: Hall) -> None:
     assert caught.value.detail.code == "draining"
 
 
-async def test_a_start_that_the_model_cannot_keep_is_refused_at_the_door(hall: Hall) -> None:
+async def test_a_start_that_the_model_cannot_keep_is_refused_at_the_door(harness: RegistryHarness) -> None:
     with pytest.raises(Refused) as caught:
-        await hall.start(after="continue")
+        await harness.start(after="continue")
     assert (caught.value.detail.code, caught.value.detail.param) == ("not_supported", "after")
 
 
-async def test_the_start_is_answered_with_what_a_prompt_would_take(hall: Hall) -> None:
-    session = await hall.start()
+async def test_the_start_is_answered_with_what_a_prompt_would_take(harness: RegistryHarness) -> None:
+    session = await harness.start()
     assert only(await heard(session), "session.created")["estimated_picture_ms"] == pytest.approx(
         1500.0 + 1000 / 24, abs=0.1
     )

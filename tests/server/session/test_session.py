@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from fakes import MODEL, FakeController, FakeEngine, FakeProgram, House, error_code, frames, only, types
+from fakes import MODEL, FakeController, FakeEngine, FakeProgram, SessionHarness, error_code, frames, only, types
 
 from engine.api import (
     EngineBusy,
@@ -36,36 +36,36 @@ from server.session.prompts import MAX_ENDED, PROMISE_COSTS
 from server.session.session import IllegalSessionMove, Neighbours, Session, SessionMove, SessionState
 from server.stage.picture import OnAir, Transition
 
-MakeHouse = Callable[..., House]
+MakeHarness = Callable[..., SessionHarness]
 
 
 # --- a prompt's way -----------------------------------------------------------------------------------------------
 
 
-async def test_what_a_prompt_asks_in_vain_is_said_before_any_work(house: House) -> None:
-    accepted = only(await house.say("prompt.set", text="sea dragon"), "prompt.accepted")
+async def test_what_a_prompt_asks_in_vain_is_said_before_any_work(harness: SessionHarness) -> None:
+    accepted = only(await harness.say("prompt.set", text="sea dragon"), "prompt.accepted")
     assert (accepted["understood"], accepted["not_understood"]) == (["sea"], ["dragon"])
 
 
-async def test_a_prompt_is_accepted_started_previewed_and_applied_once(house: House) -> None:
-    said = await house.say("prompt.set", text="sea", event_id="e1", seed=7)
+async def test_a_prompt_is_accepted_started_previewed_and_applied_once(harness: SessionHarness) -> None:
+    said = await harness.say("prompt.set", text="sea", event_id="e1", seed=7)
     accepted = only(said, "prompt.accepted")
     assert (accepted["event_id"], accepted["seed"], accepted["quality"]) == ("e1", 7, "fast")
     assert accepted["prompt_id"] == "p1"
     assert accepted["estimated_preview_ms"] == pytest.approx(200.0 + 1000 / 24, abs=0.1)
     assert accepted["estimated_picture_ms"] == pytest.approx(1500.0 + 1000 / 24, abs=0.1)
-    house.make_clip()
-    house.program.send_frame()
-    heard = await house.hear()
+    harness.make_clip()
+    harness.program.send_frame()
+    heard = await harness.hear()
     assert only(heard, "prompt.started")["not_understood"] == ["blorp"]
     assert [message["step_index"] for message in heard if message["type"] == "prompt.preview"] == [0, 1, 2, 3]
-    assert house.ends() == {accepted["prompt_id"]: ["applied"]}
+    assert harness.ends() == {accepted["prompt_id"]: ["applied"]}
 
 
-async def test_the_engine_is_told_all_of_a_prompt(make_house: MakeHouse) -> None:
-    house = make_house(seed=9, quality="fine")
-    await house.say("prompt.set", text="sea")
-    assert house.engine.generated == [
+async def test_the_engine_is_told_all_of_a_prompt(make_harness: MakeHarness) -> None:
+    harness = make_harness(seed=9, quality="fine")
+    await harness.say("prompt.set", text="sea")
+    assert harness.engine.generated == [
         Generate(
             "s1.1",
             "sea",
@@ -80,59 +80,59 @@ async def test_the_engine_is_told_all_of_a_prompt(make_house: MakeHouse) -> None
 
 
 async def test_generations_are_named_after_the_stage_and_belong_to_the_tenant() -> None:
-    house = House(SessionOptions(), stage_id="show-2", tenant="them")
-    await house.say("prompt.set", text="sea")
-    (command,) = house.engine.generated
+    harness = SessionHarness(SessionOptions(), stage_id="show-2", tenant="them")
+    await harness.say("prompt.set", text="sea")
+    (command,) = harness.engine.generated
     assert (command.generation_id, command.stage_id, command.tenant) == ("show-2.1", "show-2", "them")
 
 
-async def test_without_an_estimate_none_is_told(house: House) -> None:
-    house.engine.estimate = lambda command: None  # type: ignore[method-assign]
-    accepted = only(await house.say("prompt.set", text="sea"), "prompt.accepted")
+async def test_without_an_estimate_none_is_told(harness: SessionHarness) -> None:
+    harness.engine.estimate = lambda command: None  # type: ignore[method-assign]
+    accepted = only(await harness.say("prompt.set", text="sea"), "prompt.accepted")
     assert (accepted["estimated_preview_ms"], accepted["estimated_picture_ms"]) == (None, None)
 
 
-async def test_the_start_of_a_prompt_is_told_with_what_was_understood(house: House) -> None:
-    await house.say("prompt.set", text="sea", prompt_id="sea")
-    house.start()
-    started = only(await house.hear(), "prompt.started")
+async def test_the_start_of_a_prompt_is_told_with_what_was_understood(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="sea", prompt_id="sea")
+    harness.start()
+    started = only(await harness.hear(), "prompt.started")
     expected = {"prompt_id": "sea", "num_steps": 4, "attempt": 1, "understood": ["sea"], "not_understood": ["blorp"]}
     assert started.items() >= expected.items()
 
 
-async def test_prompts_are_counted_by_their_end_and_timed_until_they_are_seen(house: House) -> None:
-    await house.say("prompt.set", text="sea")
-    await house.clock.advance(0.25)
-    house.start()
-    house.step(0)
-    house.program.send_frame()
-    await house.clock.advance(0.5)
-    house.deliver()
-    house.program.send_frame()
-    metrics = house.metrics.render().decode()
+async def test_prompts_are_counted_by_their_end_and_timed_until_they_are_seen(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="sea")
+    await harness.clock.advance(0.25)
+    harness.start()
+    harness.step(0)
+    harness.program.send_frame()
+    await harness.clock.advance(0.5)
+    harness.deliver()
+    harness.program.send_frame()
+    metrics = harness.metrics.render().decode()
     assert "sceneshift_prompt_to_preview_seconds_sum 0.25" in metrics
     assert "sceneshift_prompt_to_picture_seconds_sum 0.75" in metrics
     assert 'sceneshift_prompts_total{end="applied"} 1.0' in metrics
 
 
-async def test_a_take_is_by_the_prompts_transition_or_the_sessions(make_house: MakeHouse) -> None:
-    house = make_house(transition="cut", transition_s=2.0)
+async def test_a_take_is_by_the_prompts_transition_or_the_sessions(make_harness: MakeHarness) -> None:
+    harness = make_harness(transition="cut", transition_s=2.0)
     taken = []
-    house.program.stage.take = lambda clip, transition: taken.append(transition)  # type: ignore[method-assign]
+    harness.program.stage.take = lambda clip, transition: taken.append(transition)  # type: ignore[method-assign]
     for given in ({}, {"transition": "crossfade"}, {"transition_s": 0.5}):
-        await house.say("prompt.set", text="sea", **given)
-        house.make_clip()
+        await harness.say("prompt.set", text="sea", **given)
+        harness.make_clip()
     assert taken == [Transition("cut", 2.0), Transition("crossfade", 2.0), Transition("cut", 0.5)]
 
 
-async def test_the_receipt_says_which_frame_and_where_the_time_went(house: House) -> None:
-    await house.say("webrtc.offer", sdp="v=0")
-    await house.say("prompt.set", text="sea")
-    await house.clock.advance(1.0)
-    house.make_clip()
-    await house.clock.advance(0.5)
-    house.program.send_frame()
-    applied = only(await house.hear(), "prompt.applied")
+async def test_the_receipt_says_which_frame_and_where_the_time_went(harness: SessionHarness) -> None:
+    await harness.say("webrtc.offer", sdp="v=0")
+    await harness.say("prompt.set", text="sea")
+    await harness.clock.advance(1.0)
+    harness.make_clip()
+    await harness.clock.advance(0.5)
+    harness.program.send_frame()
+    applied = only(await harness.hear(), "prompt.applied")
     assert applied["frame"] == {"frame_index": 0, "rtp_timestamp": 1000, "sent_at_ms": 1500.0}
     assert applied["timings"] == {
         "queued_ms": 100.0,
@@ -146,21 +146,21 @@ async def test_the_receipt_says_which_frame_and_where_the_time_went(house: House
     }
 
 
-async def test_without_a_peer_the_receipt_has_no_rtp_timestamp(house: House) -> None:
-    await house.say("prompt.set", text="sea")
-    house.make_clip()
-    house.program.send_frame()
-    assert only(await house.hear(), "prompt.applied")["frame"]["rtp_timestamp"] is None
+async def test_without_a_peer_the_receipt_has_no_rtp_timestamp(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="sea")
+    harness.make_clip()
+    harness.program.send_frame()
+    assert only(await harness.hear(), "prompt.applied")["frame"]["rtp_timestamp"] is None
 
 
-async def test_the_first_preview_on_air_is_reported_with_its_frame_once(house: House) -> None:
-    await house.say("prompt.set", text="sea")
-    house.start()
-    house.step(0)
-    house.program.send_frame()
-    house.step(1)
-    house.program.send_frame()
-    previews = [message for message in await house.hear() if message["type"] == "prompt.preview"]
+async def test_the_first_preview_on_air_is_reported_with_its_frame_once(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="sea")
+    harness.start()
+    harness.step(0)
+    harness.program.send_frame()
+    harness.step(1)
+    harness.program.send_frame()
+    previews = [message for message in await harness.hear() if message["type"] == "prompt.preview"]
     assert {(preview["prompt_id"], preview["num_steps"]) for preview in previews} == {("p1", 4)}
     assert [(preview["step_index"], preview["frame"] is not None) for preview in previews] == [
         (0, False),
@@ -171,13 +171,13 @@ async def test_the_first_preview_on_air_is_reported_with_its_frame_once(house: H
     assert previews[1]["picture"] is None
 
 
-async def test_a_last_step_without_a_preview_is_reported_too(house: House) -> None:
-    await house.say("prompt.set", text="sea")
-    house.start()
+async def test_a_last_step_without_a_preview_is_reported_too(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="sea")
+    harness.start()
     for step_index in range(4):
-        house.step(step_index, with_preview=step_index < 3)
-    house.deliver_first_chunk()  # the first of its frames, not the last, says that the step is done
-    previews = [message for message in await house.hear() if message["type"] == "prompt.preview"]
+        harness.step(step_index, with_preview=step_index < 3)
+    harness.deliver_first_chunk()  # the first of its frames, not the last, says that the step is done
+    previews = [message for message in await harness.hear() if message["type"] == "prompt.preview"]
     assert [(preview["step_index"], preview["picture"] is not None) for preview in previews] == [
         (0, True),
         (1, True),
@@ -186,237 +186,237 @@ async def test_a_last_step_without_a_preview_is_reported_too(house: House) -> No
     ]
 
 
-async def test_previews_for_the_controller_are_not_on_air(make_house: MakeHouse) -> None:
-    house = make_house(on_preview="controller")
-    await house.say("prompt.set", text="sea")
-    house.start()
-    house.step(0)
-    preview = only(await house.hear(), "prompt.preview")
+async def test_previews_for_the_controller_are_not_on_air(make_harness: MakeHarness) -> None:
+    harness = make_harness(on_preview="controller")
+    await harness.say("prompt.set", text="sea")
+    harness.start()
+    harness.step(0)
+    preview = only(await harness.hear(), "prompt.preview")
     assert preview["picture"] is not None
-    assert house.program.stage.on_air == (OnAir.IDLE, None)
+    assert harness.program.stage.on_air == (OnAir.IDLE, None)
 
 
-async def test_a_preview_that_was_made_before_they_were_turned_off_is_not_shown(make_house: MakeHouse) -> None:
-    house = make_house(on_preview="off")
+async def test_a_preview_that_was_made_before_they_were_turned_off_is_not_shown(make_harness: MakeHarness) -> None:
+    harness = make_harness(on_preview="off")
     asked: list[Generate] = []
-    house.engine.estimate = asked.append  # type: ignore[method-assign, assignment]
-    await house.say("prompt.set", text="sea")
+    harness.engine.estimate = asked.append  # type: ignore[method-assign, assignment]
+    await harness.say("prompt.set", text="sea")
     assert [command.wants_previews for command in asked] == [False]
-    house.start()
-    house.session.on_generation_event(PreviewReady(house.generation_id, 0, 4, frames(1)))
-    preview = only(await house.hear(), "prompt.preview")
+    harness.start()
+    harness.session.on_generation_event(PreviewReady(harness.generation_id, 0, 4, frames(1)))
+    preview = only(await harness.hear(), "prompt.preview")
     assert (preview["picture"], preview["num_steps"]) == (None, 4)
-    assert house.program.stage.on_air == (OnAir.IDLE, None)
+    assert harness.program.stage.on_air == (OnAir.IDLE, None)
 
 
-async def test_without_previews_none_are_made_and_steps_are_still_reported(make_house: MakeHouse) -> None:
-    house = make_house(on_preview="off")
-    await house.say("prompt.set", text="sea")
-    assert house.engine.generated[0].wants_previews is False
-    house.start()
-    house.step(0, with_preview=False)
-    assert only(await house.hear(), "prompt.preview")["picture"] is None
+async def test_without_previews_none_are_made_and_steps_are_still_reported(make_harness: MakeHarness) -> None:
+    harness = make_harness(on_preview="off")
+    await harness.say("prompt.set", text="sea")
+    assert harness.engine.generated[0].wants_previews is False
+    harness.start()
+    harness.step(0, with_preview=False)
+    assert only(await harness.hear(), "prompt.preview")["picture"] is None
 
 
-async def test_turning_previews_off_takes_the_running_one_off_air(house: House) -> None:
-    await house.say("prompt.set", text="sea")
-    house.start()
-    house.step(0)
-    assert house.program.stage.on_air[0] is OnAir.PREVIEW
-    said = await house.say("session.update", on_preview="controller")
-    assert house.program.stage.on_air[0] is OnAir.IDLE
+async def test_turning_previews_off_takes_the_running_one_off_air(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="sea")
+    harness.start()
+    harness.step(0)
+    assert harness.program.stage.on_air[0] is OnAir.PREVIEW
+    said = await harness.say("session.update", on_preview="controller")
+    assert harness.program.stage.on_air[0] is OnAir.IDLE
     assert only(said, "session.updated")["options"]["on_preview"] == "controller"
 
 
-async def test_the_program_says_what_is_on_air(house: House) -> None:
-    await house.say("prompt.set", text="sea", prompt_id="sea")
-    house.make_clip()
-    house.program.send_frame()
+async def test_the_program_says_what_is_on_air(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="sea", prompt_id="sea")
+    harness.make_clip()
+    harness.program.send_frame()
     changes = [
         (message["on_air"], message["prompt_id"])
-        for message in await house.hear()
+        for message in await harness.hear()
         if message["type"] == "program.changed"
     ]
     assert changes == [("preview", "sea"), ("clip", "sea")]
 
 
 @pytest.mark.parametrize(("given", "expected"), [({"seed": 5}, 5), ({}, 9)], ids=["its own", "the session's"])
-async def test_the_seed_is_the_prompts_or_the_sessions(make_house: MakeHouse, given: dict, expected: int) -> None:
-    house = make_house(seed=9)
-    assert only(await house.say("prompt.set", text="sea", **given), "prompt.accepted")["seed"] == expected
+async def test_the_seed_is_the_prompts_or_the_sessions(make_harness: MakeHarness, given: dict, expected: int) -> None:
+    harness = make_harness(seed=9)
+    assert only(await harness.say("prompt.set", text="sea", **given), "prompt.accepted")["seed"] == expected
 
 
-async def test_a_random_seed_is_reported_and_used(make_house: MakeHouse) -> None:
-    house = make_house(seed=9)
-    reported = only(await house.say("prompt.set", text="sea", seed=None), "prompt.accepted")["seed"]
-    assert house.engine.generated[0].seed == reported != 9
+async def test_a_random_seed_is_reported_and_used(make_harness: MakeHarness) -> None:
+    harness = make_harness(seed=9)
+    reported = only(await harness.say("prompt.set", text="sea", seed=None), "prompt.accepted")["seed"]
+    assert harness.engine.generated[0].seed == reported != 9
 
 
 # --- the newest wins ----------------------------------------------------------------------------------------------
 
 
-async def test_a_newer_prompt_supersedes_at_once_and_waits_for_the_engine(house: House) -> None:
-    await house.say("prompt.set", text="one", prompt_id="one")
-    house.start()
-    said = await house.say("prompt.set", text="two", prompt_id="two")
+async def test_a_newer_prompt_supersedes_at_once_and_waits_for_the_engine(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="one", prompt_id="one")
+    harness.start()
+    said = await harness.say("prompt.set", text="two", prompt_id="two")
     assert types(said)[-2:] == ["prompt.superseded", "prompt.accepted"]
     assert only(said, "prompt.superseded")["by_prompt_id"] == "two"
-    assert house.engine.cancelled_ids == ["s1.1"]
-    assert len(house.engine.generated) == 1  # one at a time
-    house.confirm_cancel("s1.1")
-    assert [command.prompt for command in house.engine.generated] == ["one", "two"]
+    assert harness.engine.cancelled_ids == ["s1.1"]
+    assert len(harness.engine.generated) == 1  # one at a time
+    harness.confirm_cancel("s1.1")
+    assert [command.prompt for command in harness.engine.generated] == ["one", "two"]
 
 
-async def test_thirty_prompts_in_three_seconds(house: House) -> None:
+async def test_thirty_prompts_in_three_seconds(harness: SessionHarness) -> None:
     """The newest is applied, the others are superseded, and nothing is generated that nobody waits for."""
     for number in range(30):
-        await house.say("prompt.set", text=f"prompt {number}", prompt_id=f"p{number}")
-        await house.clock.advance(0.1)
+        await harness.say("prompt.set", text=f"prompt {number}", prompt_id=f"p{number}")
+        await harness.clock.advance(0.1)
         if number % 3 == 2:  # the engine comes to a step's end from time to time
-            house.confirm_cancel()
-    house.make_clip()
-    house.program.send_frame()
-    await house.hear()
-    assert house.ends() == {f"p{number}": ["superseded"] for number in range(29)} | {"p29": ["applied"]}
-    assert house.engine.generated[-1].prompt == "prompt 29"
-    unfinished = {command.generation_id for command in house.engine.generated[:-1]}
-    assert unfinished == set(house.engine.cancelled_ids)
+            harness.confirm_cancel()
+    harness.make_clip()
+    harness.program.send_frame()
+    await harness.hear()
+    assert harness.ends() == {f"p{number}": ["superseded"] for number in range(29)} | {"p29": ["applied"]}
+    assert harness.engine.generated[-1].prompt == "prompt 29"
+    unfinished = {command.generation_id for command in harness.engine.generated[:-1]}
+    assert unfinished == set(harness.engine.cancelled_ids)
 
 
-async def test_a_burst_costs_one_generation_beyond_the_one_that_ran(house: House) -> None:
+async def test_a_burst_costs_one_generation_beyond_the_one_that_ran(harness: SessionHarness) -> None:
     for number in range(30):
-        await house.say("prompt.set", text=f"prompt {number}")
-    house.confirm_cancel()
-    assert [command.prompt for command in house.engine.generated] == ["prompt 0", "prompt 29"]
+        await harness.say("prompt.set", text=f"prompt {number}")
+    harness.confirm_cancel()
+    assert [command.prompt for command in harness.engine.generated] == ["prompt 0", "prompt 29"]
 
 
-async def test_a_clip_that_is_finished_too_late_does_not_go_on_air(house: House) -> None:
-    await house.say("prompt.set", text="one", prompt_id="one")
-    house.start()
-    await house.say("prompt.set", text="two", prompt_id="two")
-    house.deliver()  # the cancel came too late for the engine
-    assert house.program.stage.on_air[1] != "one"
-    assert house.engine.generated[-1].prompt == "two"
+async def test_a_clip_that_is_finished_too_late_does_not_go_on_air(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="one", prompt_id="one")
+    harness.start()
+    await harness.say("prompt.set", text="two", prompt_id="two")
+    harness.deliver()  # the cancel came too late for the engine
+    assert harness.program.stage.on_air[1] != "one"
+    assert harness.engine.generated[-1].prompt == "two"
 
 
-async def test_a_superseded_preview_stays_until_the_newer_one_replaces_it(house: House) -> None:
-    await house.say("prompt.set", text="one", prompt_id="one")
-    house.start()
-    house.step(0)
-    await house.say("prompt.set", text="two", prompt_id="two")
-    assert house.program.stage.on_air == (OnAir.PREVIEW, "one")
-    await house.say("prompt.cancel", prompt_id="two")
-    assert house.program.stage.on_air == (OnAir.IDLE, None)
+async def test_a_superseded_preview_stays_until_the_newer_one_replaces_it(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="one", prompt_id="one")
+    harness.start()
+    harness.step(0)
+    await harness.say("prompt.set", text="two", prompt_id="two")
+    assert harness.program.stage.on_air == (OnAir.PREVIEW, "one")
+    await harness.say("prompt.cancel", prompt_id="two")
+    assert harness.program.stage.on_air == (OnAir.IDLE, None)
 
 
-async def test_a_clip_that_was_taken_before_the_next_prompt_is_applied(house: House) -> None:
-    await house.say("prompt.set", text="one", prompt_id="one")
-    house.make_clip()
-    await house.say("prompt.set", text="two", prompt_id="two")
-    house.program.send_frame()
-    await house.hear()
-    assert house.ends() == {"one": ["applied"]}
+async def test_a_clip_that_was_taken_before_the_next_prompt_is_applied(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="one", prompt_id="one")
+    harness.make_clip()
+    await harness.say("prompt.set", text="two", prompt_id="two")
+    harness.program.send_frame()
+    await harness.hear()
+    assert harness.ends() == {"one": ["applied"]}
 
 
-async def test_below_a_blank_the_newer_clip_supersedes_the_unseen_one(house: House) -> None:
-    await house.say("program.blank")
+async def test_below_a_blank_the_newer_clip_supersedes_the_unseen_one(harness: SessionHarness) -> None:
+    await harness.say("program.blank")
     for name in ("one", "two"):
-        await house.say("prompt.set", text=name, prompt_id=name)
-        house.make_clip()
-        house.program.send_frame()
-    await house.say("program.resume")
-    house.program.send_frame()
-    await house.hear()
-    assert house.ends() == {"one": ["superseded"], "two": ["applied"]}
+        await harness.say("prompt.set", text=name, prompt_id=name)
+        harness.make_clip()
+        harness.program.send_frame()
+    await harness.say("program.resume")
+    harness.program.send_frame()
+    await harness.hear()
+    assert harness.ends() == {"one": ["superseded"], "two": ["applied"]}
 
 
 # --- cancel -------------------------------------------------------------------------------------------------------
 
 
-async def test_cancelling_a_generating_prompt(house: House) -> None:
-    await house.say("prompt.set", text="sea", prompt_id="sea")
-    house.start()
-    house.step(0)
-    cancelled = only(await house.say("prompt.cancel", prompt_id="sea", event_id="e2"), "prompt.cancelled")
+async def test_cancelling_a_generating_prompt(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="sea", prompt_id="sea")
+    harness.start()
+    harness.step(0)
+    cancelled = only(await harness.say("prompt.cancel", prompt_id="sea", event_id="e2"), "prompt.cancelled")
     assert (cancelled["event_id"], cancelled["num_steps_done"]) == ("e2", 1)
-    assert house.engine.cancelled_ids == ["s1.1"]
-    assert house.program.stage.on_air == (OnAir.IDLE, None)
-    house.deliver()  # even if the engine had finished
-    house.program.send_frame()
-    await house.hear()
-    assert house.ends() == {"sea": ["cancelled"]}
+    assert harness.engine.cancelled_ids == ["s1.1"]
+    assert harness.program.stage.on_air == (OnAir.IDLE, None)
+    harness.deliver()  # even if the engine had finished
+    harness.program.send_frame()
+    await harness.hear()
+    assert harness.ends() == {"sea": ["cancelled"]}
 
 
-async def test_cancelling_a_waiting_prompt_never_reaches_the_engine(house: House) -> None:
-    await house.say("prompt.set", text="one")
-    await house.say("prompt.set", text="two", prompt_id="two")
-    await house.say("prompt.cancel", prompt_id="two")
-    house.confirm_cancel()
-    assert [command.prompt for command in house.engine.generated] == ["one"]
+async def test_cancelling_a_waiting_prompt_never_reaches_the_engine(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="one")
+    await harness.say("prompt.set", text="two", prompt_id="two")
+    await harness.say("prompt.cancel", prompt_id="two")
+    harness.confirm_cancel()
+    assert [command.prompt for command in harness.engine.generated] == ["one"]
 
 
-async def test_cancelling_what_never_was(house: House) -> None:
-    error = only(await house.say("prompt.cancel", prompt_id="nothing", event_id="e1"), "error")["error"]
+async def test_cancelling_what_never_was(harness: SessionHarness) -> None:
+    error = only(await harness.say("prompt.cancel", prompt_id="nothing", event_id="e1"), "error")["error"]
     assert (error["code"], error["param"], error["event_id"]) == ("unknown_prompt", "prompt_id", "e1")
     assert "`nothing`" in error["message"]
-    assert 'sceneshift_refusals_total{code="unknown_prompt"} 1.0' in house.metrics.render().decode()
+    assert 'sceneshift_refusals_total{code="unknown_prompt"} 1.0' in harness.metrics.render().decode()
 
 
-async def test_cancelling_what_has_ended_is_too_late(house: House) -> None:
-    await house.say("prompt.set", text="sea", prompt_id="sea")
-    house.make_clip()
-    house.program.send_frame()
-    error = only(await house.say("prompt.cancel", prompt_id="sea"), "error")["error"]
+async def test_cancelling_what_has_ended_is_too_late(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="sea", prompt_id="sea")
+    harness.make_clip()
+    harness.program.send_frame()
+    error = only(await harness.say("prompt.cancel", prompt_id="sea"), "error")["error"]
     assert (error["code"], error["param"]) == ("too_late", "prompt_id")
     assert error["message"] == "`sea` is applied already"
 
 
-async def test_cancelling_what_is_taken_but_not_seen_yet_is_too_late(house: House) -> None:
-    await house.say("prompt.set", text="sea", prompt_id="sea")
-    house.make_clip()
-    assert "`sea` is taken" in only(await house.say("prompt.cancel", prompt_id="sea"), "error")["error"]["message"]
-    error = only(await house.say("prompt.set", text="sky", prompt_id="sea"), "error")["error"]
+async def test_cancelling_what_is_taken_but_not_seen_yet_is_too_late(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="sea", prompt_id="sea")
+    harness.make_clip()
+    assert "`sea` is taken" in only(await harness.say("prompt.cancel", prompt_id="sea"), "error")["error"]["message"]
+    error = only(await harness.say("prompt.set", text="sky", prompt_id="sea"), "error")["error"]
     assert (error["code"], error["param"]) == ("prompt_id_taken", "prompt_id")
     assert "`sea`" in error["message"]
 
 
-async def test_a_prompt_id_is_used_once(house: House) -> None:
-    await house.say("prompt.set", text="one", prompt_id="p1")
-    assert error_code(await house.say("prompt.set", text="two", prompt_id="p1")) == "prompt_id_taken"
-    accepted = only(await house.say("prompt.set", text="three"), "prompt.accepted")
+async def test_a_prompt_id_is_used_once(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="one", prompt_id="p1")
+    assert error_code(await harness.say("prompt.set", text="two", prompt_id="p1")) == "prompt_id_taken"
+    accepted = only(await harness.say("prompt.set", text="three"), "prompt.accepted")
     assert accepted["prompt_id"] != "p1"  # ours keep clear of the client's
 
 
-async def test_a_cancel_that_is_sent_again_hears_the_same_answer(house: House) -> None:
-    await house.say("prompt.set", text="sea", prompt_id="sea")
-    said = [await house.say("prompt.cancel", prompt_id="sea", event_id="e2") for _ in range(2)]
+async def test_a_cancel_that_is_sent_again_hears_the_same_answer(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="sea", prompt_id="sea")
+    said = [await harness.say("prompt.cancel", prompt_id="sea", event_id="e2") for _ in range(2)]
     assert only(said[0], "prompt.cancelled") == only(said[1], "prompt.cancelled")
-    assert house.engine.cancelled_ids == ["s1.1"]
+    assert harness.engine.cancelled_ids == ["s1.1"]
 
 
 # --- manual take, blank -------------------------------------------------------------------------------------------
 
 
-async def test_with_manual_take_the_clip_waits_and_nothing_unfinished_is_on_air(make_house: MakeHouse) -> None:
-    house = make_house(take="manual")
-    await house.say("prompt.set", text="sea", prompt_id="sea")
-    house.make_clip()
-    heard = await house.hear()
+async def test_with_manual_take_the_clip_waits_and_nothing_unfinished_is_on_air(make_harness: MakeHarness) -> None:
+    harness = make_harness(take="manual")
+    await harness.say("prompt.set", text="sea", prompt_id="sea")
+    harness.make_clip()
+    heard = await harness.hear()
     assert only(heard, "prompt.ready")["prompt_id"] == "sea"
-    assert house.program.stage.on_air == (OnAir.IDLE, None)
-    changed = only(await house.say("program.take", transition="cut", event_id="e9"), "program.changed")
+    assert harness.program.stage.on_air == (OnAir.IDLE, None)
+    changed = only(await harness.say("program.take", transition="cut", event_id="e9"), "program.changed")
     assert (changed["on_air"], changed["prompt_id"], changed["event_id"]) == ("clip", "sea", "e9")
-    house.program.send_frame()
-    await house.hear()
-    assert house.ends() == {"sea": ["applied"]}
+    harness.program.send_frame()
+    await harness.hear()
+    assert harness.ends() == {"sea": ["applied"]}
 
 
-async def test_a_newer_prompt_supersedes_a_waiting_clip(make_house: MakeHouse) -> None:
-    house = make_house(take="manual")
-    await house.say("prompt.set", text="one", prompt_id="one")
-    house.make_clip()
-    assert "prompt.superseded" in types(await house.say("prompt.set", text="two"))
-    assert error_code(await house.say("program.take")) == "nothing_to_take"
+async def test_a_newer_prompt_supersedes_a_waiting_clip(make_harness: MakeHarness) -> None:
+    harness = make_harness(take="manual")
+    await harness.say("prompt.set", text="one", prompt_id="one")
+    harness.make_clip()
+    assert "prompt.superseded" in types(await harness.say("prompt.set", text="two"))
+    assert error_code(await harness.say("program.take")) == "nothing_to_take"
 
 
 @pytest.mark.parametrize(
@@ -429,58 +429,58 @@ async def test_a_newer_prompt_supersedes_a_waiting_clip(make_house: MakeHouse) -
     ids=["the prompt's", "another kind", "another length"],
 )
 async def test_a_manual_take_may_have_a_transition_of_its_own(
-    make_house: MakeHouse, given: dict, expected: Transition
+    make_harness: MakeHarness, given: dict, expected: Transition
 ) -> None:
-    house = make_house(take="manual", transition_s=2.0)
+    harness = make_harness(take="manual", transition_s=2.0)
     taken = []
-    house.program.stage.take = lambda clip, transition: taken.append((clip.prompt_id, transition))  # type: ignore[method-assign]
-    await house.say("prompt.set", text="sea", prompt_id="sea")
-    house.make_clip()
-    await house.say("program.take", **given)
+    harness.program.stage.take = lambda clip, transition: taken.append((clip.prompt_id, transition))  # type: ignore[method-assign]
+    await harness.say("prompt.set", text="sea", prompt_id="sea")
+    harness.make_clip()
+    await harness.say("program.take", **given)
     assert taken == [("sea", expected)]
 
 
-async def test_nothing_to_take(house: House) -> None:
-    assert error_code(await house.say("program.take")) == "nothing_to_take"
+async def test_nothing_to_take(harness: SessionHarness) -> None:
+    assert error_code(await harness.say("program.take")) == "nothing_to_take"
 
 
-async def test_blank_and_resume_are_answered_even_if_nothing_changes(house: House) -> None:
+async def test_blank_and_resume_are_answered_even_if_nothing_changes(harness: SessionHarness) -> None:
     for kind, on_air in [
         ("program.blank", "blank"),
         ("program.blank", "blank"),
         ("program.resume", "idle"),
         ("program.resume", "idle"),
     ]:
-        assert only(await house.say(kind), "program.changed")["on_air"] == on_air
+        assert only(await harness.say(kind), "program.changed")["on_air"] == on_air
 
 
 # --- trouble in the engine ----------------------------------------------------------------------------------------
 
 
-async def test_a_lost_engine_costs_an_attempt_and_not_the_prompt(house: House) -> None:
-    await house.say("prompt.set", text="sea", prompt_id="sea")
-    house.start()
-    house.step(0)
-    house.session.on_engine_lost(EngineLost("exited", "killed", (house.generation_id,)))
-    house.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=True)
-    house.make_clip()
-    house.program.send_frame()
-    heard = await house.hear()
+async def test_a_lost_engine_costs_an_attempt_and_not_the_prompt(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="sea", prompt_id="sea")
+    harness.start()
+    harness.step(0)
+    harness.session.on_engine_lost(EngineLost("exited", "killed", (harness.generation_id,)))
+    harness.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=True)
+    harness.make_clip()
+    harness.program.send_frame()
+    heard = await harness.hear()
     warnings = [message["code"] for message in heard if message["type"] == "session.warning"]
     assert warnings == ["engine_lost", "engine_recovered"]
     assert [message["attempt"] for message in heard if message["type"] == "prompt.started"] == [1, 2]
-    assert house.ends() == {"sea": ["applied"]}
+    assert harness.ends() == {"sea": ["applied"]}
 
 
-async def test_frames_from_before_the_loss_are_void(house: House) -> None:
-    await house.say("prompt.set", text="sea", prompt_id="sea")
-    house.start()
-    house.deliver_first_chunk()
-    house.session.on_engine_lost(EngineLost("exited", "killed", (house.generation_id,)))
-    house.make_clip()
-    house.program.send_frame()
-    await house.hear()
-    assert house.ends() == {"sea": ["applied"]}
+async def test_frames_from_before_the_loss_are_void(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="sea", prompt_id="sea")
+    harness.start()
+    harness.deliver_first_chunk()
+    harness.session.on_engine_lost(EngineLost("exited", "killed", (harness.generation_id,)))
+    harness.make_clip()
+    harness.program.send_frame()
+    await harness.hear()
+    assert harness.ends() == {"sea": ["applied"]}
 
 
 @pytest.mark.parametrize(
@@ -492,61 +492,61 @@ async def test_frames_from_before_the_loss_are_void(house: House) -> None:
         ("a code of tomorrow", "model_error"),
     ],
 )
-async def test_the_engines_codes_reach_the_controller(house: House, given: str, told: str) -> None:
-    await house.say("prompt.set", text="sea")
-    house.session.on_generation_event(GenerationFailed(house.generation_id, given, "no clip", False))
-    failed = only(await house.hear(), "prompt.failed")
+async def test_the_engines_codes_reach_the_controller(harness: SessionHarness, given: str, told: str) -> None:
+    await harness.say("prompt.set", text="sea")
+    harness.session.on_generation_event(GenerationFailed(harness.generation_id, given, "no clip", False))
+    failed = only(await harness.hear(), "prompt.failed")
     assert (failed["error"]["type"], failed["error"]["code"]) == ("engine", told)
 
 
-async def test_a_failed_generation_fails_the_prompt_and_the_next_one_works(house: House) -> None:
-    await house.say("prompt.set", text="one", prompt_id="one")
-    house.start()
-    house.step(0)
-    house.session.on_generation_event(GenerationFailed(house.generation_id, "out_of_memory", "no memory", True))
-    failed = only(await house.hear(), "prompt.failed")
+async def test_a_failed_generation_fails_the_prompt_and_the_next_one_works(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="one", prompt_id="one")
+    harness.start()
+    harness.step(0)
+    harness.session.on_generation_event(GenerationFailed(harness.generation_id, "out_of_memory", "no memory", True))
+    failed = only(await harness.hear(), "prompt.failed")
     assert (failed["error"]["type"], failed["error"]["code"]) == ("engine", "out_of_memory")
     assert failed["error"]["retryable"] is True
-    assert house.program.stage.on_air == (OnAir.IDLE, None)
-    await house.say("prompt.set", text="two", prompt_id="two")
-    house.make_clip()
-    house.program.send_frame()
-    await house.hear()
-    assert house.ends() == {"one": ["failed"], "two": ["applied"]}
+    assert harness.program.stage.on_air == (OnAir.IDLE, None)
+    await harness.say("prompt.set", text="two", prompt_id="two")
+    harness.make_clip()
+    harness.program.send_frame()
+    await harness.hear()
+    assert harness.ends() == {"one": ["failed"], "two": ["applied"]}
 
 
-async def test_an_incomplete_clip_fails_the_prompt(house: House) -> None:
-    await house.say("prompt.set", text="sea", prompt_id="sea")
-    house.start()
+async def test_an_incomplete_clip_fails_the_prompt(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="sea", prompt_id="sea")
+    harness.start()
     timings = Timings(0.0, 0.0, 0.0, 0.0, 0.0)
-    house.session.on_generation_event(GenerationFinished(house.generation_id, 4, timings))
-    error = only(await house.hear(), "prompt.failed")["error"]
+    harness.session.on_generation_event(GenerationFinished(harness.generation_id, 4, timings))
+    error = only(await harness.hear(), "prompt.failed")["error"]
     assert (error["code"], error["retryable"]) == ("model_error", True)
     assert "incomplete clip: expected 4 frames, got 0" in error["message"]
 
 
-async def test_a_generation_that_ends_unasked_fails_the_prompt(house: House) -> None:
-    await house.say("prompt.set", text="sea", prompt_id="sea")
-    house.start()
-    house.confirm_cancel()
-    error = only(await house.hear(), "prompt.failed")["error"]
+async def test_a_generation_that_ends_unasked_fails_the_prompt(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="sea", prompt_id="sea")
+    harness.start()
+    harness.confirm_cancel()
+    error = only(await harness.hear(), "prompt.failed")["error"]
     assert (error["code"], error["retryable"]) == ("model_error", True)
     assert "stopped" in error["message"]
 
 
-async def test_a_clip_of_no_known_model_fails_the_prompt(house: House) -> None:
-    await house.say("prompt.set", text="sea", prompt_id="sea")
-    house.start()
-    house.engine.model = None
-    house.deliver_first_chunk()
-    assert "no model" in only(await house.hear(), "prompt.failed")["error"]["message"]
+async def test_a_clip_of_no_known_model_fails_the_prompt(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="sea", prompt_id="sea")
+    harness.start()
+    harness.engine.model = None
+    harness.deliver_first_chunk()
+    assert "no model" in only(await harness.hear(), "prompt.failed")["error"]["message"]
 
 
-async def test_the_engines_loss_and_return_are_told_with_the_reason_and_the_model(house: House) -> None:
-    house.session.on_engine_lost(EngineLost("exited", "killed", ()))
-    house.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=True)
-    house.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=False)
-    lost, recovered, ready = await house.hear()
+async def test_the_engines_loss_and_return_are_told_with_the_reason_and_the_model(harness: SessionHarness) -> None:
+    harness.session.on_engine_lost(EngineLost("exited", "killed", ()))
+    harness.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=True)
+    harness.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=False)
+    lost, recovered, ready = await harness.hear()
     assert [message["code"] for message in (lost, recovered, ready)] == [
         "engine_lost",
         "engine_recovered",
@@ -555,50 +555,54 @@ async def test_the_engines_loss_and_return_are_told_with_the_reason_and_the_mode
     assert "(exited)" in lost["message"] and "back" in recovered["message"] and "model fake" in ready["message"]
 
 
-async def test_a_busy_engine_fails_the_prompt_with_a_time_to_come_back(house: House) -> None:
-    house.engine.refusal = EngineBusy("64 wait", retry_after_s=2.0)
-    failed = only(await house.say("prompt.set", text="sea"), "prompt.failed")
+async def test_a_busy_engine_fails_the_prompt_with_a_time_to_come_back(harness: SessionHarness) -> None:
+    harness.engine.refusal = EngineBusy("64 wait", retry_after_s=2.0)
+    failed = only(await harness.say("prompt.set", text="sea"), "prompt.failed")
     assert (failed["error"]["code"], failed["error"]["retry_after_ms"]) == ("engine_busy", 2000)
 
 
-async def test_an_engine_that_refuses_fails_the_prompt(house: House) -> None:
-    house.engine.refusal = EngineUnavailable("closed")
-    assert only(await house.say("prompt.set", text="sea"), "prompt.failed")["error"]["code"] == "engine_unavailable"
+async def test_an_engine_that_refuses_fails_the_prompt(harness: SessionHarness) -> None:
+    harness.engine.refusal = EngineUnavailable("closed")
+    assert only(await harness.say("prompt.set", text="sea"), "prompt.failed")["error"]["code"] == "engine_unavailable"
 
 
-async def test_with_a_dead_engine_prompts_are_rejected_and_the_session_lives(house: House) -> None:
-    house.engine.state = EngineState.FAILED
-    rejected = only(await house.say("prompt.set", text="sea", event_id="e1"), "prompt.rejected")
+async def test_with_a_dead_engine_prompts_are_rejected_and_the_session_lives(harness: SessionHarness) -> None:
+    harness.engine.state = EngineState.FAILED
+    rejected = only(await harness.say("prompt.set", text="sea", event_id="e1"), "prompt.rejected")
     assert (rejected["error"]["code"], rejected["event_id"]) == ("engine_unavailable", "e1")
-    assert types(await house.say("session.ping")) == ["session.pong"]
+    assert types(await harness.say("session.ping")) == ["session.pong"]
 
 
 @pytest.mark.parametrize("state", [EngineState.FAILED, EngineState.CLOSED])
-async def test_a_rejected_prompt_has_its_end_and_a_retry_hears_it_again(house: House, state: EngineState) -> None:
-    house.engine.state = state
-    said = [await house.say("prompt.set", text="sea", prompt_id="sea", event_id="e1") for _ in range(2)]
+async def test_a_rejected_prompt_has_its_end_and_a_retry_hears_it_again(
+    harness: SessionHarness, state: EngineState
+) -> None:
+    harness.engine.state = state
+    said = [await harness.say("prompt.set", text="sea", prompt_id="sea", event_id="e1") for _ in range(2)]
     rejected = only(said[0], "prompt.rejected")
     assert rejected == only(said[1], "prompt.rejected") and rejected["prompt_id"] == "sea"
     assert rejected["error"]["type"] == "engine" and rejected["error"]["message"]
-    assert 'sceneshift_prompts_total{end="rejected"} 1.0' in house.metrics.render().decode()
-    assert error_code(await house.say("prompt.set", text="sea", prompt_id="sea")) == "prompt_id_taken"
+    assert 'sceneshift_prompts_total{end="rejected"} 1.0' in harness.metrics.render().decode()
+    assert error_code(await harness.say("prompt.set", text="sea", prompt_id="sea")) == "prompt_id_taken"
 
 
-async def test_the_loss_of_an_engine_that_made_nothing_of_it_leaves_a_clip_as_it_is(house: House) -> None:
-    await house.say("prompt.set", text="sea", prompt_id="sea")
-    house.start()
-    house.deliver_first_chunk()
-    house.session.on_engine_lost(EngineLost("exited", "killed", ("s2.1",)))
-    house.session.on_generation_event(FramesReady(house.generation_id, 1, frames(3)))
+async def test_the_loss_of_an_engine_that_made_nothing_of_it_leaves_a_clip_as_it_is(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="sea", prompt_id="sea")
+    harness.start()
+    harness.deliver_first_chunk()
+    harness.session.on_engine_lost(EngineLost("exited", "killed", ("s2.1",)))
+    harness.session.on_generation_event(FramesReady(harness.generation_id, 1, frames(3)))
     timings = Timings(0.0, 0.0, 0.0, 0.0, 0.0)
-    house.session.on_generation_event(GenerationFinished(house.generation_id, 4, timings))
-    house.program.send_frame()
-    await house.hear()
-    assert house.ends() == {"sea": ["applied"]}
+    harness.session.on_generation_event(GenerationFinished(harness.generation_id, 4, timings))
+    harness.program.send_frame()
+    await harness.hear()
+    assert harness.ends() == {"sea": ["applied"]}
 
 
-async def test_the_place_in_the_engine_is_free_at_the_end_of_what_is_in_it_and_not_before(house: House) -> None:
-    slot = house.session.slot
+async def test_the_place_in_the_engine_is_free_at_the_end_of_what_is_in_it_and_not_before(
+    harness: SessionHarness,
+) -> None:
+    slot = harness.session.slot
     for _ in range(2):
         slot.send(Generate("s1.7", "sea"))
         assert not slot.hear(StepFinished("s1.7", 0, 4)) and not slot.hear(GenerationCancelled("s1.6", 0))
@@ -609,328 +613,330 @@ async def test_the_place_in_the_engine_is_free_at_the_end_of_what_is_in_it_and_n
     assert slot.is_free and slot.num_steps == 2
 
 
-async def test_a_waiting_clip_outlives_the_engine(make_house: MakeHouse) -> None:
-    house = make_house(take="manual")
-    await house.say("prompt.set", text="sea", prompt_id="sea")
-    house.make_clip()
-    house.session.on_engine_stopped(EngineStopped("would not start"))
-    await house.say("program.take")
-    house.program.send_frame()
-    await house.hear()
-    assert house.ends() == {"sea": ["applied"]}
+async def test_a_waiting_clip_outlives_the_engine(make_harness: MakeHarness) -> None:
+    harness = make_harness(take="manual")
+    await harness.say("prompt.set", text="sea", prompt_id="sea")
+    harness.make_clip()
+    harness.session.on_engine_stopped(EngineStopped("would not start"))
+    await harness.say("program.take")
+    harness.program.send_frame()
+    await harness.hear()
+    assert harness.ends() == {"sea": ["applied"]}
 
 
-async def test_an_engine_that_stops_for_good_fails_what_waits(house: House) -> None:
-    await house.say("prompt.set", text="one", prompt_id="one")
-    await house.say("prompt.set", text="two", prompt_id="two")
-    house.session.on_engine_stopped(EngineStopped("would not start"))
-    heard = await house.hear()
+async def test_an_engine_that_stops_for_good_fails_what_waits(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="one", prompt_id="one")
+    await harness.say("prompt.set", text="two", prompt_id="two")
+    harness.session.on_engine_stopped(EngineStopped("would not start"))
+    heard = await harness.hear()
     warning = only(heard, "session.warning")
     assert warning["code"] == "engine_failed" and "could not be brought back" in warning["message"]
-    assert house.ends() == {"one": ["superseded"], "two": ["failed"]}
+    assert harness.ends() == {"one": ["superseded"], "two": ["failed"]}
 
 
-async def test_prompts_wait_while_the_engine_starts(house: House) -> None:
-    house.engine.state = EngineState.STARTING
-    assert "prompt.accepted" in types(await house.say("prompt.set", text="sea"))
-    assert len(house.engine.generated) == 1
+async def test_prompts_wait_while_the_engine_starts(harness: SessionHarness) -> None:
+    harness.engine.state = EngineState.STARTING
+    assert "prompt.accepted" in types(await harness.say("prompt.set", text="sea"))
+    assert len(harness.engine.generated) == 1
 
 
 # --- retries ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_retry_gets_the_same_answer_and_is_applied_once(house: House) -> None:
-    first = only(await house.say("prompt.set", text="sea", event_id="e1"), "prompt.accepted")
-    again = only(await house.say("prompt.set", text="sea", event_id="e1"), "prompt.accepted")
+async def test_a_retry_gets_the_same_answer_and_is_applied_once(harness: SessionHarness) -> None:
+    first = only(await harness.say("prompt.set", text="sea", event_id="e1"), "prompt.accepted")
+    again = only(await harness.say("prompt.set", text="sea", event_id="e1"), "prompt.accepted")
     assert again == first
-    assert len(house.engine.generated) == 1
+    assert len(harness.engine.generated) == 1
 
 
-async def test_another_message_under_the_same_id_is_a_conflict(house: House) -> None:
-    await house.say("prompt.set", text="sea", event_id="e1")
-    said = await house.say("prompt.set", text="land", event_id="e1")
+async def test_another_message_under_the_same_id_is_a_conflict(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="sea", event_id="e1")
+    said = await harness.say("prompt.set", text="land", event_id="e1")
     assert error_code(said) == "event_id_conflict"
     assert only(said, "error")["error"]["event_id"] == "e1"
 
 
-async def test_what_was_refused_may_be_tried_again(make_house: MakeHouse) -> None:
-    house = make_house(take="manual")
-    assert error_code(await house.say("program.take", event_id="e1")) == "nothing_to_take"
-    await house.say("prompt.set", text="sea")
-    house.make_clip()
-    assert only(await house.say("program.take", event_id="e1"), "program.changed")["on_air"] == "clip"
+async def test_what_was_refused_may_be_tried_again(make_harness: MakeHarness) -> None:
+    harness = make_harness(take="manual")
+    assert error_code(await harness.say("program.take", event_id="e1")) == "nothing_to_take"
+    await harness.say("prompt.set", text="sea")
+    harness.make_clip()
+    assert only(await harness.say("program.take", event_id="e1"), "program.changed")["on_air"] == "clip"
 
 
-async def test_of_the_ended_prompts_the_newest_are_remembered(house: House) -> None:
+async def test_of_the_ended_prompts_the_newest_are_remembered(harness: SessionHarness) -> None:
     for number in range(MAX_ENDED + 1):
-        await house.say("prompt.set", text="sea", prompt_id=f"p{number}")
-        await house.say("prompt.cancel", prompt_id=f"p{number}")
-    codes = [error_code(await house.say("prompt.cancel", prompt_id=f"p{number}")) for number in (0, 1, MAX_ENDED)]
+        await harness.say("prompt.set", text="sea", prompt_id=f"p{number}")
+        await harness.say("prompt.cancel", prompt_id=f"p{number}")
+    codes = [error_code(await harness.say("prompt.cancel", prompt_id=f"p{number}")) for number in (0, 1, MAX_ENDED)]
     assert codes == ["unknown_prompt", "too_late", "too_late"]
 
 
-async def test_the_memory_of_ids_is_bounded(house: House) -> None:
+async def test_the_memory_of_ids_is_bounded(harness: SessionHarness) -> None:
     for number in range(3 * MAX_REMEMBERED):
-        await house.say("prompt.set", text="sea", event_id=f"e{number}")
-    assert len(house.session.receipts.answered) == MAX_REMEMBERED
-    assert len(house.session.prompts._ended) == MAX_ENDED
+        await harness.say("prompt.set", text="sea", event_id=f"e{number}")
+    assert len(harness.session.receipts.answered) == MAX_REMEMBERED
+    assert len(harness.session.prompts._ended) == MAX_ENDED
 
 
 # --- viewers ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_second_offer_replaces_the_first_peer(house: House) -> None:
-    assert only(await house.say("webrtc.offer", sdp="v=0", event_id="e1"), "webrtc.answer")["sdp"] == "v=0 answer"
-    assert types(await house.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
-    assert house.program.viewers == ["v2"]
+async def test_a_second_offer_replaces_the_first_peer(harness: SessionHarness) -> None:
+    assert only(await harness.say("webrtc.offer", sdp="v=0", event_id="e1"), "webrtc.answer")["sdp"] == "v=0 answer"
+    assert types(await harness.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
+    assert harness.program.viewers == ["v2"]
 
 
-async def test_a_second_offer_needs_no_place_of_its_own(house: House) -> None:
-    await house.say("webrtc.offer", sdp="v=0")
+async def test_a_second_offer_needs_no_place_of_its_own(harness: SessionHarness) -> None:
+    await harness.say("webrtc.offer", sdp="v=0")
     for _ in range(2):
-        await house.session.viewers.add("v=0")
-    assert types(await house.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
-    assert house.program.viewers == ["v2", "v3", "v4"]
+        await harness.session.viewers.add("v=0")
+    assert types(await harness.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
+    assert harness.program.viewers == ["v2", "v3", "v4"]
 
 
-async def test_a_second_offer_gets_the_udp_port_of_the_first_peer(house: House) -> None:
-    await house.say("webrtc.offer", sdp="v=0")
-    house.program.num_ports = 1
-    assert types(await house.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
-    assert house.program.viewers == ["v2"]
+async def test_a_second_offer_gets_the_udp_port_of_the_first_peer(harness: SessionHarness) -> None:
+    await harness.say("webrtc.offer", sdp="v=0")
+    harness.program.num_ports = 1
+    assert types(await harness.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
+    assert harness.program.viewers == ["v2"]
     with pytest.raises(Refused) as caught:
-        await house.session.viewers.add("v=0")
+        await harness.session.viewers.add("v=0")
     assert (caught.value.detail.code, caught.value.detail.retry_after_ms) == ("too_many_viewers", 5000)
 
 
-async def test_a_second_offer_that_is_bad_leaves_the_first_peer(house: House) -> None:
-    await house.say("webrtc.offer", sdp="v=0")
-    assert error_code(await house.say("webrtc.offer", sdp="hello")) == "invalid_sdp"
-    assert house.program.viewers == ["v1"]
+async def test_a_second_offer_that_is_bad_leaves_the_first_peer(harness: SessionHarness) -> None:
+    await harness.say("webrtc.offer", sdp="v=0")
+    assert error_code(await harness.say("webrtc.offer", sdp="hello")) == "invalid_sdp"
+    assert harness.program.viewers == ["v1"]
 
 
-async def test_a_peer_that_carries_the_messages_is_not_replaced(house: House) -> None:
-    await house.session.viewers.connect("v=0", on_channel=lambda channel: None)
-    assert types(await house.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
-    assert house.program.viewers == ["v1", "v2"]
+async def test_a_peer_that_carries_the_messages_is_not_replaced(harness: SessionHarness) -> None:
+    await harness.session.viewers.connect("v=0", on_channel=lambda channel: None)
+    assert types(await harness.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
+    assert harness.program.viewers == ["v1", "v2"]
 
 
-async def test_whoever_added_a_viewer_learns_that_it_is_gone(house: House) -> None:
+async def test_whoever_added_a_viewer_learns_that_it_is_gone(harness: SessionHarness) -> None:
     gone: list[str] = []
     for _ in range(3):
-        await house.session.viewers.add("v=0", on_gone=gone.append)
-    house.program.lose("v2")
-    await house.session.viewers.remove("v1")
-    await house.session.close("client")
+        await harness.session.viewers.add("v=0", on_gone=gone.append)
+    harness.program.lose("v2")
+    await harness.session.viewers.remove("v1")
+    await harness.session.close("client")
     assert gone == ["v2", "v1", "v3"]
 
 
-async def test_a_bad_offer_has_its_code_and_a_good_one_passes_after_it(house: House) -> None:
-    said = await house.say("webrtc.offer", sdp="hello")
+async def test_a_bad_offer_has_its_code_and_a_good_one_passes_after_it(harness: SessionHarness) -> None:
+    said = await harness.say("webrtc.offer", sdp="hello")
     assert error_code(said) == "invalid_sdp"
     assert only(said, "error")["error"]["param"] == "sdp"
-    assert types(await house.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
+    assert types(await harness.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
 
 
-async def test_after_a_lost_peer_another_offer_is_taken(house: House) -> None:
-    await house.say("webrtc.offer", sdp="v=0")
-    house.program.lose("v1")
-    warning = only(await house.hear(), "session.warning")
+async def test_after_a_lost_peer_another_offer_is_taken(harness: SessionHarness) -> None:
+    await harness.say("webrtc.offer", sdp="v=0")
+    harness.program.lose("v1")
+    warning = only(await harness.hear(), "session.warning")
     assert warning["code"] == "viewer_lost" and "another offer" in warning["message"]
-    assert types(await house.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
+    assert types(await harness.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
 
 
-async def test_a_change_that_the_program_makes_itself_is_told_while_the_session_is_open(house: House) -> None:
-    house.program.stage.blank()
-    house.program.on_changed(OnAir.BLANK, None)
-    assert only(await house.hear(), "program.changed")["on_air"] == "blank"
-    await house.session.close("client")
-    await house.hear()
-    house.program.stage.resume()
-    house.program.on_changed(OnAir.IDLE, None)
-    assert await house.hear() == []
+async def test_a_change_that_the_program_makes_itself_is_told_while_the_session_is_open(
+    harness: SessionHarness,
+) -> None:
+    harness.program.stage.blank()
+    harness.program.on_changed(OnAir.BLANK, None)
+    assert only(await harness.hear(), "program.changed")["on_air"] == "blank"
+    await harness.session.close("client")
+    await harness.hear()
+    harness.program.stage.resume()
+    harness.program.on_changed(OnAir.IDLE, None)
+    assert await harness.hear() == []
 
 
-async def test_a_session_of_a_server_without_a_folder_records_nothing(house: House) -> None:
-    assert error_code(await house.say("program.record", recording=True)) == "not_supported"
+async def test_a_session_of_a_server_without_a_folder_records_nothing(harness: SessionHarness) -> None:
+    assert error_code(await harness.say("program.record", recording=True)) == "not_supported"
 
 
-async def test_the_loss_of_another_viewer_is_not_the_controllers_concern(house: House) -> None:
-    await house.session.viewers.add("v=0")
-    house.program.lose("v1")
-    assert await house.hear() == []
+async def test_the_loss_of_another_viewer_is_not_the_controllers_concern(harness: SessionHarness) -> None:
+    await harness.session.viewers.add("v=0")
+    harness.program.lose("v1")
+    assert await harness.hear() == []
 
 
-async def test_an_answer_to_an_offer_names_its_event(house: House) -> None:
-    assert only(await house.say("webrtc.offer", sdp="v=0", event_id="e1"), "webrtc.answer")["event_id"] == "e1"
-    assert only(await house.say("session.ping", event_id="e2"), "session.pong")["event_id"] == "e2"
+async def test_an_answer_to_an_offer_names_its_event(harness: SessionHarness) -> None:
+    assert only(await harness.say("webrtc.offer", sdp="v=0", event_id="e1"), "webrtc.answer")["event_id"] == "e1"
+    assert only(await harness.say("session.ping", event_id="e2"), "session.pong")["event_id"] == "e2"
 
 
-async def test_a_candidate_needs_a_peer(house: House) -> None:
-    assert error_code(await house.say("webrtc.candidate", candidate="candidate:1")) == "not_connected"
-    await house.say("webrtc.offer", sdp="v=0")
-    assert await house.say("webrtc.candidate", candidate="candidate:1", sdp_mid="0") == []
-    assert house.program.candidates == ["candidate:1"]
+async def test_a_candidate_needs_a_peer(harness: SessionHarness) -> None:
+    assert error_code(await harness.say("webrtc.candidate", candidate="candidate:1")) == "not_connected"
+    await harness.say("webrtc.offer", sdp="v=0")
+    assert await harness.say("webrtc.candidate", candidate="candidate:1", sdp_mid="0") == []
+    assert harness.program.candidates == ["candidate:1"]
 
 
-async def test_viewers_are_bounded(house: House) -> None:
+async def test_viewers_are_bounded(harness: SessionHarness) -> None:
     for _ in range(3):
-        await house.session.viewers.add("v=0")
+        await harness.session.viewers.add("v=0")
     with pytest.raises(Refused) as caught:
-        await house.session.viewers.add("v=0")
+        await harness.session.viewers.add("v=0")
     assert caught.value.detail.code == "too_many_viewers"
-    await house.session.viewers.remove("v2")
-    await house.session.viewers.add("v=0")
+    await harness.session.viewers.remove("v2")
+    await harness.session.viewers.add("v=0")
 
 
-async def test_a_goodbye_that_comes_after_the_connections_end_is_taken_once(house: House) -> None:
-    viewer_id, _ = await house.session.viewers.add("v=0")
-    house.session.viewers.lose(viewer_id)
-    await house.session.viewers.remove(viewer_id)
+async def test_a_goodbye_that_comes_after_the_connections_end_is_taken_once(harness: SessionHarness) -> None:
+    viewer_id, _ = await harness.session.viewers.add("v=0")
+    harness.session.viewers.lose(viewer_id)
+    await harness.session.viewers.remove(viewer_id)
     with pytest.raises(Refused):
-        await house.session.viewers.remove(viewer_id)
+        await harness.session.viewers.remove(viewer_id)
 
 
-async def test_removing_a_viewer_that_is_not_there(house: House) -> None:
+async def test_removing_a_viewer_that_is_not_there(harness: SessionHarness) -> None:
     with pytest.raises(Refused) as caught:
-        await house.session.viewers.remove("v9")
+        await harness.session.viewers.remove("v9")
     assert caught.value.detail.code == "unknown_viewer"
 
 
 # --- its life -----------------------------------------------------------------------------------------------------
 
 
-def resume(house: House, last_seq: int = -1, token: str | None = None) -> SessionResume:
-    token = house.session.resume_token if token is None else token
+def resume(harness: SessionHarness, last_seq: int = -1, token: str | None = None) -> SessionResume:
+    token = harness.session.resume_token if token is None else token
     return SessionResume(session_id="s1", resume_token=token, last_seq=last_seq, event_id="r1")
 
 
-async def test_a_lost_connection_is_taken_up_with_what_it_missed(house: House) -> None:
-    await house.say("prompt.set", text="sea", prompt_id="sea")
-    last_seq = house.all_received[-1]["seq"]
-    house.session.detach(house.controller)
-    assert house.session.state is SessionState.DETACHED
-    house.make_clip()
-    house.program.send_frame()
-    house.session.take_up(FakeController(), resume(house, last_seq))
-    heard = await house.hear()
+async def test_a_lost_connection_is_taken_up_with_what_it_missed(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="sea", prompt_id="sea")
+    last_seq = harness.all_received[-1]["seq"]
+    harness.session.detach(harness.controller)
+    assert harness.session.state is SessionState.DETACHED
+    harness.make_clip()
+    harness.program.send_frame()
+    harness.session.take_up(FakeController(), resume(harness, last_seq))
+    heard = await harness.hear()
     assert [message["seq"] for message in heard] == list(range(last_seq + 1, last_seq + 1 + len(heard)))
     assert (heard[-1]["type"], heard[-1]["event_id"]) == ("session.created", "r1")
-    assert house.ends() == {"sea": ["applied"]}
+    assert harness.ends() == {"sea": ["applied"]}
 
 
-async def test_taking_up_displaces_a_connection_that_still_looks_alive(house: House) -> None:
-    house.session.take_up(FakeController(), resume(house))
-    assert house.controller.aborted == "taken up by another connection"
-    house.session.detach(house.controller)  # its handler ends later, and must not detach the new one
-    assert house.session.state is SessionState.OPEN
+async def test_taking_up_displaces_a_connection_that_still_looks_alive(harness: SessionHarness) -> None:
+    harness.session.take_up(FakeController(), resume(harness))
+    assert harness.controller.aborted == "taken up by another connection"
+    harness.session.detach(harness.controller)  # its handler ends later, and must not detach the new one
+    assert harness.session.state is SessionState.OPEN
 
 
-async def test_after_taking_up_a_new_offer_replaces_the_old_peer(house: House) -> None:
-    await house.say("webrtc.offer", sdp="v=0")
-    house.session.detach(house.controller)
-    house.session.take_up(FakeController(), resume(house))
-    await house.say("webrtc.offer", sdp="v=0")
-    assert house.program.viewers == ["v2"]
+async def test_after_taking_up_a_new_offer_replaces_the_old_peer(harness: SessionHarness) -> None:
+    await harness.say("webrtc.offer", sdp="v=0")
+    harness.session.detach(harness.controller)
+    harness.session.take_up(FakeController(), resume(harness))
+    await harness.say("webrtc.offer", sdp="v=0")
+    assert harness.program.viewers == ["v2"]
 
 
-async def test_the_picture_goes_on_while_the_controller_is_away(house: House) -> None:
-    await house.say("webrtc.offer", sdp="v=0")
-    house.session.detach(house.controller)
-    assert house.program.viewers == ["v1"]
+async def test_the_picture_goes_on_while_the_controller_is_away(harness: SessionHarness) -> None:
+    await harness.say("webrtc.offer", sdp="v=0")
+    harness.session.detach(harness.controller)
+    assert harness.program.viewers == ["v1"]
 
 
 @pytest.mark.parametrize(
     ("changes", "code"),
     [({"token": "wrong"}, "wrong_token"), ({"token": "falsch-ü"}, "wrong_token"), ({"last_seq": 99}, "invalid_value")],
 )
-async def test_a_wrong_resume_changes_nothing(house: House, changes: dict, code: str) -> None:
+async def test_a_wrong_resume_changes_nothing(harness: SessionHarness, changes: dict, code: str) -> None:
     with pytest.raises(Refused) as caught:
-        house.session.take_up(FakeController(), resume(house, **changes))
+        harness.session.take_up(FakeController(), resume(harness, **changes))
     assert (caught.value.detail.code, caught.value.detail.param) == (
         code,
         "last_seq" if "last_seq" in changes else "resume_token",
     )
     assert caught.value.detail.message
-    assert house.controller.aborted is None
+    assert harness.controller.aborted is None
 
 
-async def test_a_resume_after_too_long_is_told_of_the_gap(house: House) -> None:
+async def test_a_resume_after_too_long_is_told_of_the_gap(harness: SessionHarness) -> None:
     for _ in range(300):
-        await house.say("session.ping")
+        await harness.say("session.ping")
     with pytest.raises(Refused) as caught:
-        house.session.take_up(FakeController(), resume(house, last_seq=3))
+        harness.session.take_up(FakeController(), resume(harness, last_seq=3))
     assert (caught.value.detail.code, caught.value.detail.param) == ("resume_gap", "last_seq")
     assert "resume with -1" in caught.value.detail.message
 
 
-async def test_a_session_may_be_taken_up_after_its_very_last_event(house: House) -> None:
-    await house.say("session.ping")
-    last_seq = house.all_received[-1]["seq"]
-    house.session.take_up(FakeController(), resume(house, last_seq))
-    assert types(await house.hear()) == ["session.created"]
+async def test_a_session_may_be_taken_up_after_its_very_last_event(harness: SessionHarness) -> None:
+    await harness.say("session.ping")
+    last_seq = harness.all_received[-1]["seq"]
+    harness.session.take_up(FakeController(), resume(harness, last_seq))
+    assert types(await harness.hear()) == ["session.created"]
 
 
-async def test_a_detached_session_knows_since_when(house: House) -> None:
-    assert house.session.detached_at == 0.0
-    await house.clock.advance(5.0)
-    house.session.detach(FakeController())  # somebody else's connection
-    assert house.session.state is SessionState.OPEN
-    house.session.detach(house.controller)
-    assert (house.session.state, house.session.detached_at) == (SessionState.DETACHED, house.clock.now())
+async def test_a_detached_session_knows_since_when(harness: SessionHarness) -> None:
+    assert harness.session.detached_at == 0.0
+    await harness.clock.advance(5.0)
+    harness.session.detach(FakeController())  # somebody else's connection
+    assert harness.session.state is SessionState.OPEN
+    harness.session.detach(harness.controller)
+    assert (harness.session.state, harness.session.detached_at) == (SessionState.DETACHED, harness.clock.now())
 
 
-async def test_whoever_left_is_told_nothing_and_not_given_up_again(house: House) -> None:
-    house.session.detach(house.controller)
-    house.session.take_up(FakeController(), resume(house))
-    assert house.controller.aborted is None
+async def test_whoever_left_is_told_nothing_and_not_given_up_again(harness: SessionHarness) -> None:
+    harness.session.detach(harness.controller)
+    harness.session.take_up(FakeController(), resume(harness))
+    assert harness.controller.aborted is None
 
 
 @pytest.mark.parametrize("move", [SessionMove.LOSE, SessionMove.TAKE_UP])
-async def test_a_closed_session_cannot_be_moved(house: House, move: SessionMove) -> None:
-    await house.session.close("client")
+async def test_a_closed_session_cannot_be_moved(harness: SessionHarness, move: SessionMove) -> None:
+    await harness.session.close("client")
     with pytest.raises(IllegalSessionMove, match=f"s1: `{move}` while closed"):
-        house.session._move(move)
-    assert house.session.state is SessionState.CLOSED
+        harness.session._move(move)
+    assert harness.session.state is SessionState.CLOSED
 
 
-async def test_a_controller_that_does_not_read_is_dropped(house: House) -> None:
+async def test_a_controller_that_does_not_read_is_dropped(harness: SessionHarness) -> None:
     for _ in range(300):
-        house.session.receipts.warn("draining", "again")
-    assert house.controller.aborted == "too many unread messages"
+        harness.session.receipts.warn("draining", "again")
+    assert harness.controller.aborted == "too many unread messages"
 
 
-async def test_closing_ends_every_prompt_and_frees_the_program(make_house: MakeHouse) -> None:
-    house = make_house()
-    await house.session.open()
-    await house.say("prompt.set", text="sea", prompt_id="sea")
-    house.start()
-    said = await house.say("session.close", event_id="e1")
+async def test_closing_ends_every_prompt_and_frees_the_program(make_harness: MakeHarness) -> None:
+    harness = make_harness()
+    await harness.session.open()
+    await harness.say("prompt.set", text="sea", prompt_id="sea")
+    harness.start()
+    said = await harness.say("session.close", event_id="e1")
     assert types(said)[-1] == "session.closed"
     closed = said[-1]
     assert (closed["reason"], closed["event_id"], closed["usage"]["generations"]) == ("client", "e1", 1)
-    assert house.ends() == {"sea": ["cancelled"]}
-    assert house.engine.cancelled_ids == ["s1.1"]
-    assert house.program.is_open is False
-    await house.session.close("again")
-    assert await house.session.outbox.next_text() is None
+    assert harness.ends() == {"sea": ["cancelled"]}
+    assert harness.engine.cancelled_ids == ["s1.1"]
+    assert harness.program.is_open is False
+    await harness.session.close("again")
+    assert await harness.session.outbox.next_text() is None
 
 
-async def test_a_session_says_in_the_end_what_it_used(house: House) -> None:
-    await house.clock.advance(2.0)
+async def test_a_session_says_in_the_end_what_it_used(harness: SessionHarness) -> None:
+    await harness.clock.advance(2.0)
     for name in ("one", "two"):
-        await house.say("prompt.set", text=name, prompt_id=name)
-        house.make_clip()
-        house.program.send_frame()
-    await house.say("prompt.set", text="three")
-    house.start()
-    house.step(0)
-    await house.say("prompt.cancel", prompt_id="p1")
-    house.step(1)  # the engine was at it when the cancel came
-    await house.clock.advance(0.1234567)
-    closed = only(await house.say("session.close"), "session.closed")
+        await harness.say("prompt.set", text=name, prompt_id=name)
+        harness.make_clip()
+        harness.program.send_frame()
+    await harness.say("prompt.set", text="three")
+    harness.start()
+    harness.step(0)
+    await harness.say("prompt.cancel", prompt_id="p1")
+    harness.step(1)  # the engine was at it when the cancel came
+    await harness.clock.advance(0.1234567)
+    closed = only(await harness.say("session.close"), "session.closed")
     assert closed["usage"] == {"duration_s": 2.123, "generations": 3, "denoising_steps": 10, "prompts_applied": 2}
-    assert house.controller.num_farewells == 1
+    assert harness.controller.num_farewells == 1
 
 
 async def test_a_session_that_nobody_was_attached_to_closes() -> None:
@@ -942,48 +948,48 @@ async def test_a_session_that_nobody_was_attached_to_closes() -> None:
 
 async def test_who_made_a_session_learns_once_that_it_closed() -> None:
     closed: list[Session] = []
-    house = House(SessionOptions(), on_closed=closed.append)
+    harness = SessionHarness(SessionOptions(), on_closed=closed.append)
     for _ in range(2):
-        await house.session.close("client")
-    assert closed == [house.session]
+        await harness.session.close("client")
+    assert closed == [harness.session]
 
 
-async def test_what_happens_after_the_end_is_not_said(house: House) -> None:
-    await house.say("webrtc.offer", sdp="v=0")
-    await house.session.close("client")
-    await house.hear()
-    house.program.lose_music("the player died")
-    house.session.tick()
-    assert await house.hear() == []
+async def test_what_happens_after_the_end_is_not_said(harness: SessionHarness) -> None:
+    await harness.say("webrtc.offer", sdp="v=0")
+    await harness.session.close("client")
+    await harness.hear()
+    harness.program.lose_music("the player died")
+    harness.session.tick()
+    assert await harness.hear() == []
 
 
-async def test_a_second_start_is_refused(house: House) -> None:
-    error = only(await house.say("session.start"), "error")["error"]
+async def test_a_second_start_is_refused(harness: SessionHarness) -> None:
+    error = only(await harness.say("session.start"), "error")["error"]
     assert error["code"] == "session_exists" and "has a session" in error["message"]
-    created = await house.say("session.resume", session_id="s1", resume_token="t")
+    created = await harness.say("session.resume", session_id="s1", resume_token="t")
     assert error_code(created) == "session_exists"
 
 
-async def test_the_program_is_made_as_the_options_say(make_house: MakeHouse) -> None:
-    house = make_house(
+async def test_the_program_is_made_as_the_options_say(make_harness: MakeHarness) -> None:
+    harness = make_harness(
         width=640, height=360, frame_rate=12, bitrate=900_000, marker=True, music="calm", music_volume=0.2
     )
-    assert house.program.format == ProgramFormat(width=640, height=360, frame_rate=12, bitrate=900_000, marker=True)
-    await house.session.open()
-    assert house.program.is_open and house.program.played == [("calm", 0.2)]
+    assert harness.program.format == ProgramFormat(width=640, height=360, frame_rate=12, bitrate=900_000, marker=True)
+    await harness.session.open()
+    assert harness.program.is_open and harness.program.played == [("calm", 0.2)]
 
 
 async def test_a_created_session_says_all_that_a_controller_needs() -> None:
-    house = House(
+    harness = SessionHarness(
         SessionOptions(quality="fine"),
         ice_servers=lambda session_id: (IceServer(urls=(f"stun:{session_id}",)),),
         push_targets={"stream": WhipTarget("stream", "https://ingest.example/whip", None)},
     )
-    house.session.answer_start(SessionStart(event_id="e1"))
-    created = only(await house.hear(), "session.created")
+    harness.session.answer_start(SessionStart(event_id="e1"))
+    created = only(await harness.hear(), "session.created")
     assert created["event_id"] == "e1"
-    assert created["resume_token"] == house.session.resume_token
-    assert len(house.session.resume_token) == 32  # 192 bits
+    assert created["resume_token"] == harness.session.resume_token
+    assert len(harness.session.resume_token) == 32  # 192 bits
     assert created["options"]["quality"] == "fine"
     assert (created["model"]["name"], created["engine"]) == ("fake", "ready")
     assert created["estimated_picture_ms"] == pytest.approx(1500.0 + 1000 / 24, abs=0.1)
@@ -992,35 +998,35 @@ async def test_a_created_session_says_all_that_a_controller_needs() -> None:
 
 
 async def test_the_estimate_of_a_new_session_is_of_its_own_quality_and_stage() -> None:
-    house = House(SessionOptions(quality="fine"), tenant="them")
+    harness = SessionHarness(SessionOptions(quality="fine"), tenant="them")
     asked: list[Generate] = []
-    house.engine.estimate = asked.append  # type: ignore[method-assign, assignment]
-    house.session.answer_start(SessionStart())
+    harness.engine.estimate = asked.append  # type: ignore[method-assign, assignment]
+    harness.session.answer_start(SessionStart())
     (command,) = asked
     assert command == Generate("", "", Quality.FINE, stage_id="s1", tenant="them")
-    assert only(await house.hear(), "session.created")["estimated_picture_ms"] is None
+    assert only(await harness.hear(), "session.created")["estimated_picture_ms"] is None
 
 
-async def test_stats_once_a_second(house: House) -> None:
-    await house.clock.advance(1.0)
-    house.session.tick()
-    stats = only(await house.hear(), "stats.updated")
+async def test_stats_once_a_second(harness: SessionHarness) -> None:
+    await harness.clock.advance(1.0)
+    harness.session.tick()
+    stats = only(await harness.hear(), "stats.updated")
     assert (stats["viewers"], stats["engine"], stats["continuous_play_ratio"]) == (0, "ready", 1.0)
 
 
-async def test_rates_are_over_the_time_since_the_last_statistics(house: House) -> None:
-    await house.say("webrtc.offer", sdp="v=0")
+async def test_rates_are_over_the_time_since_the_last_statistics(harness: SessionHarness) -> None:
+    await harness.say("webrtc.offer", sdp="v=0")
     for seconds, sent in ((1.0, 24), (3.0, 44)):
-        house.program.counted = {
+        harness.program.counted = {
             "frames_due": sent + 1,
             "frames_sent": sent,
             "bytes_sent": sent * 1000,
             "max_gap_s": 0.0417,
             "continuous_play_ratio": 0.987654321,
         }
-        await house.clock.advance(seconds)
-        house.session.tick()
-    stats = (await house.hear())[-1]
+        await harness.clock.advance(seconds)
+        harness.session.tick()
+    stats = (await harness.hear())[-1]
     expected = {
         "type": "stats.updated",
         "frames_sent": 44,
@@ -1032,22 +1038,24 @@ async def test_rates_are_over_the_time_since_the_last_statistics(house: House) -
         "viewers": 1,
     }
     assert stats.items() >= expected.items()
-    assert "sceneshift_frames_sent_total 44.0" in house.metrics.render().decode()
+    assert "sceneshift_frames_sent_total 44.0" in harness.metrics.render().decode()
 
 
-async def test_statistics_are_for_who_is_there_and_for_some_span(house: House) -> None:
-    house.session.tick()  # no time has passed
-    house.session.detach(house.controller)
-    await house.clock.advance(1.0)
-    house.session.tick()
-    assert await house.hear() == []
+async def test_statistics_are_for_who_is_there_and_for_some_span(harness: SessionHarness) -> None:
+    harness.session.tick()  # no time has passed
+    harness.session.detach(harness.controller)
+    await harness.clock.advance(1.0)
+    harness.session.tick()
+    assert await harness.hear() == []
 
 
-async def test_the_log_names_prompts_but_never_their_text(house: House, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_log_names_prompts_but_never_their_text(
+    harness: SessionHarness, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("DEBUG")
-    await house.say("prompt.set", text="my secret wish", prompt_id="p7")
-    house.make_clip()
-    house.program.send_frame()
+    await harness.say("prompt.set", text="my secret wish", prompt_id="p7")
+    harness.make_clip()
+    harness.program.send_frame()
     assert "s1 < prompt.set p7" in caplog.messages
     assert "s1 > prompt.applied p7" in caplog.messages
     assert "secret" not in caplog.text
@@ -1055,25 +1063,25 @@ async def test_the_log_names_prompts_but_never_their_text(house: House, caplog: 
 
 @pytest.mark.parametrize(("is_error", "line"), [(False, "s1 = to the ingest"), (True, "s1 ! to the ingest")])
 async def test_pushes_log_under_the_sessions_name(
-    house: House, caplog: pytest.LogCaptureFixture, is_error: bool, line: str
+    harness: SessionHarness, caplog: pytest.LogCaptureFixture, is_error: bool, line: str
 ) -> None:
     caplog.set_level("INFO")
-    house.session.pushes._log("to the ingest", is_error)
+    harness.session.pushes._log("to the ingest", is_error)
     assert caplog.messages == [line]
     assert caplog.records[0].levelname == ("WARNING" if is_error else "INFO")
 
 
-async def test_frames_that_do_not_belong_fail_the_prompt_and_stop_the_engine(house: House) -> None:
-    await house.say("prompt.set", text="sea", prompt_id="p")
-    house.start()
-    house.deliver_first_chunk()
-    house.deliver_first_chunk()
-    failed = only(await house.hear(), "prompt.failed")
+async def test_frames_that_do_not_belong_fail_the_prompt_and_stop_the_engine(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="sea", prompt_id="p")
+    harness.start()
+    harness.deliver_first_chunk()
+    harness.deliver_first_chunk()
+    failed = only(await harness.hear(), "prompt.failed")
     assert "incomplete" in failed["error"]["message"]
-    assert house.engine.cancelled_ids == [house.generation_id]
-    house.confirm_cancel()
-    await house.say("prompt.set", text="sky", prompt_id="q")
-    house.make_clip()
-    house.program.send_frame()
-    await house.hear()
-    assert house.ends() == {"p": ["failed"], "q": ["applied"]}
+    assert harness.engine.cancelled_ids == [harness.generation_id]
+    harness.confirm_cancel()
+    await harness.say("prompt.set", text="sky", prompt_id="q")
+    harness.make_clip()
+    harness.program.send_frame()
+    await harness.hear()
+    assert harness.ends() == {"p": ["failed"], "q": ["applied"]}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from fakes import ABLE_MODEL, MODEL, House, error_code, frames, only, types
+from fakes import ABLE_MODEL, MODEL, SessionHarness, error_code, frames, only, types
 
 from engine.api import (
     EngineBusy,
@@ -30,15 +30,15 @@ from server.protocol.messages import SessionOptions
 from server.session.prompts import PROMISE_COSTS, PROMISE_S
 from tests.seeds import seeds
 
-MakeHouse = Callable[..., House]
+MakeHarness = Callable[..., SessionHarness]
 NO_TIMINGS = Timings(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @pytest.fixture
-def able(make_house: MakeHouse) -> House:
-    house = make_house()
-    house.engine.model = ABLE_MODEL
-    return house
+def able(make_harness: MakeHarness) -> SessionHarness:
+    harness = make_harness()
+    harness.engine.model = ABLE_MODEL
+    return harness
 
 
 # --- what the model cannot ----------------------------------------------------------------------------------------
@@ -46,25 +46,27 @@ def able(make_house: MakeHouse) -> House:
 
 @pytest.mark.parametrize("kind", ["session.update", "prompt.set"])
 @pytest.mark.parametrize(("field", "value"), [("transition", "morph"), ("after", "continue")])
-async def test_what_the_model_cannot_is_refused_by_name(house: House, kind: str, field: str, value: str) -> None:
+async def test_what_the_model_cannot_is_refused_by_name(
+    harness: SessionHarness, kind: str, field: str, value: str
+) -> None:
     text = {"text": "sea"} if kind == "prompt.set" else {}
-    said = await house.say(kind, event_id="e1", **text, **{field: value})
+    said = await harness.say(kind, event_id="e1", **text, **{field: value})
     error = only(said, "error")["error"]
     assert (error["code"], error["param"], error["event_id"]) == ("not_supported", field, "e1")
     assert "fake" in error["message"] and "`cut`" in error["message"] + "`cut`" * (field == "after")
-    assert house.engine.sent == []
-    assert getattr(house.session.options, field) != value
+    assert harness.engine.sent == []
+    assert getattr(harness.session.options, field) != value
 
 
 @pytest.mark.parametrize("kind", ["session.update", "prompt.set"])
-async def test_an_unknown_lora_is_refused_with_those_that_exist(able: House, kind: str) -> None:
+async def test_an_unknown_lora_is_refused_with_those_that_exist(able: SessionHarness, kind: str) -> None:
     text = {"text": "sea"} if kind == "prompt.set" else {}
     error = only(await able.say(kind, lora="oil", **text), "error")["error"]
     assert (error["code"], error["param"]) == ("invalid_value", "lora")
     assert "ink, 水墨" in error["message"]
 
 
-async def test_a_lora_is_the_prompts_or_the_sessions_or_none(able: House) -> None:
+async def test_a_lora_is_the_prompts_or_the_sessions_or_none(able: SessionHarness) -> None:
     await able.say("session.update", lora="ink")
     for given, expected in [({}, "ink"), ({"lora": "水墨"}, "水墨"), ({"lora": None}, None)]:
         await able.say("prompt.set", text="sea", **given)
@@ -75,30 +77,30 @@ async def test_a_lora_is_the_prompts_or_the_sessions_or_none(able: House) -> Non
         able.program.send_frame()
 
 
-async def test_while_the_model_loads_a_morph_is_taken_on_trust_and_fails_if_it_cannot(house: House) -> None:
-    house.engine.model = None
-    said = await house.say("prompt.set", text="sea", prompt_id="p", transition="morph")
+async def test_while_the_model_loads_a_morph_is_taken_on_trust_and_fails_if_it_cannot(harness: SessionHarness) -> None:
+    harness.engine.model = None
+    said = await harness.say("prompt.set", text="sea", prompt_id="p", transition="morph")
     assert "prompt.accepted" in types(said)
-    assert house.engine.generated == []
-    house.engine.model = MODEL
-    house.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=False)
-    failed = only(await house.hear(), "prompt.failed")
+    assert harness.engine.generated == []
+    harness.engine.model = MODEL
+    harness.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=False)
+    failed = only(await harness.hear(), "prompt.failed")
     assert failed["error"]["code"] == "not_supported"
-    assert house.ends() == {"p": ["failed"]}
+    assert harness.ends() == {"p": ["failed"]}
 
 
-async def test_while_the_model_loads_a_morph_waits_and_is_generated_if_it_can(house: House) -> None:
-    house.engine.model = None
-    await house.say("prompt.set", text="sea", transition="morph")
-    house.engine.model = ABLE_MODEL
-    house.session.on_engine_ready(EngineReady(ABLE_MODEL, 1.0), is_recovery=False)
-    assert [command.prompt for command in house.engine.generated] == ["sea"]
+async def test_while_the_model_loads_a_morph_waits_and_is_generated_if_it_can(harness: SessionHarness) -> None:
+    harness.engine.model = None
+    await harness.say("prompt.set", text="sea", transition="morph")
+    harness.engine.model = ABLE_MODEL
+    harness.session.on_engine_ready(EngineReady(ABLE_MODEL, 1.0), is_recovery=False)
+    assert [command.prompt for command in harness.engine.generated] == ["sea"]
 
 
-async def test_a_session_that_was_started_on_trust_is_told_what_does_not_hold(make_house: MakeHouse) -> None:
-    house = make_house(transition="morph", after="continue", lora="ink", quality="fine")
-    house.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=False)
-    said = await house.hear()
+async def test_a_session_that_was_started_on_trust_is_told_what_does_not_hold(make_harness: MakeHarness) -> None:
+    harness = make_harness(transition="morph", after="continue", lora="ink", quality="fine")
+    harness.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=False)
+    said = await harness.hear()
     assert [message["code"] for message in said if message["type"] == "session.warning"] == [
         "engine_ready",
         "not_supported",
@@ -108,58 +110,58 @@ async def test_a_session_that_was_started_on_trust_is_told_what_does_not_hold(ma
     assert options["quality"] == "fine"
 
 
-async def test_on_trust_only_what_the_model_cannot_is_given_up(make_house: MakeHouse) -> None:
-    house = make_house(transition="morph", after="hold")
-    house.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=False)
-    said = await house.hear()
+async def test_on_trust_only_what_the_model_cannot_is_given_up(make_harness: MakeHarness) -> None:
+    harness = make_harness(transition="morph", after="hold")
+    harness.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=False)
+    said = await harness.hear()
     options = only(said, "session.updated")["options"]
     assert (options["transition"], options["after"]) == ("crossfade", "hold")
     assert "fake cannot start" in said[1]["message"] and "goes on without" in said[1]["message"]
 
 
-async def test_a_session_that_asks_for_what_every_model_can_hears_that_it_is_ready(house: House) -> None:
-    house.engine.model = None
-    await house.say("prompt.set", text="sea")
-    assert len(house.engine.generated) == 1, "it need not wait to be checked"
-    await house.hear()
-    house.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=False)
-    assert [message["code"] for message in await house.hear()] == ["engine_ready"]
-    assert len(house.engine.generated) == 1
+async def test_a_session_that_asks_for_what_every_model_can_hears_that_it_is_ready(harness: SessionHarness) -> None:
+    harness.engine.model = None
+    await harness.say("prompt.set", text="sea")
+    assert len(harness.engine.generated) == 1, "it need not wait to be checked"
+    await harness.hear()
+    harness.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=False)
+    assert [message["code"] for message in await harness.hear()] == ["engine_ready"]
+    assert len(harness.engine.generated) == 1
 
 
 @pytest.mark.parametrize(
     "given", [{"after": "continue"}, {"lora": "ink"}, {"transition": "morph"}], ids=["continue", "lora", "morph"]
 )
-async def test_what_waits_for_the_model_and_is_beyond_it_fails_by_name(house: House, given: dict) -> None:
-    house.engine.model = None
-    await house.say("prompt.set", text="sea", prompt_id="p", **given)
-    house.engine.model = MODEL
-    house.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=False)
-    error = only(await house.hear(), "prompt.failed")["error"]
-    assert error["param"] == next(iter(given)) and house.engine.generated == []
+async def test_what_waits_for_the_model_and_is_beyond_it_fails_by_name(harness: SessionHarness, given: dict) -> None:
+    harness.engine.model = None
+    await harness.say("prompt.set", text="sea", prompt_id="p", **given)
+    harness.engine.model = MODEL
+    harness.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=False)
+    error = only(await harness.hear(), "prompt.failed")["error"]
+    assert error["param"] == next(iter(given)) and harness.engine.generated == []
 
 
 # --- whose, and how soon ------------------------------------------------------------------------------------------
 
 
-async def test_the_engine_learns_whose_a_prompt_is_and_how_soon_it_is_needed(house: House) -> None:
-    await house.say("prompt.set", text="one")
-    house.make_clip()
-    house.program.send_frame()
-    await house.say("prompt.set", text="two", audience=True)
-    first, second = house.engine.generated
+async def test_the_engine_learns_whose_a_prompt_is_and_how_soon_it_is_needed(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="one")
+    harness.make_clip()
+    harness.program.send_frame()
+    await harness.say("prompt.set", text="two", audience=True)
+    first, second = harness.engine.generated
     assert (first.stage_id, first.is_operator, first.is_stage_empty) == ("s1", True, True)
     assert (second.stage_id, second.is_operator, second.is_stage_empty) == ("s1", False, False)
     assert first.due_in_s == max(PROMISE_S, PROMISE_COSTS * 1.3)
 
 
-async def test_a_slow_model_is_not_promised_to_be_fast(house: House) -> None:
-    house.engine.cost_s = lambda quality: 40.0  # type: ignore[method-assign]
-    await house.say("prompt.set", text="sea")
-    assert house.engine.generated[0].due_in_s == PROMISE_COSTS * 40.0
+async def test_a_slow_model_is_not_promised_to_be_fast(harness: SessionHarness) -> None:
+    harness.engine.cost_s = lambda quality: 40.0  # type: ignore[method-assign]
+    await harness.say("prompt.set", text="sea")
+    assert harness.engine.generated[0].due_in_s == PROMISE_COSTS * 40.0
 
 
-async def test_the_estimate_is_of_the_very_command(able: House) -> None:
+async def test_the_estimate_is_of_the_very_command(able: SessionHarness) -> None:
     asked = []
     able.engine.estimate = asked.append  # type: ignore[method-assign]
     await able.say("prompt.set", text="sea", quality="fine", lora="ink", seed=5, audience=True)
@@ -178,38 +180,38 @@ async def test_the_estimate_is_of_the_very_command(able: House) -> None:
         ({"transition": "morph"}, Reuse.NEVER),
     ],
 )
-async def test_what_may_be_reused(able: House, given: dict, expected: Reuse) -> None:
+async def test_what_may_be_reused(able: SessionHarness, given: dict, expected: Reuse) -> None:
     await able.say("prompt.set", text="sea", **given)
     assert able.engine.generated[0].reuse is expected
 
 
-async def test_in_a_session_that_morphs_nothing_is_reused(make_house: MakeHouse) -> None:
-    house = make_house(transition="morph")
-    house.engine.model = ABLE_MODEL
-    await house.say("prompt.set", text="sea", seed=5)
-    assert house.engine.generated[0].reuse is Reuse.NEVER
+async def test_in_a_session_that_morphs_nothing_is_reused(make_harness: MakeHarness) -> None:
+    harness = make_harness(transition="morph")
+    harness.engine.model = ABLE_MODEL
+    await harness.say("prompt.set", text="sea", seed=5)
+    assert harness.engine.generated[0].reuse is Reuse.NEVER
 
 
-async def test_a_session_may_ask_for_fresh_work_always(make_house: MakeHouse) -> None:
-    house = make_house(fresh=True, seed=7)
-    await house.say("prompt.set", text="sea")
-    assert house.engine.generated[0].reuse is Reuse.NEVER
-    house.make_clip()
-    house.program.send_frame()
-    await house.say("prompt.set", text="sea", fresh=False)
-    assert house.engine.generated[1].reuse is Reuse.SAME_SEED
+async def test_a_session_may_ask_for_fresh_work_always(make_harness: MakeHarness) -> None:
+    harness = make_harness(fresh=True, seed=7)
+    await harness.say("prompt.set", text="sea")
+    assert harness.engine.generated[0].reuse is Reuse.NEVER
+    harness.make_clip()
+    harness.program.send_frame()
+    await harness.say("prompt.set", text="sea", fresh=False)
+    assert harness.engine.generated[1].reuse is Reuse.SAME_SEED
 
 
 # --- made with less -----------------------------------------------------------------------------------------------
 
 
-async def test_what_is_given_up_is_said_once_and_that_it_is_over_once(house: House) -> None:
+async def test_what_is_given_up_is_said_once_and_that_it_is_over_once(harness: SessionHarness) -> None:
     told = []
     for degraded in [(), ("fewer_steps",), ("fewer_steps",), ("fewer_steps", "tiny_decoder"), (), ()]:
-        await house.say("prompt.set", text="sea")
-        house.make_clip(degraded=degraded)
-        house.program.send_frame()
-        said = await house.hear()
+        await harness.say("prompt.set", text="sea")
+        harness.make_clip(degraded=degraded)
+        harness.program.send_frame()
+        said = await harness.hear()
         assert only(said, "prompt.started")["degraded"] == list(degraded)
         told.append([(m["code"], m["degraded"]) for m in said if m["type"] == "session.warning"])
         words = {"degraded": "short of time", "recovered": "as they were asked for again"}
@@ -224,14 +226,14 @@ async def test_what_is_given_up_is_said_once_and_that_it_is_over_once(house: Hou
     ]
 
 
-async def test_a_reused_clip_is_reported_and_says_nothing_about_the_load(house: House) -> None:
-    await house.say("prompt.set", text="sea")
-    house.make_clip(degraded=("fewer_steps",))
-    house.program.send_frame()
-    await house.say("prompt.set", text="sky")
-    house.start(is_reused=True)
-    await house.hear()
-    said = house.all_received
+async def test_a_reused_clip_is_reported_and_says_nothing_about_the_load(harness: SessionHarness) -> None:
+    await harness.say("prompt.set", text="sea")
+    harness.make_clip(degraded=("fewer_steps",))
+    harness.program.send_frame()
+    await harness.say("prompt.set", text="sky")
+    harness.start(is_reused=True)
+    await harness.hear()
+    said = harness.all_received
     assert [m["is_reused"] for m in said if m["type"] == "prompt.started"] == [False, True]
     assert [m["code"] for m in said if m["type"] == "session.warning"] == ["degraded"]
 
@@ -239,40 +241,43 @@ async def test_a_reused_clip_is_reported_and_says_nothing_about_the_load(house: 
 # --- a busy machine -----------------------------------------------------------------------------------------------
 
 
-async def tell(house: House, *, core_share: float | None, is_starved: bool, after_s: float = 1.0) -> list[str]:
+async def tell(
+    harness: SessionHarness, *, core_share: float | None, is_starved: bool, after_s: float = 1.0
+) -> list[str]:
     """The codes of what the session says at its next tick."""
-    house.engine.core_share, house.engine.is_starved = core_share, is_starved
-    await house.clock.advance(after_s)
-    house.session.tick()
-    return [m["code"] for m in await house.hear() if m["type"] == "session.warning"]
+    harness.engine.core_share, harness.engine.is_starved = core_share, is_starved
+    await harness.clock.advance(after_s)
+    harness.session.tick()
+    return [m["code"] for m in await harness.hear() if m["type"] == "session.warning"]
 
 
-async def test_that_the_machine_is_busy_is_said_with_its_figure_and_that_it_is_over(house: House) -> None:
-    assert await tell(house, core_share=0.9, is_starved=False) == []
-    assert await tell(house, core_share=0.11846, is_starved=True) == ["machine_busy"]
-    warning = next(m for m in house.all_received if m["type"] == "session.warning")
+async def test_that_the_machine_is_busy_is_said_with_its_figure_and_that_it_is_over(harness: SessionHarness) -> None:
+    assert await tell(harness, core_share=0.9, is_starved=False) == []
+    assert await tell(harness, core_share=0.11846, is_starved=True) == ["machine_busy"]
+    warning = next(m for m in harness.all_received if m["type"] == "session.warning")
     assert warning["core_share"] == 0.118
     assert "12% of a core" in warning["message"]
-    assert await tell(house, core_share=0.1, is_starved=True) == []
-    assert await tell(house, core_share=0.9, is_starved=False) == ["machine_free"]
+    assert await tell(harness, core_share=0.1, is_starved=True) == []
+    assert await tell(harness, core_share=0.9, is_starved=False) == ["machine_free"]
     assert (
-        "cores that it needs again" in [m for m in house.all_received if m["type"] == "session.warning"][-1]["message"]
+        "cores that it needs again"
+        in [m for m in harness.all_received if m["type"] == "session.warning"][-1]["message"]
     )
-    assert await tell(house, core_share=None, is_starved=False) == []
+    assert await tell(harness, core_share=None, is_starved=False) == []
 
 
-async def test_that_the_machine_is_busy_is_said_once_a_minute_at_most(house: House) -> None:
+async def test_that_the_machine_is_busy_is_said_once_a_minute_at_most(harness: SessionHarness) -> None:
     told = []
     for _ in range(13):
-        told += await tell(house, core_share=0.1, is_starved=True, after_s=5.0)
-        told += await tell(house, core_share=0.9, is_starved=False, after_s=5.0)
+        told += await tell(harness, core_share=0.1, is_starved=True, after_s=5.0)
+        told += await tell(harness, core_share=0.9, is_starved=False, after_s=5.0)
     assert told == ["machine_busy", "machine_free"] * 3
 
 
 # --- morph --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_morph_starts_from_the_frame_on_air_in_the_models_size(able: House) -> None:
+async def test_a_morph_starts_from_the_frame_on_air_in_the_models_size(able: SessionHarness) -> None:
     await able.say("prompt.set", text="one", transition="morph")
     assert able.engine.generated[0].first_frame is None  # nothing is on air but the idle scene
     able.make_clip()
@@ -286,7 +291,7 @@ async def test_a_morph_starts_from_the_frame_on_air_in_the_models_size(able: Hou
     assert able.engine.generated[2].first_frame is None
 
 
-async def test_previews_of_a_morph_go_to_the_controller_only(able: House) -> None:
+async def test_previews_of_a_morph_go_to_the_controller_only(able: SessionHarness) -> None:
     await able.say("prompt.set", text="one", transition="morph")
     able.start()
     able.step(0)
@@ -297,20 +302,20 @@ async def test_previews_of_a_morph_go_to_the_controller_only(able: House) -> Non
 # --- scenes that go on --------------------------------------------------------------------------------------------
 
 
-async def going_on(house: House, **fields: object) -> None:
+async def going_on(harness: SessionHarness, **fields: object) -> None:
     """A scene with `after: continue` on air, watched, and its next clip asked for."""
-    await house.session.viewers.add("v=0")
-    await house.say("prompt.set", text="sea", prompt_id="sea", after="continue", **fields)
-    house.make_clip()
-    house.program.send_frame()
+    await harness.session.viewers.add("v=0")
+    await harness.say("prompt.set", text="sea", prompt_id="sea", after="continue", **fields)
+    harness.make_clip()
+    harness.program.send_frame()
 
 
-def play_out(house: House, num_frames: int = 12) -> None:
+def play_out(harness: SessionHarness, num_frames: int = 12) -> None:
     for _ in range(num_frames):
-        house.program.send_frame()
+        harness.program.send_frame()
 
 
-async def test_a_scene_goes_on_from_its_last_frame_with_the_next_seed(able: House) -> None:
+async def test_a_scene_goes_on_from_its_last_frame_with_the_next_seed(able: SessionHarness) -> None:
     await going_on(able, seed=7, lora="ink", quality="fine", audience=True)
     following = able.engine.generated[1]
     assert (following.prompt, following.seed, following.quality) == ("sea", 8, Quality.FINE)
@@ -330,7 +335,7 @@ async def test_a_scene_goes_on_from_its_last_frame_with_the_next_seed(able: Hous
     assert able.ends() == {"sea": ["applied"]}
 
 
-async def test_a_scene_goes_on_clip_after_clip_each_told_with_its_frame_and_number(able: House) -> None:
+async def test_a_scene_goes_on_clip_after_clip_each_told_with_its_frame_and_number(able: SessionHarness) -> None:
     await going_on(able)
     followed = []
     follow = able.program.stage.follow
@@ -348,20 +353,20 @@ async def test_a_scene_goes_on_clip_after_clip_each_told_with_its_frame_and_numb
 
 
 async def test_a_following_clip_is_the_stages_and_the_tenants() -> None:
-    house = House(SessionOptions(), stage_id="show-2", tenant="them")
-    house.engine.model = ABLE_MODEL
-    await going_on(house)
-    following = house.engine.generated[1]
+    harness = SessionHarness(SessionOptions(), stage_id="show-2", tenant="them")
+    harness.engine.model = ABLE_MODEL
+    await going_on(harness)
+    following = harness.engine.generated[1]
     assert (following.generation_id, following.stage_id, following.tenant) == ("show-2.2", "show-2", "them")
 
 
-async def test_before_a_clips_cost_is_known_the_next_one_is_due_when_the_one_on_air_ends(able: House) -> None:
+async def test_before_a_clips_cost_is_known_the_next_one_is_due_when_the_one_on_air_ends(able: SessionHarness) -> None:
     able.engine.cost_s = lambda quality: None  # type: ignore[method-assign]
     await going_on(able)
     assert able.engine.generated[1].due_in_s == pytest.approx(8 / 24)
 
 
-async def test_a_following_clip_whose_scene_was_replaced_ends_it(able: House) -> None:
+async def test_a_following_clip_whose_scene_was_replaced_ends_it(able: SessionHarness) -> None:
     await going_on(able)
     able.start()
     able.program.stage.follow = lambda clip: False  # type: ignore[method-assign]
@@ -371,13 +376,13 @@ async def test_a_following_clip_whose_scene_was_replaced_ends_it(able: House) ->
     assert len(able.engine.generated) == 2
 
 
-async def test_the_next_clip_is_due_when_the_one_on_air_ends_if_the_engine_can(able: House) -> None:
+async def test_the_next_clip_is_due_when_the_one_on_air_ends_if_the_engine_can(able: SessionHarness) -> None:
     able.engine.cost_s = lambda quality: 0.2  # type: ignore[method-assign]
     await going_on(able)
     assert able.engine.generated[1].due_in_s == pytest.approx(8 / 24)
 
 
-async def test_each_clip_starts_from_the_last_frame_of_the_one_before(able: House) -> None:
+async def test_each_clip_starts_from_the_last_frame_of_the_one_before(able: SessionHarness) -> None:
     await going_on(able)
     for value in (10, 20):
         clip = frames(4)
@@ -390,7 +395,7 @@ async def test_each_clip_starts_from_the_last_frame_of_the_one_before(able: Hous
         assert first_frame is not None and np.all(first_frame.planes == value)
 
 
-async def test_a_late_clip_is_counted_and_said(able: House) -> None:
+async def test_a_late_clip_is_counted_and_said(able: SessionHarness) -> None:
     await going_on(able)
     play_out(able, 12)
     able.start()
@@ -400,7 +405,7 @@ async def test_a_late_clip_is_counted_and_said(able: House) -> None:
     assert 'sceneshift_continuations_total{timing="late"} 1.0' in able.metrics.render().decode()
 
 
-async def test_a_newer_prompt_ends_the_scene_that_goes_on(able: House) -> None:
+async def test_a_newer_prompt_ends_the_scene_that_goes_on(able: SessionHarness) -> None:
     await going_on(able)
     following = able.generation_id
     await able.say("prompt.set", text="sky", after="loop")
@@ -415,7 +420,7 @@ async def test_a_newer_prompt_ends_the_scene_that_goes_on(able: House) -> None:
 @pytest.mark.parametrize(
     ("kind", "fields"), [("program.blank", {}), ("prompt.cancel", {"prompt_id": "sea"})], ids=["blank", "cancel"]
 )
-async def test_a_blank_and_a_cancel_end_it_too(able: House, kind: str, fields: dict) -> None:
+async def test_a_blank_and_a_cancel_end_it_too(able: SessionHarness, kind: str, fields: dict) -> None:
     await going_on(able)
     following = able.generation_id
     await able.hear()
@@ -427,7 +432,7 @@ async def test_a_blank_and_a_cancel_end_it_too(able: House, kind: str, fields: d
     assert able.ends() == {"sea": ["applied"]}
 
 
-async def test_nothing_is_generated_for_nobody(able: House) -> None:
+async def test_nothing_is_generated_for_nobody(able: SessionHarness) -> None:
     await going_on(able)
     following = able.generation_id
     able.program.lose("v1")
@@ -441,7 +446,7 @@ async def test_nothing_is_generated_for_nobody(able: House) -> None:
     assert [command.seed for command in able.engine.generated[1:]] == [able.engine.generated[1].seed] * 2
 
 
-async def test_a_busy_engine_is_asked_again(able: House) -> None:
+async def test_a_busy_engine_is_asked_again(able: SessionHarness) -> None:
     await able.session.viewers.add("v=0")
     await able.say("prompt.set", text="sea", after="continue")
     able.make_clip()
@@ -454,7 +459,7 @@ async def test_a_busy_engine_is_asked_again(able: House) -> None:
     assert len(able.engine.generated) == 2
 
 
-async def test_an_engine_that_is_gone_is_not_asked_again(able: House) -> None:
+async def test_an_engine_that_is_gone_is_not_asked_again(able: SessionHarness) -> None:
     await able.session.viewers.add("v=0")
     await able.say("prompt.set", text="sea", after="continue")
     able.make_clip()
@@ -466,7 +471,7 @@ async def test_an_engine_that_is_gone_is_not_asked_again(able: House) -> None:
     assert len(able.engine.generated) == 1
 
 
-async def test_a_following_clip_that_is_not_whole_leaves_the_scene_looping(able: House) -> None:
+async def test_a_following_clip_that_is_not_whole_leaves_the_scene_looping(able: SessionHarness) -> None:
     await going_on(able)
     await able.hear()
     able.start()
@@ -477,7 +482,7 @@ async def test_a_following_clip_that_is_not_whole_leaves_the_scene_looping(able:
     assert len(able.engine.generated) == 2 and able.program.stage.on_air == ("clip", "sea")
 
 
-async def test_frames_that_do_not_belong_to_a_following_clip_stop_it(able: House) -> None:
+async def test_frames_that_do_not_belong_to_a_following_clip_stop_it(able: SessionHarness) -> None:
     await going_on(able)
     await able.hear()
     able.start()
@@ -488,7 +493,7 @@ async def test_frames_that_do_not_belong_to_a_following_clip_stop_it(able: House
     assert able.engine.cancelled_ids == [able.generation_id]
 
 
-async def test_a_following_clip_that_ends_unasked_leaves_the_scene_looping(able: House) -> None:
+async def test_a_following_clip_that_ends_unasked_leaves_the_scene_looping(able: SessionHarness) -> None:
     await going_on(able)
     await able.hear()
     able.confirm_cancel()
@@ -496,7 +501,7 @@ async def test_a_following_clip_that_ends_unasked_leaves_the_scene_looping(able:
     assert warning["code"] == "continuation_failed" and "stopped without being asked" in warning["message"]
 
 
-async def test_a_clip_that_fails_leaves_the_scene_looping_and_is_said(able: House) -> None:
+async def test_a_clip_that_fails_leaves_the_scene_looping_and_is_said(able: SessionHarness) -> None:
     await going_on(able)
     able.session.on_generation_event(GenerationFailed(able.generation_id, "model_error", "it broke", retryable=True))
     warning = only(await able.hear(), "session.warning")
@@ -506,14 +511,14 @@ async def test_a_clip_that_fails_leaves_the_scene_looping_and_is_said(able: Hous
     assert able.program.stage.on_air == ("clip", "sea")
 
 
-async def test_a_following_clip_that_is_made_with_less_is_said_too(able: House) -> None:
+async def test_a_following_clip_that_is_made_with_less_is_said_too(able: SessionHarness) -> None:
     await going_on(able)
     await able.hear()
     able.start(degraded=("fewer_steps",))
     assert only(await able.hear(), "session.warning")["code"] == "degraded"
 
 
-async def test_a_following_clip_that_is_begun_again_starts_from_no_frames(able: House) -> None:
+async def test_a_following_clip_that_is_begun_again_starts_from_no_frames(able: SessionHarness) -> None:
     await going_on(able)
     for _ in range(2):
         able.start()
@@ -524,7 +529,9 @@ async def test_a_following_clip_that_is_begun_again_starts_from_no_frames(able: 
     assert only(await able.hear(), "prompt.continued")["index"] == 1
 
 
-async def test_the_loss_of_an_engine_that_did_not_make_it_leaves_a_following_clip_as_it_is(able: House) -> None:
+async def test_the_loss_of_an_engine_that_did_not_make_it_leaves_a_following_clip_as_it_is(
+    able: SessionHarness,
+) -> None:
     await going_on(able)
     able.start()
     able.deliver_first_chunk()
@@ -535,7 +542,7 @@ async def test_the_loss_of_an_engine_that_did_not_make_it_leaves_a_following_cli
     assert only(await able.hear(), "prompt.continued")["index"] == 1
 
 
-async def test_a_lost_engine_makes_the_next_clip_anew(able: House) -> None:
+async def test_a_lost_engine_makes_the_next_clip_anew(able: SessionHarness) -> None:
     await going_on(able)
     able.start()
     able.deliver_first_chunk()
@@ -546,7 +553,7 @@ async def test_a_lost_engine_makes_the_next_clip_anew(able: House) -> None:
     assert only(await able.hear(), "prompt.continued")["index"] == 1
 
 
-async def test_without_an_engine_the_scene_loops(able: House) -> None:
+async def test_without_an_engine_the_scene_loops(able: SessionHarness) -> None:
     await going_on(able)
     able.engine.state = EngineState.FAILED
     able.session.on_engine_stopped(EngineStopped("again and again"))
@@ -555,7 +562,7 @@ async def test_without_an_engine_the_scene_loops(able: House) -> None:
     assert error_code(await able.say("prompt.cancel", prompt_id="sea")) == "too_late"
 
 
-async def test_a_closing_session_stops_its_next_clip(able: House) -> None:
+async def test_a_closing_session_stops_its_next_clip(able: SessionHarness) -> None:
     await going_on(able)
     following = able.generation_id
     await able.session.close("client")
@@ -566,18 +573,18 @@ async def test_a_closing_session_stops_its_next_clip(able: House) -> None:
 
 
 @pytest.mark.random
-async def test_at_random_each_prompt_ends_once_and_nothing_is_made_for_nobody(make_house: MakeHouse) -> None:
+async def test_at_random_each_prompt_ends_once_and_nothing_is_made_for_nobody(make_harness: MakeHarness) -> None:
     """Prompts, cancels, blanks, viewers that come and go, an engine that finishes, fails, and is lost."""
     num_continued = 0
     for seed in seeds(25):
-        house = make_house()
-        house.engine.model = ABLE_MODEL
-        await play_at_random(house, random.Random(seed))
-        num_continued += types(house.all_received).count("prompt.continued")
+        harness = make_harness()
+        harness.engine.model = ABLE_MODEL
+        await play_at_random(harness, random.Random(seed))
+        num_continued += types(harness.all_received).count("prompt.continued")
     assert num_continued > 25
 
 
-async def play_at_random(able: House, chance: random.Random) -> None:
+async def play_at_random(able: SessionHarness, chance: random.Random) -> None:
     able.engine.cost_s = lambda quality: 0.3  # type: ignore[method-assign]
     live: dict[str, int] = {}  # in the engine: steps done
     num_seen = num_prompts = 0
@@ -623,13 +630,13 @@ async def play_at_random(able: House, chance: random.Random) -> None:
     assert all(len(ends) == 1 for ends in able.ends().values())
 
 
-def advance(house: House, name: str, live: dict[str, int], chance: random.Random) -> None:
+def advance(harness: SessionHarness, name: str, live: dict[str, int], chance: random.Random) -> None:
     """The engine's next event of this generation."""
-    tell = house.session.on_generation_event
+    tell = harness.session.on_generation_event
     if live[name] == 0:
         tell(GenerationStarted(name, 2))
     elif live[name] < 3 and chance.random() < 0.05:
-        house.session.on_engine_lost(EngineLost("exited", "killed", (name,)))
+        harness.session.on_engine_lost(EngineLost("exited", "killed", (name,)))
         live[name] = -1
     elif live[name] < 3 and chance.random() < 0.05:
         del live[name]

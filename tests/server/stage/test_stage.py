@@ -30,7 +30,7 @@ def clip(prompt_id: str = "p1", num_frames: int = 25, **options: object) -> Clip
     return Clip(prompt_id, frames(num_frames), **settings)  # type: ignore[arg-type]
 
 
-class Player:
+class StageHarness:
     """Asks the stage for one frame after the other."""
 
     def __init__(self) -> None:
@@ -98,20 +98,20 @@ TABLE = {
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_what_is_on_air_after_each_command_in_each_state(state: str, command: str) -> None:
-    player = Player()
-    STATES[state](player.stage)
-    player.next(20)
-    COMMANDS[command](player.stage)
-    assert player.stage.on_air == TABLE[state][list(COMMANDS).index(command)]
-    player.next(20)
-    assert player.stage.on_air == TABLE[state][list(COMMANDS).index(command)]
+    harness = StageHarness()
+    STATES[state](harness.stage)
+    harness.next(20)
+    COMMANDS[command](harness.stage)
+    assert harness.stage.on_air == TABLE[state][list(COMMANDS).index(command)]
+    harness.next(20)
+    assert harness.stage.on_air == TABLE[state][list(COMMANDS).index(command)]
 
 
 # --- clips --------------------------------------------------------------------------------------------------------
 
 
 def test_the_idle_scene_is_on_air_before_the_first_prompt() -> None:
-    assert Player().next() == Picture((Layer(Scene.IDLE, 0, FULL_WEIGHT),))
+    assert StageHarness().next() == Picture((Layer(Scene.IDLE, 0, FULL_WEIGHT),))
 
 
 def test_a_program_has_at_least_a_frame_a_second() -> None:
@@ -121,36 +121,36 @@ def test_a_program_has_at_least_a_frame_a_second() -> None:
 
 
 def test_a_cut_shows_the_clip_whole_from_its_first_frame() -> None:
-    player = Player()
-    player.next(7)
-    player.stage.take(clip(), CUT)
-    picture = player.next()
+    harness = StageHarness()
+    harness.next(7)
+    harness.stage.take(clip(), CUT)
+    picture = harness.next()
     assert pixel(only(picture)) == 100
     assert picture.is_cut
 
 
 def test_a_closed_loop_leaves_out_the_first_frame_which_the_last_repeats() -> None:
-    player = Player()
-    player.stage.take(clip(num_frames=4), CUT)
-    assert player.shown_values(8) == [100, 101, 102, 103, 101, 102, 103, 101]
+    harness = StageHarness()
+    harness.stage.take(clip(num_frames=4), CUT)
+    assert harness.shown_values(8) == [100, 101, 102, 103, 101, 102, 103, 101]
 
 
 def test_a_clip_plays_at_its_own_frame_rate() -> None:
-    player = Player()
-    player.stage.take(clip(num_frames=4, frame_rate=12), CUT)
-    assert player.shown_values(8) == [100, 100, 101, 101, 102, 102, 103, 103]
+    harness = StageHarness()
+    harness.stage.take(clip(num_frames=4, frame_rate=12), CUT)
+    assert harness.shown_values(8) == [100, 100, 101, 101, 102, 102, 103, 103]
 
 
 def test_a_faster_clip_skips_frames() -> None:
-    player = Player()
-    player.stage.take(clip(num_frames=9, frame_rate=48), CUT)
-    assert player.shown_values(5) == [100, 102, 104, 106, 108]
+    harness = StageHarness()
+    harness.stage.take(clip(num_frames=9, frame_rate=48), CUT)
+    assert harness.shown_values(5) == [100, 102, 104, 106, 108]
 
 
 def test_an_open_loop_dissolves_its_tail_into_its_head() -> None:
-    player = Player()
-    player.stage.take(clip(num_frames=24, closes_on_itself=False), CUT)
-    values = player.shown_values(60)
+    harness = StageHarness()
+    harness.stage.take(clip(num_frames=24, closes_on_itself=False), CUT)
+    values = harness.shown_values(60)
     assert values[:16] == list(range(100, 116))
     seam = values[16:24]  # from frame 15 to the frame after the head that it dissolves into, in even steps
     assert max(abs(a - b) for a, b in itertools.pairwise(values)) <= 3
@@ -161,27 +161,27 @@ def test_an_open_loop_dissolves_its_tail_into_its_head() -> None:
 
 
 def test_a_seam_rises_evenly_from_the_clips_tail_to_its_head() -> None:
-    player = Player()
-    player.stage.take(clip(num_frames=30, closes_on_itself=False), CUT)
+    harness = StageHarness()
+    harness.stage.take(clip(num_frames=30, closes_on_itself=False), CUT)
     # Eight frames of the tail, 122 to 129, into the head, 100 to 107, in ninths.
     seam = [round((122 + i) + (100 - 122) * (i + 1) / 9) for i in range(8)]
     later = [*range(108, 122), *seam]
-    assert player.shown_values(22 + 8 + 22 + 22) == [*range(100, 122), *seam, *later, *later]
+    assert harness.shown_values(22 + 8 + 22 + 22) == [*range(100, 122), *seam, *later, *later]
 
 
 def test_hold_keeps_the_last_frame() -> None:
-    player = Player()
-    player.stage.take(clip(num_frames=3, after="hold"), CUT)
-    assert player.shown_values(6) == [100, 101, 102, 102, 102, 102]
+    harness = StageHarness()
+    harness.stage.take(clip(num_frames=3, after="hold"), CUT)
+    assert harness.shown_values(6) == [100, 101, 102, 102, 102, 102]
 
 
 @pytest.mark.parametrize("after", ["loop", "hold"])
 @pytest.mark.parametrize("closes", [True, False])
 @pytest.mark.parametrize("num_frames", [1, 2, 3])
 def test_a_clip_of_very_few_frames_plays(num_frames: int, closes: bool, after: str) -> None:
-    player = Player()
-    player.stage.take(clip(num_frames=num_frames, closes_on_itself=closes, after=after), CUT)
-    assert set(player.shown_values(10)) <= set(range(100, 100 + num_frames))
+    harness = StageHarness()
+    harness.stage.take(clip(num_frames=num_frames, closes_on_itself=closes, after=after), CUT)
+    assert set(harness.shown_values(10)) <= set(range(100, 100 + num_frames))
 
 
 def test_a_clip_without_frames_is_refused_and_nothing_changes() -> None:
@@ -214,10 +214,10 @@ def test_the_program_never_goes_back() -> None:
 
 
 def test_a_crossfade_rises_evenly_from_the_first_frame_to_full() -> None:
-    player = Player()
-    player.next()
-    player.stage.take(clip(), FADE)
-    weights = [weight_of_new(player.next()) for _ in range(13)]
+    harness = StageHarness()
+    harness.next()
+    harness.stage.take(clip(), FADE)
+    weights = [weight_of_new(harness.next()) for _ in range(13)]
     steps = [b - a for a, b in zip([0, *weights], weights, strict=False)]
     assert weights[0] > 0
     assert weights[-1] == FULL_WEIGHT
@@ -226,27 +226,27 @@ def test_a_crossfade_rises_evenly_from_the_first_frame_to_full() -> None:
 
 @pytest.mark.parametrize("duration_s", [0.0, 0.02])
 def test_a_crossfade_shorter_than_half_a_frame_is_a_cut(duration_s: float) -> None:
-    player = Player()
-    player.next()
-    player.stage.take(clip(), Transition("crossfade", duration_s))
-    picture = player.next()
+    harness = StageHarness()
+    harness.next()
+    harness.stage.take(clip(), Transition("crossfade", duration_s))
+    picture = harness.next()
     assert pixel(only(picture)) == 100 and picture.is_cut
 
 
 def test_both_sides_of_a_crossfade_keep_moving() -> None:
-    player = Player()
-    player.stage.take(clip("a"), CUT)
-    player.next(5)
-    player.stage.take(clip("b"), FADE)
-    numbers = [tuple(layer.frame_number for layer in player.next().layers) for _ in range(3)]
+    harness = StageHarness()
+    harness.stage.take(clip("a"), CUT)
+    harness.next(5)
+    harness.stage.take(clip("b"), FADE)
+    numbers = [tuple(layer.frame_number for layer in harness.next().layers) for _ in range(3)]
     assert numbers == [(5, 0), (6, 1), (7, 2)]
 
 
 def test_a_crossfade_longer_than_the_weights_are_fine_shows_the_clip_from_its_first_frame() -> None:
-    player = Player()
-    player.next()
-    player.stage.take(clip(), Transition("crossfade", 60.0))
-    assert weight_of_new(player.next()) == 1
+    harness = StageHarness()
+    harness.next()
+    harness.stage.take(clip(), Transition("crossfade", 60.0))
+    assert weight_of_new(harness.next()) == 1
 
 
 def rendered(picture: Picture) -> float:
@@ -261,35 +261,35 @@ def _value(layer: Layer) -> float:
 
 
 def test_a_take_during_a_crossfade_does_not_jump() -> None:
-    player = Player()
-    player.next()
-    player.stage.take(clip("a"), FADE)
-    before = rendered(player.next(7))
-    player.stage.take(clip("b"), FADE)
-    values = [rendered(player.next()) for _ in range(13)]
+    harness = StageHarness()
+    harness.next()
+    harness.stage.take(clip("a"), FADE)
+    before = rendered(harness.next(7))
+    harness.stage.take(clip("b"), FADE)
+    values = [rendered(harness.next()) for _ in range(13)]
     jumps = [abs(b - a) for a, b in zip([before, *values], values, strict=False)]
     assert max(jumps) < 10  # of about 110; the dominant layer alone would jump by about 50
-    assert player.stage.on_air == (OnAir.CLIP, "b")
+    assert harness.stage.on_air == (OnAir.CLIP, "b")
 
 
 @pytest.mark.parametrize("num_between", [2, 9], ids=["early, the older is the stronger", "late, the newer is"])
 def test_interrupting_crossfades_for_ever_does_not_nest_for_ever(num_between: int) -> None:
-    player = Player()
+    harness = StageHarness()
     depths: list[int] = []
     for number in range(30):
-        player.stage.take(clip(f"p{number}"), FADE)
-        picture = player.next(num_between)
+        harness.stage.take(clip(f"p{number}"), FADE)
+        picture = harness.next(num_between)
         check(picture)
         depths += [layer.source.depth for layer in picture.layers if isinstance(layer.source, Still)]
     assert max(depths) == MAX_STILL_DEPTH
 
 
 def test_of_two_commands_between_frames_the_last_counts() -> None:
-    player = Player()
-    player.next()
-    player.stage.take(clip("a"), FADE)
-    player.stage.take(clip("b"), CUT)
-    picture = player.next()
+    harness = StageHarness()
+    harness.next()
+    harness.stage.take(clip("a"), FADE)
+    harness.stage.take(clip("b"), CUT)
+    picture = harness.next()
     assert only(picture).frame_number == 0
     assert picture.first_shown == (FirstShown("b", "picture", None),)
 
@@ -298,11 +298,11 @@ def test_of_two_commands_between_frames_the_last_counts() -> None:
 
 
 def test_a_preview_fades_in_and_moves_smoothly_back_and_forth() -> None:
-    player = Player()
-    player.next()
-    player.stage.show_preview("p1", frames(3), 0)
-    player.next(10)
-    values = player.shown_values(40)
+    harness = StageHarness()
+    harness.next()
+    harness.stage.show_preview("p1", frames(3), 0)
+    harness.next(10)
+    values = harness.shown_values(40)
     assert max(values) == 102
     assert min(values) == 100
     assert max(abs(a - b) for a, b in itertools.pairwise(values)) <= 1
@@ -314,43 +314,43 @@ def test_a_preview_fades_in_and_moves_smoothly_back_and_forth() -> None:
     ids=["with frames in between", "too slow for any"],
 )
 def test_a_preview_goes_from_frame_to_frame_in_a_quarter_of_a_second(frame_rate: int, expected: list[int]) -> None:
-    player = Player()
-    player.stage = Stage(frame_rate)
-    player.stage.show_preview("p1", Frames(np.array([0, 60], np.uint8).repeat(12 * 14).reshape(2, 12, 14)), 0)
-    assert player.shown_values(len(expected)) == expected
+    harness = StageHarness()
+    harness.stage = Stage(frame_rate)
+    harness.stage.show_preview("p1", Frames(np.array([0, 60], np.uint8).repeat(12 * 14).reshape(2, 12, 14)), 0)
+    assert harness.shown_values(len(expected)) == expected
 
 
 def test_the_next_preview_of_a_prompt_goes_on_where_the_last_one_was() -> None:
-    player = Player()
-    player.stage.show_preview("p1", frames(5), 0)
-    before = player.next(9).layers[-1].frame_number
-    player.stage.show_preview("p1", frames(5), 1)
-    assert player.next().layers[-1].frame_number == before + 1
+    harness = StageHarness()
+    harness.stage.show_preview("p1", frames(5), 0)
+    before = harness.next(9).layers[-1].frame_number
+    harness.stage.show_preview("p1", frames(5), 1)
+    assert harness.next().layers[-1].frame_number == before + 1
 
 
 def test_a_dropped_preview_gives_way_to_the_clip_that_ran_on_below_it() -> None:
-    player = Player()
-    player.stage.take(clip("a", num_frames=100), CUT)
-    player.next(10)
-    player.stage.show_preview("b", frames(2), 0)
-    player.next(10)
-    player.stage.drop_preview("b")
-    picture = player.next(10)
+    harness = StageHarness()
+    harness.stage.take(clip("a", num_frames=100), CUT)
+    harness.next(10)
+    harness.stage.show_preview("b", frames(2), 0)
+    harness.next(10)
+    harness.stage.drop_preview("b")
+    picture = harness.next(10)
     assert only(picture).frame_number == 29
 
 
 def test_a_late_preview_of_the_clip_on_air_is_ignored() -> None:
-    player = Player()
-    player.stage.take(clip("a"), CUT)
-    player.stage.show_preview("a", frames(2), 3)
-    assert player.stage.on_air == (OnAir.CLIP, "a")
+    harness = StageHarness()
+    harness.stage.take(clip("a"), CUT)
+    harness.stage.show_preview("a", frames(2), 3)
+    assert harness.stage.on_air == (OnAir.CLIP, "a")
 
 
 def test_a_large_preview_steps_without_making_frames_in_between() -> None:
-    player = Player()
+    harness = StageHarness()
     large = frames(4, height=480, width=832)
-    player.stage.show_preview("p1", large, 0)
-    layer = only(player.next(10))
+    harness.stage.show_preview("p1", large, 0)
+    layer = only(harness.next(10))
     assert isinstance(layer.source, Footage)
     assert layer.source.frames is large
     assert layer.frame_number == 1
@@ -360,50 +360,50 @@ def test_a_large_preview_steps_without_making_frames_in_between() -> None:
 
 
 def test_a_receipt_is_due_in_the_first_frame_of_each_preview_and_of_the_clip() -> None:
-    player = Player()
-    player.next()
-    player.stage.show_preview("p1", frames(2), 0)
-    assert player.next().first_shown == (FirstShown("p1", "preview", 0),)
-    assert player.next().first_shown == ()
-    player.stage.show_preview("p1", frames(2), 1)
-    assert player.next().first_shown == (FirstShown("p1", "preview", 1),)
-    player.stage.take(clip("p1"), FADE)
-    assert player.next().first_shown == (FirstShown("p1", "picture", None),)
-    assert player.next(30).first_shown == ()
+    harness = StageHarness()
+    harness.next()
+    harness.stage.show_preview("p1", frames(2), 0)
+    assert harness.next().first_shown == (FirstShown("p1", "preview", 0),)
+    assert harness.next().first_shown == ()
+    harness.stage.show_preview("p1", frames(2), 1)
+    assert harness.next().first_shown == (FirstShown("p1", "preview", 1),)
+    harness.stage.take(clip("p1"), FADE)
+    assert harness.next().first_shown == (FirstShown("p1", "picture", None),)
+    assert harness.next(30).first_shown == ()
 
 
 def test_nothing_counts_as_shown_below_the_blank_until_it_is_seen() -> None:
-    player = Player()
-    player.stage.blank()
-    player.next()
-    player.stage.show_preview("p1", frames(2), 0)
-    assert player.next().first_shown == ()
-    player.stage.take(clip("p1"), FADE)
-    assert player.next(5).first_shown == ()
-    player.stage.resume()
-    picture = player.next()
+    harness = StageHarness()
+    harness.stage.blank()
+    harness.next()
+    harness.stage.show_preview("p1", frames(2), 0)
+    assert harness.next().first_shown == ()
+    harness.stage.take(clip("p1"), FADE)
+    assert harness.next(5).first_shown == ()
+    harness.stage.resume()
+    picture = harness.next()
     assert picture.first_shown == (FirstShown("p1", "picture", None),)
     assert only(picture).frame_number == 5
     assert picture.is_cut
 
 
 def test_a_take_in_the_moment_of_resuming_shows_both_sides_of_its_crossfade() -> None:
-    player = Player()
-    player.stage.blank()
-    player.stage.take(clip("a"), CUT)
-    player.next(3)
-    player.stage.resume()
-    player.stage.take(clip("b"), FADE)
-    assert player.next().first_shown == (FirstShown("a", "picture", None), FirstShown("b", "picture", None))
+    harness = StageHarness()
+    harness.stage.blank()
+    harness.stage.take(clip("a"), CUT)
+    harness.next(3)
+    harness.stage.resume()
+    harness.stage.take(clip("b"), FADE)
+    assert harness.next().first_shown == (FirstShown("a", "picture", None), FirstShown("b", "picture", None))
 
 
 def test_blank_is_black_at_once_even_in_mid_crossfade() -> None:
-    player = Player()
-    player.next()
-    player.stage.take(clip(), FADE)
-    player.next(3)
-    player.stage.blank()
-    picture = player.next()
+    harness = StageHarness()
+    harness.next()
+    harness.stage.take(clip(), FADE)
+    harness.next(3)
+    harness.stage.blank()
+    picture = harness.next()
     assert only(picture) == Layer(Scene.BLANK, 0, FULL_WEIGHT)
     assert picture.is_cut
 
@@ -486,21 +486,21 @@ def continued(index: int, **options: object) -> Clip:
 
 
 def test_a_clip_that_follows_in_time_goes_on_where_the_one_before_ends() -> None:
-    player = Player()
-    player.stage.take(continued(0), CUT)
-    assert player.shown_values(2) == [100, 101]
-    assert player.stage.follow(continued(1))
-    assert player.shown_values(4) == [102, 103, 104, 105]
-    assert player.stage.follow(continued(2))
-    assert player.shown_values(6) == [106, 107, 108, 109, 110, 111]
+    harness = StageHarness()
+    harness.stage.take(continued(0), CUT)
+    assert harness.shown_values(2) == [100, 101]
+    assert harness.stage.follow(continued(1))
+    assert harness.shown_values(4) == [102, 103, 104, 105]
+    assert harness.stage.follow(continued(2))
+    assert harness.shown_values(6) == [106, 107, 108, 109, 110, 111]
 
 
 def test_a_late_clip_follows_after_another_round_and_nothing_freezes() -> None:
-    player = Player()
-    player.stage.take(continued(0), CUT)
-    assert player.shown_values(6) == [100, 101, 102, 103, 104, 101]
-    assert player.stage.follow(continued(1))
-    pictures = [player.next() for _ in range(5)]
+    harness = StageHarness()
+    harness.stage.take(continued(0), CUT)
+    assert harness.shown_values(6) == [100, 101, 102, 103, 104, 101]
+    assert harness.stage.follow(continued(1))
+    pictures = [harness.next() for _ in range(5)]
     assert [pixel(only(picture)) for picture in pictures] == [102, 103, 104, 105, 106]
     assert pictures[3].first_shown == (FirstShown("p1", "picture", None, continuation=1, num_rounds=2),)
     assert not any(picture.is_cut for picture in pictures)
@@ -508,14 +508,14 @@ def test_a_late_clip_follows_after_another_round_and_nothing_freezes() -> None:
 
 @pytest.mark.parametrize("num_before", range(1, 40))
 def test_an_open_loop_is_left_at_its_very_last_frame_whenever_the_next_clip_comes(num_before: int) -> None:
-    player = Player()
+    harness = StageHarness()
     first = clip(num_frames=24, closes_on_itself=False, after="continue")
-    player.stage.take(first, CUT)
-    shown = [player.next() for _ in range(num_before)]
+    harness.stage.take(first, CUT)
+    shown = [harness.next() for _ in range(num_before)]
     following = clip(num_frames=24, closes_on_itself=False, after="continue", continuation=1)
     following.frames.planes[:] = frames(24, 123).planes
-    assert player.stage.follow(following)
-    shown += [player.next() for _ in range(40)]
+    assert harness.stage.follow(following)
+    shown += [harness.next() for _ in range(40)]
     values = [pixel(only(picture)) for picture in shown]
     join = next(i for i, picture in enumerate(shown) if any(first.continuation for first in picture.first_shown))
     # The whole of the last round's body and tail as they are, no frame of them mixed or left out.
@@ -528,83 +528,83 @@ def test_an_open_loop_is_left_at_its_very_last_frame_whenever_the_next_clip_come
 @pytest.mark.parametrize(("program_rate", "clip_rate"), [(24, 12), (24, 24), (30, 24), (25, 16), (12, 24)])
 def test_the_time_to_the_join_is_when_the_last_moment_to_follow_is(program_rate: int, clip_rate: int) -> None:
     for late in (False, True):
-        player = Player()
-        player.stage = Stage(program_rate)
-        player.stage.take(continued(0, frame_rate=clip_rate), CUT)
-        player.next(2)
-        due = player.index + round(player.stage.seconds_to_join() * program_rate)
-        player.next(due - 1 - player.index + late)
-        player.stage.follow(continued(1, frame_rate=clip_rate))
-        is_joined = any(first.continuation for first in player.next(1 - late).first_shown) if not late else False
+        harness = StageHarness()
+        harness.stage = Stage(program_rate)
+        harness.stage.take(continued(0, frame_rate=clip_rate), CUT)
+        harness.next(2)
+        due = harness.index + round(harness.stage.seconds_to_join() * program_rate)
+        harness.next(due - 1 - harness.index + late)
+        harness.stage.follow(continued(1, frame_rate=clip_rate))
+        is_joined = any(first.continuation for first in harness.next(1 - late).first_shown) if not late else False
         assert is_joined is not late
 
 
 @pytest.mark.parametrize("num_shown", range(3, 8))
 def test_a_clip_of_two_frames_may_be_joined_at_every_frame(num_shown: int) -> None:
-    player = Player()
-    player.stage.take(clip(num_frames=2, after="continue"), CUT)
-    player.next(num_shown)
-    assert player.stage.seconds_to_join() == 1 / FRAME_RATE
+    harness = StageHarness()
+    harness.stage.take(clip(num_frames=2, after="continue"), CUT)
+    harness.next(num_shown)
+    assert harness.stage.seconds_to_join() == 1 / FRAME_RATE
 
 
 def test_where_nothing_can_be_joined_the_time_to_it_is_what_is_needed() -> None:
-    player = Player()
+    harness = StageHarness()
     for command in (
         lambda: None,
-        lambda: player.stage.show_preview("p1", frames(2), 0),
-        lambda: player.stage.drop_preview("p1"),
+        lambda: harness.stage.show_preview("p1", frames(2), 0),
+        lambda: harness.stage.drop_preview("p1"),
     ):
         command()
-        player.next(10)
-        assert (player.stage.seconds_to_join(), player.stage.seconds_to_join(2.5)) == (0.0, 2.5)
-    player.stage.take(clip(after="continue"), CUT)
-    assert player.stage.seconds_to_join(2.5) == 2.5  # no frame of it was seen yet
+        harness.next(10)
+        assert (harness.stage.seconds_to_join(), harness.stage.seconds_to_join(2.5)) == (0.0, 2.5)
+    harness.stage.take(clip(after="continue"), CUT)
+    assert harness.stage.seconds_to_join(2.5) == 2.5  # no frame of it was seen yet
 
 
 def test_a_clip_follows_below_a_preview_and_while_it_fades_out() -> None:
-    player = Player()
-    player.stage.take(continued(0), CUT)
-    player.next(3)
-    player.stage.follow(continued(1))
-    player.stage.show_preview("p2", frames(1, 7), 0)
-    mixed = [player.next() for _ in range(4)]
+    harness = StageHarness()
+    harness.stage.take(continued(0), CUT)
+    harness.next(3)
+    harness.stage.follow(continued(1))
+    harness.stage.show_preview("p2", frames(1, 7), 0)
+    mixed = [harness.next() for _ in range(4)]
     assert [pixel(picture.layers[0]) for picture in mixed] == [103, 104, 105, 106]
     assert mixed[2].first_shown == (FirstShown("p1", "picture", None, continuation=1),)
 
 
 def test_a_clip_follows_its_own_scene_only() -> None:
-    player = Player()
-    assert not player.stage.follow(continued(1))
-    player.stage.take(clip("other"), CUT)
-    player.next()
-    assert not player.stage.follow(continued(1))
-    player.stage.take(continued(0), CUT)
-    assert not player.stage.follow(continued(1))  # no frame of it was seen yet
+    harness = StageHarness()
+    assert not harness.stage.follow(continued(1))
+    harness.stage.take(clip("other"), CUT)
+    harness.next()
+    assert not harness.stage.follow(continued(1))
+    harness.stage.take(continued(0), CUT)
+    assert not harness.stage.follow(continued(1))  # no frame of it was seen yet
 
 
 def test_what_is_on_air_can_be_asked_for_also_below_a_blank() -> None:
-    player = Player()
-    assert player.stage.layers[0].source is Scene.IDLE
-    player.stage.take(clip(), CUT)
-    player.next(3)
-    player.stage.blank()
-    player.next()
-    assert pixel(player.stage.layers[0]) == 103
+    harness = StageHarness()
+    assert harness.stage.layers[0].source is Scene.IDLE
+    harness.stage.take(clip(), CUT)
+    harness.next(3)
+    harness.stage.blank()
+    harness.next()
+    assert pixel(harness.stage.layers[0]) == 103
 
 
 def test_a_morph_never_steps_further_than_the_loop_itself_does() -> None:
     """A scene that drifts by 2 levels a frame; the clip starts from what was on air 24 frames before its take."""
     steps = {}
     for kind in ("cut", "morph"):
-        player = Player()
+        harness = StageHarness()
         running, morphed = clip(num_frames=49, after="hold"), clip("p2", num_frames=49)
         running.frames.planes[:] = 60 + 2 * np.arange(49, dtype=np.uint8)[:, None, None]
-        player.stage.take(running, CUT)
-        on_air = pixel(player.next(10).layers[0])
+        harness.stage.take(running, CUT)
+        on_air = pixel(harness.next(10).layers[0])
         morphed.frames.planes[:] = on_air + 2 * np.arange(49, dtype=np.uint8)[:, None, None]
-        player.next(24)
-        player.stage.take(morphed, Transition(kind, 0.5))
-        shown = [sum(pixel(layer) * layer.weight for layer in player.next().layers) / FULL_WEIGHT for _ in range(25)]
+        harness.next(24)
+        harness.stage.take(morphed, Transition(kind, 0.5))
+        shown = [sum(pixel(layer) * layer.weight for layer in harness.next().layers) / FULL_WEIGHT for _ in range(25)]
         steps[kind] = max(abs(b - a) for a, b in itertools.pairwise([on_air + 48, *shown]))
     assert steps["cut"] > 40
     assert steps["morph"] < 6

@@ -8,7 +8,7 @@ from engine.embedded.modules import Encoder
 from engine.embedded.spec import TIMELESS_SCENES, SceneSpec
 from training.data.dataset import draw_specs
 from training.evaluation.sampling import EmbeddedModel
-from training.evaluation.swaps import SLOTS, measure_swaps, swapped
+from training.evaluation.word_sensitivity import SLOTS, measure_swaps, swapped
 
 
 def test_the_shipped_model_listens_to_every_word() -> None:

@@ -1,4 +1,4 @@
-"""Which words the model listens to: `python -m training.evaluation.swaps [--weights FOLDER]`.
+"""Which words the model listens to: `python -m training.evaluation.word_sensitivity [--weights FOLDER]`.
 
 Out of pure noise the words alone decide. For each slot, the error of that first step when the model is told the truth,
 and when it is told another value: a word whose swap costs nothing is not learned yet. Left and right come one subject

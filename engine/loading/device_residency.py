@@ -18,7 +18,7 @@ from engine.loading import device_memory, memory_plan, part_sizes, placing
 DECODER_NAMES = ("full", "pruned", "tiny")
 
 
-class House:
+class DeviceResidency:
     """Where the parts live, by the memory plan. The large ones that are away take turns on the device.
 
     A visitor stays until another comes: the steps of a generation copy the transformer once, not each.
@@ -48,7 +48,7 @@ class House:
         return self.plan is None or self.plan.has_room_to_compile
 
     def visit(self, part: placing.Placed) -> None:
-        """Until another one visits, or the house is emptied."""
+        """Until another one visits, or the residency is emptied."""
         if part is not self._visitor:
             self.empty()
             self._stay.enter_context(part.in_use())
