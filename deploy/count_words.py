@@ -1,4 +1,4 @@
-"""Counts words and the length of sentences in documents, docstrings and comments: `python deploy/count_words.py [FOLDER]`.
+"""Counts words and sentence lengths of documents, docstrings and comments: `python deploy/count_words.py [FOLDER]`.
 
 A sentence ends at `.`, `!`, `?` or at the end of its paragraph, list item or table cell. Code, tables and addresses are
 no prose. A Chinese sentence is counted in characters. Standard library only, so that any checkout can be counted.
