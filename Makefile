@@ -19,24 +19,28 @@ check: set-up lint
 test: set-up lint tests/browser/node_modules
 	@$(PYTEST)
 
-# axe-core, which reads the pages for faults that keep people out. Used by tests only, so it is not in the repository.
-tests/browser/node_modules: tests/browser/package.json
-	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --no-package-lock --prefix tests/browser; \
-	else echo "npm is not installed: the tests with axe-core are left out"; fi
+# axe-core, which reads the pages for faults that keep people out; tsc and Biome, which check their scripts. None of it is
+# in the repository or in the package.
+%/node_modules: %/package.json
+	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --no-package-lock --prefix $* && touch $@; \
+	else echo "npm is not installed: the checks of $* are left out"; fi
 
 # Whether the tests notice a change of the code: minutes. SEED draws another sample. See tests/mutants/run.py.
 mutants: set-up
 	@$(BIN)/python tests/mutants/run.py --seed $(or $(SEED),1)
 
-lint: set-up
+lint: set-up deploy/javascript/node_modules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
+	@$(BIN)/python deploy/javascript/check.py
 	@$(BIN)/python deploy/check_size.py
+	@$(BIN)/python deploy/count_words.py --check --quiet
 
-# What both SDKs know of the protocol, from server/protocol.
-clients: set-up
+# What both SDKs know of the protocol, from server/protocol, and the JavaScript SDK's declarations; formats the scripts.
+clients: set-up deploy/javascript/node_modules
 	@$(BIN)/python -m server.protocol.clients
+	@$(BIN)/python deploy/javascript/check.py --write
 
 # Hours on two cores; resumable. Writes engine/embedded/weights.
 train: set-up

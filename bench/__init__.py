@@ -1,1 +1,1 @@
-"""Measurements of the whole product, each with its command; results are kept in RESULTS.md."""
+"""Measurements of the whole product, each with its command. RESULTS.md has the results."""

@@ -1,4 +1,4 @@
-"""`sceneshift bench NAME`: finds the measurement of this name and runs its `main(argv)`. Imports nothing else."""
+"""`sceneshift bench NAME`: finds the measurement with this name and runs its `main(argv)`. Imports no other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 BENCHES = {
     "glass": "prompts in a real browser: prompt to preview and to picture at the viewer's glass",
-    "faults": "the engine is killed, stopped and made to raise, round after round; --attacks: by hostile clients",
+    "faults": "kills, stops and breaks the engine, round after round; --attacks: hostile clients",
     "burst": "thirty prompts in three seconds from one controller",
     "load": "many stages prompted at random, with real viewers: latencies, estimates, continuous play",
     "viewers": "what a viewer costs the sending process, ours beside stock aiortc, and how late packets leave",
@@ -17,7 +17,7 @@ BENCHES = {
     "soak": "a long show in a real browser: joins, hundreds of switches, every frame accounted for",
     "pages": "each page in a real browser: first paint, layout shift, bytes of script",
     "engine": "the engine alone: steps, previews, decoding",
-    "arbiter": "whose turn it is, simulated: thousands of sessions, simpler policies beside ours",
+    "arbiter": "the arbiter in simulation: thousands of sessions, simpler policies beside ours",
     "gpu_wan": "the 5B model's shapes on one large GPU, through our engine and through stock diffusers",
 }
 # The others are `bench.live.NAME`.

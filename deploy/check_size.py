@@ -1,4 +1,4 @@
-"""Refuses files over 1 MB in what git would commit: history keeps them for ever. `make lint` and pre-commit run it.
+"""Refuses files over 1 MB that git would commit: history keeps them forever. `make lint` and pre-commit run it.
 
 `python deploy/check_size.py`. Standard library and git only.
 """
@@ -11,11 +11,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_BYTES = 1_000_000
-# Weights enter a commit when they ship, once a wave.
+# Weights are larger. They are committed only when they ship.
 WEIGHTS = "engine/embedded/weights/"
 EXCEPTIONS = {
     "client_web/vendor/selfie_segmentation/tflite-simd-1-0-0.wasm": (
-        "TensorFlow Lite as its authors published it; the browser cuts the webcam out with it, and no CDN may serve it"
+        "TensorFlow Lite as its authors published it; the browser segments the webcam with it, and uses no CDN"
     ),
 }
 
@@ -25,7 +25,7 @@ class NoRepository(Exception):
 
 
 def too_large(root: Path) -> list[tuple[str, int]]:
-    """Path and bytes of each file in the index that may not be so large. Raises `NoRepository`."""
+    """Path and bytes of each file in the index that is too large. Raises `NoRepository`."""
     staged = [entry.split("\t", 1) for entry in _git(root, "ls-files", "--stage", "-z").split("\0") if entry]
     blobs = [stage.split()[1] for stage, _ in staged]
     sizes = _git(root, "cat-file", "--batch-check=%(objectsize)", given="\n".join(blobs)).split()

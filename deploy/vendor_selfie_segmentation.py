@@ -1,8 +1,8 @@
-"""Fetches what the studio page needs to cut a person out, into `client_web/vendor/selfie_segmentation/`.
+"""Fetches the files with which the studio page cuts a person out, into `client_web/vendor/selfie_segmentation/`.
 
-The files are committed, because `make serve` has no npm; this makes them again, or says that they are what npm has:
-`python deploy/vendor_selfie_segmentation.py [--check]`. Standard library and `npm pack` only; every tarball and every
-file is held to its checksum, so that nothing else can slip in.
+The files are committed, because `make serve` has no npm. This fetches them again, or checks that they are as published:
+`python deploy/vendor_selfie_segmentation.py [--check]`. Standard library and `npm pack` only. Every tarball and every
+file is compared with its checksum, so that nothing else can slip in.
 """
 
 from __future__ import annotations

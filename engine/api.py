@@ -1,8 +1,8 @@
 """The only door to an engine: commands in, events out, value types and errors.
 
-Everything above (the server, `sceneshift generate`) knows this module alone; behind it stand the supervised engine
-process (`engine.process.supervisor`) and the synthetic engine (`engine.synthetic`), which cannot be told apart from
-here. Standard library and numpy only; values are immutable and may cross threads.
+The server and `sceneshift generate` use only this module. Two engines implement it: the supervised engine process
+(`engine.process.supervisor`) and the synthetic engine (`engine.synthetic`). Callers cannot tell them apart. Standard
+library and numpy only; values are immutable and may cross threads.
 
 The life of a generation::
 
@@ -10,7 +10,7 @@ The life of a generation::
                       └──────────── at any point ───────────▶ GenerationCancelled | GenerationFailed
 
 Each `Generate` gets exactly one end (finished, cancelled or failed). After `EngineLost` the generations in flight
-start again from the beginning, under the same id, with another `GenerationStarted`: frames before it are void.
+start again from the beginning, under the same id, with another `GenerationStarted`. Frames before it are void.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ class Quality(StrEnum):
 
 
 class Reuse(StrEnum):
-    """Whether a clip that was made before may be given instead of a new one; the prompt must be the very same."""
+    """Whether the engine may answer with a clip that it made before. The prompt must be identical."""
 
-    NEVER = "never"  # fresh work is asked for
-    SAME_SEED = "same_seed"  # the seed was chosen by somebody: only the very same clip
-    ANY_SEED = "any_seed"  # the seed was left open: any clip of this prompt
+    NEVER = "never"  # always make a new clip
+    SAME_SEED = "same_seed"  # someone chose the seed: only the clip with that seed
+    ANY_SEED = "any_seed"  # nobody chose the seed: any clip of this prompt
 
 
 class EngineState(StrEnum):
     """What the engine as a whole can do now."""
 
     STARTING = "starting"  # loading and warming up; commands wait
-    READY = "ready"  # one real generation has been made with these weights in this process
+    READY = "ready"  # this process has made one real generation with these weights
     RECOVERING = "recovering"  # the process was lost and is being replaced; commands wait
     FAILED = "failed"  # could not be started again; commands are refused
     CLOSED = "closed"
@@ -90,9 +90,8 @@ class ModelDescription:
     num_steps: dict[Quality, int]
     # True: the last frame shows the same moment as the first, so a loop goes on with frame 1 without a seam.
     closes_on_itself: bool
-    # Whether `Generate.first_frame` is understood (morph, continued scenes); the names that `Generate.lora` may have.
-    can_start_from_frame: bool = False
-    loras: tuple[str, ...] = ()
+    can_start_from_frame: bool = False  # the model understands `Generate.first_frame` (morph, continued scenes)
+    loras: tuple[str, ...] = ()  # the names that `Generate.lora` may have
 
     @property
     def duration_s(self) -> float:
@@ -112,7 +111,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class PromptWords:
-    """The words of a prompt that a model knows, and those that it does not; both empty where it cannot tell."""
+    """The words of a prompt that a model knows, and those that it does not know. Both empty if it cannot tell."""
 
     understood: tuple[str, ...] = ()
     not_understood: tuple[str, ...] = ()
@@ -133,7 +132,7 @@ class CostEntry:
 
 @dataclass(frozen=True, slots=True)
 class EngineReport:
-    """How the model is run here: what was chosen at load, and what became ready since. For `/readyz` and people."""
+    """How the engine runs its model: the choices at load, and what became ready since. For `/readyz` and people."""
 
     dtype: str = ""
     attention: str = ""  # the back end in use, and which ones were tried before it
@@ -143,7 +142,7 @@ class EngineReport:
     compiling: tuple[str, ...] = ()
     memory_plan: tuple[str, ...] = ()  # one line a part: where it lives, in which dtype, bytes
     peak_memory_bytes: int = 0
-    notes: tuple[str, ...] = ()  # whatever fell back, and why
+    notes: tuple[str, ...] = ()  # each fallback, and why
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +160,10 @@ class Estimate:
 class Generate:
     """Make a clip. The same prompt, quality, seed, first frame and LoRA give the same clip on the same machine.
 
-    `first_frame` is one frame, in the model's size or a lower rung's, that the clip starts from; only where the model's
-    description says so. `scene_seed` chooses what the prompt leaves open, for models that choose (None: `seed` does): a
-    scene that goes on for several clips stays the same one. The rest says whose it is and how soon: the arbiter's
-    matter, never the picture's.
+    `first_frame` is one frame, in the size of the model or of a lower rung. The clip starts from it, if the model's
+    description says that it can. `scene_seed` chooses what the prompt leaves open, in models that choose (None: `seed`
+    does), so that a scene stays the same over several clips. The other fields say whose clip it is and how soon it is
+    needed: only the arbiter reads them, and the picture does not depend on them.
     """
 
     generation_id: str
@@ -177,15 +176,15 @@ class Generate:
     lora: str | None = None
     reuse: Reuse = Reuse.NEVER
     stage_id: str = ""
-    tenant: str = ""  # who shares fairly with whom: the token's holder
-    is_operator: bool = True  # prompted by who runs the show, not by its audience
+    tenant: str = ""  # the token's holder; tenants share the engine fairly
+    is_operator: bool = True  # the prompt comes from who runs the show, not from the audience
     is_stage_empty: bool = False  # the stage shows nothing yet: more urgent than one that loops
     due_in_s: float = 10.0  # from `send` until the finished frames are needed
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Stop a generation at its next denoising step. Cancelling what has ended, or is unknown, does nothing."""
+    """Stop a generation at its next denoising step. Does nothing if it has ended or is unknown."""
 
     generation_id: str
 
@@ -197,7 +196,7 @@ Command = Generate | Cancel
 
 @dataclass(frozen=True, slots=True)
 class EngineReady:
-    """The engine made a real warm generation and takes work. Sent at the start and after each recovery."""
+    """The engine made a real generation as its warm-up and takes work. Sent at the start and after each recovery."""
 
     model: ModelDescription
     startup_s: float
@@ -218,7 +217,7 @@ class EngineLost:
 
 @dataclass(frozen=True, slots=True)
 class EngineStopped:
-    """The engine could not be brought back and gives up; every generation in flight has failed."""
+    """The engine could not be restarted and gives up; every generation in flight has failed."""
 
     detail: str
 
@@ -227,8 +226,8 @@ class EngineStopped:
 class GenerationStarted:
     """Work begins. `understood` and `not_understood` are words of the prompt, where the model can tell them apart.
 
-    `degraded` says what was given up so that a promise holds (``fewer_steps``, ``tiny_decoder``, ``smaller_size``);
-    `is_reused`: the clip was made before.
+    `degraded` names what the arbiter gave up to keep its promises (``fewer_steps``, ``tiny_decoder``,
+    ``smaller_size``). `is_reused`: the clip was made before.
     """
 
     generation_id: str
@@ -250,7 +249,7 @@ class StepFinished:
 
 @dataclass(frozen=True, slots=True)
 class PreviewReady:
-    """What the model expects after step `step_index`: a few frames over the clip, often smaller than it."""
+    """The model's estimate of the clip after step `step_index`: a few frames spread over the clip, often smaller."""
 
     generation_id: str
     step_index: int
@@ -312,7 +311,7 @@ Event = GenerationEvent | EngineEvent
 
 
 class EngineError(Exception):
-    """Base of what an engine raises."""
+    """Base class of the errors that an engine raises."""
 
 
 class EngineBusy(EngineError):
@@ -324,7 +323,7 @@ class EngineBusy(EngineError):
 
 
 class EngineUnavailable(EngineError):
-    """The engine has failed for good or is closed."""
+    """The engine has failed and will not start again, or it is closed."""
 
 
 class ModelError(EngineError):
@@ -346,8 +345,8 @@ class EngineStatistics:
     num_previews_dropped: int = 0
     in_flight: int = 0
     busy_s: float = 0.0
-    # Of the time in which the engine's threads wanted a core, while it worked, the share in which they had one; None
-    # without recent work, or where the system does not tell. Starved: so little that people should be told.
+    # The time in which the engine's threads had a core, as a share of the time in which they wanted one, during work.
+    # None without recent work, or if the system does not report it. Starved: so low that people should be told.
     core_share: float | None = None
     is_starved: bool = False
     extra: dict[str, float] = field(default_factory=dict)
@@ -365,7 +364,7 @@ class Engine(Protocol):
         ...
 
     async def open(self) -> None:
-        """Begin to start; returns before the engine is ready (wait for `EngineReady`). Raises `ModelError`."""
+        """Start; returns before the engine is ready (wait for `EngineReady`). Raises `ModelError`."""
         ...
 
     async def close(self) -> None:
@@ -379,20 +378,20 @@ class Engine(Protocol):
     def events(self) -> AsyncIterator[Event]:
         """The events, in order, for one consumer. Bounded: unread previews are dropped first, oldest first.
 
-        They end when the engine is closed, and before that only if what makes them has died: then the engine is of no
-        more use, whatever `state` says.
+        They end when the engine is closed. If they end earlier, the task that makes them has died, and the engine is
+        unusable, whatever `state` says.
         """
         ...
 
     def estimate(self, command: Generate) -> Estimate | None:
-        """What this command would take if it were sent now, by measured costs and the model of what is running.
+        """How long this command would take if it were sent now, by measured costs and a model of the running work.
 
         Work of the same stage does not count: the new prompt supersedes it. None before the first measurement.
         """
         ...
 
     def words(self, prompt: str) -> PromptWords:
-        """What the model will make of a prompt, before any work is done on it."""
+        """Which words of a prompt the model knows, before any work on the prompt."""
         ...
 
     def cost_s(self, quality: Quality) -> float | None:
@@ -400,11 +399,11 @@ class Engine(Protocol):
         ...
 
     def costs(self) -> tuple[CostEntry, ...]:
-        """What was measured, with the error of the predictions made from it."""
+        """The measured costs, with the error of the predictions made from them."""
         ...
 
     def report(self) -> EngineReport | None:
-        """How the model is run; None until it is loaded."""
+        """How the engine runs its model; None until the model is loaded."""
         ...
 
     def statistics(self) -> EngineStatistics: ...

@@ -1,4 +1,8 @@
-"""Engine settings and model profiles: the same engine, other numbers. Frozen, read once, no model code."""
+"""Engine settings and model profiles: frozen values, without model code.
+
+The entry point reads the settings once; `LoadSettings` crosses to the engine process. A profile adapts the same engine
+to another model by numbers alone.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +23,10 @@ EMBEDDED_FOLDER = Path(__file__).parent / "embedded" / "weights"
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One rung of a profile's fidelity ladder: how a generation is made there. The topmost is what was asked for.
+    """One rung of a profile's fidelity ladder: its steps, size and decoder. The topmost is what the user asked for.
 
-    `degraded` names what is given up against the topmost, for the user: ``fewer_steps``, ``tiny_decoder``,
-    ``smaller_size``. Sizes are in pixels; `decoder` is ``full``, ``pruned`` or ``tiny``.
+    `degraded` tells the user what a lower rung gives up: ``fewer_steps``, ``tiny_decoder``, ``smaller_size``. Sizes are
+    in pixels; `decoder` is ``full``, ``pruned`` or ``tiny``.
     """
 
     num_steps: Mapping[Quality, int]
@@ -39,7 +43,7 @@ class Family(StrEnum):
     WAN = "wan"  # a diffusers folder of Wan 2.1 or 2.2
 
 
-# What the published Wan models were tuned against (diffusers' documentation of `WanPipeline`).
+# The negative prompt that the published Wan models were tuned with (diffusers' documentation of `WanPipeline`).
 _WAN_NEGATIVE_PROMPT = (
     "Bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, static, overall "
     "gray, worst quality, low quality, JPEG compression residue, ugly, incomplete, extra fingers, poorly drawn hands, "
@@ -50,7 +54,7 @@ _WAN_NEGATIVE_PROMPT = (
 
 @dataclass(frozen=True, slots=True)
 class ModelProfile:
-    """What a checkpoint needs and makes.
+    """What a checkpoint needs, and what it makes.
 
     `folder` is a diffusers-style folder; None until `engine.loading.checkpoint` has found it (`hub_id` says where it is
     published). Sizes are in pixels; `num_frames` is 4n + 1. `num_steps` says what the two qualities mean for this
@@ -67,12 +71,12 @@ class ModelProfile:
     folder: Path | None = None
     family: Family = Family.WAN
     hub_id: str = ""
-    # Rows (a generation's conditional and unconditional half are one row each) that go through the transformer at
-    # once. 1 gives the very numbers of diffusers' pipeline; more is faster where a row does not fill the device.
+    # Rows in one call of the transformer; the conditional and the unconditional half of a generation are one row each.
+    # 1 gives exactly the numbers of diffusers' pipeline. More is faster if one row does not fill the device.
     rows_per_forward: int = 1
     closes_on_itself: bool = False
-    # Rungs below the topmost, in the order in which they are taken when the engine is short of time. The last is the
-    # floor: nothing is ever made worse than that.
+    # Rungs below the topmost, in the order in which the engine takes them when it is short of time. The last is the
+    # floor: no clip is made worse than that.
     lower_rungs: tuple[Rung, ...] = ()
     decoder: str = "full"  # of the topmost rung
     # Two experts: the second works below this share of the noise levels, with its own guidance scale.
@@ -80,8 +84,8 @@ class ModelProfile:
     low_noise_guidance_scale: float | None = None
     # A few-step model makes exactly these steps, whatever the folder's scheduler says.
     distilled_timesteps: tuple[float, ...] = ()
-    # Latent frames by which a clip is turned from step to step, so that its end meets its beginning. 0: not at all.
-    # No profile has it: whether it wins can only be seen with real weights, and was not (docs/decisions/models.md).
+    # Each step rotates the clip by this many latent frames, so that its end meets its beginning. 0: off. No profile
+    # uses it: only real weights can show whether it helps, and nobody has tried that yet (docs/decisions/models.md).
     loop_shift: int = 0
     # What guidance leads away from.
     negative_prompt: str = ""
@@ -97,7 +101,7 @@ class ModelProfile:
         return (self.num_frames - 1) // 4 + 1
 
     def resized(self, width: int, height: int, num_frames: int) -> ModelProfile:
-        """The same at another size; rungs keep their share of it, in multiples of 32 pixels."""
+        """This profile at another size. Rungs keep their share of the size, in multiples of 32 pixels."""
 
         def share(of: int, part: int, whole: int) -> int:
             return of if part == whole else max(32, round(of * part / whole / 32) * 32)
@@ -109,9 +113,9 @@ class ModelProfile:
         return replace(self, width=width, height=height, num_frames=num_frames, lower_rungs=rungs)
 
     def with_decoders(self, available: Collection[str], *, topmost: str | None = None) -> ModelProfile:
-        """The same with the rungs that can be made: one whose decoder is missing keeps the topmost rung's.
+        """This profile with the decoders that are available.
 
-        What no longer differs from the rung above it is left out.
+        A rung whose decoder is missing uses the topmost rung's. A rung that then equals the one above it is dropped.
         """
         topmost = topmost or self.decoder
         rungs = [Rung(self.num_steps, self.width, self.height, topmost)]
@@ -130,7 +134,7 @@ def _steps(fast: int, fine: int) -> Mapping[Quality, int]:
 
 
 def _wan_rungs(fewer: Mapping[Quality, int], fewest: Mapping[Quality, int]) -> tuple[Rung, ...]:
-    """Of the models that make many steps: first steps are given up, then the decoder, then size."""
+    """Lower rungs of the models with many steps: first fewer steps, then the tiny decoder, then a smaller size."""
     return (
         Rung(fewer, 832, 480, degraded=("fewer_steps",)),
         Rung(fewer, 832, 480, "tiny", ("fewer_steps", "tiny_decoder")),
@@ -156,7 +160,7 @@ _PROFILES = (
             Rung(_steps(2, 4), 416, 256, degraded=("fewer_steps",)),
         ),
     ),
-    # Guidance, sampler and frame rate as published with the model; 49 frames at 832x480 for a stage's sake.
+    # Guidance, sampler and frame rate as published with the model; 49 frames at 832x480 are our choice for a stage.
     ModelProfile(
         name="wan2.2-ti2v-5b",
         hub_id="Wan-AI/Wan2.2-TI2V-5B-Diffusers",
@@ -170,8 +174,8 @@ _PROFILES = (
         can_start_from_frame=True,
         lower_rungs=_wan_rungs(_steps(20, 30), _steps(15, 20)),
     ),
-    # Distilled at exactly these three timesteps: fewer or more are steps that it was never trained for, so both
-    # qualities are the same clip, and the ladder goes by decoder and size alone.
+    # Distilled at exactly these three timesteps and never trained for others. So both qualities give the same clip, and
+    # the rungs differ only in decoder and size.
     ModelProfile(
         name="fastwan2.2-5b",
         hub_id="FastVideo/FastWan2.2-TI2V-5B-FullAttn-Diffusers",
@@ -182,7 +186,7 @@ _PROFILES = (
         num_steps=_steps(3, 3),
         guidance_scale=1.0,
         distilled_timesteps=(1000.0, 757.0, 522.0),
-        rows_per_forward=4,  # without guidance a generation is one row: alone still the pipeline's very numbers
+        rows_per_forward=4,  # one row a generation, without guidance: alone it still gives the pipeline's numbers
         can_start_from_frame=True,
         lower_rungs=(
             Rung(_steps(3, 3), 832, 480, "tiny", ("tiny_decoder",)),
@@ -220,7 +224,7 @@ PROFILES: Mapping[str, ModelProfile] = {made.name: made for made in _PROFILES}
 
 
 def profile(name: str) -> ModelProfile:
-    """The profile called `name`. Raises `ModelError` that lists what there is."""
+    """The profile called `name`. Raises `ModelError` with a list of all profiles."""
     try:
         return PROFILES[name]
     except KeyError:
@@ -233,7 +237,7 @@ def default_model() -> str:
 
 
 def _has_cuda_device() -> bool:
-    """Asks the driver, because the entry point must not import torch; False too where torch was built without CUDA."""
+    """Asks the driver, because the entry point must not import torch. Also False if torch was built without CUDA."""
     if metadata.version("torch").endswith("+cpu"):
         return False
     try:
@@ -257,13 +261,13 @@ class LoadSettings:
     gpu_memory_bytes: int | None = None  # None: what the device has free
     decoder: str | None = None  # None: the profile's; or full, tiny, or a file of a tiny decoder
     lora_folder: str | None = None
-    compiles: bool = True  # on a GPU, behind an engine that already serves
+    compiles: bool = True  # on a GPU, in the background of an engine that already serves
     allows_pickles: bool = False
 
 
-# Niceness by `--engine-priority`. A fifth of the weight is lost with each step, so `normal` is close to an ordinary
-# program's fair share. Beside three ordinary programs on two cores a clip took nine times as long as alone at 10, three
-# times at 5, twice at 1 (2.5 would be fair), and no frame of the program was late at any of them (bench/RESULTS.md).
+# Niceness by `--engine-priority`. Each step costs a fifth of the weight, so `normal` is close to an ordinary program's
+# fair share. Beside three ordinary programs on two cores, a clip took nine times as long as alone at 10, three times at
+# 5 and twice at 1 (2.5 would be fair). No frame on air was late at any of them (bench/RESULTS.md).
 NICENESS: Mapping[str, int] = {"low": 10, "normal": 1}
 
 
@@ -274,17 +278,17 @@ class EngineSettings:
     load: LoadSettings = LoadSettings()
     num_threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     niceness: int = NICENESS["normal"]
-    # No word from inside the step loop for this long of the process's own time (`engine.process.own_clock`): hung. A
-    # step takes some 50 ms, an idle beat comes every 0.5 s.
+    # A step loop that is silent for this long of the process's own time (`engine.process.own_clock`) hangs. A step
+    # takes some 50 ms; an idle loop beats every 0.5 s.
     heartbeat_timeout_s: float = 3.0
-    # The same in anybody's time, where the system does not tell who waited for a core (not Linux, or hardened).
+    # The same in elapsed time, if the system does not report waits for a core (not Linux, or hardened).
     blind_heartbeat_timeout_s: float = 30.0
-    startup_timeout_s: float = 120.0  # without a word of an engine that starts, of its own time too
+    startup_timeout_s: float = 120.0  # silence of an engine that starts, also in its own time
     max_start_attempts: int = 4
-    # How often one generation may be running when the engine is lost before it is blamed and fails.
+    # A generation fails when the engine was lost this many times while that generation was running.
     max_attempts: int = 3
     max_in_flight: int = 64
-    # Keep a second process ready with everything imported: the imports took 4 to 6 s, which a recovery need not wait.
+    # Keep a second process ready with its imports done, so that a recovery does not wait for them (4 to 6 s).
     keep_spare: bool = True
     frames_bytes: int = 64 * 2**20
     worker_command: tuple[str, ...] = (sys.executable, "-m", "engine.process.worker")

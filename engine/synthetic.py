@@ -1,8 +1,8 @@
-"""An engine without model or GPU: paints the prompt's number into its pixels, on a script.
+"""A scripted engine without model or GPU, which paints the prompt's number into its pixels.
 
-For tests of what lies above `engine.api`: exact latencies, exact pictures, trouble on demand. Runs as one task on the
-caller's event loop. It makes one generation after the other, in the order of arrival, in steps that can be
-cancelled, as the real engine does; time passes only through the `sleep` that it is given.
+It is for tests of the code above `engine.api`: exact latencies, exact pictures, faults on demand. Runs as one task on
+the caller's event loop. It makes one generation after the other, in order of arrival, in steps that can be cancelled,
+as the real engine does. Time passes only through its `sleep` argument.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ from engine.api import (
 MAX_WAITING = 64
 
 # The picture: a grid of light and dark cells over the upper three quarters, most significant bit first, row by row:
-# ten bits of the prompt's number, six of the frame's (63 for a preview), two of parity. The hue is the prompt's too.
+# ten bits of the prompt's number, six of the frame's (63 for a preview), two of parity. The number also sets the hue.
 _COLUMNS, _ROWS = 6, 3
 _NUMBER_BITS, _FRAME_BITS = 10, 6
 PREVIEW_FRAME = 2**_FRAME_BITS - 1
 
 
 class Fault(StrEnum):
-    """What may go wrong in the middle of a generation, once per listed prompt number."""
+    """A fault in the middle of a generation, once for each listed prompt number."""
 
     FAIL = "fail"  # the model raises, the generation fails, the engine lives
     LOSE = "lose"  # the engine process dies and comes back; the generation is made again
@@ -63,7 +63,7 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """How long everything takes, in seconds, and what goes wrong with which prompt number."""
+    """The durations in seconds, and the faults by prompt number."""
 
     startup_s: float = 0.0
     recovery_s: float = 0.05
@@ -72,7 +72,7 @@ class Script:
     decode_s: float = 0.02
     num_steps: Mapping[Quality, int] = field(default_factory=lambda: {Quality.FAST: 4, Quality.FINE: 8})
     faults: Mapping[int, Fault] = field(default_factory=dict)
-    # What `GenerationStarted` says was given up, by prompt number.
+    # `GenerationStarted.degraded`, by prompt number.
     degraded: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     can_start_from_frame: bool = False
     loras: tuple[str, ...] = ()
@@ -111,7 +111,7 @@ class SyntheticEngine:
 
     async def open(self) -> None:
         self._task = asyncio.create_task(self._run(), name="synthetic-engine")
-        self._task.add_done_callback(lambda _: self._events.put_nowait(None))  # the events end with who makes them
+        self._task.add_done_callback(lambda _: self._events.put_nowait(None))  # the events end with their maker
 
     async def close(self) -> None:
         if self._state is EngineState.CLOSED:
@@ -221,7 +221,7 @@ class SyntheticEngine:
         return False
 
     def _can_make(self, command: Generate) -> bool:
-        """What was not offered fails, as with a real model: nobody should have asked."""
+        """False for a LoRA or a first frame that the model's description does not offer, as with a real model."""
         can_start = command.first_frame is None or self.script.can_start_from_frame
         return can_start and (command.lora is None or command.lora in self.script.loras)
 
@@ -275,7 +275,7 @@ def prompt_number(prompt: str) -> int:
 
 
 def paint(number: int, frame_indices: list[int], width: int, height: int) -> Frames:
-    """Frames whose pixels say `number` and their own index; see the layout at the top of this module."""
+    """Frames whose pixels encode `number` and their own index; see the layout at the top of this module."""
     planes = np.empty((len(frame_indices), height * 3 // 2, width), np.uint8)
     chroma = np.array([(number * 73) % 120 + 68, (number * 151) % 120 + 68], np.uint8)
     planes[:, height : height + height // 4] = chroma[0]

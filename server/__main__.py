@@ -1,7 +1,7 @@
 """The `sceneshift` command: serve, generate, bench, doctor, token.
 
-The entry point: reads arguments and environment once, puts an engine behind the server, and imports what a subcommand
-needs only when it is called. Nothing here imports torch; the engine process does.
+The entry point: reads arguments and environment once, puts an engine behind the server, and imports a subcommand's
+modules only when it is called. Nothing here imports torch; the engine process does.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _serve(arguments: Sequence[str]) -> int:
 
 
 def _give_up_unwritten() -> None:
-    """What nobody took (a closed pipe, a full disk) would fail once more at the interpreter's end, as status 120."""
+    """Drops unwritten output (a closed pipe, a full disk). Else the interpreter's end fails again, with status 120."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -151,7 +151,7 @@ def _load_settings(settings: Settings) -> LoadSettings:
 
 
 def _quieten() -> None:
-    """Libraries that log each packet or each candidate say only what is wrong."""
+    """Lets libraries that log each packet or each candidate log warnings only."""
     for name in ("aioice", "aiortc", "aiohttp", "libav"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

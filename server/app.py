@@ -43,18 +43,18 @@ from server.session.session import Neighbours
 
 _log = logging.getLogger(__name__)
 
-# For handlers that are still running when everything they serve has ended.
+# The time for handlers that still run when everything that they serve has ended.
 HANDLER_TIMEOUT_S = 0.5
 
 REGISTRY = web.AppKey("registry", Registry)
 
 
 class PortInUse(Exception):
-    """Somebody else listens there."""
+    """Another program listens on this port."""
 
 
 class ServerDied(Exception):
-    """A task died without which the server is of no use; whoever started it should start another one."""
+    """An essential task died, so this server is useless and must be started again."""
 
 
 def build(
@@ -108,7 +108,7 @@ def build(
         await registry.open()
 
     async def end_everything(app: web.Application) -> None:
-        # Sessions first: their writers then say goodbye on the sockets that they have.
+        # Sessions first, so that their writers can say goodbye on open sockets.
         await registry.close()
         await asyncio.gather(realtime.close(), watching.close())
         await calls.close()
@@ -144,9 +144,9 @@ def _neighbours(
 
 @asynccontextmanager
 async def running(app: web.Application, listener: socket.socket) -> AsyncIterator[int]:
-    """Serves `app` on a bound socket, which it closes, for as long as the block runs; gives the port."""
-    # No access log: request lines hold tokens. No inflating: aiohttp would do it on the loop, before it asks for a
-    # token; 1 MB of a stranger's stopped every show for 1.9 s. `http_api` refuses such bodies.
+    """Serves `app` on a bound socket while the block runs, then closes the socket. Gives the port."""
+    # No access log: request lines hold tokens. No decompression: aiohttp would do it on the loop, before the token is
+    # checked, and 1 MB from a stranger stopped every show for 1.9 s. `http_api` refuses such bodies.
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=HANDLER_TIMEOUT_S, auto_decompress=False)
     port: int = listener.getsockname()[1]
     try:
@@ -176,12 +176,12 @@ async def serve(
 ) -> None:
     """Serves until SIGTERM or SIGINT, then ends within seconds.
 
-    Raises `EncoderUnusable` for an H264 encoder that was named and cannot be used; `ModelError` before it serves, or
-    when the engine could not be started even once: nobody has a use for a server without one, and whoever typed the
-    flags should read why. A server that has had an engine goes on. `ServerDied` when an essential task has died.
+    Raises `EncoderUnusable` if the named H264 encoder cannot be used, and `ServerDied` when an essential task has died.
+    Raises `ModelError` before it serves, or if the engine never started: a server without one is useless, and the
+    operator should read why. A server that has had an engine goes on without one.
 
-    `shows_token`: a token that was made up just now is told here, once, or nobody would know it. It stands in the
-    fragment of the address, which browsers never send and servers never log.
+    `shows_token` prints a token that was just generated, once, because nobody knows it yet. It is in the fragment of
+    the address, which browsers never send and servers never log.
     """
 
     def announce_ready(event: EngineReady) -> None:
@@ -223,7 +223,7 @@ async def serve(
 
 
 def _tell(out: TextIO, text: str) -> None:
-    """A line for whoever still reads it: a closed pipe (`| head -1`) or a full disk behind it must not stop a show."""
+    """Prints a line. A closed pipe (`| head -1`) or a full disk must not stop a show."""
     try:
         print(text, file=out, flush=True)
     except (OSError, ValueError) as error:
@@ -231,7 +231,7 @@ def _tell(out: TextIO, text: str) -> None:
 
 
 def address(settings: Settings, port: int) -> str:
-    """What to open in a browser on this machine; `settings.token` is not part of it."""
+    """The address to open in a browser on this machine, without `settings.token`."""
     host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 

@@ -1,6 +1,6 @@
 """Settings of the server: defaults, then a TOML file, then the environment, then flags; later wins. Read once.
 
-`__main__.py` calls `load` in the main thread; everybody else is handed the frozen result.
+`__main__.py` calls `load` in the main thread; everything else gets the frozen result.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ class WhipTarget:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What `sceneshift serve` is run with."""
+    """The settings of `sceneshift serve`."""
 
     host: str = "127.0.0.1"
     port: int = 8080
-    # Needed by every client if set; made up when others may reach the server (`is_reachable`).
+    # If set, every client needs it. Generated if others may reach the server (`is_reachable`).
     token: str | None = field(default=None, repr=False)
     engine: EngineKind = "embedded"
     # A profile's name, a folder, a hub id or PROFILE=FOLDER; None: what fits this machine (`engine.config`).
@@ -76,29 +76,28 @@ class Settings:
     engine_priority: EnginePriority = "normal"  # beside other programs (`engine.config.NICENESS`)
     no_compile: bool = False
     allow_pickles: bool = False
-    # Clips that were made before, in bytes; 0 turns a store off. On disk only for who asks for it: pictures stay there.
+    # Kept clips, in bytes; 0 turns a store off. The disk store is off by default, because pictures stay there.
     cache_memory: int = 256 * 2**20
     cache_disk: int = 0
     cache_folder: str | None = None  # None: the user's cache folder
     max_sessions: int = 8
-    # Controllers that may wait for a stage; more are refused. Beyond some sixteen a wait is no longer worth naming.
+    # Controllers that may wait for a stage; more are refused. Beyond 16 the estimated wait is too long to be useful.
     max_queued: int = 16
     # One viewer costs up to 0.02 CPU seconds a second on the ready-packet path: 32 leave the engine its cores.
     max_viewers: int = 32
-    # How programs go out. "auto": hardware where it is there and wins (`server.media.video.hardware`), else x264.
+    # "auto": a hardware encoder if it is present and better (`server.media.video.hardware`), else x264.
     h264_encoder: str = "auto"
     sender: Sender = "own"  # of RTP; aiortc's is the plain twin, without pacing and adaptation
     resume_grace_s: float = 60.0
-    # None: nothing is recorded. Where only the user can reach the server, `__main__` names the user's own folder.
+    # None: nothing is recorded. If only the user can reach the server, `__main__` sets the user's own folder.
     recordings_folder: str | None = None
     max_recording_size: int = 8 * 10**9  # bytes of one file, 9 hours at 2 Mbit/s; 0: nothing is recorded
     # Pages of other origins that may use this server, as `https://stage.example`; their host names are accepted, too.
     allowed_origins: tuple[str, ...] = ()
-    # How viewers' media finds its way (`server.media.webrtc.ice`, docs/media.md). No server is asked that is not named
-    # here.
+    # The network path of media (`server.media.webrtc.ice`, docs/media.md). We contact only the ICE servers named here.
     ice_servers: tuple[str, ...] = ()  # stun: and turn: addresses, for clients and for us
     turn_secret: str | None = field(default=None, repr=False)  # shared with the TURN server, as coturn's
-    public_address: str | None = None  # told to viewers in the place of this machine's own, behind 1:1 NAT
+    public_address: str | None = None  # given to viewers instead of this machine's own, behind 1:1 NAT
     udp_ports: PortRange | None = None  # for media; None: any
     private_candidates: PrivateCandidates = "auto"  # of viewers; auto: refused when a public address is given
     music_folder: str | None = None
@@ -111,9 +110,9 @@ class Settings:
 
     @property
     def is_reachable(self) -> bool:
-        """Whether others than this machine's user may come: by the network, or by a proxy or a router in front of it.
+        """Whether others than this machine's user may connect: over the network, or through a proxy or a router.
 
-        Who names a public address, or pages of another host, means to be found.
+        An operator who names a public address, or pages of another host, wants others to connect.
         """
         hosts = (urlsplit(origin).hostname or "" for origin in self.allowed_origins)
         return not self.is_loopback or self.public_address is not None or not all(map(is_loopback, hosts))
@@ -175,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", metavar="WxH", help="of the model's clips, in pixels (default: the profile's)")
     parser.add_argument("--frames", help="of a clip, 4n + 1 (default: the profile's)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the first accelerator, else cpu)")
-    parser.add_argument("--gpu-memory", metavar="SIZE", help="what the engine may use, as 16GB (default: what is free)")
+    parser.add_argument("--gpu-memory", metavar="SIZE", help="memory for the engine, as 16GB (default: what is free)")
     parser.add_argument(
         "--decoder", help="full, tiny, a tiny decoder's FILE, or a pruned VAE's FOLDER (default: the profile's)"
     )
@@ -202,7 +201,7 @@ def _parser() -> argparse.ArgumentParser:
         "--allowed-origins", help="origins of other pages that may connect, with commas between; then a token is needed"
     )
     add_ice_flags(parser)
-    parser.add_argument("--music-folder", metavar="FOLDER", help="music that sessions may name, beside what ships")
+    parser.add_argument("--music-folder", metavar="FOLDER", help="more music that sessions may name")
     parser.add_argument(
         "--whip-targets", metavar="FILE", help="TOML: a table for each ingest to push to, with url and token"
     )
@@ -211,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def add_ice_flags(parser: argparse.ArgumentParser) -> None:
-    """Those that the doctor takes, too."""
+    """The flags that the doctor takes, too."""
     parser.add_argument(
         "--ice-servers",
         metavar="URLS",
@@ -443,7 +442,7 @@ def _origin(value: object, source: str) -> str:
 
 
 def _whip_targets(value: object, source: str) -> tuple[WhipTarget, ...]:
-    """Tables by name, out of the settings file; or the path of a file of such tables."""
+    """`value` is a dict of tables by name, from the settings file, or the path of a file of such tables."""
     if isinstance(value, str):
         source, value = value, _toml("whip_targets", Path(value))
     if not isinstance(value, dict):
@@ -469,7 +468,7 @@ def _whip_target(name: str, table: object, source: str) -> WhipTarget:
 def _is_http(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        is_port = parts.port is None or parts.port > 0  # raises ValueError for what is no port
+        is_port = parts.port is None or parts.port > 0  # raises ValueError for an invalid port
     except ValueError:
         return False
     return is_port and parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None

@@ -1,7 +1,7 @@
-"""Tasks without which their owner is of no use: none of them may end before the owner ends it.
+"""Essential tasks: if one ends before its owner ends it, the owner is useless.
 
-The registry has those of the server (whose death ends the process, so that systemd, Docker or k8s start another one),
-each program those of its show (whose death ends that show). Runs on the event loop.
+The registry has the server's: if one dies, the process ends, so that systemd, Docker or k8s start another one. Each
+program has those of its show: if one dies, that show ends. Runs on the event loop.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class EssentialTasks:
         return task
 
     def expect_end(self) -> None:
-        """Their owner begins to close: whoever ends now, ends in order."""
+        """The owner begins to close: a task that ends from now on ends in order."""
         self._is_closed = True
 
     async def close(self) -> None:

@@ -1,7 +1,7 @@
-"""What `/metrics` shows, in Prometheus' words. One `CollectorRegistry` per application, so that tests do not share.
+"""The Prometheus metrics of `/metrics`. One `CollectorRegistry` per application, so that tests do not share one.
 
-Counters are fed where the thing happens (`session.py`, once a second for the program's); gauges and the engine's
-counters are read at scrape time through `bind`. On the event loop.
+Counters are incremented where the event happens (`session.py`, once a second for the program's). Gauges and the
+engine's counters are read at scrape time through `bind`. On the event loop.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SECONDS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0, 30
 
 @dataclass(frozen=True, slots=True)
 class ProgramCounts:
-    """What a program did in some span of time, or since its start."""
+    """A program's counts in some span of time, or since its start."""
 
     frames_due: int = 0
     frames_sent: int = 0
@@ -44,7 +44,7 @@ class ProgramCounts:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is true at the moment of a scrape."""
+    """The server's state at the moment of a scrape."""
 
     num_sessions: int
     num_detached: int
@@ -69,8 +69,8 @@ class Metrics:
         self._picture_s = self._histogram(
             "sceneshift_prompt_to_picture_seconds", "Prompt received to the first sent frame of its finished clip"
         )
-        self._continued = self._counter("sceneshift_continuations", "Clips that a scene went on with", ["timing"])
-        self._degraded = self._counter("sceneshift_generations_degraded", "Generations made with less than asked for")
+        self._continued = self._counter("sceneshift_continuations", "Clips that continued a scene", ["timing"])
+        self._degraded = self._counter("sceneshift_generations_degraded", "Generations that the engine degraded")
         self._refusals = self._counter("sceneshift_refusals", "Requests refused, by error code", ["code"])
         self._recordings_failed = self._counter(
             "sceneshift_recordings_failed", "Recordings that could not begin, or ended by themselves"
@@ -84,7 +84,7 @@ class Metrics:
         self._compose_s = self._counter("sceneshift_compose_seconds", "Time spent composing")
 
     def bind(self, take_snapshot: Callable[[], Snapshot]) -> None:
-        """From now on a scrape asks `take_snapshot`."""
+        """From now on each scrape calls `take_snapshot`."""
         self.registry.register(_SnapshotCollector(take_snapshot))
 
     def prompt_ended(self, end: str) -> None:
@@ -148,7 +148,7 @@ class _SnapshotCollector(Collector):
         yield _gauge(
             "sceneshift_engine_load", "Engine seconds a second that the sessions are expected to need", now.load
         )
-        yield _gauge("sceneshift_engine_peak_memory_bytes", "Most device memory in use so far", now.peak_memory_bytes)
+        yield _gauge("sceneshift_engine_peak_memory_bytes", "Peak of the device memory in use", now.peak_memory_bytes)
         yield from _costs(now.costs)
         yield from _cache(engine.extra)
         yield _gauge("sceneshift_engine_in_flight", "Generations queued or running", engine.in_flight)
@@ -162,10 +162,10 @@ class _SnapshotCollector(Collector):
         if engine.core_share is not None:
             yield _gauge(
                 "sceneshift_engine_core_share_ratio",
-                "Of the time in which the working engine wanted a core, the share in which it had one",
+                "Share of the wanted core time that the working engine got",
                 engine.core_share,
             )
-        yield _counter("sceneshift_engine_previews_dropped", "Previews nobody read", engine.num_previews_dropped)
+        yield _counter("sceneshift_engine_previews_dropped", "Previews that were not read", engine.num_previews_dropped)
         ends = CounterMetricFamily("sceneshift_generations", "Generations by their end", labels=["end"])
         ends.add_metric(["finished"], engine.num_finished)
         ends.add_metric(["cancelled"], engine.num_cancelled)
@@ -174,7 +174,7 @@ class _SnapshotCollector(Collector):
 
 
 def _costs(costs: tuple[CostEntry, ...]) -> Iterator[Metric]:
-    seconds = GaugeMetricFamily("sceneshift_engine_cost_seconds", "What a piece of work takes", labels=["what"])
+    seconds = GaugeMetricFamily("sceneshift_engine_cost_seconds", "Time that a piece of work takes", labels=["what"])
     error = GaugeMetricFamily(
         "sceneshift_engine_cost_error_ratio", "|predicted - measured| / measured, 90th percentile", labels=["what"]
     )
@@ -189,9 +189,9 @@ def _cache(extra: dict[str, float]) -> Iterator[Metric]:
     """Nothing without a cache."""
     if "cache_hits" not in extra:
         return
-    yield _counter("sceneshift_cache_hits", "Clips given again", extra["cache_hits"])
+    yield _counter("sceneshift_cache_hits", "Clips reused from the cache", extra["cache_hits"])
     yield _counter(
-        "sceneshift_cache_misses", "Clips that might have been given again, but were not there", extra["cache_misses"]
+        "sceneshift_cache_misses", "Clips that might have been reused, but were not in the cache", extra["cache_misses"]
     )
     kept = GaugeMetricFamily("sceneshift_cache_bytes", "Clips kept", labels=["store"])
     for store in ("memory", "disk"):

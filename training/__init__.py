@@ -1,1 +1,1 @@
-"""How the embedded model came about: its world, its data, its training. Nothing of the product imports it."""
+"""Trains the embedded model: its world, its data, its training stages. The product imports nothing from here."""

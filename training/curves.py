@@ -1,4 +1,4 @@
-"""Draws a run's training curves as one SVG, a panel a stage: `python -m training.curves RUN -o curves.svg`."""
+"""Draws a run's training curves as one SVG, a panel for each stage: `python -m training.curves RUN -o curves.svg`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import csv
 from pathlib import Path
 
-# Stage, column, and what it says.
+# Stage, column, and the panel's title.
 _PANELS = (
     ("autoencoder", "average_psnr", "autoencoder: round trip of 24 unseen renders (dB)"),
     ("images", "loss", "stills: flow-matching loss"),
@@ -17,7 +17,7 @@ _WIDTH, _HEIGHT, _LEFT, _TOP = 820, 170, 60, 34
 
 
 def draw(run: Path) -> str:
-    """The SVG of whatever stages there are."""
+    """The SVG of the stages that have a curve."""
     panels = []
     for stage, column, title in _PANELS:
         path = run / f"{stage}.csv"

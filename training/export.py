@@ -25,9 +25,9 @@ def export_folder(
     preview: dict[str, Any],
     settings: dict[str, SamplingSettings],
 ) -> None:
-    """Everything in fp16, in files of at most 16 MB. `preview` is `fit_preview`'s answer.
+    """Writes everything in fp16, in files of at most 16 MB. `preview` is `fit_preview`'s result.
 
-    The model card is not written: it tells of measured weights, so a person writes it.
+    It does not write the model card: that describes measured weights, so a person writes it.
     """
     from diffusers import FlowMatchEulerDiscreteScheduler, __version__  # noqa: PLC0415
 

@@ -1,9 +1,9 @@
-"""The last stage of training: a student that goes in a few steps where its teacher, the clips stage, goes in many.
+"""The last stage of training: distils the clips stage, the teacher, into a student that needs only a few steps.
 
-Two methods, to be compared on the machine at hand (`recipe.few_steps_method`); guidance can be folded into either.
+There are two methods, to compare on the machine at hand (`recipe.few_steps_method`). Either can fold in guidance.
 
-* "progressive" (Salimans and Ho 2022): from a noisy clip of the data, one step of the student must end where several of
-  the teacher do. Nothing is sampled whole, so a batch costs little more than one of flow matching.
+* "progressive" (Salimans and Ho 2022): from a noisy clip of the data, one step of the student must end where several
+  steps of the teacher end. No clip is sampled whole, so a batch costs little more than one of flow matching.
 * "reflow" (Liu et al. 2023): straight lines between noise and the clips that the teacher makes of that noise.
 """
 
@@ -113,7 +113,7 @@ def _progressive(teacher: Teacher, x0: Tensor, token_ids: Tensor, *, is_given: b
 
 
 def _reflow(teacher: Teacher, x0: Tensor, token_ids: Tensor, *, is_given: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """The same on the straight line from noise to the teacher's clip of it, at a sigma of the schedule."""
+    """The same triple, on the straight line from noise to the teacher's clip of it, at a sigma of the schedule."""
     noise = torch.randn_like(x0)
     start = with_first_given(noise, x0) if is_given else noise
     grid = schedule(4 * NUM_STEPS).to(x0)

@@ -29,7 +29,7 @@ class Muon:
         outer: tuple[str, ...] = (),
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """`outer`: parts of names that go to AdamW. `dtype`: of the Newton-Schulz rounds, which bear bf16 well."""
+        """Weights with a part of `outer` in their name go to AdamW. Newton-Schulz runs in `dtype`; bf16 is enough."""
         self.lr = lr
         self._dtype = dtype
         self._matrices: dict[tuple[int, ...], list[nn.Parameter]] = defaultdict(list)
@@ -75,7 +75,7 @@ class Muon:
 
 
 def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Newton-Schulz on a batch [N, rows, columns]; the answer is fp32."""
+    """Newton-Schulz on a batch [N, rows, columns]; the result is fp32."""
     if matrices.device.type == "cpu" and len(matrices) > _CHUNK:  # what fits into a core's cache
         return torch.cat([orthogonalise(part, dtype) for part in torch.split(matrices, _CHUNK)])
     x = matrices.transpose(1, 2) if matrices.shape[1] > matrices.shape[2] else matrices
@@ -91,7 +91,7 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class Average(Generic[ModuleT]):
-    """An exponential moving average of a module's weights; buffers are copied. It is what gets exported."""
+    """An exponential moving average of a module's weights; buffers are copied. `export` writes the average."""
 
     def __init__(self, module: ModuleT, decay: float) -> None:
         self.module: ModuleT = copy.deepcopy(module).eval()

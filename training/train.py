@@ -1,10 +1,10 @@
 """Trains the embedded model: `python -m training.train STAGE --recipe small [--resume] [--slice-minutes M]`.
 
-The stages, in order: `renders` (clips in files, where a recipe has them rendered ahead; the others may run beside it),
-`autoencoder`, `examples` (renders to latents), `images` (single latent frames), `clips`, `few_steps`, `export`; `all`
-runs them one after another and goes on where an earlier run was cut off. Each training stage has a wall-clock budget
-that may be spent in slices: a slice ends with a checkpoint, and `--resume` goes on from it. Everything is written under
-runs/ (checkpoints, a CSV curve per stage) but `export`.
+The stages, in order: `renders` (clips in files, for recipes that render ahead; the other stages may run beside it),
+`autoencoder`, `examples` (renders to latents), `images` (single latent frames), `clips`, `few_steps`, `export`. `all`
+runs them one after another and continues where an earlier run was cut off. Each training stage has a wall-clock budget
+that may be spent in slices: a slice ends with a checkpoint, and `--resume` continues from it. All stages but `export`
+write under runs/ (checkpoints, a CSV curve per stage).
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ FINE = SamplingSettings(num_steps=8, guidance_scale=1.0, shift=3.0)
 
 
 def export(recipe: Recipe, folder: Path = EMBEDDED_FOLDER, *, start_from: Path | None = None) -> None:
-    """Exports the averages of the newest stages there are; a stage that never ran is exported with random weights.
+    """Exports the averages of the newest stages that ran; a part whose stage never ran is exported with random weights.
 
-    `start_from`: a weights folder on whose autoencoder the others were trained, if the run has none of its own.
+    `start_from`: a weights folder with the autoencoder that the other stages used, if the run has none of its own.
     """
     has_autoencoder = start_from is not None or (recipe.folder / "autoencoder.pt").exists()
     autoencoder = load_autoencoder(recipe, start_from) if has_autoencoder else new_autoencoder(recipe)
@@ -82,8 +82,8 @@ def main() -> None:
     parser.add_argument("--recipe", choices=tuple(RECIPES), default="small")
     parser.add_argument("--device", help="instead of the recipe's: cpu, cuda")
     parser.add_argument("--minutes", type=float, help="the stage's budget, instead of the recipe's")
-    parser.add_argument("--slice-minutes", type=float, help="stop after so long, with a checkpoint to resume from")
-    parser.add_argument("--resume", action="store_true", help="go on from the stage's checkpoint")
+    parser.add_argument("--slice-minutes", type=float, help="stop then, with a checkpoint to resume from")
+    parser.add_argument("--resume", action="store_true", help="continue from the stage's checkpoint")
     parser.add_argument("--start-from", type=Path, help="begin with this weights folder instead of random numbers")
     parser.add_argument("--seed", type=int, help="instead of the recipe's: other examples, other batches")
     parser.add_argument("--export-to", type=Path, default=EMBEDDED_FOLDER, help="where `export` writes")

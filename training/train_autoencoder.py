@@ -26,10 +26,10 @@ _CROP_HEIGHT, _CROP_WIDTH = HEIGHT // 2, WIDTH // 2
 
 
 class RenderPool:
-    """Frames out of fresh clips, the oldest replaced first: endless data without waiting for the renderer.
+    """Frames of fresh clips, the oldest replaced first: endless data without waiting for the renderer.
 
-    An entry is `num_frames` frames, uint8 [F, 3, H, W], and the box of its subject. Eight consecutive ones from a
-    random time of a clip are what a crop needs and the least to render; 24 are a whole clip, which is a ring.
+    An entry is `num_frames` frames, uint8 [F, 3, H, W], and the box of its subject. A crop needs eight consecutive
+    frames from a random time of a clip, so eight are the cheapest to render. 24 are a whole clip, which is a ring.
     """
 
     def __init__(self, size: int, seed: int, device: str, *, num_frames: int = 2 * FRAMES_PER_LATENT) -> None:
@@ -45,7 +45,7 @@ class RenderPool:
         return min(self._num_put, self.size)
 
     def add(self, count: int) -> None:
-        """Renders and puts so many."""
+        """Renders and puts `count` entries."""
         for _ in range(count):
             spec = draw_spec(self._rng)
             start = self._rng.randrange(PERIOD_FRAMES)
@@ -60,7 +60,7 @@ class RenderPool:
             self._num_put += 1
 
     def crops(self, count: int, *, height: int = _CROP_HEIGHT, width: int = _CROP_WIDTH) -> tuple[Tensor, ...]:
-        """Groups and the groups before them [B, 4, 3, h, w], who has one [B], loss weights [B, 1, 1, h, w]."""
+        """Groups and the groups before them [B, 4, 3, h, w], which have one [B], loss weights [B, 1, 1, h, w]."""
         chosen = self._integers(0, len(self), count)
         boxes = self._boxes[chosen]
         tops, lefts = self._corners(boxes, height, width)
@@ -86,7 +86,7 @@ class RenderPool:
         return now, earlier, (~is_first).float().to(self._device), weights
 
     def _corners(self, boxes: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Crops' corners on the latent grid [B] each; two of three crops look at the subject, if there is one."""
+        """Corners of the crops on the latent grid, [B] each. Two of three crops show the subject, if there is one."""
         count = len(boxes)
         top_range, left_range = (HEIGHT - height) // 16, (WIDTH - width) // 16
         anywhere_top, anywhere_left = self._integers(0, top_range + 1, count), self._integers(0, left_range + 1, count)
@@ -106,7 +106,7 @@ class RenderPool:
 
 
 def box_weights(boxes: Tensor, rows: Tensor, columns: Tensor, subject_weight: float) -> Tensor:
-    """Of crops, [B, 1, 1, h, w], mean 1 over the whole picture. Boxes [B, 4], pixel rows [B, h], columns [B, w].
+    """Loss weights of crops, [B, 1, 1, h, w], mean 1 over the whole picture. Boxes [B, 4], rows [B, h], columns [B, w].
 
     Subjects cover a tenth of the picture and draw all the looks, so they weigh more.
     """
@@ -167,9 +167,9 @@ def train_autoencoder(
 
 @contextmanager
 def filled_from(folder: Path, pool: RenderPool) -> Iterator[Thread]:
-    """Fills the pool with the clips in `folder`, those too that come there meanwhile; waits for the first file.
+    """Fills the pool with the clips in `folder`, also with clips that arrive meanwhile. Waits for the first file.
 
-    A file that cannot be read raises here: at once if it is the first, else when all is done.
+    A file that cannot be read raises here: at once if it is the first, otherwise at the end.
     """
     stopped, has_begun = Event(), Event()
     errors: list[Exception] = []
@@ -206,7 +206,7 @@ def filled_from(folder: Path, pool: RenderPool) -> Iterator[Thread]:
 
 
 def reconstruction_loss(decoded: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """L1, plus L1 of spatial gradients for edges, of temporal differences for calm, and a little square error."""
+    """L1, plus L1 of spatial gradients for edges and of temporal differences against flicker, plus a square error."""
     error = decoded - target
     across = ((error[..., 1:] - error[..., :-1]).abs() * weight[..., 1:]).mean()
     down = ((error[..., 1:, :] - error[..., :-1, :]).abs() * weight[..., 1:, :]).mean()
@@ -216,7 +216,7 @@ def reconstruction_loss(decoded: Tensor, target: Tensor, weight: Tensor) -> Tens
 
 @torch.no_grad()
 def calibrate(model: Autoencoder, pool: RenderPool, *, num_batches: int) -> None:
-    """Where the running statistics of the latents begin. Later they run along, and the averaged weights share them."""
+    """Sets the first running statistics of the latents. Training updates them later; the averaged weights copy them."""
     standardise = model.encoder.standardise
     momentum, standardise.momentum = standardise.momentum, None
     standardise.reset_running_stats()
@@ -250,7 +250,7 @@ def new_autoencoder(recipe: Recipe) -> Autoencoder:
 
 
 def load_autoencoder(recipe: Recipe, start_from: Path | None = None) -> Autoencoder:
-    """The averaged weights of the run's autoencoder stage; without one an exported folder's, in the folder's shape."""
+    """The averaged weights of the run's autoencoder stage; without that stage, those of the folder, in its shape."""
     path = recipe.folder / "autoencoder.pt"
     if start_from is not None and not path.exists():
         encoder = Encoder.from_pretrained(start_from / "encoder")

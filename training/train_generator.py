@@ -1,7 +1,8 @@
 """The later stages of training: text encoder and transformer, on stills and then on clips, with flow matching.
 
-A caption is drawn anew at each visit, and completed with what it leaves open (`reading`): the model is always told all
-that can be seen, on stage as in training, so its first step from pure noise has one answer and not an average of many.
+Each visit of an example draws a new caption and completes the slots that it leaves open (`reading`). So the model is
+always told all that can be seen, on stage as in training, and its first step from pure noise has one answer, not an
+average of many.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ _OUTER = ("tokens", "positions", "patch_embedding", "proj_out", "condition_embed
 # A clip of four seconds is two rounds of one of two: latent frame 7 looks like 1, 8 like 2, and so on.
 _ROUND = NUM_LATENT_FRAMES - 1
 _LONG_SHARE = 0.2
-# How much of the picture before is left in the latent frames after the first: a morph takes a second.
+# The share of the previous picture in each latent frame: a morph takes a second.
 _MORPH_SHARES = (1.0, 0.84, 0.5, 0.16, 0.0, 0.0, 0.0)
 
 
 class Generator(nn.Module):
-    """What is trained: the text encoder and diffusers' Wan transformer, unmodified."""
+    """The trained modules: the text encoder and diffusers' Wan transformer, unmodified."""
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
@@ -61,9 +62,9 @@ class Generator(nn.Module):
         )
 
     def load_folder(self, folder: Path) -> None:
-        """Takes over an exported folder's weights; tokens that its vocabulary lacked begin at random.
+        """Takes over an exported folder's weights; tokens that its vocabulary lacks start at random.
 
-        Of a deeper transformer the blocks are kept that are evenly spaced from the first to the last.
+        Of a deeper transformer, it keeps blocks that are evenly spaced from the first to the last.
         """
         wan: Any = type(self.transformer)
         kept = wan.from_pretrained(folder / "transformer", torch_dtype=torch.float32)
@@ -83,7 +84,7 @@ class Generator(nn.Module):
 
 
 def spaced(count: int, kept: int) -> list[int]:
-    """`kept` of `count` indices, evenly spaced, the first and the last among them."""
+    """`kept` of `count` indices, evenly spaced, including the first and the last."""
     return [round(index * (count - 1) / max(1, kept - 1)) for index in range(kept)]
 
 
@@ -126,13 +127,13 @@ def latent_weight(box: tuple[int, int, int, int] | None, subject_weight: float) 
 
 
 def motion_of(clips: Tensor) -> Tensor:
-    """How much each place of latents [B, C, T, h, w] changes over its clip: [B, 1, 1, h, w], mean 1."""
+    """The change of each place of latents [B, C, T, h, w] over its clip: [B, 1, 1, h, w], mean 1."""
     change = clips.std(2, keepdim=True).mean(1, keepdim=True)
     return change / change.mean((3, 4), keepdim=True).clamp_min(1e-6)
 
 
 class Batches:
-    """Draws training batches out of examples: latents, captions of the moment, loss weights."""
+    """Draws training batches from examples: latents, freshly drawn captions, loss weights."""
 
     def __init__(
         self, examples: Examples, seed: int, device: str, *, subject_weight: float, motion_weight: float = 0.0
@@ -161,9 +162,9 @@ class Batches:
         return x0, token_ids.to(self._device), weight, frames
 
     def with_another_before(self, x0: Tensor) -> Tensor:
-        """The clips as they follow another one: they start from its first picture and dissolve into themselves.
+        """The clips as they follow another clip: they start from its first picture and dissolve into themselves.
 
-        Two of five follow themselves, which is what `continue` asks for.
+        Two of five follow themselves, as `continue` needs it.
         """
         others = [self._rng.randrange(len(self._examples)) for _ in range(len(x0))]
         before = self._examples.latents[torch.tensor(others, device=self._examples.latents.device)]
@@ -212,8 +213,8 @@ def train_clips(
 ) -> None:
     """Whole clips; every other batch follows another picture, given as a clean first latent frame at timestep 0.
 
-    Guidance of `clips_guidance` is folded in: one forward a step then gives on stage what two gave. `start_from`: the
-    weights folder to begin with where the run has no images stage.
+    It folds in guidance of `clips_guidance`: on stage, one forward a step then gives the result of two. `start_from`:
+    the weights folder to begin with, if the run has no images stage.
     """
     examples = load_examples(recipe.folder / CLIPS, recipe.device)
     model = Generator(recipe)
@@ -251,7 +252,7 @@ def train_clips(
         if is_given:
             noisy = with_first_given(noisy, x0)
         timesteps = timesteps_of(noisy, sigmas, is_given=is_given)
-        # Compiling takes a minute for each shape: the common one is worth it.
+        # Compiling takes a minute for each shape, so only the common shape is compiled.
         is_common = not is_given and x0.shape[2] == NUM_LATENT_FRAMES
         run = compiled if is_common else model
         with mixed_precision(recipe):
@@ -269,9 +270,9 @@ def train_clips(
 
 
 def draw_clips(batches: Batches, count: int, step: int) -> tuple[Tensor, Tensor, Tensor, bool]:
-    """Clips [B, C, T, h, w], token ids, loss weights, and whether their first latent frame is given, as another's.
+    """Clips [B, C, T, h, w], token ids, loss weights, and whether another clip gives their first latent frame.
 
-    Every other batch follows another picture; one of eight, half as large, is of clips of four seconds.
+    Every other batch follows another picture. One batch of eight, half as large, has clips of four seconds.
     """
     is_long, is_given = step % 8 == 4, step % 2 == 1
     x0, token_ids, weight, _ = batches.draw(count // (2 if is_long else 1))
@@ -290,7 +291,7 @@ def with_first_given(noisy: Tensor, x0: Tensor) -> Tensor:
 
 
 def timesteps_of(latents: Tensor, sigmas: Tensor, *, is_given: bool) -> Tensor:
-    """Of `sigmas` [B]: [B], or, where the first latent frame is given, per token [B, T*h*w/4] with 0 for that one."""
+    """Timesteps of `sigmas` [B]: [B], or [B, T*h*w/4] per token if the first latent frame is given: 0 for that one."""
     if not is_given:
         return sigmas * 1000
     timesteps = (sigmas * 1000).view(-1, 1, 1).repeat(1, latents.shape[2], latents.shape[3] * latents.shape[4] // 4)
@@ -299,7 +300,7 @@ def timesteps_of(latents: Tensor, sigmas: Tensor, *, is_given: bool) -> Tensor:
 
 
 def guided_target(target: Tensor, conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
-    """What to teach instead of `target`, so that the model comes to answer as guidance of `scale` would (all [B, ...]).
+    """The target that teaches the model to answer as guidance of `scale` would (all [B, ...]).
 
     From the model's own two answers (Tang et al. 2025, "Diffusion models without classifier-free guidance"). Where
     conditional = target + w (conditional - unconditional), it is unconditional + (target - unconditional) / (1 - w).
@@ -308,7 +309,7 @@ def guided_target(target: Tensor, conditional: Tensor, unconditional: Tensor, sc
 
 
 def draw_sigmas(count: int, shift: float, device: str) -> Tensor:
-    """Uniform, shifted towards noise: what the first steps decide is what a short schedule cannot repair."""
+    """Uniform, shifted towards noise: a short schedule cannot repair what the first steps decide."""
     uniform = torch.rand(count, device=device)
     return shift * uniform / (1 + (shift - 1) * uniform)
 
@@ -331,7 +332,7 @@ def prepare(
     resume: bool,
     after: str | None = None,
 ) -> tuple[Stage, Muon]:
-    """The stage with its optimiser; a new stage starts from the averaged weights of the one `after` which it comes."""
+    """The stage with its optimiser. A new stage starts from the averaged weights of stage `after`."""
     optimiser = Muon(
         model.named_parameters(),
         lr=recipe.transformer_lr * lr_share,

@@ -1,4 +1,4 @@
-"""What every stage of training shares: recipes, a wall-clock budget, curves, checkpoints and the use of the machine."""
+"""The common part of all training stages: recipes, wall-clock budgets, curves, checkpoints, use of the machine."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ LOG_EVERY_S = 20.0
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes and budgets, the latter in wall-clock time: a busy machine gives a model that saw less, not a later one."""
+    """Sizes and budgets. Budgets are wall-clock time: on a busy machine the model sees less data, but is not later."""
 
     folder: Path
     seed: int = 7
     device: str = "cpu"
     num_threads: int = 2
-    # Where the processor has bf16 products: there they halve the time, elsewhere they are emulated and slower.
+    # Only if the processor has bf16 products: they halve the time; without them bf16 is emulated and slower.
     uses_bf16: bool = True
     compiles: bool = True
     compiles_transformer: bool = True
-    # A GPU waits for a renderer on its own side: there `num_renderers` processes fill files beside the training.
+    # A GPU would wait for a renderer in its own process, so `num_renderers` processes fill files beside the training.
     renders_ahead: bool = False
     num_renderers: int = 2
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
-    # Leaner than the encoder: it alone runs while a viewer waits.
+    # Smaller than the encoder, because only the decoder runs while a viewer waits.
     decoder: AutoencoderConfig = field(
         default_factory=lambda: AutoencoderConfig(channels=(48, 96, 224), output_kernel=1)
     )
     autoencoder_batch: int = 10
     autoencoder_minutes: float = 60.0
-    # Fresh renders a step: how fast the pool of pictures turns over.
+    # Fresh renders per step, which replace the oldest pictures in the pool.
     renders_per_step: int = 1
     render_pool: int = 500
     calibration_batches: int = 24
@@ -51,7 +51,7 @@ class Recipe:
     autoencoder_adamw_lr: float = 8e-4
     autoencoder_average_decay: float = 0.99
     num_stills: int = 8000
-    # Scenes are learned soon: what needs samples is who is in them.
+    # The model learns scenes early; their subjects need more samples.
     stills_subject_share: float = 0.9
     num_clips: int = 1000
     text_dim: int = 128
@@ -63,20 +63,20 @@ class Recipe:
     images_batch: int = 24
     images_minutes: float = 240.0
     images_shift: float = 3.0
-    # Of pure noise all is decided by the words: nothing teaches them faster, and every clip begins there.
+    # In pure noise the words alone decide: nothing teaches them faster, and every clip begins there.
     images_noise_share: float = 0.3
     images_subject_weight: float = 6.0
     clips_batch: int = 8
-    # Scenes are learned first: from then on most of what is wrong is the subject.
+    # The model learns scenes first; after that, most errors are in the subject.
     clips_subject_weight: float = 6.0
     clips_minutes: float = 40.0
     clips_shift: float = 3.0
     clips_noise_share: float = 0.0
-    # Folded in while clips are learned: without any they look soft, at 1.5 sharper than the autoencoder can draw.
+    # Folded in by the clips stage: without guidance clips look soft, at 1.5 sharper than the autoencoder draws.
     clips_guidance: float = 1.25
-    # How much more than what stands still weighs what moves: sails and tails are few cells, and smear.
+    # Extra loss weight of moving places: sails and tails are only a few cells, and smear.
     clips_motion_weight: float = 0.0
-    # Later stages, and those that go on from a weights folder, should not unlearn what is there.
+    # Later stages, and those that start from a weights folder, must not unlearn what they start with.
     restart_lr_share: float = 0.6
     clips_lr_share: float = 0.5
     few_steps_minutes: float = 5.0
@@ -87,8 +87,9 @@ class Recipe:
     average_decay: float = 0.998
 
 
-# What ships: small enough for two cores to draw while the show is on; a quarter of an hour of one large GPU, from the
-# weights before (`--start-from`), without the images stage. The budgets are what an H100 was lent for.
+# The recipe of the shipped model: small enough for two cores to draw while the show is on. It takes a quarter of an
+# hour of one large GPU, from the weights before (`--start-from`), without the images stage. The budgets fit the time
+# for which we had an H100.
 _SHIPPED = Recipe(
     folder=Path("runs/embedded-shipped"),
     device="cuda",
@@ -112,7 +113,7 @@ _SHIPPED = Recipe(
 RECIPES = {
     "small": Recipe(folder=Path("runs/embedded-small")),
     "shipped": _SHIPPED,
-    # The largest that fits a package of 48 MiB, and more than two cores bear: about an hour of one large GPU in slices
+    # The largest model that fits a package of 48 MiB, too large for two cores: about an hour of one large GPU in slices
     # of ten minutes, each resumed from the one before.
     "full": replace(
         _SHIPPED,
@@ -129,7 +130,7 @@ RECIPES = {
         average_decay=0.9995,
         clips_motion_weight=2.0,
     ),
-    # `full` at a size that two cores finish in minutes: it shows that the recipe runs through, no more.
+    # `full` at a size that two cores finish in minutes. It only shows that the recipe runs to the end.
     "full-rehearsal": Recipe(
         folder=Path("runs/embedded-full-rehearsal"),
         renders_ahead=True,
@@ -159,7 +160,7 @@ class Clock:
     """A stage's wall-clock budget, across interruptions: `spent_s` is kept in its checkpoints."""
 
     def __init__(self, budget_s: float, *, slice_s: float | None = None) -> None:
-        """`slice_s`: this run stops after so long even if the budget is not spent; a later one goes on."""
+        """`slice_s`: this run stops after so many seconds even if the budget is not spent; a later run continues."""
         self.budget_s = budget_s
         self._slice_s = slice_s
         self._before_s = 0.0
@@ -183,7 +184,7 @@ class Clock:
         return self.progress >= 1 or slice_is_over
 
     def start(self) -> None:
-        """From now on it runs: what a stage prepares is not counted."""
+        """Starts the clock; a stage's preparations before this do not count."""
         self._started_s = time.monotonic()
 
     def resume_at(self, spent_s: float) -> None:
@@ -192,7 +193,7 @@ class Clock:
 
 
 class Curve:
-    """A CSV of a stage's progress, appended to when a stage resumes; each line is also printed."""
+    """A CSV of a stage's progress. A resumed stage appends to it; each line is also printed."""
 
     def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
         self._path, self._columns = path, columns
@@ -213,7 +214,7 @@ class Curve:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Replaces the file in one move, so that an interruption leaves the last one whole."""
+    """Replaces the file in one move, so that an interruption leaves the last file intact."""
     unfinished = path.with_suffix(".unfinished")
     torch.save(state, unfinished)
     unfinished.rename(path)
@@ -244,7 +245,7 @@ class Stage:
     def steps(self) -> Iterator[int]:
         """Yields until the clock is over; the body is one training step. Saves every `CHECKPOINT_EVERY_S`, and last.
 
-        The shortest slice is one step, so that slices of any length get there.
+        The shortest slice is one step, so that slices of any length reach the end.
         """
         self._clock.start()
         was_here = False
@@ -271,7 +272,7 @@ class Stage:
 
 
 def computes_in_bf16(recipe: Recipe) -> bool:
-    """Whether the recipe wants it and the processor has it."""
+    """Whether the recipe wants bf16 and the processor has it."""
     has_it = recipe.device != "cpu" or bool(torch.cpu._is_avx512_bf16_supported())
     return recipe.uses_bf16 and has_it
 
@@ -285,7 +286,7 @@ def optimiser_dtype(recipe: Recipe) -> torch.dtype:
 
 
 def compiled_if_worth_it(recipe: Recipe, model: nn.Module) -> Callable[..., Tensor]:
-    """Compiling pays where products are short in bf16; in fp32 on AVX2 it was measured to be no faster."""
+    """Compiles for bf16, whose products are short. In fp32 on AVX2 compiling was measured to be no faster."""
     return torch.compile(model) if recipe.compiles and computes_in_bf16(recipe) else model
 
 

@@ -1,1 +1,1 @@
-"""Benches of a whole server that runs, most of them with real viewers."""
+"""Benches of a whole running server, most of them with real viewers."""

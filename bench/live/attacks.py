@@ -1,9 +1,10 @@
-"""`sceneshift bench faults --attacks`: one hostile client beside a running show, and faults that used to stay for ever.
+"""`sceneshift bench faults --attacks`: one hostile client beside a running show, and faults that once were permanent.
 
 Each row has a server of its own (`sceneshift serve --engine synthetic`, a process), one stage with a controller and
 one viewer over WebSocket, and the attacker in a third process. An attack sends for `ATTACK_S` at most; the row ends
-when the server answers again. Told: what the attacker got, the longest time between two frames at the show's viewer
-and for one answer of /livez, how much the server's memory grew at most; for a fault, when it was over.
+when the server answers again. A row says what the attacker got, the longest time between two frames at the show's
+viewer, the longest time for an answer of /livez, and the largest growth of the server's memory. For a fault, it says
+when the fault was over.
 
 `--source FOLDER` tries the server of another checkout: the same attacks before a change and after it.
 """
@@ -31,11 +32,11 @@ from bench.parts.machine import machine_facts
 from bench.parts.served import SOURCE, Served, served
 
 ATTACK_S = 5.0
-# Encoders have their memory by then.
+# By then, encoders have allocated their memory.
 WARM_S = 2.0
-# Until a server that was stopped by an attack answers again: 120 s is more than any attack here has taken.
+# How long we wait for a server to answer again after an attack: 120 s is longer than any attack here took.
 RECOVERY_S = 120.0
-# A prompt of the synthetic engine is on air within a second; after so many it never will be.
+# A prompt of the synthetic engine is on air within a second; after so many seconds it never will be.
 PATIENCE_S = 10.0
 FAULTY_SERVER = SOURCE / "tests" / "server" / "faulty_server.py"
 _SDP = {"Content-Type": "application/sdp"}
@@ -55,7 +56,7 @@ class Row:
 
 
 class Show:
-    """What somebody who has nothing to do with the attack sees. Times in seconds."""
+    """A show that has nothing to do with the attack, and what its viewer sees. Times in seconds."""
 
     def __init__(self, server: Served, http: aiohttp.ClientSession) -> None:
         self.longest_gap_s = 0.0
@@ -89,7 +90,7 @@ class Show:
                     await asyncio.gather(*tasks, return_exceptions=True)
 
     async def settle(self) -> None:
-        """Until the server answers again, and a second more: what was held up arrives."""
+        """Waits until the server answers again, and a second more for delayed frames."""
         async with asyncio.timeout(RECOVERY_S):
             async with self._http.get("/livez"):
                 pass
@@ -159,13 +160,13 @@ async def _in_its_own_process(attack: str, url: str) -> str:
 
 
 async def nobody(http: aiohttp.ClientSession) -> str:
-    """The control: what the machine does to the figures by itself."""
+    """The control, without an attack: the machine's own effect on the figures."""
     await asyncio.sleep(ATTACK_S)
     return "-"
 
 
 async def sending_viewer(http: aiohttp.ClientSession) -> str:
-    """C1: a viewer whose offer has a second video, which sends one still picture again and again."""
+    """C1: a viewer whose offer has a second video track, which sends one still picture again and again."""
     from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription, VideoStreamTrack  # noqa: PLC0415
     from av import VideoFrame  # noqa: PLC0415
 
@@ -191,7 +192,7 @@ async def sending_viewer(http: aiohttp.ClientSession) -> str:
 
 
 async def quadratic_offer(http: aiohttp.ClientSession) -> str:
-    """C2: one offer of 41 KB in which each line of feedback is for each codec."""
+    """C2: one offer of 41 KB in which each feedback line applies to each codec."""
     lines = ["v=0", "o=- 1 1 IN IP4 0.0.0.0", "s=-", "t=0 0", "m=video 9 UDP/TLS/RTP/SAVPF 96", "a=mid:0", "a=recvonly"]
     lines += ["a=ice-ufrag:abcd", "a=ice-pwd:abcdefghijklmnopqrstuv", "a=fingerprint:sha-256 AB:CD", "a=setup:active"]
     lines += ["a=rtcp-mux", *["a=rtpmap:96 VP8/90000"] * 1000, *["a=rtcp-fb:* nack"] * 1000]
@@ -201,12 +202,12 @@ async def quadratic_offer(http: aiohttp.ClientSession) -> str:
 
 
 async def inflated_bodies(http: aiohttp.ClientSession) -> str:
-    """C3: bodies of 200 MiB that come as 204 KB, one after the other, by somebody without a token."""
+    """C3: bodies of 200 MiB, compressed to 204 KB, one after the other, from a client without a token."""
     body, until_s = gzip.compress(bytes(200 * 2**20), 6), time.monotonic() + ATTACK_S
     num_bodies, answer = 0, ""
     while time.monotonic() < until_s:
         headers = {"Content-Encoding": "gzip", "Content-Type": "application/sdp"}
-        # Without aiohttp's own view of the header: it would compress once more.
+        # `compress=False`: otherwise aiohttp would compress once more because of the header.
         async with http.post("/whep/nobody", data=body, headers=headers, compress=False) as response:
             num_bodies += 1
             answer = await _refusal(response)
@@ -232,7 +233,7 @@ ATTACKS: dict[str, Callable[[aiohttp.ClientSession], Awaitable[str]]] = {
 
 
 async def behind_a_proxy(name: str, flags: tuple[str, ...], headers: dict[str, str], source: Path) -> Row:
-    """C4: somebody on the internet, as the documented set-up hands him on, without a token: may he start a stage?"""
+    """C4: a client on the internet, without a token, through the documented proxy set-up: may it start a stage?"""
     async with served(("--engine", "synthetic", *flags), source=source) as server:
         async with aiohttp.ClientSession(server.url) as http:
             try:
@@ -263,7 +264,7 @@ async def closed_output(source: Path) -> Row:
 
 
 async def dead_task(fault: str, source: Path) -> Row:
-    """H3: the task dies while a show is on and somebody waits for a stage."""
+    """H3: the task dies while a show is on and another client waits for a stage."""
     process = await _faulty_server(fault, asyncio.subprocess.PIPE, source)
     assert process.stdout is not None
     try:
@@ -288,7 +289,7 @@ async def _faulty_server(fault: str, output: int, source: Path) -> asyncio.subpr
 async def _after_the_fault(
     name: str, url: str, process: asyncio.subprocess.Process, *, is_struck: bool = False, wait_s: float = 0.0
 ) -> Row:
-    """Whether the show goes on, or the server has ended, and after which time."""
+    """Whether the show goes on or the server has ended, and after what time."""
     async with aiohttp.ClientSession(url) as http:
         controller, waiting = await http.ws_connect("/v1/realtime"), await http.ws_connect("/v1/realtime")
         await controller.send_json({"type": "session.start", "on_preview": "off"})
@@ -319,7 +320,7 @@ async def _after_the_fault(
 
 
 async def _goes_on(controller: aiohttp.ClientWebSocketResponse) -> bool:
-    """A prompt becomes a picture, and figures come after it; False if the connection ends."""
+    """True if a prompt becomes a picture and figures follow; False if the connection ends."""
     try:
         await controller.send_json({"type": "prompt.set", "text": "scene 1", "transition": "cut"})
         await until(controller, "prompt.applied")

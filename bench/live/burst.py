@@ -1,7 +1,7 @@
 """`sceneshift bench burst`: thirty prompts in three seconds from one controller, on the real server and engine.
 
-The newest must be applied, all others superseded, and no denoising step may be spent on what nobody waits for, but
-for the one that is under way when its prompt is superseded.
+The newest prompt must be applied and all others superseded. No denoising step may be spent on a superseded prompt,
+except the step that is under way when the prompt is superseded.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ async def run(num_prompts: int, seconds: float) -> dict[str, Any]:
 
 
 async def _heard(session: Session) -> list[ServerMessage]:
-    """All that the server says, to the last: `session.closed`."""
+    """All messages of the server, up to `session.closed`."""
     return [event async for event in session.events()]
 
 
 async def send_burst(session: Session, num_prompts: int, seconds: float) -> Prompt:
-    """Sends them evenly over the time, and returns the last."""
+    """Sends the prompts evenly over the time, and returns the last."""
     for index in range(num_prompts):
         prompt = await session.prompt(PROMPTS[index % len(PROMPTS)], prompt_id=f"p{index}")
         await asyncio.sleep(seconds / num_prompts)

@@ -1,13 +1,13 @@
-"""`sceneshift bench faults`: the engine is killed, stopped and made to raise in mid-denoising, with a program on air.
+"""`sceneshift bench faults`: kills, stops and breaks the engine in mid-denoising, with a program on air.
 
-The real server, engine process and embedded model, one WebSocket controller, one WebRTC viewer in a process of its
-own. Each round sends a prompt, waits for its second denoising step, does one of the three things, and waits until the
-prompt is applied. Printed: time from the fault to the picture, what the controller was told, the longest gap between
-sent frames, and what was left behind after all rounds.
+It uses the real server, engine process and embedded model, one WebSocket controller, and one WebRTC viewer in a process
+of its own. Each round sends a prompt, waits for its second denoising step, kills or stops the engine or makes it raise,
+and waits until the prompt is applied. It prints the time from the fault to the picture, the controller's messages, the
+longest gap between sent frames, and all resources that are left over after the rounds.
 
-With `--busy N` some prompts and one fault of each kind come first, and then the same and the rounds beside N spinning
-processes. The bound of 15 s then becomes 1.5 times the longest recovery of this run before them, over the fair share
-that they leave the engine (`bench.parts.busy.fair_share`); a clip without a fault has the same bound.
+With `--busy N`, some prompts and one fault of each kind come first. Then the prompts and the rounds run beside N
+spinning processes. Instead of 15 s, the bound is then 1.5 times the longest recovery before that, divided by the
+engine's fair share (`bench.parts.busy.fair_share`). A clip without a fault has the same bound.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ async def run(rounds: int, num_busy: int) -> dict[str, Any]:
             assert viewer.stdout is not None
             await viewer.stdout.readline()  # its first decoded frame
             limit_s = ROUND_LIMIT_S
-            for index in range(2):  # lazy parts exist after these
+            for index in range(2):  # these create parts that are made lazily
                 await one_round(controller, engine, index, limit_s)
             before = await left_overs(engine)
             recovery_s = RECOVERY_LIMIT_S
@@ -96,7 +96,7 @@ def share(num_busy: int) -> float:
 
 
 async def unhurt(controller: Controller, index: int, limit_s: float) -> dict[str, Any]:
-    """A prompt without a fault: milliseconds that the engine worked on its clip, and what the controller was told."""
+    """A prompt without a fault: the engine's milliseconds of work on its clip, and the controller's warnings."""
     prompt_id = f"unhurt-{index}-{time.monotonic_ns()}"
     async with asyncio.timeout(limit_s):
         text = PROMPTS[index % len(PROMPTS)]
@@ -126,7 +126,7 @@ async def one_round(controller: Controller, engine: EngineProcess, index: int, l
 
 
 async def left_overs(engine: EngineProcess) -> dict[str, int]:
-    """Counters that must not grow, taken when the spare engine process is there, too."""
+    """Counters that must not grow, taken when the spare engine process runs too."""
     await engine.settled()
     ps = await asyncio.create_subprocess_exec("ps", "-A", "-o", "ppid=", stdout=subprocess.PIPE)
     listed = (await ps.communicate())[0].decode().split()
@@ -199,8 +199,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     add_flag(parser)
-    parser.add_argument("--attacks", action="store_true", help="a hostile client, dead tasks and a closed pipe instead")
-    parser.add_argument("--source", type=Path, default=ROOT, help="with --attacks: the checkout whose server is tried")
+    parser.add_argument("--attacks", action="store_true", help="instead: a hostile client, dead tasks, a closed pipe")
+    parser.add_argument("--source", type=Path, default=ROOT, help="with --attacks: the checkout whose server to try")
     arguments = parser.parse_args(argv)
     if arguments.attacks:
         return attacks.main(arguments.source, as_json=arguments.json)

@@ -2,12 +2,12 @@
 
 Starts the real server (unless `--url` names one) and a real Chromium with `glass_page.js`, sends prompts at random
 times, and reads the number of every shown frame out of its decoded picture. The receipts name the frame that first
-shows a preview or a clip; when that frame, or the first one after it, was on the glass is the measurement. Latency
+shows a preview or a clip; the bench measures when that frame, or the first one after it, was on the glass. Latency
 runs from the moment before the page sends the prompt. Browser and server share this machine's cores.
 
-With `--busy N` some prompts are sent before N spinning processes begin, and the others beside them. Then the question
-is another: is every prompt on air, is the engine never lost, and does a clip take no longer than the engine's fair
-share of the cores allows (`bench.parts.busy.fair_share`) of what it took in the same run before?
+With `--busy N`, some prompts are sent before N spinning processes start, and the others beside them. Then the bench
+checks that every prompt is on air, that the engine is never lost, and that a clip takes no longer than before, given
+the engine's fair share of the cores (`bench.parts.busy.fair_share`).
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ PROMPTS = (
     "a rocket in space",
 )
 PAUSE_S = (0.5, 3.0)
-# What a viewer would call a stall. 24 frames a second are 42 ms apart.
+# A gap that a viewer would call a stall. 24 frames a second are 42 ms apart.
 STALL_MS = 150.0
 SECONDS_PER_PROMPT = 30.0
-# Beside busy processes, and how many prompts come before those.
+# Beside busy processes; and the number of prompts before them.
 SECONDS_PER_BUSY_PROMPT = 45.0
 PROMPTS_ALONE = 6
-# How much longer than by the fair share a clip may take beside busy processes.
+# Beside busy processes, a clip may take so many times as long as its fair share allows.
 MAX_TIMES_FAIR = 1.5
 OPEN_TIMEOUT_S = 60.0
 _VIDEO = "<video autoplay muted playsinline></video>"
@@ -74,7 +74,7 @@ TARGETS = {
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame that the browser showed. `index` is None where no marker could be read."""
+    """One frame that the browser showed. `index` is None if no marker could be read."""
 
     index: int | None
     shown_at_ms: float
@@ -96,7 +96,7 @@ class Measured:
 
     @property
     def clip_ms(self) -> float | None:
-        """What the engine worked on the clip; None if it is not on air."""
+        """The engine's work on the clip; None if the clip is not on air."""
         parts = ("text_ms", "denoised_ms", "previewed_ms", "decoded_ms")
         return sum(self.timings[part] for part in parts) if self.timings else None
 
@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measures. Raises `NoBrowser`, `ServeError`, `TimeoutError`. If cancelled, server and browser are ended."""
+    """Measures. Raises `NoBrowser`, `ServeError`, `TimeoutError`. Cancelling it ends server and browser."""
     facts = machine_facts()
     async with AsyncExitStack() as stack:
         url = options.url
@@ -159,9 +159,9 @@ def _plan(num_prompts: int, seed: int) -> list[dict[str, Any]]:
 async def _watch(
     browser: Browser, url: str, plan: list[dict[str, Any]], quality: str, *, num_busy: int = 0
 ) -> dict[str, Any]:
-    """Runs the page, inside a plain page of the server's own: from another origin no page may connect.
+    """Runs the bench's script inside a plain page of the server, because no page of another origin may connect.
 
-    With `num_busy` processes beside the server, these begin after the plan's first `PROMPTS_ALONE` prompts.
+    `num_busy` processes start beside the server after the plan's first `PROMPTS_ALONE` prompts.
     """
     parts = urlsplit(url)
     page = await browser.new_page(viewport={"width": 900, "height": 560}, bypass_csp=True)
@@ -187,14 +187,14 @@ async def _watch(
 
 
 async def _run_page(page: Page, plan: list[dict[str, Any]], limit_s: float) -> dict[str, Any]:
-    """All that the page has seen once each prompt of the plan has ended or its time is over."""
+    """All that the page has seen when each prompt of the plan has ended or timed out."""
     async with asyncio.timeout((limit_s + PAUSE_S[1]) * (len(plan) + 1)):
         run = "([plan, limitMs]) => window.bench.run(plan, limitMs)"
         seen: dict[str, Any] = await page.evaluate(run, [plan, limit_s * 1000])
     return seen
 
 
-# --- from what was seen to numbers --------------------------------------------------------------------------------
+# --- the figures --------------------------------------------------------------------------------------------------
 
 
 def _result(facts: dict[str, Any], options: argparse.Namespace, seen: dict[str, Any]) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def _result(facts: dict[str, Any], options: argparse.Namespace, seen: dict[str, 
 
 
 def _busy_result(facts: dict[str, Any], options: argparse.Namespace, seen: dict[str, Any]) -> dict[str, Any]:
-    """The figures beside busy processes, with those of the prompts before them under `alone`."""
+    """The figures beside busy processes. `alone` has those of the prompts before them."""
     num_threads = EngineSettings().num_threads
     share = fair_share(options.busy, num_cores=int(facts["cores"]), num_threads=num_threads)
     alone = _result(facts, options, seen | {"sent": seen["sent"][:PROMPTS_ALONE]})
@@ -272,7 +272,7 @@ def _met_beside_busy(result: dict[str, Any]) -> dict[str, bool]:
 
 
 def _measured(sent: list[dict[str, Any]], events: list[dict[str, Any]], frames: list[Frame]) -> list[Measured]:
-    """Every prompt with its receipts, matched with the frames that were read at the glass."""
+    """Every prompt with its receipts, matched with the frames that the bench read at the glass."""
     measured: list[Measured] = []
     for prompt in sent:
         one = Measured(prompt["text"])
@@ -303,7 +303,7 @@ def _on_glass(frames: list[Frame], frame_index: int, sent_at_ms: float) -> float
 
 
 def _misses(seconds: list[tuple[float, int, int, float]], sent: list[dict[str, Any]]) -> dict[str, Any]:
-    """When due frames were not sent in time: before the first prompt, while the browser starts, or after it."""
+    """Due frames that were not sent in time: before the first prompt, while the browser starts, and after it."""
     first_prompt_at = sent[0]["at"] if sent else float("inf")
     before = [(due, in_time, gap) for at, due, in_time, gap in seconds if at < first_prompt_at]
     num_before = before[-1][0] - before[-1][1] if before else 0
@@ -316,14 +316,14 @@ def _misses(seconds: list[tuple[float, int, int, float]], sent: list[dict[str, A
 
 
 def _viewer(frames: list[Frame]) -> dict[str, Any]:
-    """Drops and stalls as the picture itself shows them: numbers left out, and long times between two frames."""
+    """Drops and stalls in the picture itself: missing numbers, and long times between two frames."""
     read = [frame for frame in frames if frame.index is not None]
     steps = [(b.index or 0) - (a.index or 0) for a, b in pairwise(read)]
     gaps = [b.shown_at_ms - a.shown_at_ms for a, b in pairwise(frames)]
     return {
         "frames_seen": len(frames),
         "frames_without_marker": len(frames) - len(read),
-        # The browser presented them, but called us late: they were shown, and only not read.
+        # The browser showed these frames but called us too late to read them.
         "frames_presented_unread": max(0, frames[-1].num_presented - frames[0].num_presented + 1 - len(frames)),
         "numbers_left_out": sum(step - 1 for step in steps if step > 1),
         "numbers_going_back": sum(step < 0 for step in steps),

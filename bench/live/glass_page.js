@@ -49,7 +49,7 @@ class Bench {
     if (token !== null) url.searchParams.set("token", token);
     this.#connection = new Connection(url.href, () => options, {
       onState: () => {},
-      onSession: (isResumed, created) => {
+      onSession: (_isResumed, created) => {
         this.#created = created;
         void this.#player.open();
       },
@@ -90,7 +90,8 @@ class Bench {
       await new Promise((resolve) => setTimeout(resolve, delayMs));
       const promptId = `glass-${this.#sent.length}`;
       this.#sent.push({ promptId, text, at: performance.now() });
-      if (!this.#connection.send({ type: ClientType.PROMPT_SET, prompt_id: promptId, text })) throw new Error("cut off");
+      if (!this.#connection.send({ type: ClientType.PROMPT_SET, prompt_id: promptId, text }))
+        throw new Error("cut off");
       const limit = new Promise((resolve) => setTimeout(resolve, limitMs));
       await Promise.race([this.#onGlass(promptId), limit]);
     }

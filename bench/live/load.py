@@ -1,10 +1,10 @@
 """`sceneshift bench load`: many stages on one engine, prompted at random, each watched by a real WebRTC viewer.
 
-Real WebSocket controllers and WebRTC viewers (a process each, decoding every frame) against the real server, which is
-started unless `--url` names one. Prompts come with exponential gaps, never from the clip cache. Everybody shares this
-machine's cores. Printed: time to connect, prompt to preview and to picture as the server's receipts say and as the
-controller hears of them, how far estimates were off, what viewers saw, what the processes took. Every prompt must end
-exactly once.
+Real WebSocket controllers and WebRTC viewers (a process each, decoding every frame) use the real server, which it
+starts unless `--url` names one. Prompts come with exponential gaps, never from the clip cache. All processes share this
+machine's cores. It prints the time to connect, prompt to preview and to picture by the server's receipts and at the
+controller, the errors of the estimates, the viewers' figures, and the processes' use of cores and memory. Every prompt
+must end exactly once.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PLACES = ("the sea", "snowy mountains", "a forest", "the city", "space", "海边", "雪山", "森林", "城市", "a volcano")
 TIMES = ("at sunset", "by night", "at dawn", "by day", "黎明", "夜晚", "日落")
 MEAN_GAP_S = 10.0
-# What is under way when the last prompt was sent is waited for so long.
+# How long we wait for prompts in flight after the last prompt was sent.
 DRAIN_S = 60.0
 OPEN_TIMEOUT_S = 180.0
 
@@ -61,7 +61,7 @@ TARGETS = {"continuous_play_ratio": 1.0, "estimate_error_p90": 0.25}
 
 @dataclass(slots=True)
 class Sent:
-    """One prompt: when it was sent, what was promised, what came of it. In milliseconds since it was sent."""
+    """One prompt: when it was sent, its estimates and its outcome. In milliseconds since it was sent."""
 
     sent_at: float
     estimated_preview_ms: float | None = None
@@ -144,7 +144,7 @@ class Stage:
         match event:
             case SessionCreated():
                 self._num_connections += 1
-                if self._num_connections > 1:  # the SDK would go on, but what is measured is a server that keeps it
+                if self._num_connections > 1:  # the SDK reconnects, but the server must keep it
                     self.errors.append({"message": "the connection was lost"})
             case SessionQueued():
                 self.queued_at.append(event.position)
@@ -188,11 +188,11 @@ class Stage:
         self.seen = json.loads(lines[-1]) if lines else {}
 
 
-# --- what the processes take --------------------------------------------------------------------------------------
+# --- the processes' cores and memory ------------------------------------------------------------------------------
 
 
 class Processes:
-    """The server's process and its children, of which the busiest is the engine. Reads `/proc`; empty without it."""
+    """The server's process and its children; the busiest child is the engine. Reads `/proc`; empty without it."""
 
     def __init__(self, pid: int | None) -> None:
         self._pid = pid
@@ -200,7 +200,7 @@ class Processes:
         self._before = self._cpu_seconds()
 
     def taken(self) -> dict[str, Any]:
-        """Cores used in the mean and the highest resident memory, by process."""
+        """Mean use of cores and the highest resident memory, by process."""
         if self._pid is None or not self._before:
             return {}
         seconds = time.monotonic() - self._began_at
@@ -220,7 +220,7 @@ class Processes:
             return found
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                # After the name, which may hold spaces: state, parent, ...; 11 and 12 later the clock ticks.
+                # After the name, which may contain spaces: state, parent, ...; fields 11 and 12 are clock ticks.
                 fields = (folder / "stat").read_text().rpartition(")")[2].split()
                 if int(folder.name) == self._pid or int(fields[1]) == self._pid:
                     found[int(folder.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -258,7 +258,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 async def _server(stack: AsyncExitStack, options: argparse.Namespace) -> tuple[str, str | None, int | None]:
-    """(url, token, pid) of the server that is measured; no pid of one that we did not start."""
+    """(url, token, pid) of the measured server; no pid if we did not start it."""
     if options.url:
         parts = urlsplit(options.url)
         return f"{parts.scheme}://{parts.netloc}", parts.fragment.removeprefix("token=") or None, None
@@ -340,7 +340,7 @@ def _summary(values: Iterable[float | None]) -> dict[str, float | int]:
 
 
 def _errors(pairs: Iterable[tuple[float | None, float | None]]) -> dict[str, float | int]:
-    """Of |estimated - real| / real, for those that were estimated and came."""
+    """Percentiles of |estimated - real| / real, for prompts with an estimate and a real time."""
     known = sorted(abs(estimated - real) / real for estimated, real in pairs if estimated is not None and real)
     if not known:
         return {"n": 0}
@@ -348,7 +348,7 @@ def _errors(pairs: Iterable[tuple[float | None, float | None]]) -> dict[str, flo
 
 
 def _percentile(ordered: Sequence[float], share: float) -> float:
-    """The nearest rank, which is a value that was measured."""
+    """By nearest rank, so that the result is a measured value."""
     return ordered[min(len(ordered) - 1, max(0, -(-round(share * 1000) * len(ordered) // 1000) - 1))]
 
 

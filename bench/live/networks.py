@@ -1,8 +1,8 @@
 """`sceneshift bench networks`: what a viewer in a real Chromium sees through a bad network, and whether others notice.
 
 One program of 832x480 at 24 frames/s and 2 Mbit/s of moving grain, two viewers: one through `lossy_relay`, one without.
-Each scenario runs for a minute; what the browser's own statistics say of both is in the table. An outage is met the way
-our pages meet it: the page makes a new offer when its path has been dead for some seconds.
+Each scenario runs for a minute; the table has the browser's own statistics of both viewers. The page handles an outage
+as our pages do: it makes a new offer when its path has been dead for some seconds.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SCENARIOS = (
     Scenario("10 s outage", Path(delay_s=0.01), outage=(20.0, 30.0)),
 )
 
-# A page that plays by WHEP and makes a new offer when its path is dead, as ours do.
+# A page that plays by WHEP and makes a new offer when its path is dead, as our pages do.
 _PAGE = """<!doctype html><video id="v" autoplay muted playsinline></video><script type="module">
 let peer;
 window.connects = 0;
@@ -106,7 +106,7 @@ class Result:
 
 
 class Stage:
-    """The program and its two doors: `/offer/good` straight, `/offer/bad` through a relay."""
+    """The program and its two endpoints: `/offer/good` directly, `/offer/bad` through a relay."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario

@@ -1,7 +1,7 @@
 """Each page in a real browser, measured with the browser's own tools: first paint, layout shift, bytes of script.
 
-The server runs the synthetic engine on loopback. A page is a name, a path (`{session}` is a running session's id) and
-what says that it has come up. Times of a loaded machine say little; bytes and shifts are the same everywhere.
+The server runs the synthetic engine on loopback. A page is a name, a path and a selector that shows that the page is
+up. Times of a loaded machine say little; bytes and shifts are the same everywhere.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TIMEOUT_MS = 30_000
 DESKTOP: ViewportSize = {"width": 1440, "height": 900}
 
-# Buffered: what happened before the observer is told, too.
+# Buffered: the observer also gets earlier entries.
 _MEASURE = """() => new Promise((resolve) => {
   const paint = performance.getEntriesByName("first-contentful-paint")[0];
   const scripts = performance.getEntriesByType("resource").filter((one) => new URL(one.name).pathname.endsWith(".js"));
@@ -54,10 +54,10 @@ class Page:
     name: str
     path: str
     is_up: str  # a CSS selector
-    paints: bool = True  # without a picture of a session's; the page for OBS is transparent until then
+    paints: bool = True  # without a session's picture; the page for OBS is transparent until it has one
 
 
-# Every page that people see; a new one is added here, and the tests read it for faults.
+# Every page that people see. Add a new page here: the tests check each of them.
 PAGES = (
     Page("console", "/", "#monitor[data-video=playing]"),
     Page("obs", "/obs/nobody", "#picture[data-shown=false]", paints=False),
@@ -70,7 +70,7 @@ PAGES = (
 class Measured:
     first_paint_ms: float | None
     layout_shift: float
-    moved: list[str]  # ids or classes of what moved
+    moved: list[str]  # ids or classes of the elements that moved
     script_bytes: int
     num_scripts: int
 
@@ -104,7 +104,7 @@ async def _run(rounds: int) -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="sceneshift bench pages", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="each page is opened so often (default: 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often to open each page (default: 3)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_flag(parser)
     options = parser.parse_args(argv)

@@ -1,9 +1,9 @@
 """`sceneshift bench soak`: a long show in a real Chromium: joins in mid-loop, hundreds of switches, every frame seen.
 
-A real server with the synthetic engine (numbered pictures, so that it is the media path that is measured and not the
-model), one controller over WebSocket, one page that watches by WHEP all the time and one that joins again and again.
-The page sees each encoded frame as it arrives (encoded transform), so a repeated or lost frame of the program shows in
-its RTP timestamps wherever it happens: at a loop's seam, at a take, at a change from kept packets to encoded ones.
+A real server with the synthetic engine (numbered pictures, to measure the media path and not the model), one controller
+over WebSocket, one page that watches by WHEP all the time and one that joins again and again. The page sees each
+encoded frame as it arrives (encoded transform). So the RTP timestamps show a repeated or lost frame of the program
+wherever it happens: at a loop's seam, at a take, at a change from kept packets to encoded ones.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ async def _show(
         },
         "frames": last["frames"],
         "keyframes": last["keyframes"],
-        "frames_decoded": last["decoded"],  # more than there were: one was shown twice
+        "frames_decoded": last["decoded"],  # more than `frames`: one was shown twice
         "frames_that_came_again": last["again"],
         "frames_lost": last["lost"],
         "freezes": last["freezes"],

@@ -1,12 +1,12 @@
 """`sceneshift bench viewers`: what a viewer costs the sending process, and how late its packets leave.
 
-One program of 832x480 at 24 frames/s and 2 Mbit/s, its viewers in another process over the loopback's network stack,
-the same in one run for our fan-out, for ready packets through aiortc's own sender, and for stock aiortc, which encodes
-once for each viewer. CPU is the whole sending process's (encoding included); handshakes are not in it.
+One program of 832x480 at 24 frames/s and 2 Mbit/s; its viewers are in another process, over loopback. One run measures
+the same for our fan-out, for ready packets through aiortc's own sender, and for stock aiortc, which encodes once for
+each viewer. CPU is that of the whole sending process, with encoding but without handshakes.
 
-Lateness is taken where a packet is given to the kernel: the first packet of each frame of each viewer, against the
-frame rate's own clock (the earliest frame of that viewer counts as on time). The pacer's own figure, all packets
-against their due times, stands beside it.
+Lateness is measured where a packet goes to the kernel: the first packet of each frame of each viewer, against the frame
+rate's own clock (the earliest frame of that viewer counts as on time). The pacer's own figure compares all packets with
+their due times.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Row:
 
 
 class Taps:
-    """Notes when the first packet of each frame of each stream is given to the kernel."""
+    """Notes when the first packet of each frame of each stream goes to the kernel."""
 
     def __init__(self) -> None:
         self.is_on = False
@@ -73,7 +73,7 @@ class Taps:
         taps, send = self, self._send
 
         def sendto(transport: Any, data: bytes, addr: Any = None) -> None:
-            # SRTP leaves the header readable (RFC 3711); RTCP has 200 to 207 in the second byte, STUN and DTLS less.
+            # SRTP does not encrypt the header (RFC 3711). RTCP has 200 to 207 in the second byte, STUN and DTLS less.
             if taps.is_on and data[0] & 0xC0 == 0x80 and not 192 <= data[1] <= 223:
                 taps.note(bytes(data[8:12]), bytes(data[4:8]))
             send(transport, data, addr)
@@ -86,7 +86,7 @@ class Taps:
 
     def note(self, ssrc: bytes, timestamp: bytes) -> None:
         last, frames = self._streams.get(ssrc, (b"", []))
-        if timestamp > last or not last:  # later, not a packet that is sent again; a wrap within a run is rare
+        if timestamp > last or not last:  # later: no retransmission; a wrap within a run is rare
             frames.append((time.monotonic(), int.from_bytes(timestamp, "big")))
             self._streams[ssrc] = (timestamp, frames)
 
@@ -166,7 +166,7 @@ def busy_clip() -> Clip:
 
 
 async def run_ours(num: int, duration_s: float, *, mode: str) -> Row:
-    """The marker makes each picture like no other, so that all of it is encoded live; without it the clip loops."""
+    """The marker makes each picture unique, so that the program encodes it live; without the marker the clip loops."""
     is_live = mode != "ours, looping"
     program = Program(
         ProgramFormat(WIDTH, HEIGHT, FRAME_RATE, BITRATE, marker=is_live),
@@ -183,7 +183,7 @@ async def run_ours(num: int, duration_s: float, *, mode: str) -> Row:
             return (await program.add_viewer(offer))[1]
 
         async with receivers(num, "h264", answer) as viewers:
-            gc.collect()  # what the handshakes left behind; it holds the loop up, so not later
+            gc.collect()  # garbage of the handshakes; now, because it would hold up the loop later
             await asyncio.sleep(WARM_UP_S)
             program._pacer.lateness = Lateness()
             before = program.statistics()

@@ -1,4 +1,4 @@
-"""`sceneshift bench engine`: what the engine alone takes, prompt to first preview and to the clip, for both qualities.
+"""`sceneshift bench engine`: times the engine alone, prompt to first preview and to the clip, for both qualities.
 
 The real engine process and the embedded model, nothing on air, one prompt after the other.
 """

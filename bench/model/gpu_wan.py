@@ -2,10 +2,10 @@
 
 Needs torch with CUDA, diffusers, transformers, accelerate, safetensors and numpy, and no network: the weights are
 random, in the exact published shapes, made on the device (23 GB in bf16, and as much host memory for the last part).
-Where the machine has its own torch, the others are carried as wheels: `pip install --no-deps --target DIR ...`, then
-`PYTHONPATH=DIR:. python -m bench.model.gpu_wan`. `--shapes small` runs the whole of it on a CPU, to see that it runs.
+If the machine has its own torch, bring the others as wheels: `pip install --no-deps --target DIR ...`, then
+`PYTHONPATH=DIR:. python -m bench.model.gpu_wan`. `--shapes small` runs all of it on a CPU, to see that it runs.
 
-Operations are counted by torch on shapes alone, and the peak that they are set against is measured, not looked up.
+torch counts the operations on shapes alone. The peak that they are compared with is measured, not looked up.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ BUDGET_BYTES = 16 * 10**9
 
 @dataclass(slots=True)
 class Bench:
-    """What the parts of the measurement share, and what they found."""
+    """The common state of the parts of the measurement, and their results."""
 
     shapes: Shapes
     device: torch.device
@@ -109,7 +109,7 @@ class Parts:
 
 @dataclass(slots=True)
 class Engine:
-    """Our engine's parts around the modules, as `engine.loading.models` puts them together."""
+    """Our engine's parts around the modules, assembled as in `engine.loading.models`."""
 
     bench: Bench
     text_encoder: ZeroPaddedTextEncoder
@@ -120,7 +120,7 @@ class Engine:
     num_begun: int = 0
 
     def begin(self, num_frames: int) -> Generation:
-        """A generation of its own prompt, so that no cache helps."""
+        """A generation with a prompt of its own, so that no cache helps."""
         self.num_begun += 1
         generation = Generation(Generate(f"g{self.num_begun}", f"prompt {self.num_begun}"), time.monotonic())
         generation.prompt_embeds = self.text_encoder.encode(generation.command.prompt).embeds
@@ -168,7 +168,7 @@ def run(shapes: Shapes, device: torch.device, *, rounds: int, compiles: bool) ->
 
 
 def _goals(found: dict[str, Any]) -> dict[str, bool]:
-    """Those of an H200-class GPU, issue 4. Of the steps, the better of eager and compiled."""
+    """The goals for an H200-class GPU (issue 4). For steps, the better of eager and compiled counts."""
     steps = [entry for name, entry in found.items() if name.startswith("step_") and "share_of_peak" in entry]
     return {
         "forward_at_55_percent_of_peak": max(step["share_of_peak"] for step in steps) >= 0.55,
@@ -181,7 +181,7 @@ def _goals(found: dict[str, Any]) -> dict[str, bool]:
 
 
 def _measure_peak(bench: Bench) -> None:
-    """Square matrices large enough to fill the device: what it can do, in the dtype that the model runs in."""
+    """The device's peak: square matrices large enough to fill it, in the model's dtype."""
     side = 8192 if bench.device.type == "cuda" else 512
     left, right = (torch.randn(side, side, device=bench.device, dtype=bench.dtype) for _ in range(2))
     flops = 2.0 * side**3
@@ -211,7 +211,7 @@ def _build(bench: Bench) -> Parts:
 
 
 def _measure_stock(bench: Bench, parts: Parts) -> float:
-    """diffusers' own pipeline, same weights, same steps, full decode; its first visible picture is its last line."""
+    """diffusers' own pipeline, same weights, same steps, full decode. It shows no picture before it ends."""
     pipeline = WanPipeline(
         tokenizer=RandomTokens(bench.shapes.num_tokens[0], bench.shapes.text_encoder["vocab_size"]),
         text_encoder=parts.text_encoder,
@@ -269,7 +269,7 @@ def _text_encoder(bench: Bench, parts: Parts, num_tokens: int, **options: Any) -
 
 
 def _measure_forward(bench: Bench, engine: Engine, kind: str) -> None:
-    """Whole denoising steps, the solver's update with them."""
+    """Whole denoising steps, including the solver's update."""
     for num_frames in bench.shapes.frames:
         generation = engine.begin(num_frames)
         flops = _forward_flops(bench.shapes, num_frames)
@@ -278,7 +278,7 @@ def _measure_forward(bench: Bench, engine: Engine, kind: str) -> None:
 
 
 def _step(engine: Engine, generations: list[Generation]) -> None:
-    """The first step again and again: the same work as the others."""
+    """Repeats the first step, which is the same work as the others."""
     for generation in generations:
         generation.step_index = 0
         generation.solver = engine.schedule.solver(len(TIMESTEPS), engine.bench.device)
@@ -286,7 +286,7 @@ def _step(engine: Engine, generations: list[Generation]) -> None:
 
 
 def _compile(bench: Bench, engine: Engine, parts: Parts) -> None:
-    """As the engine does it: behind steps that go on eager."""
+    """Compiles as the engine does: in the background, while steps run eager."""
     behind = CompiledBehind(parts.transformer)
     engine.denoiser = Denoiser(behind, rows_per_forward=4)  # type: ignore[arg-type]
     began_at = time.perf_counter()
@@ -326,7 +326,7 @@ def _measure_text(bench: Bench, parts: Parts) -> None:
 
 
 def _measure_prompt(bench: Bench, engine: Engine, stock_s: float) -> None:
-    """What a viewer waits for: text, steps, previews and decoding one after the other, frames on the host."""
+    """A viewer's wait: text, steps, previews and decoding one after the other, frames on the host."""
     num_frames = bench.shapes.frames[0]
 
     def to_preview() -> Generation:
@@ -354,7 +354,7 @@ def _measure_prompt(bench: Bench, engine: Engine, stock_s: float) -> None:
 
 
 def _measure_budget(bench: Bench, parts: Parts) -> None:
-    """One clip, full decode, with everything placed as planned for 16 GB, and the allocator held to it."""
+    """One clip, full decode, with all parts placed as planned for 16 GB and the allocator limited to it."""
     shapes = bench.shapes
     modules = {"transformer": parts.transformer, "text_encoder": parts.text_encoder, "vae": parts.vae}
     sizes = {
@@ -398,7 +398,7 @@ def _measure_budget(bench: Bench, parts: Parts) -> None:
 
 
 def _taken_bytes(device: torch.device) -> int:
-    """The most that the allocator reserved, and the rest that the device has lost to us: its context."""
+    """The most that the allocator reserved, plus the device's context."""
     if device.type != "cuda":
         return 0
     free_bytes, total_bytes = torch.cuda.mem_get_info(device)
@@ -434,7 +434,7 @@ def _text_flops(shapes: Shapes, num_tokens: int) -> float:
 
 
 def _counted(make: Any, shapes: Shapes, forward: Callable[[Any], Any]) -> float:
-    """Operations of a forward, by running it on shapes alone."""
+    """The operations of a forward, counted in a run on shapes alone."""
     with torch.device("meta"):
         module = make(shapes).eval()
     with FlopCounterMode(display=False) as counter, torch.inference_mode():

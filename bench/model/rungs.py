@@ -1,7 +1,7 @@
 """`python -m bench.model.rungs -o sheet.png`: the same prompts and seeds on each rung of a fidelity ladder, side by
 side.
 
-For eyes: the floor of a ladder is where the scene is still the one that was asked for. Loads the model in this process.
+For judging by eye: the floor of a ladder must still show the scene of the prompt. Loads the model in this process.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def frames(model: Model, prompt: str, quality: Quality, seed: int, rung_index: i
 
 
 def sheet(model: Model, quality: Quality) -> tuple[Image.Image, list[str]]:
-    """A row a prompt, two frames (the middle, the last but one) a rung; and how far each rung is from the topmost."""
+    """The sheet (a row for each prompt, for each rung its middle and last-but-one frames), and each rung's PSNR."""
     ladder = model.profile.ladder
     width, height = model.profile.width + _MARGIN, model.profile.height + _MARGIN
     picture = Image.new("RGB", (width * 2 * len(ladder), (height + _LABEL) * len(PROMPTS)), "white")

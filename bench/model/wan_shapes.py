@@ -1,7 +1,7 @@
 """The exact shapes of the published 5B model, with random weights made on the device; and small ones for a CPU.
 
-The configurations are those of `engine.loading.published`, the tiny decoder's widths those of taew2_2. Times and memory
-depend on shapes and dtypes, not on what the weights say, so random ones measure the same.
+The configurations are those of `engine.loading.published_configs`, the tiny decoder's widths those of taew2_2. Times
+and memory depend on shapes and dtypes, not on the weights' values, so random weights measure the same.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from engine.parts.tiny_decoder import TinyDecoderModule
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """What is built and measured. `frames`: the clip that everything is measured at, then one for the forward alone."""
+    """What to build and measure. `frames`: the clip length of all measurements, then one for the forward alone."""
 
     name: str
     transformer: Mapping[str, Any]
@@ -111,9 +111,9 @@ def tiny_module(shapes: Shapes) -> TinyDecoderModule:
 
 
 def on_device(make: Any, shapes: Shapes, device: torch.device, dtype: torch.dtype) -> Any:
-    """Builds a module without weights, then gives it random ones right where they are wanted: seconds, not minutes.
+    """Builds a module without weights, then makes random weights directly on the device: seconds, not minutes.
 
-    Modules that diffusers keeps in float32 are made so here, too. Buffers keep their values.
+    Modules that diffusers keeps in float32 are in float32 here too. Buffers keep their values.
     """
     with _parameters_on_meta():
         module = make(shapes)
@@ -133,7 +133,7 @@ def on_device(make: Any, shapes: Shapes, device: torch.device, dtype: torch.dtyp
 def _random(
     name: str, parameter: torch.Tensor, device: torch.device, dtype: torch.dtype, random: torch.Generator
 ) -> torch.Tensor:
-    """Scaled so that numbers stay numbers through thirty layers: gains 1, biases 0, matrices that keep the variance."""
+    """Scaled so that values stay finite through thirty layers: gains 1, biases 0, matrices that keep the variance."""
     values = torch.empty(parameter.shape, device=device, dtype=dtype)
     if name.endswith("bias") and "relative" not in name:
         return values.zero_()
@@ -158,11 +158,11 @@ def _buffers(module: nn.Module) -> Iterator[tuple[str, nn.Module, torch.Tensor]]
 
 @contextmanager
 def _parameters_on_meta() -> Iterator[None]:
-    """Parameters are born without storage; buffers (rotary frequencies) are computed as ever."""
+    """Creates parameters without storage; buffers (rotary frequencies) are computed as usual."""
     register = nn.Module.register_parameter
 
     def register_on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if parameter is not None and not parameter.is_meta:  # a tied one is there already, and stays the same
+        if parameter is not None and not parameter.is_meta:  # a tied one exists already, and stays the same
             parameter = nn.Parameter(parameter.to("meta"), requires_grad=False)
         register(module, name, parameter)
 
@@ -179,7 +179,7 @@ def _parameters_on_meta() -> Iterator[None]:
 
 
 def write_configs(shapes: Shapes, folder: Path) -> Path:
-    """What the memory plan and the noise schedule read of a model folder: configurations, no weights."""
+    """Writes a model folder for the memory plan and the noise schedule: configurations, no weights."""
     scheduler = {
         "_class_name": "UniPCMultistepScheduler",
         "flow_shift": 5.0,
@@ -203,7 +203,7 @@ class Tokens:
 
 
 class RandomTokens:
-    """Stands for the tokenizer, which needs the hub: so many random tokens, whatever the prompt says."""
+    """Replaces the tokenizer, which needs the hub: gives `num_tokens` random tokens for any prompt."""
 
     def __init__(self, num_tokens: int, vocabulary: int) -> None:
         random = torch.Generator().manual_seed(0)

@@ -1,1 +1,1 @@
-"""What benches are made of: servers, browsers, viewers, networks, facts of the machine."""
+"""The common parts of benches: servers, browsers, viewers, networks, facts of the machine."""

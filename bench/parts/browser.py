@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# Playwright runs each browser in a fresh profile of its own. QUIC and the background services would only talk to
-# networks that a test has not; without a display there is no GPU worth starting.
+# Playwright runs each browser in a fresh profile of its own. QUIC and the background services need networks that a test
+# does not have. Without a display, a GPU is useless.
 _FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -40,7 +40,7 @@ def find_chromium() -> str:
 
 @asynccontextmanager
 async def chromium(*flags: str) -> AsyncIterator[Browser]:
-    """A headless Chromium, with more flags if need be, while the block runs. Raises `NoBrowser`."""
+    """A headless Chromium, with `flags` besides our own, while the block runs. Raises `NoBrowser`."""
     executable = find_chromium()
     try:
         from playwright.async_api import async_playwright  # noqa: PLC0415

@@ -1,8 +1,8 @@
-"""`--busy N`: that many processes that spin beside the server, for every bench that serves.
+"""`--busy N`: N processes that spin beside the server, for every bench that serves.
 
 They are plain children of the bench, in its session and process group: Linux's autogroup shares the cores between
-sessions, so busy processes of another session would hide what they do to ours. Each ends when its standard input
-closes, so none outlives the bench however that ends. Asyncio; whoever opens them closes them.
+sessions, so busy processes in another session would hide their effect on ours. Each ends when its standard input
+closes, so none outlives the bench, however the bench ends. Asyncio; the caller that opens them closes them.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ os._exit(0)
 
 
 def add_flag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--busy", type=int, default=0, metavar="N", help="so many spinning processes beside the server")
+    parser.add_argument("--busy", type=int, default=0, metavar="N", help="run N spinning processes beside the server")
 
 
 @asynccontextmanager
 async def busy(num: int) -> AsyncIterator[list[int]]:
-    """`num` processes spin while the block runs, which is given their ids and begins when all of them do."""
+    """`num` processes spin while the block runs. The block starts when all of them spin, and gets their ids."""
     processes: list[asyncio.subprocess.Process] = []
     try:
         for _ in range(num):
@@ -59,17 +59,17 @@ async def busy(num: int) -> AsyncIterator[list[int]]:
 
 
 async def beside_busy(num: int, work: Awaitable[_T]) -> _T:
-    """What `work` gives, made while `num` processes spin."""
+    """The result of `work`, which runs while `num` processes spin."""
     async with busy(num):
         return await work
 
 
 def fair_share(num_busy: int, *, num_cores: int, num_threads: int) -> float:
-    """How much of what an engine of `num_threads` computes with alone is left to it beside `num_busy` processes.
+    """The share of its core time that an engine of `num_threads` keeps beside `num_busy` processes.
 
-    Fair means that each thread that wants a core gets as much as every other: of `num_cores` the engine's threads get
-    ``num_cores * num_threads / (num_threads + num_busy)``. Alone they get ``min(num_cores, num_threads)``. The server
-    and a browser are not counted, though they want cores, too: the share is what would be there without them.
+    Fair means that each thread that wants a core gets as much as every other thread: of `num_cores` the engine's
+    threads get ``num_cores * num_threads / (num_threads + num_busy)``. Alone they get ``min(num_cores, num_threads)``.
+    The server and a browser want cores too, but are not counted: the share is that without them.
     """
     alone = min(num_cores, num_threads)
     return min(1.0, num_cores * num_threads / (num_threads + num_busy) / alone)

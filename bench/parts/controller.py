@@ -1,4 +1,4 @@
-"""A WebSocket controller for benches: says what it is told, waits for answers, keeps what was said of each prompt."""
+"""A WebSocket controller for benches: sends messages, waits for answers, and keeps the ends of each prompt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ END_TYPES = frozenset(f"prompt.{end}" for end in ("applied", "superseded", "canc
 
 
 class Controller:
-    """A WebSocket controller that keeps the newest figures and hands on the other messages."""
+    """A WebSocket controller that keeps the newest figures and returns the other messages."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
@@ -22,7 +22,7 @@ class Controller:
         await self._connection.send(json.dumps(message))
 
     async def until(self, kind: str, **fields: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """The first message of this kind with these fields, and all that came before it."""
+        """The first message of this kind with these fields, and all messages before it."""
         before: list[dict[str, Any]] = []
         async for text in self._connection:
             message = json.loads(text)

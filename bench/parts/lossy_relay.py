@@ -1,7 +1,7 @@
 """A bad network between a viewer and the program: a UDP relay with loss, delay, a bottleneck and outages, by script.
 
-Asyncio, on loopback. The viewer is given the relay's address in place of the server's; the server hears the viewer from
-the relay's other socket. Randomness is seeded: a scenario is the same in every run.
+Asyncio, on loopback. The viewer gets the relay's address in place of the server's; the server receives the viewer's
+packets from the relay's other socket. Randomness is seeded: a scenario is the same in every run.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class LossyRelay:
                 transport.close()
 
     def cut(self, is_out: bool) -> None:
-        """Nothing passes while it is out."""
+        """No packet passes while `is_out` is true."""
         self._down.is_out = self._up.is_out = is_out
 
     @property
@@ -118,4 +118,4 @@ class _Receiver(asyncio.DatagramProtocol):
         self._receive(data, addr[:2])
 
     def error_received(self, exc: Exception) -> None:
-        """The other end is gone: UDP says so at the next packet, and nobody needs to know."""
+        """The other end is gone. UDP reports it at the next packet; we ignore it."""

@@ -1,4 +1,4 @@
-"""What a result was measured on, for every bench's JSON. Reads files and metadata; imports no torch."""
+"""The facts of the measuring machine, for every bench's JSON. Reads files and metadata; imports no torch."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """`python -m bench.parts.receivers`: many aiortc viewers in one process, for benches of the sending side.
 
-Speaks JSON lines with its parent: `{"open": N}` makes N offers, one line each; each answer comes back as a line; then
-it receives until its input ends, and prints what arrived whenever it is asked. ICE and DTLS are whole; media packets
-are counted by their headers and reported on by RTCP, but neither decrypted nor decoded: with 64 of them the receivers
-would be what is measured.
+Speaks JSON lines with its parent: `{"open": N}` makes N offers, one line each; each answer comes back as a line. Then
+it receives until its input ends, and prints its counts for each further line. ICE and DTLS are complete. Media packets
+are counted by their headers and reported by RTCP, but neither decrypted nor decoded: otherwise a bench with 64 viewers
+would measure the receivers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Receiver:
         self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self.num_packets = self.num_bytes = self.num_frames = 0
         self._timestamp: int | None = None
-        self._payload_type: int | None = None  # of the first packet: what is sent again has another
+        self._payload_type: int | None = None  # of the first packet; retransmissions have another
         transceiver = self.connection.addTransceiver("video", direction="recvonly")
         codecs = RTCRtpReceiver.getCapabilities("video").codecs
         transceiver.setCodecPreferences([c for c in codecs if c.mimeType.lower() in (f"video/{codec}", "video/rtx")])
@@ -45,7 +45,7 @@ class Receiver:
         await self.connection.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
 
     def _changed(self) -> None:
-        """Once connected, count media packets where they come out of the socket, by their header, which is readable."""
+        """Once connected, counts media packets where they leave the socket, by their header, which is not encrypted."""
         if self.connection.connectionState != "connected":
             return
         for protocol in self._receiver.transport.transport._connection._protocols:
@@ -67,7 +67,7 @@ class Receiver:
         if self._payload_type is None:
             self._payload_type = payload_type & 0x7F
         if payload_type & 0x7F != self._payload_type:
-            return  # sent again
+            return  # a retransmission
         if ssrc not in streams:
             streams[ssrc] = StreamStatistics(90_000)
         streams[ssrc].add(SimpleNamespace(sequence_number=sequence_number, timestamp=timestamp))

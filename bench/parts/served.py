@@ -1,6 +1,7 @@
 """A real `sceneshift serve` in a process of its own, on a free port, for measurements and browser tests.
 
-Asyncio; whoever opens it closes it. The server's log goes to a file, because an unread pipe would block it one day.
+Asyncio; the caller that opens it closes it. The server's log goes to a file, because an unread pipe would block the
+server one day.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ async def served(
 ) -> AsyncIterator[Served]:
     """Serves on a free port while the block runs; waits for the engine if `is_ready`. Raises `ServeError`.
 
-    `source`: the checkout whose server it is.
+    `source`: the checkout whose server runs.
     """
     command = [sys.executable, "-m", "server", "serve", "--host", "127.0.0.1", "--port", "0", *arguments]
     with tempfile.TemporaryFile() as log:
@@ -62,12 +63,12 @@ async def served(
 
 
 def _environment() -> dict[str, str]:
-    """Ours without our settings: a token or a port of the caller's must not leak into a measurement."""
+    """Our environment without our settings: the caller's token or port must not leak into a measurement."""
     return {name: value for name, value in os.environ.items() if not name.startswith("SCENESHIFT_")}
 
 
 async def _address(process: asyncio.subprocess.Process, is_ready: bool) -> str:
-    """The address that the server prints, after the line that says that the engine is warm if `is_ready`."""
+    """The address that the server prints. If `is_ready`, waits for the line that says that the engine is warm."""
     async with asyncio.timeout(OPEN_TIMEOUT_S):
         while (found := _ADDRESS.search(line := await _line(process))) is None:
             pass

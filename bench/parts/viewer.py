@@ -1,6 +1,6 @@
-"""`python -m bench.parts.viewer WHEP_URL`: a plain aiortc viewer, for benches that need somebody who watches.
+"""`python -m bench.parts.viewer WHEP_URL`: a plain aiortc viewer, for benches that need a viewer.
 
-Decodes every frame. Prints one line at the first, and one JSON line with what it saw when it is told to terminate.
+Decodes every frame. Prints one line at the first frame. On SIGTERM, prints one JSON line with its counts.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The arbiter on a virtual clock, and what feeds and plots that."""
+"""The arbiter on a virtual clock, with its traces, cost tables and plots."""

@@ -1,9 +1,8 @@
 """`sceneshift bench arbiter`: the arbiter of the engine on a virtual clock, side by side with simpler policies.
 
-The very code that the engine process runs (`engine.arbiter.arbiter`), with measured costs and made-up arrivals. The
-newest prompt of a stage supersedes the one before, for every policy. What counts is the same for all of them: a prompt
-counts unless its own stage replaced it before its deadline, and one that was replaced later without a picture broke its
-promise.
+It runs the same code as the engine process (`engine.arbiter.arbiter`), with measured costs and made-up arrivals. For
+every policy, the newest prompt of a stage supersedes the one before, and the same prompts count: a prompt counts unless
+its own stage replaced it before its deadline. A prompt that was replaced later without a picture broke its promise.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _JITTER = 0.06
 
 @dataclass(eq=False, slots=True)
 class Outcome:
-    """What became of one prompt. Times of the virtual clock; None: it never came to that."""
+    """The outcome of one prompt. Times of the virtual clock; None if it never happened."""
 
     prompt: Prompt
     counts: bool  # its own stage did not replace it before its deadline
@@ -131,7 +130,7 @@ class Simulation:
         heapq.heappush(self._arrivals, (prompt.at, next(self._names), prompt))
 
     def _lose(self) -> None:
-        """The engine process dies: all that is in flight begins again, after the recovery."""
+        """The engine process dies: all work in flight begins again after the recovery."""
         while self._losses and self._losses[0] <= self._now:
             self._losses.pop(0)
             self._now += self._trace.recovery_s
@@ -208,14 +207,14 @@ class Simulation:
         playback.played_s += self._clip_length_s
         playback.plays_until = begins_at + self._clip_length_s
         if begins_at < self._trace.duration_s:
-            # Not before this clip is on air: the scene stays one clip ahead of itself, no more.
+            # Not before this clip is on air: at most one clip is made ahead.
             due_in_s = playback.plays_until - begins_at
             tenant = f"tenant-{playback.stage}"
             self._push(Prompt(begins_at, playback.stage, tenant, due_in_s=due_in_s))
 
 
 def _replaced_at(prompts: Sequence[Prompt]) -> dict[Prompt, float]:
-    """When each prompt's own stage sends the next one. Known from the trace alone, so the same for each policy."""
+    """When each prompt's own stage sends the next prompt. Depends only on the trace, so equal for all policies."""
     newer: dict[str, Prompt] = {}
     replaced_at: dict[Prompt, float] = {}
     for prompt in reversed(prompts):
@@ -225,7 +224,7 @@ def _replaced_at(prompts: Sequence[Prompt]) -> dict[Prompt, float]:
     return replaced_at
 
 
-# --- what is measured -------------------------------------------------------------------------------------------------
+# --- measures ---------------------------------------------------------------------------------------------------------
 
 
 def measures(run: Run) -> dict[str, Any]:
@@ -265,7 +264,7 @@ def _is_on_time(outcome: Outcome) -> bool:
 
 
 def _preview_s(outcome: Outcome) -> float:
-    """Until its first preview; without one, as long as it waited in vain (which flatters who never shows any)."""
+    """Time to its first preview; without one, its whole wait (which flatters a policy that never shows any)."""
     shown_at = outcome.preview_at if outcome.preview_at is not None else outcome.superseded_at
     assert shown_at is not None
     return shown_at - outcome.prompt.at
@@ -278,7 +277,7 @@ def _lived_s(outcome: Outcome) -> float:
 
 
 def shares_on_time(counted: Sequence[Outcome]) -> list[float]:
-    """Each tenant's share of prompts that were applied in time."""
+    """For each tenant, the share of its prompts that were applied in time."""
     by_tenant: dict[str, list[bool]] = defaultdict(list)
     for outcome in counted:
         by_tenant[outcome.prompt.tenant].append(_is_on_time(outcome))
@@ -296,7 +295,7 @@ def jain(shares: Sequence[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class CostTable:
-    """One file of `bench/sim/costs`: the ladder and what its pieces take, with where the numbers are from."""
+    """One file of `bench/sim/costs`: the ladder, the costs of its pieces, and the source of the numbers."""
 
     name: str
     source: str
@@ -338,7 +337,7 @@ def run_all(table: CostTable, *, load: float, seed: int, num_clips: int) -> dict
 
 
 def goals(results: dict[str, Any]) -> list[str]:
-    """What the project asks of the arbiter at 1.5 times overload, trace by trace, met or not."""
+    """The project's goals for the arbiter at 1.5 times overload, trace by trace, met or not."""
     lines = []
     for name, row in results.items():
         ours, fcfs, edf = row["ours"], row["fcfs"], row["edf"]

@@ -1,8 +1,8 @@
-"""`python -m bench.sim.cost_table`: what the engine's pieces take here, as a file that `bench.sim.arbiter_sim` reads.
+"""`python -m bench.sim.cost_table`: writes the costs of the engine's pieces here, for `bench.sim.arbiter_sim`.
 
 `measure` runs the real engine process, one prompt after the other, and writes what its cost model learned. `estimate`
-computes the table of the few-step 5B model on a large GPU from counted operations, for machines that have none: the
-operations of a forward and of a decode (FACTS, counted), divided by the throughput that is assumed of the device.
+computes the table of the few-step 5B model on a large GPU, for machines without one: the counted operations of a
+forward and of a decode, divided by an assumed throughput of the device.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from engine.arbiter.cost import CostRow, Piece
 from engine.config import EngineSettings, LoadSettings, profile
 from engine.process.supervisor import EngineProcess
 
-# TFLOP, 832x480, 49 frames; see the table in the design's facts. The text encoder on 64 real tokens.
+# TFLOP, 832x480, 49 frames, as `bench.model.gpu_wan` counts them. The text encoder on 64 real tokens.
 _FORWARD, _FULL_DECODE, _TINY_DECODE, _TEXT = 55.0, 362.0, 1.8, 0.6
-# What an H200 is assumed to reach: half of 989 published dense bf16 TFLOP/s in the transformer; 3D convolutions reach
-# less; a preview is one matrix over the latents and a copy.
+# Assumptions for an H200: half of 989 published dense bf16 TFLOP/s in the transformer; less in 3D convolutions; a
+# preview is one matrix over the latents and a copy.
 _TFLOPS, _CONVOLUTION_TFLOPS, _PREVIEW_S = 500.0, 150.0, 0.005
 
 

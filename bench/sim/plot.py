@@ -1,5 +1,5 @@
-"""Bars by hand: the figures of `bench.sim.arbiter_sim` as one SVG, a panel a figure, a group a trace, a bar a
-policy."""
+"""Draws the figures of `bench.sim.arbiter_sim` as one SVG: a panel for each figure, a group for each trace, a bar for
+each policy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from typing import Any
 from xml.sax.saxutils import escape
 
-# Colours that stay apart in grey and for the colour-blind (Okabe and Ito).
+# Colours that differ in grey and for the colour-blind (Okabe and Ito).
 _COLOURS = {
     "fcfs": "#999999",
     "round robin": "#E69F00",

@@ -1,8 +1,8 @@
-"""The policies that ours is compared with in `bench.sim.arbiter_sim`. Same interface, same supersede, same first
-previews.
+"""The policies that `bench.sim.arbiter_sim` compares with `Arbiter`.
 
-None of them uses the fidelity ladder (`FullFidelity` is ours without it), and like ours they refine a preview only when
-delays nobody: what differs is the order alone.
+They have the same interface, the same superseding and the same first previews. None of them uses the fidelity ladder
+(`FullFidelity` is `Arbiter` without it). Like `Arbiter`, they refine a preview only when that delays no other work. So
+only the order differs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from engine.arbiter.work import Policy, Turn, Work
 
 
 class FirstComeFirstServed(Policy):
-    """One generation after the other, as servers of this kind do it today."""
+    """One generation after the other, as servers of this kind work today."""
 
     def _choose(self, now: float) -> Work:
         return next(iter(self._works.values()))
@@ -39,7 +39,7 @@ class EarliestDeadline(Policy):
 
 
 class FullFidelity(Arbiter):
-    """Ours without the ladder: what the order alone is worth."""
+    """`Arbiter` without the ladder: shows the gain from the order alone."""
 
     def _choose_level(self, now: float) -> int:
         return 0

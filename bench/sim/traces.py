@@ -1,7 +1,7 @@
-"""Arrivals for `bench.sim.arbiter_sim`: who prompts when. Made from a seed, before any policy is known.
+"""Arrivals for `bench.sim.arbiter_sim`: which stage prompts when. Made from a seed, independent of the policy.
 
-`load` is the engine time that all prompts would need if each became a clip at full fidelity, divided by the time there
-is. Prompts of one stage supersede each other, so the work that is really wanted is less.
+`load` is the engine time that all prompts would need if each became a clip at full fidelity, divided by the available
+time. Prompts of one stage supersede each other, so the work that is really wanted is less.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from engine.api import Quality
 from engine.arbiter.cost import Cost
 
-# The product's promise for a prompt (`server.session.session`): three seconds, or three times what its clip costs.
+# The product's promise for a prompt (`server.session.session`): three seconds, or three times its clip's cost.
 PROMISE_S, PROMISE_COSTS = 3.0, 3.0
 FINE_SHARE = 0.2
 AUDIENCE_SHARE = 0.2
@@ -31,9 +31,9 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """`losses`: the engine process dies at these times and is back `recovery_s` later. `slowness`: pieces take so many
-    times as long at time t. `streams`: stages that continue their scene: each wants its next clip by the end of the
-    running one, from `begins_at` of each on."""
+    """`losses`: the engine process dies at these times and is back `recovery_s` later. `slowness`: the factor on all
+    pieces' times at time t. `streams`: start times of stages that continue their scene; each wants its next clip by the
+    end of the running one."""
 
     name: str
     what: str
@@ -57,14 +57,14 @@ def steady(cost: Cost, seed: int, load: float, *, num_clips: int = 800) -> Trace
 
 
 def crowd(cost: Cost, seed: int, load: float, *, num_clips: int = 800) -> Trace:
-    """Two thousand sessions that each prompt rarely: hardly anybody supersedes their own prompt."""
+    """Two thousand sessions that each prompt rarely: hardly any of them supersedes its own prompt."""
     duration_s = num_clips * mean_clip_s(cost)
     prompts = _poisson(random.Random(seed), cost, load, duration_s, num_stages=2000, num_tenants=50)
     return Trace("crowd", "2000 sessions of 50 tenants that prompt rarely", duration_s, prompts)
 
 
 def bursty(cost: Cost, seed: int, load: float, *, num_clips: int = 800) -> Trace:
-    """Chat bots: bursts of three to ten prompts of the audience within seconds, each superseding the one before."""
+    """Chat bots: bursts of three to ten audience prompts within seconds, each superseding the one before."""
     rng = random.Random(seed)
     duration_s = num_clips * mean_clip_s(cost)
     rate = load / mean_clip_s(cost) / 2
@@ -101,7 +101,7 @@ def flood(cost: Cost, seed: int, load: float, *, num_clips: int = 800) -> Trace:
 
 
 def slow(cost: Cost, seed: int, load: float, *, num_clips: int = 800) -> Trace:
-    """A third of the load less, but for the middle third of the time everything takes twice as long."""
+    """Two thirds of the load, but in the middle third of the time everything takes twice as long."""
     trace = steady(cost, seed, load * 2 / 3, num_clips=num_clips)
     middle = (trace.duration_s / 3, trace.duration_s * 2 / 3)
     what = "steady at two thirds of the load; in the middle third all takes twice as long"
@@ -111,7 +111,7 @@ def slow(cost: Cost, seed: int, load: float, *, num_clips: int = 800) -> Trace:
 
 
 def lossy(cost: Cost, seed: int, load: float, *, num_clips: int = 800) -> Trace:
-    """The engine process dies three times and is back after five seconds; what was in flight begins again."""
+    """The engine process dies three times and is back after five seconds; work in flight begins again."""
     trace = steady(cost, seed, load, num_clips=num_clips)
     losses = tuple(trace.duration_s * share for share in (0.2, 0.5, 0.8))
     what = "steady, and the engine is lost three times for 5 s"

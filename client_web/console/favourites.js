@@ -5,31 +5,18 @@
  * @module favourites
  */
 
-import { icon, iconButton, make } from "../shared/dom.js";
+import { byId, icon, iconButton, make } from "../shared/dom.js";
 import { orderByDragging } from "../shared/drag.js";
-import { currentLanguage, storage, t } from "../shared/i18n.js";
+import { examplePrompts, storage, t } from "../shared/i18n.js";
 
-/** @type {readonly {en: string, zh: string}[]} */
-const EXAMPLES = Object.freeze([
-  { en: "beach at sunset", zh: "海边日落" },
-  { en: "how does a volcano erupt?", zh: "火山是怎么喷发的？" },
-  { en: "a cosy room on a rainy night", zh: "雨夜里温馨的房间" },
-  { en: "a red sailboat on the sea at dawn", zh: "黎明海上的红色帆船" },
-  { en: "falling petals in the cherry blossom garden", zh: "樱花飘落的花园" },
-  { en: "a blue car in the city at night", zh: "夜晚城市里的蓝色汽车" },
-  { en: "a white dog under the northern lights", zh: "极光下的白色小狗" },
-  { en: "a girl in a red dress dancing in the studio", zh: "穿红裙的女孩在演播室里跳舞" },
-  { en: "a green dinosaur in the classroom", zh: "教室里的绿色恐龙" },
-  { en: "a rocket in space", zh: "太空中的火箭" },
-]);
 const NUM_KEYS = 9;
 const NUM_AT_MOST = 60;
 const STORAGE_KEY = "sceneshift.favourites";
 
 export class Favourites {
-  #list;
-  #edit;
-  #reset;
+  #list = byId("favourites", HTMLElement);
+  #edit = byId("favourites-edit", HTMLButtonElement);
+  #reset = byId("favourites-reset", HTMLButtonElement);
   #onChosen;
   #onChanged;
   /** @type {string[] | null} null: the examples */
@@ -37,27 +24,23 @@ export class Favourites {
   #isEditing = false;
 
   /**
-   * @param {{list: HTMLElement, edit: HTMLButtonElement, reset: HTMLButtonElement}} elements
    * @param {(text: string) => void} onChosen
    * @param {() => void} onChanged
    */
-  constructor({ list, edit, reset }, onChosen, onChanged) {
-    this.#list = list;
-    this.#edit = edit;
-    this.#reset = reset;
+  constructor(onChosen, onChanged) {
     this.#onChosen = onChosen;
     this.#onChanged = onChanged;
-    edit.addEventListener("click", () => {
+    this.#edit.addEventListener("click", () => {
       this.#isEditing = !this.#isEditing;
       this.render();
     });
-    reset.addEventListener("click", () => this.#keep(null));
-    orderByDragging(list, (from, to) => this.#move(from, to));
+    this.#reset.addEventListener("click", () => this.#keep(null));
+    orderByDragging(this.#list, (from, to) => this.#move(from, to));
   }
 
   /** @returns {string[]} */
   get texts() {
-    return this.#kept ?? EXAMPLES.map((example) => example[currentLanguage()]);
+    return this.#kept ?? examplePrompts();
   }
 
   /** @param {string} text */
@@ -113,11 +96,17 @@ export class Favourites {
    * @param {number} index
    */
   #tools(text, index) {
-    const earlier = iconButton("small-button", icon("left"), t("favourites.earlier", { text }), () => this.#move(index, index - 1));
-    const later = iconButton("small-button", icon("right"), t("favourites.later", { text }), () => this.#move(index, index + 1));
+    const earlier = iconButton("small-button", icon("left"), t("favourites.earlier", { text }), () =>
+      this.#move(index, index - 1),
+    );
+    const later = iconButton("small-button", icon("right"), t("favourites.later", { text }), () =>
+      this.#move(index, index + 1),
+    );
     earlier.disabled = index === 0;
     later.disabled = index === this.texts.length - 1;
-    const remove = iconButton("small-button", icon("remove"), t("favourites.remove", { text }), () => this.toggle(text));
+    const remove = iconButton("small-button", icon("remove"), t("favourites.remove", { text }), () =>
+      this.toggle(text),
+    );
     return [earlier, later, remove];
   }
 

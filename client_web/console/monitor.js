@@ -5,46 +5,40 @@
  * @module monitor
  */
 
+import { byId } from "../shared/dom.js";
 import { t } from "../shared/i18n.js";
-import { ConnectionState } from "../sdk/connection.js";
 
-/** @typedef {"idle" | "preview" | "clip" | "blank"} OnAir */
+/** @typedef {import("../sdk/types.js").OnAir} OnAir */
 
-/**
- * @typedef {object} MonitorElements
- * @property {HTMLElement} root carries `data-on-air` and `data-video`
- * @property {HTMLElement} tally
- * @property {HTMLElement} caption
- * @property {HTMLElement} hint
- * @property {HTMLButtonElement} fullscreen
- * @property {HTMLButtonElement} mute
- * @property {HTMLVideoElement} video
- * @property {HTMLImageElement} held
- */
+const HELD_WIDTH = 832;
 
 export class Monitor {
-  #elements;
+  #elements = {
+    root: byId("monitor", HTMLElement),
+    tally: byId("tally", HTMLElement),
+    caption: byId("caption", HTMLElement),
+    hint: byId("hint", HTMLElement),
+    fullscreen: byId("fullscreen", HTMLButtonElement),
+    mute: byId("mute", HTMLButtonElement),
+    video: byId("program", HTMLVideoElement),
+    held: byId("held", HTMLImageElement),
+  };
   /** @type {OnAir} */
   #onAir = "idle";
   #caption = "";
   #hasVideo = false;
   #engineState = "unknown";
-  #connectionState = /** @type {string} */ (ConnectionState.CLOSED);
-  #takePicture;
+  /** @type {import("../sdk/session.js").Session | null} */
+  #session = null;
 
-  /**
-   * @param {MonitorElements} elements
-   * @param {() => string | null} takePicture what the video shows, as a data URI
-   * @param {(error: Error) => void} onError
-   */
-  constructor(elements, takePicture, onError) {
-    this.#elements = elements;
-    this.#takePicture = takePicture;
-    elements.mute.addEventListener("click", () => {
-      elements.video.muted = !elements.video.muted;
+  /** @param {(error: Error) => void} onError */
+  constructor(onError) {
+    const { mute, video, fullscreen } = this.#elements;
+    mute.addEventListener("click", () => {
+      video.muted = !video.muted;
       this.render();
     });
-    elements.fullscreen.addEventListener("click", () => void this.#toggleFullscreen().catch(onError));
+    fullscreen.addEventListener("click", () => void this.#toggleFullscreen().catch(onError));
     document.addEventListener("fullscreenchange", () => this.render());
   }
 
@@ -58,6 +52,16 @@ export class Monitor {
     this.render();
   }
 
+  /** @param {import("../sdk/session.js").Session} session with a viewer */
+  follow(session) {
+    this.#session = session;
+    const { viewer } = session;
+    session.on("state", () => this.render());
+    viewer?.on("state", (state) => state !== "playing" && this.setVideo(false));
+    viewer?.on("stalled", () => this.setVideo(false));
+    viewer?.on("frame", () => this.setVideo(true));
+  }
+
   /** @param {boolean} hasVideo */
   setVideo(hasVideo) {
     if (hasVideo === this.#hasVideo) return;
@@ -69,12 +73,6 @@ export class Monitor {
   /** @param {boolean} hasSound whether the server can send any */
   setSound(hasSound) {
     this.#elements.mute.hidden = !hasSound;
-  }
-
-  /** @param {string} state */
-  setConnection(state) {
-    this.#connectionState = state;
-    this.render();
   }
 
   /** @param {string} engineState */
@@ -106,23 +104,23 @@ export class Monitor {
   }
 
   #hold() {
-    const picture = this.#takePicture();
-    if (picture !== null) this.#elements.held.src = picture;
+    const picture = this.#session?.viewer?.picture(HELD_WIDTH);
+    if (picture) this.#elements.held.src = picture;
   }
 
   /** Without word from the server, and without its video, nobody here knows what is on air. */
   #known() {
-    return this.#connectionState === ConnectionState.LIVE || this.#hasVideo ? this.#onAir : "lost";
+    return this.#session?.state === "live" || this.#hasVideo ? this.#onAir : "lost";
   }
 
   /** @param {OnAir | "lost"} onAir */
   #hint(onAir) {
     switch (onAir) {
       case "lost":
-        if (this.#connectionState === ConnectionState.REFUSED) return t("program.refused");
+        if (this.#session?.state === "refused") return t("program.refused");
         if (this.#elements.held.src !== "") return t("program.held");
         // Not while the page opens: that it has no connection yet is no news.
-        return this.#connectionState === ConnectionState.WAITING ? t("program.lost") : "";
+        return this.#session?.state === "reconnecting" ? t("program.lost") : "";
       case "idle":
         return t(this.#engineState === "starting" ? "program.loading" : "program.hint");
       case "blank":

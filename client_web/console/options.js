@@ -69,7 +69,11 @@ export class Options {
     const values = { ...this.#values, transition_s: this.#transitionS, lora: this.#lora, fresh: this.#isFresh };
     // Only what is chosen: an older server does not know these.
     const sound = this.#music === null ? {} : { music: this.#music, music_volume: this.#volume };
-    return /** @type {SessionOptions} */ ({ ...values, ...sound, ...(this.#seed === null ? {} : { seed: this.#seed }) });
+    return /** @type {SessionOptions} */ ({
+      ...values,
+      ...sound,
+      ...(this.#seed === null ? {} : { seed: this.#seed }),
+    });
   }
 
   /** @returns {{transition?: "cut" | "crossfade", transition_s: number}} how a clip that waits is to be taken now */
@@ -161,7 +165,11 @@ export class Options {
   /** @param {OptionName} name */
   #control(name) {
     const legend = make("legend", "", [t(`options.${name}`)]);
-    const choices = make("div", "segments", CHOICES[name].map((value) => this.#segment(name, value)));
+    const choices = make(
+      "div",
+      "segments",
+      CHOICES[name].map((value) => this.#segment(name, value)),
+    );
     return placed(make("fieldset", "option", [legend, choices]), name);
   }
 
@@ -207,7 +215,12 @@ export class Options {
 
   #seedControl() {
     const field = make("input", "field");
-    Object.assign(field, { name: "seed", inputMode: "numeric", autocomplete: "off", placeholder: t("options.seed.random") });
+    Object.assign(field, {
+      name: "seed",
+      inputMode: "numeric",
+      autocomplete: "off",
+      placeholder: t("options.seed.random"),
+    });
     field.ariaLabel = t("options.seed");
     field.addEventListener("change", () => this.#typeSeed(field));
     const lock = textButton("plain", "", () => this.lockSeed(this.#seed === null ? this.#seedUsed : null));
@@ -247,7 +260,9 @@ export class Options {
       this.#lora = list.value === "" ? null : list.value;
       this.#onChosen({ lora: this.#lora });
     });
-    return [placed(make("div", "option", [make("label", "pick", [make("span", "", [t("options.lora")]), list])]), "lora")];
+    return [
+      placed(make("div", "option", [make("label", "pick", [make("span", "", [t("options.lora")]), list])]), "lora"),
+    ];
   }
 
   /** @returns {HTMLElement[]} none for a server without music */
@@ -298,7 +313,8 @@ export class Options {
         // Not under the fingers of who writes in it.
         if (input === document.activeElement && this.#seed === null) break;
         input.value = this.#seed?.toString() ?? "";
-        input.placeholder = this.#seedUsed === null ? t("options.seed.random") : t("options.seed.used", { seed: this.#seedUsed });
+        input.placeholder =
+          this.#seedUsed === null ? t("options.seed.random") : t("options.seed.used", { seed: this.#seedUsed });
         break;
       case "music_volume":
         input.value = String(this.#volume);
@@ -316,7 +332,9 @@ export class Options {
     lock.textContent = t(isLocked ? "options.seed.unlock" : "options.seed.lock");
     lock.ariaPressed = String(isLocked);
     lock.disabled = !isLocked && this.#seedUsed === null;
-    lock.title = t(isLocked ? "options.seed.unlock_hint" : lock.disabled ? "options.seed.none" : "options.seed.lock_hint");
+    lock.title = t(
+      isLocked ? "options.seed.unlock_hint" : lock.disabled ? "options.seed.none" : "options.seed.lock_hint",
+    );
   }
 }
 

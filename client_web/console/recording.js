@@ -1,19 +1,28 @@
 /**
  * The record button: begins and ends a recording at the server, shows how long it has run and where the last one can be
- * fetched. Loaded when a server has answered that it can record; before, the button is hidden.
+ * fetched. Hidden until a server has answered that it can record.
  *
  * @module recording
  */
 
+import { RequestError } from "../sdk/errors.js";
+import { byId } from "../shared/dom.js";
 import { t } from "../shared/i18n.js";
 
-/** @typedef {import("../sdk/messages.js").ServerMessage} ServerMessage */
+/** @typedef {import("../sdk/session.js").Session} Session */
+/** @typedef {import("../sdk/types.js").ServerMessage} ServerMessage */
 
 const TICK_MS = 1000;
 
 export class Recording {
-  #elements;
-  #ask;
+  #elements = {
+    root: byId("recording", HTMLElement),
+    button: byId("record", HTMLButtonElement),
+    text: byId("record-text", HTMLElement),
+    link: byId("record-link", HTMLAnchorElement),
+  };
+  /** @type {Session | null} */
+  #session = null;
   #address;
   #onError;
   #isRecording = false;
@@ -25,21 +34,34 @@ export class Recording {
   #ticking;
 
   /**
-   * @param {{root: HTMLElement, button: HTMLButtonElement, text: HTMLElement, link: HTMLAnchorElement}} elements
-   * @param {(recording: boolean) => Promise<ServerMessage>} ask
-   * @param {(url: string) => string} address of a file of the server's, with what opens it
+   * @param {import("../sdk/address.js").Address} address
    * @param {(error: Error) => void} onError
    */
-  constructor(elements, ask, address, onError) {
-    this.#elements = elements;
-    this.#ask = ask;
+  constructor(address, onError) {
     this.#address = address;
     this.#onError = onError;
-    elements.button.addEventListener("click", () => void this.#toggle());
+    this.#elements.button.addEventListener("click", () => {
+      this.#session?.record(!this.#isRecording).catch(onError);
+    });
+  }
+
+  /** @param {Session} session */
+  follow(session) {
+    this.#session = session;
+    session.on("recording.changed", (message) => this.#changed(message));
+    session.on("session", ({ isResumed }) => !isResumed && this.#learn());
+  }
+
+  /** A new session: can its server record? To end what does not run changes nothing, and is answered if so. */
+  #learn() {
+    this.#session?.record(false).catch((error) => {
+      // Refused: it cannot. Otherwise the connection went, and the next session asks again.
+      if (error instanceof RequestError) this.#elements.root.hidden = true;
+    });
   }
 
   /** @param {ServerMessage} message `recording.changed`, asked for or not */
-  changed(message) {
+  #changed(message) {
     this.#elements.root.hidden = false;
     this.#isRecording = message.recording;
     if (message.recording) this.#beganAt = performance.now() - (message.duration_s ?? 0) * 1000;
@@ -47,6 +69,7 @@ export class Recording {
     clearInterval(this.#ticking);
     if (message.recording) this.#ticking = setInterval(() => this.render(), TICK_MS);
     this.render();
+    if (message.error) this.#onError(new RequestError(message.error));
   }
 
   render() {
@@ -60,16 +83,8 @@ export class Recording {
     link.hidden = this.#last === null || this.#isRecording;
     if (this.#last === null) return;
     const megabytes = (this.#last.sizeBytes / 1e6).toFixed(1);
-    link.href = this.#address(this.#last.url);
+    link.href = this.#address.link(this.#last.url);
     link.download = this.#last.name;
     link.textContent = t("recording.download", { megabytes });
-  }
-
-  async #toggle() {
-    try {
-      this.changed(await this.#ask(!this.#isRecording));
-    } catch (error) {
-      this.#onError(/** @type {Error} */ (error));
-    }
   }
 }

@@ -24,10 +24,9 @@ const KINDS = /** @type {const} */ (["obs", "studio", "curl", "javascript", "pyt
 /**
  * @param {HTMLDialogElement} dialog
  * @param {Stage} stage
- * @param {(name: string) => void} onRename
- * @param {(text: string) => void} onNote
+ * @param {{onRename: (name: string) => void, onNote: (text: string) => void}} handlers
  */
-export function openShare(dialog, stage, onRename, onNote) {
+export function openShare(dialog, stage, { onRename, onNote }) {
   const code = make("pre", "snippet");
   code.tabIndex = 0;
   code.ariaLabel = t("share.title");
@@ -38,16 +37,27 @@ export function openShare(dialog, stage, onRename, onNote) {
     code.textContent = snippet(chosen, stage);
     note.textContent = t(`share.${chosen}.note`);
   };
-  const tabs = make("div", "segments", KINDS.map((kind) => tab(kind, kind === chosen, () => {
-    chosen = kind;
-    show();
-  })));
+  const tabs = make(
+    "div",
+    "segments",
+    KINDS.map((kind) =>
+      tab(kind, kind === chosen, () => {
+        chosen = kind;
+        show();
+      }),
+    ),
+  );
   tabs.role = "radiogroup";
   tabs.ariaLabel = t("share.title");
-  const copy = textButton("primary", t("share.copy"), () => void copyText(code, dialog).then((isCopied) => {
-    onNote(t(isCopied ? "share.copied" : "share.select"));
-    copy.textContent = t(isCopied ? "share.copied" : "share.copy");
-  }));
+  const copy = textButton(
+    "primary",
+    t("share.copy"),
+    () =>
+      void copyText(code, dialog).then((isCopied) => {
+        onNote(t(isCopied ? "share.copied" : "share.select"));
+        copy.textContent = t(isCopied ? "share.copied" : "share.copy");
+      }),
+  );
   const row = make("div", "sheet-actions", [copy]);
   openSheet(dialog, t("share.title"), [...nameForm(dialog, stage, onRename), tabs, note, code, row]);
   show();
@@ -62,7 +72,13 @@ export function openShare(dialog, stage, onRename, onNote) {
 function nameForm(dialog, stage, onRename) {
   if (stage.name === null) return [];
   const field = make("input", "field");
-  Object.assign(field, { name: "stage-name", value: stage.name, autocomplete: "off", spellcheck: false, maxLength: 40 });
+  Object.assign(field, {
+    name: "stage-name",
+    value: stage.name,
+    autocomplete: "off",
+    spellcheck: false,
+    maxLength: 40,
+  });
   const error = make("p", "field-error");
   error.role = "status";
   const rename = make("button", "plain", [t("share.rename")]);

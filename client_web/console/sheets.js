@@ -7,10 +7,10 @@
 
 import { make, textButton } from "../shared/dom.js";
 import { t } from "../shared/i18n.js";
-import { LONGEST_HOLD_S, MAX_NOTE_CHARACTERS } from "./rundown.js";
+import { LONGEST_HOLD_S, MAX_NOTE_CHARACTERS } from "./rundown/rundown.js";
 import { MAX_PROMPT_CHARACTERS } from "../sdk/messages.js";
 
-/** @typedef {import("./rundown.js").Item} Item */
+/** @typedef {import("./rundown/rundown.js").Item} Item */
 
 /** @type {readonly [keys: string[], name: string][]} */
 const KEYS = Object.freeze([
@@ -66,7 +66,14 @@ export function openItem(dialog, item, onSave, onRemove) {
   note.maxLength = MAX_NOTE_CHARACTERS;
   note.value = item?.note ?? "";
   const hold = make("input", "field");
-  Object.assign(hold, { type: "number", min: "1", max: String(LONGEST_HOLD_S), step: "1", inputMode: "numeric", placeholder: t("rundown.hold.empty") });
+  Object.assign(hold, {
+    type: "number",
+    min: "1",
+    max: String(LONGEST_HOLD_S),
+    step: "1",
+    inputMode: "numeric",
+    placeholder: t("rundown.hold.empty"),
+  });
   hold.value = item?.holdS?.toString() ?? "";
   const form = make("form", "sheet-form", [
     make("label", "", [t("rundown.text"), text]),

@@ -33,6 +33,11 @@ export class StageName {
     return this.#name;
   }
 
+  /** null: this server gives sessions no names */
+  get shared() {
+    return this.#isKnown ? this.#name : null;
+  }
+
   /** @returns {{name?: string}} for `session.start` */
   get option() {
     if (!this.#isKnown) return {};

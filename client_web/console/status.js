@@ -4,37 +4,36 @@
  * @module status
  */
 
-import { make } from "../shared/dom.js";
+import { byId, make } from "../shared/dom.js";
 import { hasText, t } from "../shared/i18n.js";
 
 /** @typedef {import("../sdk/messages.js").Stats} Stats */
 
 export class Status {
-  #connection;
-  #engine;
-  #stats;
-  #connectionState = "closed";
+  #connection = byId("connection", HTMLElement);
+  #engine = byId("engine", HTMLElement);
+  #stats = byId("stats", HTMLElement);
+  #connectionState = "connecting";
   /** @type {{position: number, waitMs: number | null}} */
   #queue = { position: 0, waitMs: null };
   #engineState = "unknown";
   #modelName = "";
   /** @type {Stats | null} */
   #latest = null;
+  #presentedFrames = 0;
+  #countedFrames = { frames: 0, at: 0 };
   #shownFrameRate = 0;
 
-  /**
-   * @param {HTMLElement} connection
-   * @param {HTMLElement} engine
-   * @param {HTMLElement} stats a `<dl>`
-   */
-  constructor(connection, engine, stats) {
-    this.#connection = connection;
-    this.#engine = engine;
-    this.#stats = stats;
+  /** @param {import("../sdk/session.js").Session} session */
+  follow(session) {
+    session.on("state", (state) => this.#setConnection(state));
+    session.on("queued", ({ position, estimated_wait_ms: waitMs }) => this.#setQueue(position, waitMs));
+    session.on("stats.updated", (stats) => this.#setStats(stats));
+    session.viewer?.on("frame", ({ presentedFrames }) => (this.#presentedFrames = presentedFrames));
   }
 
   /** @param {string} state */
-  setConnection(state) {
+  #setConnection(state) {
     this.#connectionState = state;
     if (state !== "live") {
       this.#latest = null;
@@ -47,7 +46,7 @@ export class Status {
    * @param {number} position
    * @param {number | null} waitMs
    */
-  setQueue(position, waitMs) {
+  #setQueue(position, waitMs) {
     this.#queue = { position, waitMs };
     this.render();
   }
@@ -65,13 +64,10 @@ export class Status {
     this.render();
   }
 
-  /**
-   * @param {Stats} latest
-   * @param {number} shownFrameRate frames a second at this screen
-   */
-  setStats(latest, shownFrameRate) {
+  /** @param {Stats} latest */
+  #setStats(latest) {
     this.#latest = latest;
-    this.#shownFrameRate = shownFrameRate;
+    this.#shownFrameRate = this.#rateSinceLast(performance.now());
     this.#engineState = latest.engine;
     this.render();
   }
@@ -82,6 +78,13 @@ export class Status {
     setChip(this.#engine, this.#engineState, hasText(key) ? t(key) : this.#engineState);
     this.#engine.hidden = this.#connectionState !== "live";
     this.#stats.replaceChildren(...this.#lines().map(([label, value]) => statistic(label, value)));
+  }
+
+  /** @param {number} now */
+  #rateSinceLast(now) {
+    const { frames, at } = this.#countedFrames;
+    this.#countedFrames = { frames: this.#presentedFrames, at: now };
+    return at === 0 ? 0 : Math.max(0, ((this.#presentedFrames - frames) * 1000) / (now - at));
   }
 
   #connectionText() {

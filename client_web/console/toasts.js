@@ -4,7 +4,7 @@
  * @module toasts
  */
 
-import { make, textButton } from "../shared/dom.js";
+import { byId, make, textButton } from "../shared/dom.js";
 import { t } from "../shared/i18n.js";
 
 const NUM_AT_MOST = 3;
@@ -13,14 +13,9 @@ const SHOWN_MS = 7000;
 const NOTE_SHOWN_MS = 4000;
 
 export class Toasts {
-  #root;
+  #root = byId("toasts", HTMLElement);
   /** @type {Map<HTMLElement, ReturnType<typeof setTimeout>>} */
   #timers = new Map();
-
-  /** @param {HTMLElement} root a live region */
-  constructor(root) {
-    this.#root = root;
-  }
 
   /**
    * @param {string} text
@@ -30,7 +25,8 @@ export class Toasts {
   show(text, kind, action) {
     const kept = Array.from(this.#timers.keys()).find((toast) => toast.dataset.text === text);
     if (kept !== undefined) this.#remove(kept);
-    while (this.#timers.size >= NUM_AT_MOST) this.#remove(/** @type {HTMLElement} */ (this.#timers.keys().next().value));
+    while (this.#timers.size >= NUM_AT_MOST)
+      this.#remove(/** @type {HTMLElement} */ (this.#timers.keys().next().value));
     const close = textButton("toast-close", "×", () => this.#remove(toast));
     close.ariaLabel = t("toast.close");
     const toast = make("div", "toast", [make("p", "", [text])]);
@@ -45,7 +41,10 @@ export class Toasts {
     toast.dataset.kind = kind;
     toast.dataset.text = text;
     this.#root.append(toast);
-    this.#timers.set(toast, setTimeout(() => this.#remove(toast), kind === "note" && action === undefined ? NOTE_SHOWN_MS : SHOWN_MS));
+    this.#timers.set(
+      toast,
+      setTimeout(() => this.#remove(toast), kind === "note" && action === undefined ? NOTE_SHOWN_MS : SHOWN_MS),
+    );
   }
 
   /** @param {HTMLElement} toast */

@@ -15,9 +15,10 @@ export class Address {
     const script = new URL(import.meta.url);
     const given = new URL(url ?? (script.protocol.startsWith("http") ? script.origin : "/"), location.href);
     const path = given.pathname.replace(/(\/v1\/realtime)?\/?$/, "");
-    this.#base = given.protocol.replace("ws", "http") + "//" + given.host + path;
+    this.#base = `${given.protocol.replace("ws", "http")}//${given.host}${path}`;
     const isOwn = new URL(this.#base).origin === location.origin;
-    this.token = token ?? tokenOf(given.hash) ?? given.searchParams.get("token") ?? (isOwn ? tokenOf(location.hash) : null);
+    this.token =
+      token ?? tokenOf(given.hash) ?? given.searchParams.get("token") ?? (isOwn ? tokenOf(location.hash) : null);
   }
 
   /** @param {string} path */
@@ -25,9 +26,14 @@ export class Address {
     return this.#base + path;
   }
 
-  /** @param {string} path of a WebSocket, for which browsers set no headers: the token is in the query */
+  /** @param {string} path of a WebSocket */
   socket(path) {
-    const url = new URL(this.#base.replace("http", "ws") + path);
+    return this.link(path).replace("http", "ws");
+  }
+
+  /** @param {string} path opened by the browser itself, which sets no headers: the token is in the query */
+  link(path) {
+    const url = new URL(this.#base + path);
     if (this.token !== null) url.searchParams.set("token", this.token);
     return url.href;
   }
@@ -38,4 +44,5 @@ export class Address {
   }
 }
 
+/** @param {string} hash */
 const tokenOf = (hash) => new URLSearchParams(hash.slice(1)).get("token");

@@ -31,6 +31,7 @@ export const ConnectionState = Object.freeze({
   REFUSED: "refused",
 });
 
+/** @type {Readonly<Record<string, readonly string[]>>} */
 const NEXT = Object.freeze({
   closed: ["connecting"],
   connecting: ["starting", "resuming", "waiting", "refused", "closed"],
@@ -62,8 +63,10 @@ export class Connection {
   /** The event_id of the start or resume that is on its way. */
   #openingId = "";
   #retryAfterMs = 0;
-  #retryTimer = 0;
-  #silenceTimer = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #retryTimer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #silenceTimer;
   /** @type {Map<string, {resolve: Function, reject: Function, timer: ReturnType<typeof setTimeout>}>} by event_id */
   #requests = new Map();
 
@@ -153,6 +156,7 @@ export class Connection {
     });
   }
 
+  /** @param {string} next */
   #enter(next) {
     checkMove("connection", NEXT, this.#state, next);
     this.#state = next;
@@ -168,6 +172,7 @@ export class Connection {
     }
   }
 
+  /** @param {number} lastSeq */
   #resume(lastSeq) {
     const { sessionId, resumeToken } = /** @type {ResumableSession} */ (this.#session);
     this.#ask({
@@ -185,18 +190,20 @@ export class Connection {
     this.#ask({ type: ClientType.SESSION_START, ...this.#options() });
   }
 
+  /** @param {ClientMessage} opening */
   #ask(opening) {
     this.#openingId = newId("e-");
     this.#socket?.send(JSON.stringify({ ...opening, event_id: this.#openingId }));
   }
 
+  /** @param {string} raw */
   #receive(raw) {
     this.#listenForSilence();
     let message;
     try {
       message = decode(raw);
     } catch (error) {
-      this.#handlers.onError(error);
+      this.#handlers.onError(/** @type {Error} */ (error));
       return;
     }
     if (this.#isReplayed(message)) return;
@@ -204,6 +211,7 @@ export class Connection {
     else this.#receiveBeforeLive(message);
   }
 
+  /** @param {ServerMessage} message */
   #isReplayed(message) {
     if (message.type === ServerType.SESSION_CREATED || !isNumbered(message)) return false;
     if (message.seq <= this.#lastSeq) return true;
@@ -211,6 +219,7 @@ export class Connection {
     return false;
   }
 
+  /** @param {ServerMessage} message */
   #receiveBeforeLive(message) {
     const isResuming = this.#state === ConnectionState.RESUMING;
     switch (message.type) {
@@ -239,6 +248,7 @@ export class Connection {
     }
   }
 
+  /** @param {ServerMessage} created @param {boolean} isResuming */
   #becomeLive(created, isResuming) {
     const isResumed = isResuming && this.#session?.sessionId === created.session_id;
     if (!isResumed) this.#lastSeq = -1;
@@ -249,6 +259,7 @@ export class Connection {
     this.#handlers.onSession(isResumed, created);
   }
 
+  /** @param {ServerMessage} message */
   #receiveLive(message) {
     const eventId = message.event_id ?? message.error?.event_id;
     const waiting = this.#requests.get(eventId);
@@ -269,6 +280,7 @@ export class Connection {
     this.#lost(1000, "");
   }
 
+  /** @param {ErrorDetail} detail */
   #refused(detail) {
     this.#handlers.onError(new RequestError(detail));
     if (detail.retryable) {
@@ -280,6 +292,7 @@ export class Connection {
     this.#enter(ConnectionState.REFUSED);
   }
 
+  /** @param {number} code of the close @param {string} reason */
   #lost(code, reason) {
     this.#drop();
     if (code === POLICY_VIOLATION) {
@@ -312,4 +325,5 @@ export class Connection {
   }
 }
 
+/** @param {ServerMessage} message @returns {message is ServerMessage & {seq: number}} */
 const isNumbered = (message) => typeof message.seq === "number" && message.seq >= 0;

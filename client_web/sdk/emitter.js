@@ -5,20 +5,25 @@
 /** How an emitter's owner speaks: a symbol is no part of the public surface. */
 export const emit = Symbol("emit");
 
+/** @template {Record<string, any[]>} [Events=Record<string, any[]>] */
 export class Emitter {
-  /** @type {Map<string, Set<(...details: any[]) => void>>} */
+  /** @type {Map<string, Set<(...details: any) => void>>} */
   #listeners = new Map();
 
   /** @param {Record<string, any>} [listeners] by event; `onState` is one for `state` */
   constructor(listeners = {}) {
     for (const [name, listener] of Object.entries(listeners)) {
-      this.on(name.replace(/^on[A-Z]/, (on) => on[2].toLowerCase()), listener);
+      this.on(
+        name.replace(/^on[A-Z]/, (on) => on[2].toLowerCase()),
+        listener,
+      );
     }
   }
 
   /**
-   * @param {string} type
-   * @param {(...details: any[]) => void} listener
+   * @template {keyof Events & string} Type
+   * @param {Type} type
+   * @param {(...details: Events[Type]) => void} listener
    * @returns {() => void} ends it
    */
   on(type, listener) {
@@ -27,6 +32,7 @@ export class Emitter {
     return () => void listeners.delete(listener);
   }
 
+  /** @internal @param {string} type @param {any[]} details */
   [emit](type, ...details) {
     for (const listener of [...(this.#listeners.get(type) ?? [])]) {
       try {

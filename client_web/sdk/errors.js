@@ -15,7 +15,7 @@ export class SceneshiftError extends Error {
 
 /** The server's answer to a request was an error. */
 export class RequestError extends SceneshiftError {
-  /** @param {import("./messages.js").ErrorDetail} detail */
+  /** @param {import("./types.js").ErrorDetail} detail */
   constructor(detail) {
     super(detail.code, detail.message, detail.param);
     this.name = "RequestError";

@@ -7,7 +7,7 @@
 export const PROTOCOL_VERSION = 1;
 export const MAX_PROMPT_CHARACTERS = 2000;
 
-/** What a client may say. */
+/** Types of the messages that a client may send. */
 export const ClientType = Object.freeze({
   SESSION_START: "session.start",
   SESSION_UPDATE: "session.update",
@@ -25,7 +25,7 @@ export const ClientType = Object.freeze({
   WEBRTC_CANDIDATE: "webrtc.candidate",
 });
 
-/** What the server says. A client ignores types that it does not know. */
+/** Types of the messages that the server sends. A client ignores unknown types. */
 export const ServerType = Object.freeze({
   SESSION_CREATED: "session.created",
   SESSION_QUEUED: "session.queued",

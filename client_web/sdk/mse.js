@@ -31,7 +31,8 @@ export class MsePath {
   #queue = [];
   #numQueuedBytes = 0;
   #objectUrl = "";
-  #silenceTimer = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #silenceTimer;
 
   /** @param {HTMLVideoElement} video @param {string | null} url @param {import("./types.js").MseHandlers} handlers */
   constructor(video, url, handlers) {
@@ -75,6 +76,7 @@ export class MsePath {
     return true; // silence is noticed here
   }
 
+  /** @param {string | ArrayBuffer} data */
   #receive(data) {
     this.#listenForSilence();
     if (typeof data !== "string") {
@@ -86,6 +88,7 @@ export class MsePath {
     else if (message.type === "error") this.#lose(new RequestError(message.error));
   }
 
+  /** @param {import("./types.js").StreamStarted} started */
   #attach({ mime, frame_rate: frameRate }) {
     const Source = mediaSource();
     if (!Source.isTypeSupported(mime)) {
@@ -106,6 +109,7 @@ export class MsePath {
     this.#handlers.onAttached();
   }
 
+  /** @param {MediaSource} source @param {string} mime */
   #begin(source, mime) {
     const buffer = source.addSourceBuffer(mime);
     buffer.addEventListener("updateend", () => this.#appended(), { signal: this.#over.signal });
@@ -113,6 +117,7 @@ export class MsePath {
     this.#append();
   }
 
+  /** @param {ArrayBuffer} bytes */
   #enqueue(bytes) {
     this.#queue.push(bytes);
     this.#numQueuedBytes += bytes.byteLength;
@@ -127,7 +132,8 @@ export class MsePath {
     const bytes = joined(this.#queue, this.#numQueuedBytes);
     try {
       buffer.appendBuffer(bytes);
-    } catch (error) {
+    } catch (caught) {
+      const error = /** @type {Error} */ (caught);
       if (error.name === "QuotaExceededError" && this.#trim(0)) return;
       this.#lose(error);
       return;
@@ -141,7 +147,7 @@ export class MsePath {
     if (!this.#trim(KEPT_S)) this.#append();
   }
 
-  /** Lets go of what was shown before so many seconds; whether the buffer is busy with it. */
+  /** Lets go of what was shown before so many seconds; whether the buffer is busy with it. @param {number} kept */
   #trim(kept) {
     const buffer = this.#buffer;
     const end = this.#video.currentTime - kept;
@@ -172,6 +178,7 @@ export class MsePath {
     this.#silenceTimer = setTimeout(() => this.#lose(lost("the stream fell silent")), SILENCE_MS);
   }
 
+  /** @param {Error} error */
   #lose(error) {
     if (this.#over.signal.aborted) return;
     this.close();
@@ -179,11 +186,13 @@ export class MsePath {
   }
 }
 
+/** @param {string} message */
 const lost = (message) => new SceneshiftError("picture_lost", message);
 
 /** iPhones have the managed one only. */
 const mediaSource = () => /** @type {any} */ (globalThis).ManagedMediaSource ?? globalThis.MediaSource;
 
+/** @param {ArrayBuffer[]} parts @param {number} numBytes */
 function joined(parts, numBytes) {
   if (parts.length === 1) return parts[0];
   const whole = new Uint8Array(numBytes);

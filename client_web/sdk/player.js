@@ -3,6 +3,8 @@
  * WebSocket. Opens again what fails, holds the last picture meanwhile. `rtc.js` and `mse.js` are one attempt each.
  */
 
+/** @import { PlayerHandlers, PlayerSettings, Signalling, ViewerEvents, ViewerState } from "./types.js" */
+
 import { Emitter, emit } from "./emitter.js";
 import { SceneshiftError } from "./errors.js";
 import { RtcPath } from "./rtc.js";
@@ -20,6 +22,7 @@ export const PlayerState = Object.freeze({
   PAUSED: "paused",
 });
 
+/** @type {Readonly<Record<ViewerState, readonly ViewerState[]>>} */
 const NEXT = Object.freeze({
   closed: ["negotiating"],
   negotiating: ["playing", "failed", "paused", "closed", "negotiating"],
@@ -41,11 +44,11 @@ const PROBE_MS = 30_000;
 const LONGEST_PROBE_MS = 960_000;
 const GRACE_MS = 5000;
 
-/** @typedef {import("./types.js").Signalling} Signalling */
-/** @typedef {import("./types.js").PlayerSettings} PlayerSettings */
-/** @typedef {import("./types.js").ShownFrame} ShownFrame */
-
-/** Events: `state` (state), `frame` (ShownFrame), `stalled` after two seconds without one, `error` (Error). */
+/**
+ * Events: `state`, `frame`, `stalled` after two seconds without a frame, `error` (what failed is tried again).
+ *
+ * @extends {Emitter<ViewerEvents>}
+ */
 export class Player extends Emitter {
   #video;
   #poster;
@@ -53,7 +56,9 @@ export class Player extends Emitter {
   #settings;
   #backoff;
   #probeBackoff;
+  /** @type {ViewerState} */
   #state = "closed";
+  /** @type {"webrtc" | "mse"} */
   #transport;
   /** @type {RtcPath | import("./mse.js").MsePath | null} */
   #path = null;
@@ -74,11 +79,11 @@ export class Player extends Emitter {
   /**
    * @param {HTMLVideoElement} video
    * @param {Signalling} signalling
-   * @param {import("./types.js").PlayerHandlers} [handlers]
+   * @param {PlayerHandlers} [handlers]
    * @param {PlayerSettings} [settings]
    */
   constructor(video, signalling, handlers, settings = {}) {
-    super(handlers);
+    super(/** @type {Record<string, any>} */ (handlers));
     this.#video = video;
     this.#poster = video.poster;
     this.#signalling = signalling;
@@ -94,6 +99,7 @@ export class Player extends Emitter {
     return this.#state;
   }
 
+  /** What the picture comes over, or is being opened over. */
   get transport() {
     return this.#transport;
   }
@@ -120,6 +126,7 @@ export class Player extends Emitter {
     if (this.#state !== "closed") this.#enter("closed");
   }
 
+  /** Nobody looks: after a grace nothing is received any more. The last picture stays. */
   pause() {
     if (this.#state === "closed" || this.#state === "paused") return;
     this.#after("pause", this.#settings.graceMs, () => {
@@ -133,7 +140,7 @@ export class Player extends Emitter {
     if (this.#state === "paused") this.open();
   }
 
-  /** What the video shows now, as a JPEG data URI; null before the first frame. */
+  /** What the video shows now, as a JPEG data URI; null before the first frame. @param {number} [width] @returns {string | null} */
   picture(width = this.#video.videoWidth) {
     const { videoWidth, videoHeight } = this.#video;
     // a source that has ended is drawn black
@@ -145,10 +152,12 @@ export class Player extends Emitter {
     return canvas.toDataURL("image/jpeg", 0.8);
   }
 
+  /** null without WebRTC. @returns {Promise<RTCStatsReport | null>} */
   async statistics() {
     return this.#path?.statistics() ?? null;
   }
 
+  /** @param {ViewerState} next */
   #enter(next) {
     checkMove("player", NEXT, this.#state, next);
     this.#state = next;
@@ -166,6 +175,7 @@ export class Player extends Emitter {
     path.open();
   }
 
+  /** @param {(stream: MediaStream) => void} onConnected */
   #makeRtc(onConnected) {
     /** @type {MediaStream} */
     let stream;
@@ -203,7 +213,7 @@ export class Player extends Emitter {
       this.#path = path;
       path.open();
     } catch (error) {
-      if (this.#attempt === attempt) this.#lost(error);
+      if (this.#attempt === attempt) this.#lost(/** @type {Error} */ (error));
     }
   }
 
@@ -215,6 +225,7 @@ export class Player extends Emitter {
     if (this.#transport === "mse" && this.#settings.transport === "auto") this.#probeLater();
   }
 
+  /** @param {Error & {code?: string}} error */
   #lost(error) {
     if (this.#state === "playing" && performance.now() - this.#playingSince > SETTLED_MS) {
       this.#backoff.reset();
@@ -228,7 +239,7 @@ export class Player extends Emitter {
     this[emit]("error", error);
   }
 
-  /** Turns to the other transport if it is its turn. Errors of the signalling say nothing about either. */
+  /** Turns to the other transport if it is its turn. Errors of the signalling say nothing about either. @param {string} code */
   #switchAfter(code) {
     if (code === "no_mse") this.#canMse = false;
     if (USELESS.includes(code)) this.#numLosses = MAX_LOSSES;
@@ -268,6 +279,7 @@ export class Player extends Emitter {
     for (const path of paths) path?.close();
   }
 
+  /** @param {string} name @param {number} delay milliseconds @param {() => void} act */
   #after(name, delay, act) {
     clearTimeout(this.#timers[name]);
     this.#timers[name] = setTimeout(act, delay);
@@ -275,6 +287,7 @@ export class Player extends Emitter {
 
   // --- the glass
 
+  /** @param {MediaStream} stream */
   #show(stream) {
     this.#video.removeAttribute("src");
     this.#video.srcObject = stream;
@@ -301,7 +314,7 @@ export class Player extends Emitter {
   }
 
   #awaitFrame() {
-    this.#frameCallback = this.#video.requestVideoFrameCallback((now, metadata) => {
+    this.#frameCallback = this.#video.requestVideoFrameCallback((_now, metadata) => {
       this.#awaitFrame();
       if (this.#state === "playing") this.#watchForStall();
       const isMse = this.#transport === "mse";

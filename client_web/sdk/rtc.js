@@ -22,7 +22,8 @@ export class RtcPath {
   /** @type {any} an RTCPeerConnection */
   #peer;
   #wasConnected = false;
-  #timer = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
 
   /** @param {Signalling} signalling @param {RtcHandlers} handlers */
   constructor(signalling, handlers) {
@@ -101,6 +102,7 @@ export class RtcPath {
     for (const candidate of candidates) this.#signalling.candidate(candidate);
   }
 
+  /** @param {RTCPeerConnectionState} state */
   #changed(state) {
     if (state === "connected") {
       clearTimeout(this.#timer);
@@ -113,11 +115,13 @@ export class RtcPath {
     }
   }
 
+  /** @param {number} delay milliseconds @param {string} code @param {string} message */
   #loseAfter(delay, code, message) {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#lose(new SceneshiftError(code, message)), delay);
   }
 
+  /** @param {Error} error */
   #lose(error) {
     if (this.#over.signal.aborted) return;
     this.close();

@@ -3,7 +3,8 @@
  * picture is a `player.js` that signals through it. What is public is described in `sceneshift.d.ts`.
  */
 
-/** @import { ServerMessage, SessionSettings } from "./types.js" */
+/** @import { ErrorDetail, PromptOptions, RecordingChanged, ResumableSession, ServerMessage, SessionEvents } from "./types.js" */
+/** @import { OnAir, SessionOptions, SessionSettings, SessionState, StartOptions } from "./types.js" */
 
 import { Connection } from "./connection.js";
 import { Emitter, emit } from "./emitter.js";
@@ -14,12 +15,13 @@ import { ClientType, ServerType } from "./messages.js";
 import { Player } from "./player.js";
 import { checkMove } from "./states.js";
 
+/** @type {Readonly<Record<SessionState, readonly SessionState[]>>} */
 const NEXT = Object.freeze({
-  connecting: ["queued", "live", "refused", "closed"],
+  connecting: ["queued", "reconnecting", "live", "refused", "closed"],
   // the server has no room yet
   queued: ["connecting", "reconnecting", "live", "refused", "closed"],
   live: ["reconnecting", "refused", "closed"],
-  // prompts wait
+  // no attempt has succeeded since the last failure; prompts wait
   reconnecting: ["queued", "live", "refused", "closed"],
   // the server does not want us; asking again would not help
   refused: ["connecting", "reconnecting", "closed"],
@@ -31,16 +33,18 @@ const PROMPTS_PER_SECOND = 4;
 // A frame that was sent and is not seen by then is not seen at all: the page is hidden, or its picture is another one's.
 const GLASS_TIMEOUT_MS = 2000;
 
+/** @extends {Emitter<SessionEvents>} */
 export class Session extends Emitter {
   #address;
+  /** @type {SessionOptions} */
   #options;
   #settings;
   #connection;
+  /** @type {SessionState} */
   #state = "connecting";
-  #hasBeenLive = false;
   /** @type {ServerMessage | null} */
   #created = null;
-  #program = { on_air: "idle", prompt_id: null };
+  #program = idle();
   /** @type {Player | null} */
   #viewer = null;
   #glass = new Glass();
@@ -49,23 +53,28 @@ export class Session extends Emitter {
   /** @type {PromptHandle | null} the newest, while it is not sent; an older one is superseded */
   #waiting = null;
   #mayPromptAt = 0;
-  #promptTimer = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #promptTimer;
   #lastError = new SceneshiftError("no_connection", "there never was a connection");
   /** @type {any} settles `ready` */
   #opening;
   /** @type {Promise<Session>} */
-  ready = new Promise((resolve, reject) => (this.#opening = { resolve, reject }));
+  ready = new Promise(
+    (/** @type {(session: Session) => void} */ resolve, reject) => (this.#opening = { resolve, reject }),
+  );
 
   /** @param {SessionSettings} settings */
   constructor(settings) {
     super(settings.on);
-    const { address, name, random, resume } = settings;
+    const { address, random, resume } = settings;
     this.#settings = settings;
     this.#address = address;
-    this.#options = settings.options ?? {};
+    this.#options = startOptions(settings);
     this.#connection = new Connection(
       address.socket("/v1/realtime"),
-      () => (name === undefined ? this.#options : { ...this.#options, name }),
+      // What the user has changed since outlives a restart of the server.
+      () =>
+        typeof settings.options === "function" ? startOptions(settings) : { ...named(settings), ...this.#options },
       {
         onState: (state) => this.#connectionChanged(state),
         onSession: (isResumed, created) => this.#began(isResumed, created),
@@ -79,18 +88,22 @@ export class Session extends Emitter {
     this.ready.catch(() => {});
   }
 
+  /** @returns {SessionState} */
   get state() {
     return this.#state;
   }
 
+  /** The id under which others watch. @returns {string | null} */
   get id() {
     return this.#created?.session_id ?? null;
   }
 
+  /** As the server has them. */
   get options() {
     return this.#options;
   }
 
+  /** The last `session.created`: model, engine, and what else it says. */
   get created() {
     return this.#created;
   }
@@ -99,6 +112,7 @@ export class Session extends Emitter {
     return this.#program;
   }
 
+  /** For `connect(url, { resume })` after a reload of the page. Holds a secret. @returns {ResumableSession | null} */
   get resumable() {
     return this.#connection.session;
   }
@@ -107,14 +121,17 @@ export class Session extends Emitter {
     return this.#viewer;
   }
 
+  /** `connect` does it. */
   open() {
     this.#connection.open();
   }
 
+  /** Tries again now: after a refusal, or instead of waiting. */
   retry() {
     this.#connection.retry();
   }
 
+  /** Ends the session. @returns {Promise<ServerMessage | null>} `session.closed`; null if the server could not be told */
   async close() {
     const closed = await this.#connection.end();
     clearTimeout(this.#promptTimer);
@@ -125,15 +142,28 @@ export class Session extends Emitter {
     return closed;
   }
 
+  /**
+   * Shows the program on a video, over whatever gets through. Another video replaces it, null ends it.
+   *
+   * @template {HTMLVideoElement | null} Video
+   * @param {Video} video
+   * @returns {Video extends null ? null : Player}
+   */
   attach(video) {
     this.#viewer?.close();
     this.#viewer = video === null ? null : this.#makeViewer(video);
     if (this.#connection.isLive) this.#viewer?.open();
-    return this.#viewer;
+    return /** @type {any} */ (this.#viewer);
   }
 
   // --- what the program should do
 
+  /**
+   * Puts a scene on the stage. Of prompts that come too fast, or while there is no connection, the newest is sent.
+   *
+   * @param {string} text
+   * @param {PromptOptions} [options]
+   */
   prompt(text, options = {}) {
     const handle = new PromptHandle(text, options, (cancelled) => this.#cancel(cancelled));
     if (this.#state === "closed" || this.#state === "refused") {
@@ -146,30 +176,37 @@ export class Session extends Emitter {
     return handle;
   }
 
+  /** @param {{transition?: "cut" | "crossfade", transition_s?: number}} [how] @returns {Promise<ServerMessage>} */
   take(how) {
     return this.request({ ...how, type: ClientType.PROGRAM_TAKE });
   }
 
+  /** Black, from the next frame on. @returns {Promise<ServerMessage>} */
   blank() {
     return this.request({ type: ClientType.PROGRAM_BLANK });
   }
 
+  /** Ends the blank. @returns {Promise<ServerMessage>} */
   resume() {
     return this.request({ type: ClientType.PROGRAM_RESUME });
   }
 
+  /** @param {SessionOptions & {event_id?: string}} change @returns {Promise<ServerMessage>} `session.updated` */
   update(change) {
     return this.request({ ...change, type: ClientType.SESSION_UPDATE });
   }
 
+  /** Starts or stops a recording. @returns {Promise<RecordingChanged & ServerMessage>} */
   record(recording = true) {
-    return this.request({ type: ClientType.PROGRAM_RECORD, recording });
+    return /** @type {Promise<any>} */ (this.request({ type: ClientType.PROGRAM_RECORD, recording }));
   }
 
+  /** @param {string} target one of `created.push_targets` @returns {Promise<ServerMessage>} `push.changed` */
   push(target, push = true) {
     return this.request({ type: ClientType.PROGRAM_PUSH, target, push });
   }
 
+  /** The frame on air, as JPEG. @returns {Promise<Blob>} */
   async snapshot() {
     const { headers } = this.#address;
     const response = await fetch(this.#address.http(`/v1/sessions/${this.id}/snapshot.jpg`), { headers });
@@ -177,6 +214,12 @@ export class Session extends Emitter {
     return response.blob();
   }
 
+  /**
+   * Any message of the protocol. Resolves with what answers it; rejects with a `RequestError`, or a lost connection.
+   *
+   * @param {import("./types.js").ClientMessage} message
+   * @returns {Promise<ServerMessage>}
+   */
   async request(message) {
     const reply = await this.#connection.request(message);
     this.#receive(reply);
@@ -185,6 +228,7 @@ export class Session extends Emitter {
 
   // --- prompts
 
+  /** @param {PromptHandle} handle */
   #wait(handle) {
     const older = this.#waiting;
     this.#waiting = handle;
@@ -207,10 +251,12 @@ export class Session extends Emitter {
     this.#sendPrompt(handle);
   }
 
+  /** @param {PromptHandle} handle */
   #sendPrompt({ promptId, eventId, text, options }) {
     this.#connection.send({ ...options, type: ClientType.PROMPT_SET, event_id: eventId, prompt_id: promptId, text });
   }
 
+  /** @param {PromptHandle} handle */
   async #cancel(handle) {
     if (handle === this.#waiting) {
       this.#waiting = null;
@@ -232,6 +278,8 @@ export class Session extends Emitter {
   /**
    * After a cut: what is not known to have arrived is said again, in its order. A new session knows nothing of what was
    * in the making: the newest is still wanted, the others it supersedes.
+   *
+   * @param {boolean} isResumed
    */
   #repeatPrompts(isResumed) {
     const open = [...this.#handles.values()];
@@ -245,6 +293,7 @@ export class Session extends Emitter {
     this.#sendWaiting();
   }
 
+  /** @param {PromptHandle} handle @param {ErrorDetail} detail */
   #refused(handle, detail) {
     if (detail.code !== "rate_limited") {
       handle[finish]("rejected", detail);
@@ -258,10 +307,11 @@ export class Session extends Emitter {
 
   // --- what the server says
 
+  /** @param {boolean} isResumed @param {ServerMessage} created */
   #began(isResumed, created) {
     this.#created = created;
     this.#options = created.options;
-    if (!isResumed) this.#program = { on_air: "idle", prompt_id: null };
+    if (!isResumed) this.#program = idle();
     this.#repeatPrompts(isResumed);
     // The video does not need the WebSocket: after a cut it may have run on.
     const state = this.#viewer?.state;
@@ -270,6 +320,7 @@ export class Session extends Emitter {
     this[emit]("session", { isResumed, created });
   }
 
+  /** @param {ServerMessage} message */
   #receive(message) {
     const { type, code, error } = message;
     const isPlaying = this.#viewer?.state === "playing";
@@ -289,13 +340,14 @@ export class Session extends Emitter {
     this[emit]("message", message);
   }
 
+  /** @param {string} state of the connection */
   #connectionChanged(state) {
     const isSame = ["live", "queued", "refused", "closed"].includes(state);
-    const next = isSame ? state : this.#hasBeenLive ? "reconnecting" : "connecting";
+    const isFirst = state !== "waiting" && this.#state === "connecting";
+    const next = /** @type {SessionState} */ (isSame ? state : isFirst ? "connecting" : "reconnecting");
     if (next === this.#state) return;
     checkMove("session", NEXT, this.#state, next);
     this.#state = next;
-    this.#hasBeenLive ||= next === "live";
     if (next === "refused") {
       this.#opening.reject(this.#lastError);
       this.#endAll("rejected", this.#lastError);
@@ -303,11 +355,13 @@ export class Session extends Emitter {
     this[emit]("state", next);
   }
 
+  /** @param {string} end @param {Error} [error] */
   #endAll(end, error) {
     this.#waiting = null;
     for (const handle of this.#handles.values()) handle[finish](end, detailOf(error));
   }
 
+  /** @param {any} error */
   #fail(error) {
     this.#lastError = error;
     this[emit]("error", error);
@@ -315,7 +369,9 @@ export class Session extends Emitter {
 
   // --- the glass
 
+  /** @param {HTMLVideoElement} video */
   #makeViewer(video) {
+    /** @type {import("./types.js").Signalling} */
     const signalling = {
       offer: async (sdp) => (await this.#connection.request({ type: ClientType.WEBRTC_OFFER, sdp })).sdp,
       candidate: (ice) => {
@@ -332,6 +388,7 @@ export class Session extends Emitter {
     return viewer;
   }
 
+  /** @param {ServerMessage} message */
   #promptChanged(message) {
     const handle = this.#handles.get(message.prompt_id);
     if (handle === undefined) return;
@@ -342,10 +399,11 @@ export class Session extends Emitter {
     handle[receive](message);
   }
 
+  /** @param {ServerMessage} message with a frame @param {(seen: import("./types.js").Shown) => void} onSeen */
   #awaitGlass({ frame, timings = null, prompt_id: promptId }, onSeen) {
     const askedAt = this.#handles.get(promptId)?.askedAt ?? 0;
     const stamp = this.#viewer && (this.#viewer.transport === "mse" ? frame.frame_index : frame.rtp_timestamp);
-    const seen = (shownAt) => {
+    const seen = (/** @type {number | null} */ shownAt) => {
       clearTimeout(timer);
       onSeen({ frame, glassMs: shownAt === null ? null : shownAt - askedAt, timings });
     };
@@ -354,10 +412,24 @@ export class Session extends Emitter {
   }
 }
 
+/** @param {PromptHandle} handle */
 function again(handle) {
   handle[move]("waiting");
   return handle;
 }
 
-/** @returns {import("./types.js").ErrorDetail | null} */
-const detailOf = (error) => error?.detail ?? (error ? { type: "session", code: error.code, message: error.message } : null);
+/** @returns {{on_air: OnAir, prompt_id: string | null}} */
+const idle = () => ({ on_air: "idle", prompt_id: null });
+
+/** @param {SessionSettings} settings @returns {StartOptions} */
+function startOptions(settings) {
+  const { options = {} } = settings;
+  return { ...named(settings), ...(typeof options === "function" ? options() : options) };
+}
+
+/** @param {SessionSettings} settings */
+const named = ({ name }) => (name === undefined ? {} : { name });
+
+/** @param {any} error @returns {ErrorDetail | null} */
+const detailOf = (error) =>
+  error?.detail ?? (error ? { type: "session", code: error.code, message: error.message } : null);

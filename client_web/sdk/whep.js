@@ -36,6 +36,7 @@ export class Whep {
     return this.#iceServers;
   }
 
+  /** @param {AbortSignal} signal @param {string} location */
   #leaveOn(signal, location) {
     const leave = () => {
       // A server that is gone need not be told.
@@ -47,16 +48,18 @@ export class Whep {
     addEventListener("pagehide", leave, { signal });
   }
 
+  /** @param {string} url @param {string} method @param {string} [body] @returns {Promise<Response>} */
   async #fetch(url, method, body) {
     const headers = body === undefined ? this.#headers : { ...this.#headers, "Content-Type": "application/sdp" };
     try {
       return await fetch(url, { method, headers, body, keepalive: method === "DELETE" });
     } catch (error) {
-      throw new SceneshiftError("no_server", `the server does not answer (${error.message})`);
+      throw new SceneshiftError("no_server", `the server does not answer (${/** @type {Error} */ (error).message})`);
     }
   }
 }
 
+/** @param {number} status @param {string} body */
 function refusal(status, body) {
   try {
     return new RequestError(JSON.parse(body).error);
@@ -65,7 +68,7 @@ function refusal(status, body) {
   }
 }
 
-/** `<turn:host?transport=udp>; rel="ice-server"; username="u"; credential="c", <…` @returns {RTCIceServer[]} */
+/** `<turn:host?transport=udp>; rel="ice-server"; username="u"; credential="c", <…` @param {string | null} link @returns {RTCIceServer[]} */
 export function iceServers(link) {
   const servers = [];
   for (const [, url, parameters] of (link ?? "").matchAll(/<([^>]+)>((?:[^,"]|"(?:[^"\\]|\\.)*")*)/g)) {

@@ -61,7 +61,9 @@ export function makeSvg(tag, attributes, children = []) {
 
 /** @param {keyof typeof ICONS} name */
 export function icon(name) {
-  return makeSvg("svg", { viewBox: "0 0 24 24", class: `icon ${name}`, "aria-hidden": "true" }, [makeSvg("path", { d: ICONS[name] })]);
+  return makeSvg("svg", { viewBox: "0 0 24 24", class: `icon ${name}`, "aria-hidden": "true" }, [
+    makeSvg("path", { d: ICONS[name] }),
+  ]);
 }
 
 /**

@@ -13,7 +13,9 @@ export function orderByDragging(list, onMoved) {
   let dragged = null;
   const childAt = (/** @type {EventTarget | null} */ target) =>
     target instanceof Element ? (Array.from(list.children).find((child) => child.contains(target)) ?? null) : null;
-  const unmark = () => list.querySelectorAll("[data-drop]").forEach((child) => child.removeAttribute("data-drop"));
+  const unmark = () => {
+    for (const child of list.querySelectorAll("[data-drop]")) child.removeAttribute("data-drop");
+  };
 
   list.addEventListener("dragstart", (event) => {
     dragged = childAt(event.target);

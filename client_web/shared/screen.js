@@ -7,8 +7,8 @@
 
 import { Player, PlayerState } from "../sdk/player.js";
 
-/** @typedef {import("../sdk/player.js").Signalling} Signalling */
-/** @typedef {import("../sdk/player.js").PlayerSettings} PlayerSettings */
+/** @typedef {import("../sdk/types.js").Signalling} Signalling */
+/** @typedef {import("../sdk/types.js").PlayerSettings} PlayerSettings */
 
 /**
  * @typedef {object} ScreenHandlers

@@ -22,12 +22,13 @@
   function apply() {
     const theme = chosen() ?? (system.matches ? "light" : "dark");
     document.documentElement.dataset.theme = theme;
-    document.querySelector("meta[name=theme-color]")?.setAttribute("content", theme === "light" ? "#f1f3f7" : "#0b0d11");
+    document
+      .querySelector("meta[name=theme-color]")
+      ?.setAttribute("content", theme === "light" ? "#f1f3f7" : "#0b0d11");
   }
 
-  /** For a page's button: dispatch `sceneshift:theme` with "light" or "dark" as its detail. */
-  window.addEventListener("sceneshift:theme", (event) => {
-    const theme = /** @type {CustomEvent<string>} */ (event).detail;
+  /** @param {string} theme */
+  function choose(theme) {
     try {
       // What the system asks for anyway need not be kept: it then goes on following the system.
       if (theme === (system.matches ? "light" : "dark")) window.localStorage.removeItem(KEY);
@@ -36,6 +37,12 @@
     } catch {
       document.documentElement.dataset.theme = theme;
     }
+  }
+
+  // The page's button with the id `theme`, which is not there yet.
+  document.addEventListener("click", ({ target }) => {
+    const isButton = target instanceof Element && target.closest("#theme") !== null;
+    if (isButton) choose(document.documentElement.dataset.theme === "light" ? "dark" : "light");
   });
   // Another page of ours was switched.
   window.addEventListener("storage", (event) => event.key === KEY && apply());

@@ -6,7 +6,7 @@
  */
 
 import { byId, make } from "../shared/dom.js";
-import { addTexts, chooseLanguage, storage, t, toggleLanguage } from "../shared/i18n.js";
+import { chooseLanguage, storage, t, toggleLanguage } from "../shared/i18n.js";
 import { Camera, CameraState } from "./camera.js";
 import { Compositor } from "./compositor.js";
 import { Controls } from "./controls.js";
@@ -16,7 +16,6 @@ import { listenToPointing } from "./pointing.js";
 import { Scene, SceneState } from "./scene.js";
 import { Segmenter, SegmenterError } from "./segmenter.js";
 import { Settings } from "./settings.js";
-import { STUDIO_TEXTS } from "./texts.js";
 
 const TOKEN_KEY = "sceneshift.token"; // in sessionStorage, as the console keeps it
 const DEVICE_KEY = "sceneshift.studio.camera";
@@ -47,9 +46,8 @@ class Studio {
   #sceneProblem = null;
   #isPopupBlocked = false;
 
-  open() {
-    addTexts(STUDIO_TEXTS);
-    chooseLanguage();
+  async open() {
+    await chooseLanguage();
     this.#makeMixer();
     this.#listen();
     this.#controls.show(this.#settings.values);
@@ -98,15 +96,15 @@ class Studio {
     byId("fullscreen", HTMLButtonElement).addEventListener("click", () => this.#toggleFullscreen());
     byId("hide", HTMLButtonElement).addEventListener("click", () => this.#toggleControls());
     byId("reset", HTMLButtonElement).addEventListener("click", () => this.#settings.reset());
-    byId("language", HTMLButtonElement).addEventListener("click", () => {
-      toggleLanguage();
+    byId("language", HTMLButtonElement).addEventListener("click", async () => {
+      await toggleLanguage();
       this.#render();
     });
-    byId("theme", HTMLButtonElement).addEventListener("click", () => {
-      const detail = document.documentElement.dataset.theme === "light" ? "dark" : "light";
-      window.dispatchEvent(new CustomEvent("sceneshift:theme", { detail }));
-    });
-    listenToPointing(this.#picture, () => this.#settings.values, (change) => this.#settings.set(change));
+    listenToPointing(
+      this.#picture,
+      () => this.#settings.values,
+      (change) => this.#settings.set(change),
+    );
     document.addEventListener("keydown", (event) => this.#key(event));
     document.addEventListener("visibilitychange", () => this.#windowsChanged());
     navigator.mediaDevices?.addEventListener("devicechange", () => void this.#listDevices());
@@ -305,12 +303,15 @@ class Studio {
   }
 
   get #isSlow() {
-    return this.#camera.state === CameraState.LIVE && this.#settings.values.cutOut && (this.#mixer?.pace.isSlow ?? false);
+    return (
+      this.#camera.state === CameraState.LIVE && this.#settings.values.cutOut && (this.#mixer?.pace.isSlow ?? false)
+    );
   }
 
   #renderHint() {
     const hint = byId("hint", HTMLElement);
-    const isShown = !this.#mixer?.showsCamera && document.body.dataset.controls === "shown" && this.#problems.childElementCount === 0;
+    const isShown =
+      !this.#mixer?.showsCamera && document.body.dataset.controls === "shown" && this.#problems.childElementCount === 0;
     hint.hidden = !isShown;
     hint.textContent = t(this.#camera.state === CameraState.LIVE ? "edge.loading" : "studio.hint.start");
   }
@@ -342,4 +343,4 @@ function localAddress() {
   return address.href;
 }
 
-new Studio().open();
+void new Studio().open();

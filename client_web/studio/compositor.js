@@ -110,7 +110,12 @@ export class Compositor {
    * @param {(isThere: boolean) => void} [onDevice] the graphics device was lost, or is back and wants all textures again
    */
   constructor(canvas, onDevice = () => {}) {
-    const gl = canvas.getContext("webgl2", { alpha: false, antialias: false, depth: false, powerPreference: "high-performance" });
+    const gl = canvas.getContext("webgl2", {
+      alpha: false,
+      antialias: false,
+      depth: false,
+      powerPreference: "high-performance",
+    });
     if (gl === null) throw new NoWebGL("no WebGL2");
     this.#canvas = canvas;
     this.#gl = gl;
@@ -312,7 +317,10 @@ function makeParts(gl) {
  */
 function makeProgram(gl, fragment) {
   const program = gl.createProgram();
-  for (const [kind, source] of /** @type {[number, string][]} */ ([[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, fragment]])) {
+  for (const [kind, source] of /** @type {[number, string][]} */ ([
+    [gl.VERTEX_SHADER, VERTEX],
+    [gl.FRAGMENT_SHADER, fragment],
+  ])) {
     const shader = gl.createShader(kind);
     if (shader === null) throw new NoWebGL("the graphics device is lost");
     gl.shaderSource(shader, source);

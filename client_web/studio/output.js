@@ -63,7 +63,8 @@ export class Output {
     const canvas = this.#canvas;
     if (canvas === null || !this.isOpen) return;
     const { width, height } = picture;
-    if (canvas.canvas.width !== width || canvas.canvas.height !== height) Object.assign(canvas.canvas, { width, height });
+    if (canvas.canvas.width !== width || canvas.canvas.height !== height)
+      Object.assign(canvas.canvas, { width, height });
     canvas.drawImage(picture, 0, 0);
     const corner = canvas.canvas.ownerDocument.getElementById("label");
     if (corner === null) return;

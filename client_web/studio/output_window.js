@@ -21,6 +21,7 @@ setInterval(hello, HELLO_MS);
 
 const picture = /** @type {HTMLElement} */ (document.getElementById("picture"));
 picture.addEventListener("dblclick", () => {
-  if (document.fullscreenElement === null) page.requestFullscreen().catch(() => {}); // refused: it stays a window
+  if (document.fullscreenElement === null)
+    page.requestFullscreen().catch(() => {}); // refused: it stays a window
   else void document.exitFullscreen();
 });

@@ -50,7 +50,9 @@ export class Segmenter {
     this.#worker = worker;
     return new Promise((resolve, reject) => {
       this.#reject = reject;
-      worker.addEventListener("error", (event) => this.#lose(worker, "lost", event.message ?? "the worker did not start"));
+      worker.addEventListener("error", (event) =>
+        this.#lose(worker, "lost", event.message ?? "the worker did not start"),
+      );
       worker.addEventListener("message", ({ data }) => {
         if (this.#worker !== worker) return;
         switch (data.type) {
@@ -93,10 +95,14 @@ export class Segmenter {
     mask.catch(() => {}); // awaited below; a loss during the next line is not unhandled
     try {
       const { width, height } = this.#size;
-      const small = await createImageBitmap(picture, { resizeWidth: width, resizeHeight: height, resizeQuality: "low" });
+      const small = await createImageBitmap(picture, {
+        resizeWidth: width,
+        resizeHeight: height,
+        resizeQuality: "low",
+      });
       worker.postMessage({ type: "cut", id, picture: small }, [small]);
     } catch (error) {
-      if (this.#waiting?.id === id) this.#waiting = null;
+      if (/** @type {any} */ (this.#waiting)?.id === id) this.#waiting = null;
       throw error;
     }
     return mask;

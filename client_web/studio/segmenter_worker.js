@@ -12,7 +12,37 @@
 
 const FOLDER = "/client/vendor/selfie_segmentation/";
 // The smallest module with a SIMD instruction in it (i8x16.splat): valid only where SIMD is.
-const SIMD_MODULE = Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 15, 11);
+const SIMD_MODULE = Uint8Array.of(
+  0,
+  97,
+  115,
+  109,
+  1,
+  0,
+  0,
+  0,
+  1,
+  5,
+  1,
+  96,
+  0,
+  1,
+  123,
+  3,
+  2,
+  1,
+  0,
+  10,
+  8,
+  1,
+  6,
+  0,
+  65,
+  0,
+  253,
+  15,
+  11,
+);
 
 /** How much of the mask before stays where the model is in doubt. 0: it flickers at the edge; 1: it lags. */
 const STEADINESS = 0.6;
@@ -64,7 +94,7 @@ async function open() {
   const file = fetch(`${FOLDER}selfie_segmentation_landscape.tflite`);
   file.catch(() => {}); // awaited below; until then a rejection is not unhandled
   const said = /** @type {string[]} */ ([]);
-  const loaded = await createTwilioTFLiteSIMDModule({
+  const loaded = await /** @type {any} */ (globalThis).createTwilioTFLiteSIMDModule({
     locateFile: (/** @type {string} */ name) => FOLDER + name,
     print: () => {},
     printErr: (/** @type {string} */ line) => said.push(line),

@@ -8,7 +8,18 @@
 import "./live-scene.js";
 
 const TOLD = Object.freeze(["state-change", "scene-change", "prompt", "error"]);
-const ATTRIBUTES = Object.freeze(["session", "presets", "prompt", "poster", "lang", "theme", "controls", "quality", "autostart", "allow-prompts"]);
+const ATTRIBUTES = Object.freeze([
+  "session",
+  "presets",
+  "prompt",
+  "poster",
+  "lang",
+  "theme",
+  "controls",
+  "quality",
+  "autostart",
+  "allow-prompts",
+]);
 
 const query = new URLSearchParams(location.search);
 const scene = document.createElement("live-scene");

@@ -169,7 +169,10 @@ export class LiveScene extends HTMLElement {
     try {
       this.presets = parsePresets(this.getAttribute("presets") ?? "");
     } catch {
-      this.#tell("error", { code: "invalid_presets", message: "presets: expected a JSON list of texts, or texts with | between" });
+      this.#tell("error", {
+        code: "invalid_presets",
+        message: "presets: expected a JSON list of texts, or texts with | between",
+      });
     }
   }
 
@@ -209,15 +212,21 @@ export class LiveScene extends HTMLElement {
     const address = new Address(this.getAttribute("server") ?? SERVER, this.getAttribute("token"));
     const { signalling, watchUrl } = this.#source(address);
     const { video, held } = this.#parts;
-    this.#screen = new Screen(video, held, signalling, { watchUrl }, {
-      // Before the first scene our own stage shows nothing worth showing: the poster, or the held frame, stays.
-      mayShow: () => this.#stage === null || this.#onAir !== "idle",
-      onLive: (isLive) => {
-        this.#hasBeenLive ||= isLive;
-        this.#render();
+    this.#screen = new Screen(
+      video,
+      held,
+      signalling,
+      { watchUrl },
+      {
+        // Before the first scene our own stage shows nothing worth showing: the poster, or the held frame, stays.
+        mayShow: () => this.#stage === null || this.#onAir !== "idle",
+        onLive: (isLive) => {
+          this.#hasBeenLive ||= isLive;
+          this.#render();
+        },
+        onError: (error) => this.#pictureFailed(error),
       },
-      onError: (error) => this.#pictureFailed(error),
-    });
+    );
   }
 
   /** @param {Address} address */
@@ -235,15 +244,19 @@ export class LiveScene extends HTMLElement {
   /** @param {Address} address */
   #newStage(address) {
     const quality = /** @type {"fast" | "fine"} */ (this.getAttribute("quality") ?? "fast");
-    const stage = new Stage(address, { quality }, {
-      onState: (state) => this.#update(() => (this.#connection = state)),
-      onNewStage: () => this.#screen?.reenter(),
-      onQueued: (position) => this.#update(() => (this.#position = position)),
-      onMaking: (making) => this.#update(() => (this.#making = making)),
-      onAir: (onAir) => this.#update(() => (this.#onAir = onAir)),
-      onScene: (scene) => this.#tell("scene-change", scene),
-      onTrouble: (error, isOver) => this.#fail(error, isOver),
-    });
+    const stage = new Stage(
+      address,
+      { quality },
+      {
+        onState: (state) => this.#update(() => (this.#connection = state)),
+        onNewStage: () => this.#screen?.reenter(),
+        onQueued: (position) => this.#update(() => (this.#position = position)),
+        onMaking: (making) => this.#update(() => (this.#making = making)),
+        onAir: (onAir) => this.#update(() => (this.#onAir = onAir)),
+        onScene: (scene) => this.#tell("scene-change", scene),
+        onTrouble: (error, isOver) => this.#fail(error, isOver),
+      },
+    );
     if (this.#text !== "") stage.prompt(this.#text);
     return stage;
   }
@@ -306,7 +319,8 @@ export class LiveScene extends HTMLElement {
     send.textContent = t("send");
     presets.ariaLabel = t("presets");
     const image = this.getAttribute("poster");
-    poster.style.backgroundImage = image === null ? "" : `url(${JSON.stringify(new URL(image, document.baseURI).href)})`;
+    poster.style.backgroundImage =
+      image === null ? "" : `url(${JSON.stringify(new URL(image, document.baseURI).href)})`;
     this.#parts.form.hidden = this.getAttribute("controls") === "presets";
     controls.hidden = this.getAttribute("controls") === "none" || !this.#mayPrompt;
     this.#render();
@@ -367,9 +381,12 @@ export class LiveScene extends HTMLElement {
     if (state === "queued") return this.#t("queued", { position: this.#position });
     if (this.#connection === ConnectionState.WAITING) return this.#t("reconnecting");
     if (this.#making !== null) return this.#t("making");
-    if (this.#stage !== null && this.#connection === ConnectionState.LIVE && this.#text === "") return this.#t("choose");
+    if (this.#stage !== null && this.#connection === ConnectionState.LIVE && this.#text === "")
+      return this.#t("choose");
     if (state !== "connecting") return "";
-    return this.#t(this.#stage === null && this.#isAwaited ? "waiting" : this.#hasBeenLive ? "reconnecting" : "connecting");
+    return this.#t(
+      this.#stage === null && this.#isAwaited ? "waiting" : this.#hasBeenLive ? "reconnecting" : "connecting",
+    );
   }
 }
 

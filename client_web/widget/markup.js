@@ -55,5 +55,7 @@ export function furnish(root) {
  */
 export function parsePresets(text) {
   const parts = text.trim().startsWith("[") ? JSON.parse(text) : text.split("|");
-  return parts.map((/** @type {unknown} */ part) => String(part).trim()).filter((/** @type {string} */ part) => part !== "");
+  return parts
+    .map((/** @type {unknown} */ part) => String(part).trim())
+    .filter((/** @type {string} */ part) => part !== "");
 }

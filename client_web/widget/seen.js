@@ -15,7 +15,9 @@ export class Seen {
   #isSeen = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
-  #observer = new IntersectionObserver((entries) => this.#observe(/** @type {any} */ (entries.at(-1))), { threshold: [0, ENOUGH] });
+  #observer = new IntersectionObserver((entries) => this.#observe(/** @type {any} */ (entries.at(-1))), {
+    threshold: [0, ENOUGH],
+  });
   #judge = () => {
     const isSeen = this.#isInView && document.visibilityState === "visible";
     clearTimeout(this.#timer);
@@ -50,7 +52,8 @@ export class Seen {
 
   /** @param {IntersectionObserverEntry} entry */
   #observe(entry) {
-    if (entry.isIntersecting && entry.intersectionRatio > 0 && entry.intersectionRatio < ENOUGH && !this.#isInView) return;
+    if (entry.isIntersecting && entry.intersectionRatio > 0 && entry.intersectionRatio < ENOUGH && !this.#isInView)
+      return;
     this.#isInView = entry.isIntersecting;
     this.#judge();
   }

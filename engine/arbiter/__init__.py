@@ -1,1 +1,1 @@
-"""Whose piece of work runs next, and when it would be done. Pure, with injected time."""
+"""Decides which piece of work runs next, and estimates when a prompt will be done. Pure, with injected time."""

@@ -1,27 +1,27 @@
-"""Whose piece of work runs next, and which run together. Pure: no clock, no model, no I/O; times come as arguments.
+"""Decides which piece of work runs next, and which works share a step. Pure: no clock, no model, no I/O.
 
-Three callers run this very code: the worker with real pieces, the supervisor on a virtual clock to estimate what a new
-prompt would take, the simulator (`bench.sim.arbiter_sim`) with thousands of sessions. Each tells the arbiter what came
-(`add`, `remove`), asks for the next `Turn` at every boundary, runs it, and reports what it took (`ended`).
+Three callers run this code: the worker with real pieces, the supervisor on a virtual clock to estimate how long a new
+prompt would take, and the simulator (`bench.sim.arbiter_sim`) with thousands of sessions. Each reports arrivals and
+departures (`add`, `remove`), asks for the next `Turn` at every boundary, runs it, and reports its time (`ended`).
 
 The policy, in the order in which `Arbiter.next` applies it:
 
-1. **Nobody starves.** Whoever waited for `AGED_AFTER_S` gets a tenth of the engine's time, the eldest first. So a
-   prompt ends at the latest `AGED_AFTER_S + (what it and its elders need) / AGED_SHARE` and one piece after it came,
-   whatever else comes (`latest_end_s`). A share and not all of the time: in lasting overload everybody gets old, and
-   an arbiter that serves only the old is first come first served again.
-2. **First previews, out of slack.** A prompt that shows nothing yet gets its first step and preview at once as long as
-   no promised clip becomes late by that, and else with up to half of the engine's time: a preview costs a tenth of a
-   clip and is most of what the person in front of it waits for.
-3. **Promised clips by slack.** Which deadlines are kept is decided for all together (`_choose_promised`): work is
-   taken into the promise in order of rank as long as everything taken stays on time. What is taken runs earliest
-   deadline first, which is optimal for a set that fits (Liu and Layland 1973); what does not fit would only take
-   others down with it (Moore 1968 drops work for that reason).
-4. **Late work** gets what is left: what is under way first, so that it ends rather than many being half done.
+1. **No work starves.** Work that has waited for `AGED_AFTER_S` gets a tenth of the engine's time, the oldest first. So
+   a prompt ends at most `AGED_AFTER_S + (time that it and all older work need) / AGED_SHARE` and one piece after its
+   arrival, whatever else arrives (`latest_end_s`). Old work does not get all of the time: in lasting overload all work
+   gets old, and an arbiter that serves only old work is first come, first served again.
+2. **First previews, out of slack.** A prompt that shows nothing yet gets its first step and preview at once, if that
+   makes no promised clip late. Otherwise first previews get up to half of the engine's time: a preview costs a tenth
+   of a clip and is most of what the user waits for.
+3. **Promised clips by slack.** `_choose_promised` decides for all works together which deadlines to keep. It promises
+   works in order of rank as long as every promised work stays on time. Promised works run earliest deadline first,
+   which is optimal for a set that fits (Liu and Layland 1973). A work that does not fit would only make others late
+   (Moore 1968 drops work for that reason).
+4. **Late work** gets the rest. Work under way comes first, so that it ends instead of many works being half done.
 
 Rank: an empty stage before one that loops, then an operator before the audience, then tenants by the engine time that
-they have had (start-time fair queueing, Goyal et al. 1996: an idle tenant saves up nothing). Who has had clearly more
-than the mean is of the lowest rank whatever they claim, or a tenant could take the engine by opening empty stages.
+they have had (start-time fair queueing, Goyal et al. 1996: an idle tenant saves up nothing). A tenant that has had
+clearly more than the mean gets the lowest rank. Otherwise it could take the engine by opening empty stages.
 """
 
 from __future__ import annotations
@@ -40,40 +40,40 @@ from engine.arbiter.cost import Cost, Piece
 from engine.arbiter.promise import HEADROOM, PREVIEW_SHARE, Promise, due
 from engine.arbiter.work import Policy, Turn, Work
 
-# Long after any promise: until then the promise rules.
+# Later than any promised deadline: until then, promises decide.
 AGED_AFTER_S = 20.0
 AGED_SHARE = 0.1
-# A rung does when so much more work than is known would fit, weighted by how busy the engine was of late: more will
-# come. To climb needs more room, and some time since the last pressure, or a viewer would see quality flicker.
+# Choose a rung only if it leaves this much room, scaled by the recent load, because more work will arrive. A climb
+# needs more room, and some time since the last pressure: otherwise viewers would see quality flicker.
 _LEVEL_ROOM = 0.7
 _CLIMB_ROOM = 1.4
 CLIMB_AFTER_S = 5.0
 _CLIMB_BUSYNESS = 0.8
-# A joint step must beat single ones by this much to be worth everybody's waiting for it.
+# A joint step must take less than this share of the single steps, because all its works wait for it.
 _BATCH_GAIN = 0.95
 # A stage that prompts faster than this gets its first previews out of slack only.
 _PREVIEW_EVERY_S = 1.0
-# How long back "of late" reaches: five times that is forgotten to less than a hundredth.
+# The time constant of recent load (`busyness`, `preview_load`): after five times this, less than a hundredth is left.
 _LOAD_MEMORY_S = 5.0
 LOWEST_RANK = 3
-# A tenant may be so many clips ahead of the mean before its claims to rank are void.
+# A tenant may be this many clips ahead of the mean before it gets the lowest rank.
 _CLIPS_BEYOND = 8
-# How many stages are remembered, those that waited and those that saw something, the newest.
+# How many stages `unserved` and `previewed_at` remember, the newest.
 MAX_REMEMBERED = 512
 
 
 @dataclass(slots=True)
 class _Plan:
-    """What is promised and what is not, each in the order in which it runs. Stands until something comes or goes."""
+    """The promised and the late works, in the order in which they run. Valid until a work arrives or leaves."""
 
     made_at: float
     promised: list[Work]
     late: list[Work]
     unseen: list[Work]  # of both
-    spare_s: float  # what may be given to anything else before the first promise breaks, all first previews included
+    spare_s: float  # time for other work before the first promise breaks, with all first previews counted
 
     def copy(self, copies: Mapping[Work, Work]) -> _Plan:
-        """The same for the copies of its works. What has gone since it was made is left out: it is skipped anyway."""
+        """The same plan for copies of its works. Leaves out works that are gone; the arbiter skips those anyway."""
         promised, late, unseen = (
             [copies[work] for work in works if work in copies] for works in (self.promised, self.late, self.unseen)
         )
@@ -82,20 +82,20 @@ class _Plan:
 
 @dataclass(slots=True)
 class Standing:
-    """All that the arbiter remembers beside the works themselves, in one value: a copy can forget none of it."""
+    """All that the arbiter remembers besides the works, in one value, so that a copy is complete."""
 
     plan: _Plan | None = None
-    served_s: dict[str, float] = field(default_factory=dict)  # tenant: engine time had, SFQ's virtual time
+    served_s: dict[str, float] = field(default_factory=dict)  # tenant: engine time had (SFQ's virtual time)
     unserved: OrderedDict[str, float] = field(default_factory=OrderedDict)  # stage: since when it waits
-    previewed_at: OrderedDict[str, float] = field(default_factory=OrderedDict)  # stage: when it last got a first one
+    previewed_at: OrderedDict[str, float] = field(default_factory=OrderedDict)  # stage: time of its last first preview
     preview_credit_s: float = 0.0
     aged_credit_s: float = 0.0
-    aged_turn: Work | None = None  # whose turn it is for its age
-    busyness: float = 0.0  # share of the time that it worked of late
-    preview_load: float = 0.0  # share of the engine's time that first previews took of late
+    aged_turn: Work | None = None  # the work that runs by rule 1
+    busyness: float = 0.0  # recent share of the time in which the engine worked
+    preview_load: float = 0.0  # recent share of the engine's time that first previews took
     ended_at: float = 0.0
-    fair_s: float = 0.0  # who has had more is of the lowest rank
-    pressed_at: float = -math.inf  # when a higher level last did not do
+    fair_s: float = 0.0  # a tenant that has had more gets the lowest rank
+    pressed_at: float = -math.inf  # when a better level last could not keep every promise
 
     def copy(self, copies: Mapping[Work, Work]) -> Standing:
         """The same, where each work is replaced by its copy."""
@@ -123,25 +123,25 @@ class Standing:
 
 
 class Arbiter(Policy):
-    """Ours; the policy is described at the top of this module."""
+    """The product's policy; the module's docstring describes it."""
 
     uses_ladder = True
 
     def __init__(self, cost: Cost, *, max_batch: int = 1, replan_after_s: float = 1.0) -> None:
         super().__init__(cost, max_batch=max_batch)
-        # Measured times drift away from predicted ones, so a plan does not stand longer than this.
+        # Measured times drift away from predicted ones, so a plan is not valid for longer than this.
         self._replan_after_s = replan_after_s
         self._standing = Standing()
 
     def copy(self) -> Self:
-        """One that can be run ahead without touching this one; it takes the same turns. They share the costs."""
+        """A copy to run ahead: it takes the same turns and leaves this one unchanged. Both share the costs."""
         copies = {work: copy.copy(work) for work in self}
         ahead = copy.copy(self)
         ahead._works = {work.work_id: work for work in copies.values()}
         ahead._standing = self._standing.copy(copies)
         return ahead
 
-    # --- what comes and goes --------------------------------------------------------------------------------------
+    # --- arrivals and departures ----------------------------------------------------------------------------------
 
     def add(self, work: Work) -> None:
         super().add(work)
@@ -156,8 +156,8 @@ class Arbiter(Policy):
         if work is None or work.is_decoded(self.cost.num_pieces):
             return work
         self._standing.plan = None
-        # Whoever prompts again before they were served keeps their place among those who wait. Work that was served
-        # and then thrown away by its own stage earns none, or one restless stage could take all that the old are owed.
+        # A stage that prompts again before it was served keeps its place in the queue. If it drops work that was
+        # served, it keeps none: otherwise one restless stage could take the whole share of old work.
         if work.stage_id and not work.is_under_way and not work.was_aged_turn:
             _put(self._standing.unserved, work.stage_id, work.waits_since)
         return work
@@ -181,9 +181,9 @@ class Arbiter(Policy):
             standing.plan.spare_s -= seconds
 
     def latest_end_s(self, work: Work) -> float:
-        """The bound on its waiting, in seconds from its arrival (rule 1).
+        """The latest end that rule 1 guarantees, in seconds from the work's arrival.
 
-        Each elder counts as a whole clip of the finest quality: its stage may still ask for that in its place.
+        Each older work counts as a whole clip of the finest quality, because its stage may still replace it by one.
         """
         finest_s = max(self.cost.clip_s(0, quality) for quality in Quality)
         num_elders = sum(other.waits_since <= work.waits_since for other in self if other is not work)
@@ -191,7 +191,7 @@ class Arbiter(Policy):
         return AGED_AFTER_S + (num_elders * finest_s + self.remaining_s(work, 0)) / AGED_SHARE + longest_s
 
     def _lift(self, tenant: str) -> None:
-        """A tenant that comes back starts level with those who are here, and who is gone is forgotten in time."""
+        """A tenant that comes back starts level with those that are here. Absent tenants are forgotten in time."""
         here = {work.tenant for work in self}
         served_s = self._standing.served_s
         others = [served_s.get(other, 0.0) for other in here - {tenant}]
@@ -213,7 +213,7 @@ class Arbiter(Policy):
         return chosen
 
     def _aged(self, now: float) -> Work | None:
-        """Rule 1: the eldest, when it is old enough and its share is due."""
+        """Rule 1: the oldest work, if it is old enough and the share of old work is due."""
         eldest = min(self, key=_age)
         if now - eldest.waits_since < AGED_AFTER_S:
             self._standing.aged_credit_s = 0.0
@@ -224,15 +224,15 @@ class Arbiter(Policy):
         return eldest
 
     def _preview_first(self, plan: _Plan) -> Work | None:
-        """Rule 2: whoever sees nothing yet, when there is slack for it or the previews' share is due."""
+        """Rule 2: a work without a preview yet, if there is slack for one or the previews' share is due."""
         while plan.unseen and not (self._is_here(plan.unseen[0]) and plan.unseen[0].is_unseen):
             plan.unseen.pop(0)
         if not plan.unseen or plan.spare_s >= 0 or not self._head(plan.promised):
             return plan.unseen[0] if plan.unseen else None
         if self._standing.preview_credit_s < 0:
             return None
-        # At the cost of others' promises only where nothing new was seen for a while: a chat that sends three prompts a
-        # second would get three previews a second, each of them void at once.
+        # Here a preview costs other works their promises, so its stage must have seen nothing new for a while.
+        # Otherwise a chat with three prompts a second would get three previews a second, each void at once.
         long_ago = self._standing.ended_at - _PREVIEW_EVERY_S
         return next((work for work in plan.unseen if self._is_waiting(work, long_ago)), None)
 
@@ -255,7 +255,7 @@ class Arbiter(Policy):
         return is_ample and not self._head(plan.late) and self._preview_first(plan) in (None, work)
 
     def _companions(self, work: Work) -> tuple[Work, ...]:
-        """Those that share its step, when the measured cost says that the whole gains and no promise breaks by it."""
+        """The works that share its step, if the measured cost says that a joint step gains and breaks no promise."""
         plan = self._standing.plan
         assert plan is not None
         if self._max_batch == 1 or work.shape_key is None:
@@ -273,7 +273,7 @@ class Arbiter(Policy):
     def _may_join(self, other: Work, work: Work) -> bool:
         if not self._is_here(other):
             return False
-        if not other.is_begun:  # of which shape it is shows when it begins
+        if not other.is_begun:  # its shape is known when it begins
             return other.rung_index == work.rung_index
         is_free = not other.is_denoised and (not other.owes_preview or other.has_preview)
         return is_free and other.shape_key == work.shape_key
@@ -314,7 +314,7 @@ class Arbiter(Policy):
     def _choose_level(self, now: float) -> int:
         """The highest level of the ladder on which every promise can be kept; the lowest while one is broken.
 
-        Down at once, up again only with room to spare and after a while, or quality would flicker.
+        It goes down at once. It goes up again only with room to spare and after a while, or quality would flicker.
         """
         floor = len(self.cost.ladder) - 1
         keepable = sorted((work for work in self if work.could_be_met), key=due)
@@ -335,17 +335,17 @@ class Arbiter(Policy):
         return LOWEST_RANK if self._standing.has_more_than_its_share(work.tenant) else work.rank
 
     def _group(self, work: Work) -> tuple[int, bool]:
-        """What is under way stays promised before anything new of its rank: thrown away it would be a waste."""
+        """Work under way is promised before new work of its rank, because dropping it would be a waste."""
         return self._rank(work), not work.is_under_way
 
     def _may_climb(self, now: float, level: int) -> bool:
-        """Not soon after pressure, nor when all that it does at this level would be too much at the higher one."""
+        """False soon after pressure, or if the current load would be too much at the higher level."""
         dearer = self.cost.clip_s(level, Quality.FAST) / max(1e-9, self.cost.clip_s(self.level, Quality.FAST))
         was_pressed = now - self._standing.pressed_at < CLIMB_AFTER_S
         return not was_pressed and self._standing.busyness * dearer <= _CLIMB_BUSYNESS
 
     def _choose_promised(self, fit: Promise) -> tuple[list[Work], list[Work]]:
-        """Rule 3: in order of rank, whatever lets everything taken before it stay on time; by deadline. The rest."""
+        """Rule 3: the promised works by deadline, and the others. By rank, while all promised works stay on time."""
         everything = sorted(self, key=due)
         if fit.fits(everything):
             return everything, []
@@ -368,7 +368,7 @@ class Arbiter(Policy):
                 served_s[tenant] = had_s
                 if queues[tenant]:
                     heapq.heappush(turns, (had_s, tenant))
-        # What just does not fit with headroom is tried without, and lost first if that was too hopeful.
+        # Works that do not fit with headroom are tried without it. If that was too hopeful, they are lost first.
         hopeful = fit.hopeful()
         had_more = self._standing.has_more_than_its_share
         late = [work for work in late if had_more(work.tenant) or not hopeful.add(promised, work)]

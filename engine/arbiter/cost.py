@@ -1,8 +1,8 @@
-"""What each piece of work costs, measured: one row a piece, size, decoder and batch. Pure; both processes.
+"""The measured cost of each piece of work: one row for each piece, size, decoder and batch. Pure; in both processes.
 
-The engine process owns the measurements and corrects them with everything it runs; the supervisor keeps a copy for its
-estimates (`wire.Costs`). A mean is that of the last few measurements without the extreme ones, and each row keeps how
-far it was off, so that a prediction can be shown together with its error.
+The engine process owns the measurements and corrects them with everything it runs. The supervisor keeps a copy for its
+estimates (`wire.Costs`). A mean covers the last measurements without the extreme ones. Each row keeps its errors, so
+that a prediction can be shown together with its error.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from enum import StrEnum
 from engine.api import CostEntry, Quality
 from engine.config import Rung
 
-# So many measurements make a mean: some four clips of steps or decodes. The slowest and the quickest fifth are left
-# out, so that one clip that a neighbour held up does not spoil the next estimates (followed at once, a clip that took
-# three times as long doubled them), and a machine that really slows down is believed after two clips.
+# A mean covers this many measurements: some four clips of steps or decodes. The slowest and the quickest fifth are left
+# out. So one clip that another program held up does not spoil the next estimates: without this, a clip that took three
+# times as long doubled them. A machine that really slows down shows in the mean after two clips.
 _NUM_RECENT = 24
 _EXTREME_SHARE = 0.2
 _NUM_ERRORS = 64
@@ -67,13 +67,14 @@ class _Mean:
 class Cost:
     """Predicted seconds of a piece on a rung of `ladder`.
 
-    What was never measured is predicted from what was: more pixels in proportion, batches between two measured ones on
-    the line between them, else in proportion. A batch is thus never believed to gain before a larger one was seen to.
+    Unmeasured costs are predicted from measured ones: other sizes in proportion to their pixels, a batch between two
+    measured ones on the line between them, any other batch in proportion. So a batch is never predicted to gain before
+    a larger one was measured to gain.
     """
 
     def __init__(self, ladder: Sequence[Rung], num_pieces: int) -> None:
         self.ladder = tuple(ladder)
-        self.num_pieces = num_pieces  # decoded in so many (one a latent frame)
+        self.num_pieces = num_pieces  # of a decode, one for each latent frame
         sizes = [(rung.width, rung.height) for rung in self.ladder]
         decoded = [(rung.width, rung.height, rung.decoder) for rung in self.ladder]
         self._places = {
@@ -99,7 +100,7 @@ class Cost:
         self._known.clear()
 
     def seconds(self, piece: Piece, rung_index: int = 0, *, batch: int = 1) -> float:
-        """Predicted time of one piece; 0 while nothing like it was measured."""
+        """Predicted time of one piece; 0 before anything like it was measured."""
         key = (piece, rung_index, batch)
         known = self._known.get(key)
         if known is None:
@@ -107,13 +108,13 @@ class Cost:
         return known
 
     def preview_s(self, rung_index: int) -> float:
-        """From nothing to the first preview."""
+        """Seconds from the start to the first preview."""
         return (
             self.seconds(Piece.BEGIN) + self.seconds(Piece.STEP, rung_index) + self.seconds(Piece.PREVIEW, rung_index)
         )
 
     def clip_s(self, rung_index: int, quality: Quality) -> float:
-        """A whole clip with its first preview, made alone."""
+        """Seconds for a whole clip with its first preview, made alone."""
         num_steps = self.ladder[rung_index].num_steps[quality]
         rest_s = (num_steps - 1) * self.seconds(Piece.STEP, rung_index)
         return self.preview_s(rung_index) + rest_s + self.num_pieces * self.seconds(Piece.DECODE, rung_index)
@@ -147,7 +148,7 @@ class Cost:
         )
         if alike:
             return _between(alike, batch)
-        # Never measured at this size: by its pixels from the first size that was, of the same decoder if there is one.
+        # Never measured at this size: scale by pixels from the first measured size, if possible of the same decoder.
         rung = self.ladder[place]
         measured = sorted({at for kind, at, _ in self._means if kind is piece})
         same = [at for at in measured if self.ladder[at].decoder == rung.decoder]
@@ -166,7 +167,7 @@ class Cost:
 
 
 def _between(measured: Sequence[tuple[int, float]], batch: int) -> float:
-    """Seconds of an unmeasured batch: on the line between its measured neighbours, outside of them in proportion."""
+    """Seconds of an unmeasured batch: on the line between its measured neighbours, otherwise in proportion."""
     below = [row for row in measured if row[0] < batch]
     above = [row for row in measured if row[0] > batch]
     if not below or not above:

@@ -1,8 +1,8 @@
-"""What a prompt sent now would take: the arbiter run ahead on a virtual clock. Pure; server process, event loop.
+"""Estimates how long a prompt sent now would take: runs the arbiter ahead on a virtual clock. Pure; server process.
 
-A second arbiter follows the one in the engine process by what that one reports (begun, step finished, frames). To
-estimate, a copy of it is given the new prompt and run to that prompt's end with predicted times, as if nobody else
-came. How far such predictions were off is recorded and told with them.
+A second arbiter follows the engine process's arbiter by its reports (begun, step finished, frames). For an estimate, a
+copy of it gets the new prompt and runs to that prompt's end with predicted times, as if no other prompt came. The
+errors of past estimates are recorded and reported.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Foresight:
 
     @property
     def error_p90(self) -> float | None:
-        """90th percentile of |foretold - real| / real until the picture, None before the first that came."""
+        """90th percentile of |estimated - real| / real for the time to the picture; None before the first picture."""
         return percentile(self._errors, 90) if self._errors else None
 
     def record_outcome(self, foretold_s: float, real_s: float) -> None:
@@ -48,7 +48,7 @@ class Foresight:
         self._arbiter.add(Work.of(command, now))
 
     def remove(self, generation_id: str) -> None:
-        """Ended or cancelled; what was removed before is not here, which is no error."""
+        """Ended or cancelled. A second call does nothing."""
         self._arbiter.remove(generation_id)
 
     def begun(self, generation_id: str, num_steps: int, degraded: tuple[str, ...], now: float) -> None:
@@ -70,7 +70,7 @@ class Foresight:
             self._arbiter.ended(Turn(piece, (work,)), self.cost.seconds(piece, work.rung_index))
 
     def start_again(self, generation_id: str) -> None:
-        """The engine was lost: from the beginning."""
+        """The engine was lost: the generation starts from the beginning."""
         work = self._arbiter.remove(generation_id)
         if work is not None:
             self._arbiter.add(work.anew())
@@ -84,7 +84,7 @@ class Foresight:
     # --- what would happen ----------------------------------------------------------------------------------------
 
     def estimate(self, command: Generate, now: float, until_ready_s: float = 0.0) -> Estimate | None:
-        """From now until the first preview and the clip of `command`; its stage's other work will be superseded."""
+        """Time from now to the first preview and the clip of `command`, which supersedes its stage's other work."""
         if not self.cost.is_measured:
             return None
         ahead = self._arbiter.copy()

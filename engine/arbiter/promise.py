@@ -10,20 +10,21 @@ from engine.arbiter.work import Policy, Work
 
 # First previews get at most this share of the engine's time when there is no slack for them.
 PREVIEW_SHARE = 0.5
-# Predictions are off by some 10 % (p90 on a quiet machine), and what comes later may outrank what was promised.
+# Predictions are off by some 10 % (p90 on a quiet machine), and later work may outrank promised work.
 HEADROOM = 1.2
 
 
 class Promise:
-    """Whether works, one after the other by deadline, all end in time; first previews of all others come between.
+    """Whether works that run one after the other, by deadline, all end in time.
 
-    Those take what they need before the work's own end, but not more than their share of that time.
+    First previews of all other works run in between. They take the time that they need before a work's end, but not
+    more than their share of that time.
     """
 
     def __init__(
         self, policy: Policy, now: float, *, level: int, slowness: float = 1.0, preview_load: float = 0.0
     ) -> None:
-        """`slowness`: everything takes so many times as long; `preview_load`: share that previews to come will take."""
+        """`slowness` multiplies all times; `preview_load` is the share of the time that future previews will take."""
         self._now = now
         self.needs = {
             work.work_id: policy.needs(work, work.rung_index if work.is_begun else max(level, work.min_rung))

@@ -1,6 +1,6 @@
-"""What a policy knows of each generation and how that advances, piece by piece. Pure; see `engine.arbiter.arbiter`.
+"""What a policy knows of each generation, and how it advances piece by piece. Pure; see `engine.arbiter.arbiter`.
 
-`Policy` is the part that all policies share: ours, and the simpler ones that `bench.sim.arbiter_sim` compares it with.
+`Policy` is the base of all policies: `Arbiter`, and the simpler ones that `bench.sim.arbiter_sim` compares it with.
 """
 
 from __future__ import annotations
@@ -36,16 +36,15 @@ class Work:
     owes_preview: bool = False
     has_preview: bool = False
     num_decoded: int = 0
-    min_rung: int = 0  # higher is out of memory
+    min_rung: int = 0  # the rungs above this one ran out of memory
     is_second_try: bool = False
-    # Equal keys may share a step; None may not. Set by who begins it.
+    # Works with equal keys may share a step; None may not. The caller that begins the work sets it.
     shape_key: Hashable = None
-    # When the stage began to wait: its prompts that were superseded unserved count for the newest one.
+    # When the stage began to wait. Prompts that were superseded before they were served count for the newest one.
     waits_since: float = 0.0
     was_aged_turn: bool = False
-    # The last plan does not promise it; the deadline could have been kept when it came.
-    is_late: bool = False
-    could_be_met: bool = True
+    is_late: bool = False  # the last plan does not promise it
+    could_be_met: bool = True  # the deadline, when the work arrived
 
     @classmethod
     def of(cls, command: Generate, now: float) -> Work:
@@ -63,11 +62,11 @@ class Work:
         )
 
     def anew(self) -> Work:
-        """The same work from its beginning; what was shown of it is void."""
+        """The same work from its beginning; its previews so far are void."""
         return replace(self, is_begun=False, step_index=0, owes_preview=False, has_preview=False, num_decoded=0)
 
     def restarted_one_rung_lower(self, floor: int) -> Work:
-        """The same, a rung lower than it was, for want of memory."""
+        """The same work from its beginning, one rung lower, because memory ran out."""
         return replace(self.anew(), min_rung=min(self.rung_index + 1, floor), is_second_try=True)
 
     @property
@@ -76,7 +75,7 @@ class Work:
 
     @property
     def is_under_way(self) -> bool:
-        """More than its preview was spent on it: to drop it now would be a waste."""
+        """More than the first preview was spent on it, so dropping it would be a waste."""
         return self.step_index > 1
 
     @property
@@ -94,7 +93,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The next piece of work; several works share one denoising step, everything else is one's own."""
+    """The next piece of work. Several works may share a denoising step; any other piece belongs to one work."""
 
     piece: Piece
     works: tuple[Work, ...]
@@ -131,7 +130,7 @@ class Policy:
         return self._works.pop(work_id, None)
 
     def limit_batches(self) -> None:
-        """Joint steps did not fit into memory: from now on each has its own."""
+        """Joint steps did not fit into memory: from now on, each work steps alone."""
         self._max_batch = 1
 
     def next(self, now: float) -> Turn | None:
@@ -154,7 +153,7 @@ class Policy:
         return Turn(Piece.STEP, together)
 
     def _may_decode(self, work: Work) -> Work:
-        """It, or one of those that hold a decoder's cache already, if there are as many as may."""
+        """This work, or one that holds a decoder's cache already, if `MAX_DECODING` works hold one."""
         if work.num_decoded:
             return work
         decoding = [other for other in self if other.num_decoded]
@@ -165,7 +164,7 @@ class Policy:
         return Turn(Piece.BEGIN, (work,))
 
     def ended(self, turn: Turn, seconds: float) -> None:
-        """The turn was run and took so long. A work whose last frames were decoded stays until `remove`."""
+        """The turn was run and took `seconds`. A work whose last frames were decoded stays until `remove`."""
         for work in turn.works:
             match turn.piece:
                 case Piece.BEGIN:
@@ -179,7 +178,7 @@ class Policy:
                     work.num_decoded += 1
 
     def remaining_s(self, work: Work, level: int | None = None) -> float:
-        """Predicted engine time until its clip is whole; `level` is where it would begin if it has not."""
+        """Predicted engine time until its clip is whole. `level` is the rung for work that has not begun."""
         unseen_s, rest_s = self.needs(work, work.rung_index if work.is_begun or level is None else level)
         return unseen_s + rest_s
 
@@ -205,16 +204,16 @@ class Policy:
         raise NotImplementedError
 
     def _has_time_to_refine(self, work: Work) -> bool:
-        """Whether it may have another preview than its first: only when that delays nobody."""
+        """Whether the work may have another preview after its first: only if that delays no other work."""
         return len(self._works) == 1
 
     def _companions(self, work: Work) -> tuple[Work, ...]:
-        """It and those that share its step; who has not begun yet must do so first."""
+        """The work and those that share its step. `next` first begins those that have not begun."""
         return (work,)
 
 
 def run_ahead(policy: Policy, now: float, work_id: str) -> tuple[float, float]:
-    """(first preview, clip) of that work in seconds from now, if nothing else came: the policy on a virtual clock."""
+    """(first preview, clip) of that work in seconds from now: runs the policy on a virtual clock, without new work."""
     began_at, preview_at = now, None
     while (turn := policy.next(now)) is not None:
         first = turn.works[0]

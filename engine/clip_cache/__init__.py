@@ -1,1 +1,1 @@
-"""An engine around an engine that gives clips again which were made before."""
+"""A cache in front of an engine, for clips that were made before."""

@@ -1,14 +1,14 @@
-"""Clips that were made before, in front of an engine: an exact repeat goes on air at once. Server process, event loop.
+"""Cache of clips in front of an engine: an exact repeat of a prompt goes on air at once. Server process, event loop.
 
-`CachingEngine` is an `engine.api.Engine` around another one; files are read and written by one thread of its own. What
-is "the same" is everything that the picture depends on: the model (its description, and a fingerprint of how and from
-which files it is loaded), text, quality, LoRA, first frame and, where the client chose one, the seed. Clips that were
-made with less than was asked for are never kept.
+`CachingEngine` is an `engine.api.Engine` around another one; one thread of its own reads and writes the files. Two
+commands are the same if everything that the picture depends on is equal: the model (its description, and a fingerprint
+of how and from which files it is loaded), text, quality, LoRA, first frame and, if the client chose one, the seed. A
+clip that was made on a lower rung than asked for is never kept.
 
-Two stores with bounds in bytes, memory before disk. The least valuable clip goes first: value is engine seconds saved,
-times how often it was used, over its bytes, and grows old (GreedyDual-Size-Frequency: Cherkasova, "Improving WWW
-Proxies Performance with Greedy-Dual-Size-Frequency Caching Policy", HPL-98-69R1, 1998). `ranking.py` keeps
-that order, `clip_file.py` the files.
+There are two stores, memory before disk, each bounded in bytes. The least valuable clip is evicted first. Its value is
+the engine seconds that it saves, times its uses, divided by its bytes, and it ages (GreedyDual-Size-Frequency:
+Cherkasova, "Improving WWW Proxies Performance with Greedy-Dual-Size-Frequency Caching Policy", HPL-98-69R1, 1998).
+`ranking.py` keeps that order, `clip_file.py` the files.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ from engine.clip_cache.ranking import Ranking
 
 logger = logging.getLogger(__name__)
 
-# Clips that wait to be kept; a disk that is slower than the engine loses clips, never memory.
+# At most this many clips wait to be stored. If the disk is slower than the engine, clips are dropped, not held.
 MAX_WRITES_WAITING = 4
-# The weight of the newest reading time in the mean that estimates are made of, and where it begins.
+# Estimates use a moving average of the reading time: the weight of the newest read, and the initial value.
 _NEWEST = 0.3
 _FIRST_READ_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class CacheSettings:
-    """How much is kept; 0 turns a store off. The folder is ours alone: other `.clip` files in it may be removed."""
+    """The size of the two stores; 0 turns one off. The cache owns the folder: it may remove other `.clip` files."""
 
     memory_bytes: int = 256 * 2**20
     disk_bytes: int = 0
@@ -79,7 +79,7 @@ class _Making:
 
 
 class CachingEngine:
-    """See `engine.api.Engine` for the contract of each method, and the module for what is added to it."""
+    """See `engine.api.Engine` for the contract of each method, and the module's docstring for what the cache adds."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class CachingEngine:
         self._memory: dict[str, StoredClip] = {}
         self._memory_ranking = Ranking(settings.memory_bytes)
         self._disk_ranking = Ranking(settings.disk_bytes)
-        # scene -> the names of its clips, the latest used last; with the seed of each.
+        # scene -> {name of a clip: its seed}, the most recently used last.
         self._scenes: dict[str, OrderedDict[str, int]] = {}
         self._making: dict[str, _Making] = {}
         self._reading: dict[str, asyncio.Task[None]] = {}
@@ -137,7 +137,7 @@ class CachingEngine:
             self._cancel(command)
             return
         if self._engine.state in (EngineState.CLOSED, EngineState.FAILED):
-            self._engine.send(command)  # which refuses it
+            self._engine.send(command)  # raises `EngineUnavailable`
         found = self._find(command)
         if found is None:
             self._make(command)
@@ -149,7 +149,7 @@ class CachingEngine:
             self._reading[command.generation_id] = task
 
     async def events(self) -> AsyncIterator[Event]:
-        """The engine's events and ours. Reads the engine's one ahead, so its own bound on unread previews holds."""
+        """The engine's events and our own. Reads only one engine event ahead, so its bound on unread previews holds."""
         theirs = self._engine.events()
         next_event: asyncio.Task[Event | None] | None = None
         try:
@@ -207,11 +207,11 @@ class CachingEngine:
         return dataclasses.replace(theirs, in_flight=theirs.in_flight + len(self._reading), extra=extra)
 
     async def settled(self) -> None:
-        """Returns when what is being kept now is in memory, and on disk."""
+        """Returns when all clips that wait to be stored are in memory and on disk."""
         if self._writing:
             await asyncio.wait(self._writing)
 
-    # --- what was made before -------------------------------------------------------------------------------------
+    # --- hits: clips that were made before ------------------------------------------------------------------------
 
     @property
     def _folder(self) -> Path:
@@ -219,7 +219,7 @@ class CachingEngine:
         return self._settings.folder
 
     def _find(self, command: Generate) -> str | None:
-        """The name of a clip that may be given for this command."""
+        """The name of a stored clip that answers this command."""
         if command.reuse is Reuse.NEVER or self._engine.model is None:
             return None
         key = self._key(command)
@@ -249,7 +249,7 @@ class CachingEngine:
         return Key(digest.hexdigest(), command.seed)
 
     def _give(self, command: Generate, clip: StoredClip) -> None:
-        """A clip as if it had just been made: queued in order, so that each generation has its one end."""
+        """Queues the events of a clip in order, as if it had just been made: each generation gets exactly one end."""
         self._counts["hits"] += 1
         self._use(clip.key)
         name = command.generation_id
@@ -266,7 +266,7 @@ class CachingEngine:
         self._put(GenerationFinished(name, len(clip.frames), Timings(0.0, 0.0, 0.0, 0.0, 0.0)))
 
     async def _read(self, command: Generate, name: str) -> None:
-        """Gives a clip from disk; if it cannot be read, the engine makes it."""
+        """Answers with a clip from disk; if the clip cannot be read, the engine makes it."""
         began_at = self._monotonic()
         loop = asyncio.get_running_loop()
         clip = await loop.run_in_executor(self._thread, loaded, self._folder / (name + SUFFIX))
@@ -286,7 +286,7 @@ class CachingEngine:
             self._make_late(command)
 
     def _make_late(self, command: Generate) -> None:
-        """The caller has heard that the command is taken, so a refusal now is an event."""
+        """`send` has already accepted the command, so a refusal now becomes an event."""
         try:
             self._make(command)
         except EngineBusy as busy:
@@ -295,7 +295,7 @@ class CachingEngine:
             self._put(GenerationFailed(command.generation_id, "engine_lost", str(refusal), retryable=False))
 
     def _cancel(self, command: Cancel) -> None:
-        # A clip that is being read is cancelled when it is there; one that was given has ended already.
+        # A clip that is being read is cancelled when the read ends. One that was given has ended already.
         if self._reading.pop(command.generation_id, None) is None:
             self._engine.send(command)
 
@@ -303,11 +303,11 @@ class CachingEngine:
         self._ours.append(event)
         self._has_ours.set()
 
-    # --- what is being made ---------------------------------------------------------------------------------------
+    # --- misses: clips that the engine makes ----------------------------------------------------------------------
 
     def _make(self, command: Generate) -> None:
         self._engine.send(command)
-        # A clip that starts from a frame is asked for again only by who has that very frame.
+        # Only a caller that has the very same first frame can ask for such a clip again.
         if command.first_frame is None or command.reuse is not Reuse.NEVER:
             self._making[command.generation_id] = _Making(command)
 
@@ -331,7 +331,7 @@ class CachingEngine:
     def _store(self, making: _Making, finished: GenerationFinished) -> None:
         planes = [chunk.frames.planes for chunk in making.chunks]
         if making.started is None or sum(map(len, planes)) != finished.num_frames or not planes:
-            return  # the session finds fault with it, too, and says so
+            return  # the session finds the same fault and reports it
         if len(self._writing) >= MAX_WRITES_WAITING:
             self._counts["writes_dropped"] += 1
             return
@@ -340,7 +340,7 @@ class CachingEngine:
         task.add_done_callback(self._writing.discard)
 
     async def _join_and_keep(self, making: _Making, started: GenerationStarted, finished: GenerationFinished) -> None:
-        """Joined in the thread: 29 MB, the frames of 832x480, held up the event loop for 56 ms."""
+        """Joins the frames in the thread: 29 MB (832x480) held up the event loop for 56 ms."""
         loop = asyncio.get_running_loop()
         frames = await loop.run_in_executor(self._thread, joined, making.chunks)
         spent, prompt = finished.timings, making.command.prompt
@@ -385,7 +385,7 @@ class CachingEngine:
         try:
             num_bytes = await loop.run_in_executor(self._thread, written, self._folder, clip)
         except OSError as error:
-            # A full or missing disk costs this clip, and is said.
+            # A full or missing disk costs only this clip.
             logger.warning("! a clip could not be written to the cache: %s", error)
             return
         self._add_to_disk(clip.key, num_bytes, clip.cost_s)
@@ -393,7 +393,7 @@ class CachingEngine:
     def _add_to_disk(self, key: Key, num_bytes: int, cost_s: float) -> None:
         gone = self._disk_ranking.add(key.name, num_bytes, cost_s)
         if gone is None:
-            gone = [key.name]  # the bound is smaller than it was when this was written
+            gone = [key.name]  # the bound is smaller than when this clip was written
         else:
             self._scenes.setdefault(key.scene, OrderedDict())[key.name] = key.seed
         for other in gone:
@@ -424,7 +424,7 @@ async def _next(events: AsyncIterator[Event]) -> Event | None:
 
 
 def _places(prompt: str, words: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    """Where the words stand in the prompt, in order; a word that the model wrote otherwise is left out."""
+    """The offsets [start, end) of the words in the prompt. A word that the model spells differently is left out."""
     lowered = prompt.lower()
     if len(lowered) != len(prompt):
         lowered = prompt
@@ -437,6 +437,6 @@ def _places(prompt: str, words: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
 
 
 def default_folder(environment: Mapping[str, str]) -> Path:
-    """Where this user's clips go: the XDG base directory for what can be made again."""
+    """The folder of this user's clips, in the XDG cache directory."""
     base = environment.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "sceneshift" / "clips"

@@ -1,8 +1,7 @@
-"""A clip that is kept, its name, and its file: raw frames behind a header with their checksum.
+"""Stored clips and their files: a header with a checksum, then the raw frames.
 
-A file is named after the digest of what its clip was made from. The prompt is not in it: the words that the
-model understood are kept as places in a text that only who asks again has. The functions block, so the cache
-calls them in its thread.
+A file's name is a digest of everything that its clip was made from. Words are stored as offsets into the prompt, so the
+prompt itself is not on disk. The functions block, so `caching_engine` calls them in the cache's thread.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ DIGEST_BYTES = 20
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """`scene`: of everything but the seed, as a digest."""
+    """`scene` is a digest of everything but the seed."""
 
     scene: str
     seed: int
@@ -42,7 +41,7 @@ class Key:
 
 @dataclass(eq=False, slots=True)
 class StoredClip:
-    """A clip, and what its receipts say. `words` are places [start, end) in the prompt."""
+    """A clip and what its receipts say. `understood` and `not_understood` are offsets [start, end) into the prompt."""
 
     key: Key
     frames: Frames
@@ -61,7 +60,7 @@ def joined(chunks: list[FramesReady]) -> Frames:
 
 
 def written(folder: Path, clip: StoredClip) -> int:
-    """Writes a clip under its name, whole or not at all; gives its size. Raises `OSError`."""
+    """Writes a clip under its name, atomically; returns its size in bytes. Raises `OSError`."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     raw = np.ascontiguousarray(clip.frames.planes).data
     header = {
@@ -88,19 +87,19 @@ def written(folder: Path, clip: StoredClip) -> int:
 
 
 def loaded(path: Path) -> StoredClip | None:
-    """The clip in a file; None, and the file is removed and logged, if it is not whole."""
+    """The clip in a file. A damaged file is logged and removed, and gives None."""
     try:
         with path.open("rb") as file:
             header = _header(file.readline(), file.readline())
             planes = np.empty(header["shape"], np.uint8)
             if path.stat().st_size != file.tell() + planes.nbytes or file.readinto(planes.data) != planes.nbytes:
-                raise ValueError("it is not whole")
+                raise ValueError("it is incomplete")
         if hashlib.blake2b(planes.data, digest_size=DIGEST_BYTES).hexdigest() != header["checksum"]:
-            raise ValueError("the checksum is another")
+            raise ValueError("its checksum does not match")
         key = Key(header["scene"], header["seed"])
         if key.name != path.stem:
-            raise ValueError("it is another clip's")
-        os.utime(path)  # at the next start the last used are the last to go
+            raise ValueError("it holds another clip")
+        os.utime(path)  # at the next start, the most recently used clips are evicted last
         return StoredClip(
             key,
             Frames(planes),
@@ -116,10 +115,10 @@ def loaded(path: Path) -> StoredClip | None:
 
 
 def listed(folder: Path) -> list[tuple[Key, int, float]]:
-    """(key, bytes, engine seconds) of every clip in the folder, the latest used last. Broken files are removed."""
+    """(key, bytes, engine seconds) of every clip in the folder, the most recently used last. Removes broken files."""
     found: list[tuple[float, Key, int, float]] = []
     for path in folder.glob("writing-*.tmp"):
-        removed(path)  # of a process that died
+        removed(path)  # a process died while it wrote this
     for path in folder.glob("*" + SUFFIX):
         try:
             with path.open("rb") as file:
@@ -127,7 +126,7 @@ def listed(folder: Path) -> list[tuple[Key, int, float]]:
             status = path.stat()
             key = Key(str(header["scene"]), int(header["seed"]))
             if key.name != path.stem:
-                raise ValueError("it is another clip's")
+                raise ValueError("it holds another clip")
             found.append((status.st_mtime, key, status.st_size, float(header["cost_s"])))
         except (OSError, ValueError, KeyError, TypeError) as error:
             logger.warning("! the cached clip %s is dropped: %s", path.name, error)

@@ -1,4 +1,4 @@
-"""Which clips a store holds and which goes next. Pure; knows names, sizes and values, not clips."""
+"""Decides which clips a store of `caching_engine` holds, and which one it evicts next. Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 
 class Ranking:
-    """Which clips a store holds and which goes next. Knows names, sizes and values, not clips. See the module."""
+    """The clips of one store, by value (GreedyDual-Size-Frequency). Knows names, sizes and values, not the frames."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._entries: dict[str, _Ranked] = {}
-        self._age = 0.0  # the value of the last clip that went: newcomers start from there
+        self._age = 0.0  # the value of the last evicted clip; new clips start from it
         self.num_bytes = 0
 
     def __len__(self) -> int:
@@ -21,7 +21,7 @@ class Ranking:
         return name in self._entries
 
     def add(self, name: str, num_bytes: int, cost_s: float) -> list[str] | None:
-        """The names that must go for it; None, and nothing has changed, if it does not fit at all."""
+        """Adds a clip; returns the names that it evicts. None, with nothing changed, if the clip can never fit."""
         if num_bytes > self._max_bytes:
             return None
         self.remove(name)

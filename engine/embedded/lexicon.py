@@ -1,9 +1,9 @@
-"""From a text in English or Chinese to the concepts that the embedded model knows, and the words that it does not.
+"""Splits an English or Chinese text into the concepts that the embedded model knows and the words that it does not.
 
-The same code hears captions in training and prompts on stage. Matching is longest phrase first: English by whole words
-(case and plurals ignored), Chinese by substring, in one pass from left to right. Filler words ("show me", 给我) vanish;
-`reading` decides what the concepts say together. Pure Python without torch; any text is accepted and costs time linear
-in its length.
+Training captions and prompts on stage use the same code. Matching is longest phrase first: English by whole words (case
+and plurals ignored), Chinese by substring, in one pass from left to right. Filler words ("show me", 给我) vanish;
+`reading` decides what the concepts mean together. Pure Python without torch, any thread. It accepts any text, in time
+linear in its length.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from engine.embedded.spec import CAMERAS, COLOURS, DIRECTIONS, NUM_LAYOUTS, PALE
 MAX_CHARACTERS = 2000
 MAX_TOKENS = 16
 PAD, UNK = "<pad>", "<unk>"
-# No prompt names these; they complete one: a clip without a subject, and the arrangement of its scene.
+# No prompt names these tokens. They complete a prompt: a clip without a subject, and the arrangement of its scene.
 ALONE = "alone"
 LAYOUTS = tuple(f"layout-{layout}" for layout in range(NUM_LAYOUTS))
-# Who looks where, in one token: left and right mean nothing in common to a dog and a rocket, and as a word of its own
-# the direction was not learned in a hundred thousand pictures.
+# Subject and direction in one token: left and right have nothing in common for a dog and a rocket. With a token of its
+# own, the model did not learn the direction in a hundred thousand pictures.
 FACINGS: dict[tuple[str, str], str] = {
     (subject, direction): f"{subject}-{direction}" for subject in SUBJECTS for direction in DIRECTIONS
 }
-# Where the subject is. Scene, layout and subject say so together, but what follows from three words is learned slowly.
+# The subject's place. Scene, layout and subject imply it together, but a model learns such a rule of three slowly.
 COLUMNS = tuple(f"column-{column}" for column in range(NUM_COLUMNS))
 ROWS = tuple(f"row-{row}" for row in range(NUM_ROWS))
 # The order is the model's embedding table: append only.
@@ -56,7 +56,7 @@ UNK_ID = TOKEN_IDS[UNK]
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word or phrase of a text: `concept` is None where the lexicon does not know it."""
+    """A word or phrase of a text: `concept` is None if the lexicon does not know it."""
 
     concept: str | None
     surface: str
@@ -68,7 +68,7 @@ _FILLER = ""
 
 
 def hear(text: str) -> tuple[Word, ...]:
-    """The words that say something, in order. Reads at most `MAX_CHARACTERS`; never raises on any text."""
+    """The words of a text without fillers, in order. Reads at most `MAX_CHARACTERS`; never raises on any text."""
     text = unicodedata.normalize("NFKC", text[:MAX_CHARACTERS]).lower().replace("’", "'")
     words: list[Word] = []
     for is_han, run in _runs(text):

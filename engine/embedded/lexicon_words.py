@@ -1,4 +1,4 @@
-"""The words behind the lexicon: English phrases and Chinese words for each concept, and fillers that say nothing.
+"""The words of the lexicon: English phrases and Chinese words for each concept, and fillers without meaning.
 
 Add synonyms freely: the concepts are the model's, the words are not. A longer phrase wins over a shorter one.
 """
@@ -327,7 +327,7 @@ CHINESE: dict[str, str] = {
     ),
 }
 
-# Words that say nothing, and what a scene shows by itself or does not at all times: water, clouds, trees, prettiness.
+# Words without meaning, and things that a scene shows by itself or only at times: water, clouds, trees, prettiness.
 # A red roof or a white cloud is not the subject's colour.
 _ENGLISH_SCENERY = (
     "water, sky, skies, air, star, stars, cloud, cloudy, tree, leaf, leaves, white cloud, green tree, blue water, "

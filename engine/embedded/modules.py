@@ -25,10 +25,10 @@ _WEIGHTS_NAME = "model.safetensors"
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:
-    """What transformer and decoder run in: bf16 where it is much faster, fp32 elsewhere.
+    """The dtype of transformer and decoder: bf16 where it is much faster, fp32 elsewhere.
 
-    That is on a GPU and on a processor with matrix tiles (AMX): on two such cores a step takes 56 ms instead of 91, and
-    a clip's decoding 123 ms instead of 241. Without them bf16 is emulated.
+    bf16 is faster on a GPU and on a processor with matrix tiles (AMX). On two such cores a step takes 56 ms instead of
+    91, and a clip's decoding 123 ms instead of 241. Without the tiles, bf16 is emulated.
     """
     return torch.bfloat16 if device.type == "cuda" or torch.cpu._is_amx_tile_supported() else torch.float32
 
@@ -203,7 +203,7 @@ def group_frames(frames: Tensor) -> Tensor:
 
 
 class Decoder(FolderModule):
-    """One latent frame, seeing the one before it, to its frames. Streams: nothing is kept between calls."""
+    """Decodes one latent frame, with the one before it as context, to its frames. Keeps nothing between calls."""
 
     config_type = AutoencoderConfig
     config: AutoencoderConfig
@@ -230,7 +230,7 @@ class Decoder(FolderModule):
         """[B, C, H, W] twice and [B] of 0 or 1, to [B, 4, 3, 16H, 16W], not clamped. Without a previous one, zeros."""
         flag = has_previous.view(-1, 1, 1, 1).expand(-1, 1, *latent.shape[2:])
         x = torch.cat([latent, previous * flag, flag], 1).contiguous(memory_format=torch.channels_last)
-        # In bf16 the steps between brightnesses would be as large as those of 8 bits: what comes after is in float32.
+        # In bf16 the steps between brightnesses would be as large as those of 8 bits, so the rest is in float32.
         y: Tensor = self.layers(x.to(self.dtype)).to(latent.dtype)
         return (y * 0.5 + 0.5).view(y.shape[0], FRAMES_PER_LATENT, 3, *y.shape[2:])
 
@@ -244,9 +244,9 @@ class Decoder(FolderModule):
     def stream(self, latents: Tensor, *, closes: bool) -> Iterator[Tensor]:
         """[B, C, n+1, H, W] to frames [B, 1, ...], then n times [B, 4, ...], in [0, 1], as they are made.
 
-        A clip that `closes` is a ring from its second latent frame on: that one is decoded as what follows the last,
-        so a loop that goes on from the last frame at the second one passes a border like any other. The borders of the
-        groups are smoothed: what the picture jumps there beyond its own motion is spread over two frames on each side.
+        A clip that `closes` is a ring from its second latent frame on. That latent frame is decoded as the successor of
+        the last one, so a loop from the last frame to the second crosses a border like any other. Borders between
+        groups are smoothed: a jump beyond the picture's own motion is spread over two frames on each side.
         """
         yield self.decode_latent_frame(latents[:, :, 0], None)
         last = latents.shape[2] - 1
@@ -299,7 +299,7 @@ class Autoencoder(nn.Module):
     def forward(self, groups: Tensor, previous: Tensor, has_previous: Tensor, noise_level: float) -> Tensor:
         """Groups [B, 4, 3, H, W] and the ones before them, through noisy latents, back to [B, 4, 3, H, W].
 
-        The noise makes the decoder forgive the small errors of a sampled latent. No gradient flows through the previous
+        The noise makes the decoder tolerate small errors of a sampled latent. No gradient flows through the previous
         latent frame: it would cost a third of the step.
         """
         standardise = self.encoder.standardise.eval()
@@ -307,8 +307,8 @@ class Autoencoder(nn.Module):
             previous_latent = self.encoder(previous)
         latent = self.encoder.before_standardising(groups)
         if self.training:
-            # Statistics run along but every batch is standardised with the running ones: a batch of night scenes must
-            # not look like a batch of days.
+            # Each batch updates the running statistics, but is standardised with them and not with its own: a batch of
+            # night scenes must not look like a batch of days.
             F.batch_norm(
                 latent.detach().float(), standardise.running_mean, standardise.running_var, training=True, momentum=0.02
             )

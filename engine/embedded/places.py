@@ -1,15 +1,15 @@
-"""Where the subject of a clip is, in design units (224 x 128). Pure Python: the text side knows it, as the world does.
+"""The place of a clip's subject, in design units (224 x 128). Pure Python, for the text side and for `training.world`.
 
-Subjects are at borders of the model's patches (16 units wide) and latent rows (8 units high). There a subject is the
-same few patches in every scene; anywhere else each place gives it other latents, which a small model has to learn one
-by one. The column and the row are words of the model's (`lexicon`), so what it learns of a subject holds everywhere.
+Subjects are at borders of the model's patches (16 units wide) and latent rows (8 units high). There a subject covers
+the same few patches in every scene. At any other place it would have other latents, which a small model must learn one
+by one. The column and the row are tokens of the model (`lexicon`), so what it learns of a subject holds everywhere.
 """
 
 from __future__ import annotations
 
 from engine.embedded.spec import SceneSpec
 
-# The middle of the clip's left-most column, and how far columns and rows are apart.
+# The middle of the clip's left-most column, and the distances of columns and rows.
 _LEFT, _COLUMN, _ROW = 8.0, 16.0, 8.0
 NUM_COLUMNS, NUM_ROWS = 14, 16
 
@@ -41,7 +41,7 @@ _SKIES: dict[str, tuple[tuple[float, float], ...]] = {
     "garden": ((112, 42), (110, 42), (112, 42)),
     "aurora": ((112, 42), (112, 42), (112, 42)),
 }
-# What neither stands on the ground nor flies in the sky: how high it is.
+# The heights of subjects that neither stand on the ground nor fly in the sky.
 _HEIGHTS: dict[tuple[str, str], float] = {
     ("sea", "sailboat"): 78.0,
     ("beach", "sailboat"): 62.0,
@@ -64,7 +64,7 @@ _FEET: dict[str, float] = {
 
 
 def subject_place(spec: SceneSpec) -> tuple[int, int]:
-    """Column and row of the spec's subject; asking for one that is not there raises ValueError."""
+    """Column and row of the spec's subject. Raises ValueError if there is none."""
     if spec.subject is None:
         raise ValueError("this spec has no subject")
     x, ground = STAGES[spec.scene][spec.layout]
@@ -81,6 +81,6 @@ def subject_place(spec: SceneSpec) -> tuple[int, int]:
 
 
 def subject_position(spec: SceneSpec) -> tuple[float, float]:
-    """The middle of the spec's subject in design units; asking for one that is not there raises ValueError."""
+    """The middle of the spec's subject in design units. Raises ValueError if there is none."""
     column, row = subject_place(spec)
     return _LEFT + column * _COLUMN, row * _ROW

@@ -1,9 +1,8 @@
-"""What a prompt asks of one clip, and the whole clip that it becomes.
+"""Reads what a prompt asks of one clip, and completes it to a whole clip. Pure Python without torch; any thread.
 
-`read` gives each slot of a `SceneSpec` the first value that the text names; what one clip cannot show beside it is
-reported. `complete` chooses what was left open. Stage and training compose the model's tokens with the same
-`completed_tokens`: the prompt's in its order, then the rest, so that the model is always told all that a clip shows.
-Pure Python without torch; any thread.
+`read` gives each slot of a `SceneSpec` the first value that the text names, and reports words that the same clip cannot
+show. `complete` chooses the slots that the prompt leaves open. Stage and training compose the model's tokens with the
+same `completed_tokens`: the prompt's in its order, then the rest, so that the tokens always say all that a clip shows.
 """
 
 from __future__ import annotations
@@ -135,14 +134,14 @@ def read(text: str) -> Reading:
 
 
 def unconditional_tokens() -> tuple[int, ...]:
-    """What guidance starts from: padding only, in no prompt's place."""
+    """The tokens that guidance starts from: padding only."""
     return ()
 
 
 def complete(reading: Reading, seed: int) -> tuple[SceneSpec, tuple[int, ...]]:
     """A whole legal clip and its tokens; the same reading and seed give the same ones.
 
-    All is drawn before anything is chosen, so naming one slot moves only those that it rules out.
+    All slots are drawn before any is chosen, so a named slot changes only the values that it rules out.
     """
     rng = random.Random(seed)
     scenes = rng.sample(SCENES, len(SCENES))
@@ -170,8 +169,8 @@ def complete(reading: Reading, seed: int) -> tuple[SceneSpec, tuple[int, ...]]:
 def completed_tokens(reading: Reading, spec: SceneSpec) -> tuple[int, ...]:
     """The prompt's tokens in its order, then what it left open: scene, time, weather, subject or "alone", and so on.
 
-    A direction becomes the token of who looks there; where a subject is comes last. Raises ValueError if the prompt
-    names what the clip does not show.
+    A direction becomes the token of the subject that looks there; the subject's place comes last. Raises ValueError if
+    the clip does not show a value that the prompt names.
     """
     rest: list[str] = []
     for slot in _VALUES:
@@ -214,7 +213,7 @@ def _named_values(words: tuple[Word, ...]) -> dict[str, str]:
 
 
 def _owners(concepts: list[str]) -> list[str | None]:
-    """Whom a colour at each place would describe: the next subject, at the end the last one."""
+    """The subject that a colour at each place would describe: the next one, or at the end the last one."""
     owners: list[str | None] = []
     owner = next((concept for concept in reversed(concepts) if concept in SUBJECTS), None)
     for concept in reversed(concepts):
@@ -250,7 +249,7 @@ def _is_implied(concept: str, named: dict[str, str]) -> bool:
 
 
 def _fitting_scene(scenes: list[str], reading: Reading) -> str:
-    """The first scene that can show what is named; better one where the model has seen the subject at that time."""
+    """The first scene that can show the named values, if possible one where training showed the subject and time."""
     possible = [scene for scene in scenes if _fits(scene, reading.time, reading.weather)]
     if reading.subject is None:
         natural = possible

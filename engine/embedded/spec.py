@@ -48,7 +48,7 @@ SUBJECTS = (
 )
 COLOURS = ("red", "blue", "yellow", "green", "purple", "white")
 DIRECTIONS = ("left", "right")
-# Whoever looks the same from both sides: no picture of one can show its direction.
+# Subjects that look the same from both sides: no picture can show their direction.
 SYMMETRIC_SUBJECTS = frozenset({"balloon"})
 CAMERAS = ("still", "drift")
 PALETTES = ("vivid", "pastel", "vintage")
@@ -57,7 +57,7 @@ NUM_LAYOUTS = 3
 # Scenes whose light is always the same: deep space, a studio's lamps, the polar night.
 TIMELESS_SCENES = frozenset({"space", "studio", "aurora"})
 
-# Only what a viewer would believe. Fewer combinations also leave a small model more samples of each.
+# Only pairs that a viewer would believe. Fewer combinations also leave a small model more samples of each.
 SUBJECTS_OF_SCENE: dict[str, tuple[str, ...]] = {
     "beach": ("dancer", "dog", "sailboat", "bird", "ball", "children", "cat"),
     "sea": ("sailboat", "bird", "balloon"),
@@ -137,7 +137,7 @@ class SceneSpec:
 
     `time` is None in `TIMELESS_SCENES` only. `colour` and `direction` belong to the subject and are None without one.
     `layout` chooses one of `NUM_LAYOUTS` arrangements of the scene. Nothing visible is left to chance: the same spec
-    is the same clip, so a model that is told all of it has nothing to average over.
+    gives the same clip, so a model that knows the whole spec has nothing to average over.
     """
 
     scene: str
@@ -194,7 +194,7 @@ def specs_from_json(rows: str) -> list[SceneSpec]:
 
 
 def draw_spec(rng: random.Random, *, subject_share: float = 0.75, with_held_out: bool = False) -> SceneSpec:
-    """A random spec for training: held-out pairs never come. The evaluation's judge must know them: it draws all."""
+    """A random spec for training, without held-out pairs. The evaluation's judge must know them, so it draws all."""
     while True:
         scene = rng.choice(SCENES)
         spec = _draw_in_scene(rng, scene, subject_share)

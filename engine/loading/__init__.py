@@ -1,1 +1,1 @@
-"""From a model's folder to parts on a device: what is there, what fits where, and putting it there."""
+"""Turns a model's folder into parts on a device: checks the files, plans the memory, loads and places the parts."""

@@ -1,7 +1,7 @@
-"""Which attention kernel a Wan transformer runs with: the first of a fixed order that works here. Loop thread, at load.
+"""Chooses a Wan transformer's attention kernel: the first of a fixed order that works here. Loop thread, at load.
 
 The order is fixed, not timed, so that the same prompt gives the same clip tomorrow. Quantised kernels (sage) and those
-that would be downloaded are not tried. On the CPU there is torch's own and nothing to choose.
+that need a download are not tried. On the CPU, torch's own kernel is the only choice.
 """
 
 from __future__ import annotations
@@ -59,22 +59,22 @@ def why_not(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
         with attention_backend(name):
             found = dispatch_attention_fn(query, key, value)
     except Exception as error:
-        # Whatever a foreign kernel raises on a device that it was not built for: its reason, and the next is tried.
+        # A foreign kernel may raise anything on a device that it was not built for. The next kernel is tried.
         return str(error).partition("\n")[0][:120] or type(error).__name__
     deviation = (found.float() - expected.float()).abs().max().item()
     return None if deviation < _TOLERANCE else f"off by {deviation:.3f}"
 
 
 def use(transformer: WanTransformer3DModel, choice: AttentionChoice) -> None:
-    """Sets it on every attention layer. Torch's own is what they have anyway."""
+    """Sets the kernel on every attention layer. Torch's own is the default."""
     if choice.name != NATIVE:
         transformer.set_attention_backend(choice.name)
 
 
 def fuse_projections(transformer: WanTransformer3DModel) -> None:
-    """One matrix product for queries, keys and values instead of three; the separate weights are let go.
+    """One matrix product for queries, keys and values instead of three; drops the separate weights.
 
-    diffusers keeps both, which is 15 % of the transformer twice. Not with LoRA files: they name the separate weights.
+    diffusers keeps both, which stores 15 % of the transformer twice. Not with LoRA files: they name separate weights.
     """
     for module in transformer.modules():
         if isinstance(module, AttentionModuleMixin):

@@ -1,7 +1,7 @@
 """Finds a model's folder and says whether it can be loaded, from configs and file headers alone: no torch, no weights.
 
 `fetch` runs in the entry point, before an engine process exists, because a download may take an hour and the
-supervisor's patience does not; `resolve` runs on both sides, and offline.
+supervisor does not wait that long. `resolve` runs in both processes, offline.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _WEIGHTS_STEM = {"transformers": "model", "diffusers": "diffusion_pytorch_model"}
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchLCMScheduler", "UniPCMultistepScheduler")
-# Sub-folder: the class that must stand in the index, and the config's key that must say the same.
+# Sub-folder: the class that the index and the part's config must name.
 _WAN_PARTS = {
     "transformer": "WanTransformer3DModel",
     "vae": "AutoencoderKLWan",
@@ -37,10 +37,10 @@ _PARTS_TO_DOWNLOAD = ("transformer", "transformer_2", "vae", "text_encoder")
 
 
 def fetch(settings: LoadSettings, *, download: Download | None = None) -> LoadSettings:
-    """Settings whose model is on this machine, downloaded if need be with a progress bar on stderr. Blocks.
+    """Returns settings whose model is on this machine; downloads it if needed, with a progress bar on stderr. Blocks.
 
-    Raises `ModelError` for a model that is nowhere to be had. `download` takes a hub id and the file patterns that are
-    wanted, and returns the folder.
+    Raises `ModelError` if the model cannot be found. `download` takes a hub id and the wanted file patterns, and
+    returns the folder.
     """
     name, hub_id = _published(settings.model)
     if not hub_id:
@@ -146,12 +146,12 @@ def _download(hub_id: str, wanted: tuple[str, ...]) -> str:
     try:
         return str(snapshot_download(hub_id, allow_patterns=list(wanted)))
     except Exception as error:
-        # The library's errors come from several HTTP stacks and have no base of their own. Ctrl-C passes.
+        # The library's errors come from several HTTP stacks and have no common base class. Ctrl-C passes.
         raise ModelError(f"{hub_id} could not be downloaded: {error}; what has arrived is kept: try again") from error
 
 
 def _cached_folder(hub_id: str) -> Path | None:
-    """Where the hub's cache holds it whole (its index and each part's folder), else None."""
+    """The model's folder in the hub's cache if it is complete (index and each part's folder), else None."""
     from huggingface_hub import snapshot_download  # noqa: PLC0415
     from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
 
@@ -162,7 +162,7 @@ def _cached_folder(hub_id: str) -> Path | None:
     try:
         resolve(LoadSettings(model=str(folder), allows_pickles=True))
     except ModelError:
-        return None  # an interrupted download: `snapshot_download` goes on with it
+        return None  # an interrupted download: `snapshot_download` continues it
     return folder
 
 
@@ -170,7 +170,7 @@ def _cached_folder(hub_id: str) -> Path | None:
 
 
 def _recognise(folder: Path, index: Mapping[str, Any]) -> ModelProfile:
-    """Which profile a folder is like. Raises `ModelError` for what this engine cannot run."""
+    """The profile that a folder matches. Raises `ModelError` for a model that this engine cannot run."""
     if "settings" in index and (folder / "decoder").is_dir():
         return PROFILES["embedded"]
     name = str(index.get("_class_name"))
@@ -190,7 +190,7 @@ def _recognise(folder: Path, index: Mapping[str, Any]) -> ModelProfile:
 
 
 def _is_few_step(folder: Path, class_name: str) -> bool:
-    """By its class, or its own name: the folder's, or, in the hub's cache, that above ``snapshots/COMMIT``."""
+    """Decides by the class or the model's name: the folder's, or in the hub's cache that above ``snapshots/COMMIT``."""
     names = [folder.name, *(above.name for above in folder.parents if above.name.startswith("models--"))]
     return "DMD" in class_name or any("fastwan" in name.lower() for name in names)
 
@@ -288,7 +288,7 @@ def _check_scheduler(folder: Path) -> None:
 
 
 def _weight_files(folder: Path, stem: str, *, allows_pickles: bool) -> Iterator[Path]:
-    """The safetensors files of one part. Raises `ModelError` for a missing one, or when there are pickles only."""
+    """The safetensors files of one part. Raises `ModelError` for a missing file, or if there are only pickles."""
     whole, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
     if whole.is_file():
         yield whole
@@ -313,7 +313,7 @@ def _weight_files(folder: Path, stem: str, *, allows_pickles: bool) -> Iterator[
 
 
 def check_safetensors(file: Path) -> None:
-    """Header and length agree. Format: 8 bytes of header length, JSON, then the tensors (huggingface/safetensors)."""
+    """Checks that header and length agree: 8 bytes of header length, JSON, tensors (huggingface/safetensors)."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         header_size = int.from_bytes(stream.read(8), "little")
@@ -330,7 +330,7 @@ def check_safetensors(file: Path) -> None:
 
 
 def _declared(index: Mapping[str, Any], part: str) -> tuple[str, str] | None:
-    """(library, class) that the index names for a part; None where there is none."""
+    """(library, class) that the index names for a part; None if it names none."""
     match index.get(part):
         case [str(library), str(name)]:
             return library, name

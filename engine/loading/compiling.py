@@ -1,13 +1,12 @@
-"""A transformer that is compiled behind the engine's back while it already serves. Loop thread and one compile thread.
+"""Compiles a transformer in the background while the engine already serves. Loop thread and one compile thread.
 
-Compiling takes tens of seconds a shape, in which nobody should wait. `CompiledBehind` is called exactly as the
-transformer: a shape that it has not seen runs eager, and is handed to the compile thread. That one runs it on a twin,
-whose blocks are compiled (regionally: all blocks share one piece of code) and whose weights are the transformer's own,
-and from the next call on the shape runs compiled. Whatever fails is noted, and that shape stays eager.
+Compiling takes tens of seconds a shape, and no user should wait for it. `CompiledBehind` is called exactly like the
+transformer. A new shape runs eager and goes to the compile thread. That thread runs it on a twin: its blocks are
+compiled (regionally: all blocks share one piece of code) and its weights are the transformer's own. From then on the
+shape runs compiled. A failure is noted, and that shape stays eager.
 
-A twin cannot follow what is hooked into the transformer (fp8 casting, group offload) or switched on it (LoRA): there
-the transformer is not compiled at all, which is for the caller to see to. While Python traces it holds the interpreter,
-so steps that run meanwhile take a little longer.
+A twin does not follow hooks in the transformer (fp8 casting, group offload) or switches on it (LoRA). In these cases
+the caller must not compile. Tracing holds the Python interpreter, so steps that run meanwhile take a little longer.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ logger = logging.getLogger(__name__)
 # One step's inputs by name: (name, shape, dtype) of each tensor.
 _Shape = tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
 
-# A ladder of sizes times joint rows; torch.compile gives up after eight unless told otherwise.
+# A ladder of sizes times joint rows. By default, torch.compile gives up after eight.
 _MAX_SHAPES = 32
 
 
 class CompiledBehind:
-    """Stands where the transformer stood. `mode` is torch.compile's; `backend` only tests choose."""
+    """Takes the transformer's place. `backend` is torch.compile's; only tests choose it."""
 
     def __init__(self, transformer: nn.Module, *, backend: str = "inductor") -> None:
         self._eager = transformer
@@ -60,7 +59,7 @@ class CompiledBehind:
             try:
                 return self._twin(**inputs)
             except Exception as error:
-                # A compiled kernel that fails in earnest must not cost the clip; memory is another's matter.
+                # A compiled kernel that fails must not cost the clip. The worker handles a lack of memory.
                 if is_out_of_memory(error):
                     raise
                 self._give_up(shape, error)
@@ -93,11 +92,11 @@ class CompiledBehind:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What could not be compiled, and why."""
+        """The shapes that could not be compiled, and why."""
         return self._notes
 
     def close(self) -> None:
-        """No shape is taken on any more. Returns at once; the compile thread ends when it is through with its own."""
+        """Accepts no more shapes. Returns at once; the compile thread ends when its queue is empty."""
         self._is_closed = True
         self._inbox.put(None)
 
@@ -107,7 +106,7 @@ class CompiledBehind:
         if shape in self._wanted or len(self._wanted) >= _MAX_SHAPES or self._is_closed:
             return
         self._wanted[shape] = time.monotonic()
-        # Zeros: the values do not matter, and the generation's own tensors are not held.
+        # Zeros: the values do not matter, and the generation's own tensors are not kept alive.
         like = {name: torch.zeros_like(value) if _is_tensor(value) else value for name, value in inputs.items()}
         self._inbox.put((shape, like))
         if not self._thread.is_alive():
@@ -129,7 +128,7 @@ class CompiledBehind:
             try:
                 self._compile(inputs)
             except Exception as error:
-                # Compilers fail in ways of their own (no C compiler, no Triton, a bug); eager goes on.
+                # Compilers fail in many ways (no C compiler, no Triton, a bug); the shape stays eager.
                 self._give_up(shape, error)
             else:
                 self._compiled |= {shape}
@@ -144,7 +143,7 @@ class CompiledBehind:
             with torch.cuda.device(device), torch.cuda.stream(self._stream):
                 _run(self._twin, inputs)
                 self._stream.synchronize()
-            # The allocator keeps what this stream used for this stream alone, which has no more use for it.
+            # The allocator reserves this stream's memory for this stream, which no longer needs it.
             torch.cuda.empty_cache()
         else:
             _run(self._twin, inputs)
@@ -156,14 +155,14 @@ def _run(twin: nn.Module, inputs: dict[str, Any]) -> None:
 
 
 def _twin(transformer: nn.Module, backend: str) -> nn.Module:
-    """Modules of its own over the very same weights, its blocks to be compiled at the first call of each shape."""
+    """A copy of the modules over the same weights. Its blocks are compiled at the first call of each shape."""
     kept: dict[int, Any] = {id(tensor): tensor for tensor in (*transformer.parameters(), *transformer.buffers())}
     twin = copy.deepcopy(transformer, kept)
     repeated = getattr(transformer, "_repeated_blocks", None) or ()
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MAX_SHAPES)
     for module in twin.modules():
         if type(module).__name__ in repeated:
-            # Each shape for itself: a kernel for all shapes would be slower for each, and would be swapped in unseen.
+            # One kernel for each shape: a kernel for all shapes would be slower, and would come into use unnoticed.
             module.compile(backend=backend, dynamic=False)
     return twin
 
@@ -173,7 +172,7 @@ def _shape(inputs: dict[str, Any]) -> _Shape:
 
 
 def _told(shape: _Shape) -> str:
-    """``7x16x26, batch 2`` of a latent clip [2, C, 7, 16, 26]; ``+ 5,070 timesteps`` where each token has its own."""
+    """``7x16x26, batch 2`` of a latent clip [2, C, 7, 16, 26]; ``+ 5,070 timesteps`` if each token has its own."""
     sides = {name: side for name, side, _ in shape}
     batch, _, *clip = sides["hidden_states"]
     timesteps = sides.get("timestep", ())

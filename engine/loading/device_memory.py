@@ -1,4 +1,4 @@
-"""A device's memory: how much may be used, how much was, and how to tell that it is short."""
+"""A device's memory: the budget, the peak, and how to recognise that it ran out. Engine process, loop thread."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from engine.loading.memory_plan import CONTEXT_BYTES
 
 
 def hold_to(budget_bytes: int, device: torch.device) -> None:
-    """Makes the allocator refuse what goes beyond the budget, as if the device were that small.
+    """Makes the allocator refuse more than the budget, as if the device were that small.
 
-    The device's context is not the allocator's: its share is left for it.
+    The device's context is outside the allocator, so its share of the budget is left free.
     """
     if device.type == "cuda":
         # Unlike its neighbours, the last of these functions takes no device without an index.
@@ -23,7 +23,7 @@ def hold_to(budget_bytes: int, device: torch.device) -> None:
 
 
 def budget(device: torch.device, asked_bytes: int | None) -> int:
-    """What may be used: as asked, at most what the device has free."""
+    """The bytes that may be used: as asked, but at most the device's free memory."""
     free_bytes, _ = torch.cuda.mem_get_info(device)
     return min(asked_bytes, free_bytes) if asked_bytes is not None else free_bytes
 
@@ -32,19 +32,19 @@ _OUT_OF_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "not enough mem
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Libraries below torch say it in words of their own; the CPU's allocator, too."""
+    """Also recognises the messages of libraries below torch and of the CPU's allocator."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def free(device: torch.device) -> None:
-    """Gives back what nothing refers to any more."""
+    """Returns unused memory to the device."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def peak_bytes(device: torch.device) -> int:
-    """The most that was allocated so far; 0 where the device does not count."""
+    """The most bytes allocated so far; 0 if the device does not count."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0

@@ -1,4 +1,4 @@
-"""Where the large parts of a loaded model live, by the memory plan, and who is on the device now. Loop thread."""
+"""Keeps the large parts of a loaded model where the memory plan wants them, and moves visitors in turn. Loop thread."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from engine.api import Quality
 from engine.config import LoadSettings, ModelProfile
 from engine.loading import device_memory, memory_plan, part_sizes, placing
 
-# What `--decoder` may say beside a file or a folder.
+# The values of `--decoder` besides a file or a folder.
 DECODER_NAMES = ("full", "pruned", "tiny")
 
 
 class DeviceResidency:
-    """Where the parts live, by the memory plan. The large ones that are away take turns on the device.
+    """Places the parts by the memory plan. Large parts that live off the device take turns on it.
 
-    A visitor stays until another comes: the steps of a generation copy the transformer once, not each.
+    A visitor stays until another part comes, so the steps of a generation copy the transformer only once.
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype, plan: memory_plan.MemoryPlan | None) -> None:
@@ -48,14 +48,14 @@ class DeviceResidency:
         return self.plan is None or self.plan.has_room_to_compile
 
     def visit(self, part: placing.Placed) -> None:
-        """Until another one visits, or the residency is emptied."""
+        """Brings the part to the device until another part visits or `empty` is called."""
         if part is not self._visitor:
             self.empty()
             self._stay.enter_context(part.in_use())
             self._visitor = part
 
     def call(self, part: placing.Placed) -> AbstractContextManager[None]:
-        """For a part that leaves again at once: the text encoder, beside which a decode would have no room."""
+        """For a part that leaves at once: a decode would have no room beside the text encoder."""
         self.empty()
         return part.in_use()
 
@@ -67,10 +67,10 @@ class DeviceResidency:
 def planned(
     profile: ModelProfile, settings: LoadSettings, device: torch.device
 ) -> tuple[ModelProfile, memory_plan.MemoryPlan | None]:
-    """The plan for this budget, and the profile with as many joint rows as it has room for; no plan on the CPU.
+    """The profile with as many joint rows as fit, and the memory plan for this budget; no plan on the CPU.
 
-    Joint steps are a gain only while they push nothing off the device, compiling included. Raises `ModelError` if the
-    budget is too small.
+    Joint steps gain only if no part must leave the device for them and there is still room to compile. Raises
+    `ModelError` if the budget is too small.
     """
     if device.type != "cuda":
         return profile, None
@@ -91,9 +91,9 @@ def widest_plan(
     max_rows: int,
     budget_bytes: int,
 ) -> tuple[int, memory_plan.MemoryPlan]:
-    """Where the parts live best with one row a forward, and how many rows (at most `max_rows`) there is room for then.
+    """How many rows (at most `max_rows`) fit into the best plan for one row a forward, and that plan.
 
-    `workload_of` gives the workload of so many rows. Raises `ModelError` if the budget is too small for one.
+    `workload_of` gives the workload of a number of rows. Raises `ModelError` if the budget is too small for one.
     """
     plan = memory_plan.plan(sizes, workload_of(1), budget_bytes)
     for rows in range(max_rows, 1, -1):
@@ -112,12 +112,12 @@ def _sizes(profile: ModelProfile, settings: LoadSettings) -> dict[str, memory_pl
 
 
 def _with_loras(size: memory_plan.PartSize, settings: LoadSettings) -> memory_plan.PartSize:
-    """All LoRAs lie beside the weights; where two experts share the files, counted as if each had them all."""
+    """The part with all LoRAs beside its weights. If two experts share the files, each counts them all."""
     if settings.lora_folder is None or not size.name.startswith("transformer"):
         return size
     files = Path(settings.lora_folder).glob("*.safetensors")
     num_weights = sum(part_sizes.num_weights(file) for file in files)
-    num_streamed = size.num_streamed + num_weights  # more than there will be: how they spread over blocks is not known
+    num_streamed = size.num_streamed + num_weights  # an upper bound: their spread over the blocks is not known
     return replace(size, num_weights=size.num_weights + num_weights, num_streamed=num_streamed)
 
 

@@ -1,7 +1,7 @@
 """LoRA files from a folder, loaded once beside the transformer's weights and switched between steps. Loop thread.
 
-diffusers and PEFT keep all of them in the model's linear layers; `select` says which one adds to them, or none. Nothing
-is merged, so switching copies no weights, and without a LoRA the numbers are those of the bare model.
+diffusers and PEFT keep all LoRAs in the model's linear layers; `select` activates one of them or none. Nothing is
+merged, so switching copies no weights, and without a LoRA the numbers are those of the bare model.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from engine.api import ModelError
 from engine.loading.checkpoint import check_safetensors
 
-# How files for a model with two experts are published: one for each. A file with neither ending goes to all.
+# Published LoRAs for a model with two experts have one file for each. A file with neither ending goes to both.
 _EXPERT_ENDINGS = ("_high_noise", "_low_noise")
 
 
@@ -34,7 +34,7 @@ class Loras:
         if not folder.is_dir():
             raise ModelError(f"the LoRA folder {folder} does not exist")
         if not any(folder.glob("*.safetensors")):
-            # Not an empty list of names: on a GPU the model would run uncompiled for nothing.
+            # An error, not an empty list of names: on a GPU the model would run uncompiled for nothing.
             raise ModelError(f"the LoRA folder {folder} holds no safetensors file")
         self._adapters: dict[str, list[str]] = {}
         self._selected: str | None = None
@@ -51,7 +51,7 @@ class Loras:
         return tuple(sorted(self._adapters))
 
     def select(self, name: str | None) -> None:
-        """From the next forward on, this one adds to the transformers' layers, or none. Raises `ModelError`."""
+        """Activates this LoRA, or none, from the next forward on. Raises `ModelError` for an unknown name."""
         if name == self._selected:
             return
         if name is not None and name not in self._adapters:
@@ -60,8 +60,8 @@ class Loras:
         self._selected = name
 
     def _activate(self, adapters: list[str]) -> None:
-        # Not `set_adapters`: that walks the whole model and marks what is to be trained, 31 ms for a transformer of 30
-        # layers against 0.4 (measured). A layer passes over adapters that it does not have.
+        # Not `set_adapters`: it walks the whole model and marks trainable weights, 31 ms for a transformer of 30 layers
+        # against 0.4 ms (measured). A layer ignores adapters that it does not have.
         for layer in self._layers:
             layer._active_adapter = adapters
 
@@ -80,21 +80,21 @@ def _add(transformer: Any, adapter: str, file: Path) -> None:
     check_safetensors(file)
     try:
         tensors = load_file(file)
-        # Also from the names that other trainers give: `diffusion_model.` and `lora_unet_`.
+        # Also accepts the names that other trainers give: `diffusion_model.` and `lora_unet_`.
         state = WanLoraLoaderMixin.lora_state_dict(tensors)
     except (SafetensorError, OSError, LookupError, ValueError) as error:
         raise ModelError(f"{file} is no LoRA for a Wan model: {error}") from error
     _check(transformer, state, file)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several at once are meant
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # we want several
             WanLoraLoaderMixin.load_lora_into_transformer(state, transformer, adapter_name=adapter)
     except (RuntimeError, ValueError, LookupError) as error:
         raise ModelError(f"{file} cannot be loaded: {error}") from error
 
 
 def _check(transformer: Any, state: dict[str, torch.Tensor], file: Path) -> None:
-    """Every weight has its layer: diffusers would only warn, and leave out what does not fit."""
+    """Checks that every weight has its layer. diffusers would only warn, and skip weights that do not fit."""
     if not state or not all("lora" in name for name in state):
         raise ModelError(f"{file} is no LoRA: expected weights with lora in their names only")
     layers = dict(transformer.named_modules())

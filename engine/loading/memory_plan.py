@@ -1,8 +1,8 @@
-"""Which part of a model lives where: the quickest placement that fits a budget of memory. Pure.
+"""Plans where each part of a model lives: the fastest placement that fits a memory budget. Pure.
 
-Sizes, workload and budget in (`part_sizes.py` reads them), one placement a part out (`placing.py` does it). On the CPU
-nothing needs planning. What the allocator and the device's own context take beside weights and activations is an
-estimate; `bench/model/gpu_wan.py` prints the measured peak beside the planned one.
+`part_sizes.py` reads sizes and workload, `placing.py` carries out the placement of each part. On the CPU nothing needs
+planning. The memory of the allocator and of the device's context is an estimate; `bench/model/gpu_wan.py` prints the
+measured peak beside the planned one.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from engine.api import ModelError
 PARTS = ("transformer", "transformer_2", "text_encoder", "vae")
 
 _GIB = 2**30
-# Beside what we ask for: the device's context, libraries' workspaces, holes in the allocator's blocks.
+# Memory that we do not ask for: the device's context, libraries' workspaces, holes in the allocator's blocks.
 CONTEXT_BYTES = int(0.6 * _GIB)
 _SHARE_OF_HOLES = 0.04
-# For comparing plans only. Copies from pinned memory over PCIe 4.0 x16 reach about twice that; other ways half.
+# For comparing plans only. Copies from pinned memory over PCIe 4.0 x16 reach about twice that, other copies half.
 _COPY_BYTES_PER_S = 12e9
-# What fp8 weights cost in likeness, and, as they are cast and not compiled, in speed: in seconds that one would wait
-# rather than take them. A judgement, not a measurement.
+# The price of fp8 weights: the seconds that one would rather wait than take them. They cost fidelity. They also cost
+# speed, because they are cast and not compiled. A judgement, not a measurement.
 _FP8_REGRET_S = {"transformer": 1.0, "transformer_2": 1.0, "text_encoder": 0.3}
 
 
@@ -53,12 +53,12 @@ class PartSize:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What the work takes beside the weights, in bytes, for one clip being denoised and one being decoded."""
+    """The memory of the work besides the weights, in bytes, while one clip is denoised and one is decoded."""
 
     denoising: int
     decoding: int
     feature_cache: int
-    num_forwards: int  # of the transformer, a clip
+    num_forwards: int  # of the transformer for one clip
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class PartPlan:
 
     @property
     def visiting_bytes(self) -> int:
-        """On the GPU while the part is used, beside the resident ones."""
+        """Bytes on the GPU while the part is used, besides the resident parts."""
         if self.placement is Placement.AWAY:
             return self.num_bytes
         return 2 * self.size.num_streamed if self.placement is Placement.STREAMED else 0
@@ -97,7 +97,7 @@ class MemoryPlan:
 
     @property
     def peak_bytes(self) -> int:
-        """The most at any moment, with the device's context and the allocator's holes."""
+        """The most bytes at any moment, with the device's context and the allocator's holes."""
         return _with_reserve(max(self._phases()))
 
     @property
@@ -106,7 +106,7 @@ class MemoryPlan:
 
     @property
     def has_room_to_compile(self) -> bool:
-        """Whether a forward may run in the background, to be compiled, beside whatever else goes on."""
+        """Whether there is room for one more forward, which compiles in the background."""
         return _with_reserve(max(self._phases()) + self.workload.denoising) <= self.budget_bytes
 
     @property
@@ -121,7 +121,7 @@ class MemoryPlan:
         )
 
     def _phases(self) -> tuple[int, int, int]:
-        """Reading the prompt, denoising, decoding. A decode goes on between the steps of other generations."""
+        """Bytes in each phase: reading the prompt, denoising, decoding. A decode runs between other works' steps."""
         resident = sum(part.resident_bytes for part in self.parts.values())
         visiting = {name: part.visiting_bytes for name, part in self.parts.items()}
         decoder = visiting.get("vae", 0) + self.workload.feature_cache
@@ -129,12 +129,12 @@ class MemoryPlan:
         return (
             resident + decoder + visiting.get("text_encoder", 0),
             resident + decoder + experts + self.workload.denoising,
-            # The expert that is away at times stays between the steps, hence beside a decode, too.
+            # A visiting expert stays on the device between the steps, so also during a decode.
             resident + decoder + experts + self.workload.decoding,
         )
 
     def seconds_lost(self) -> float:
-        """A rough figure, for comparing plans: copies a clip, and what fp8 is regretted by."""
+        """A rough figure for comparing plans: the copies for one clip, and the price of fp8."""
         return sum(self._lost_by(name, part) for name, part in self.parts.items())
 
     def _lost_by(self, name: str, part: PartPlan) -> float:
@@ -149,7 +149,7 @@ class MemoryPlan:
 
 
 def plan(sizes: Mapping[str, PartSize], workload: Workload, budget_bytes: int) -> MemoryPlan:
-    """The quickest placement that fits. Raises `ModelError` that names the smallest budget that would do."""
+    """The fastest placement that fits. Raises `ModelError` that names the smallest budget that suffices."""
     plans = [
         MemoryPlan(dict(zip(sizes, chosen, strict=True)), workload, budget_bytes)
         for chosen in itertools.product(*(_choices(size) for size in sizes.values()))
@@ -168,7 +168,7 @@ def plan(sizes: Mapping[str, PartSize], workload: Workload, budget_bytes: int) -
 
 
 def _choices(size: PartSize) -> list[PartPlan]:
-    """What may be done with a part. The VAEs keep their bf16: their convolutions are sensitive, and they are small."""
+    """The possible plans of a part. The VAEs stay in bf16: their convolutions are sensitive, and they are small."""
     if size.name == "pruned_vae":
         return [PartPlan(size, Placement.RESIDENT, Storage.BF16)]
     if size.name == "vae":

@@ -1,7 +1,7 @@
-"""The only file that loads weights: what was asked for becomes the parts that the worker runs. Engine process.
+"""Loads a model's weights and builds the parts that the worker runs. The only file that loads weights; engine process.
 
 `load` finds the folder (`engine.loading.checkpoint` checks it first), loads each part where the memory plan wants it,
-and puts the pieces together: text encoder, noise schedule, denoiser, decoders, previewer, first frames, LoRAs.
+and assembles the model: text encoder, noise schedule, denoiser, decoders, previewer, first frames, LoRAs.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _nothing() -> None:
 
 @dataclass(slots=True)
 class Model:
-    """A loaded model. `decoders` by the name that a rung calls them by; `latent_scale`: pixels a latent, one side."""
+    """A loaded model. The keys of `decoders` are the rungs' names; `latent_scale` is pixels per latent, on one side."""
 
     profile: ModelProfile
     device: torch.device
@@ -58,15 +58,15 @@ class Model:
     previewer: preview.Previews
     first_frames: FirstFrames | None = None
     loras: Loras | None = None
-    load_notes: tuple[str, ...] = ()  # whatever fell back at load, and why
+    load_notes: tuple[str, ...] = ()  # each fallback at load, and why
     _report: EngineReport = field(default_factory=EngineReport)
-    _forget: Callable[[], None] = _nothing  # lets go of what can be made again
-    _make_room: Callable[[], None] = _nothing  # sends away what only visits the device
+    _forget: Callable[[], None] = _nothing  # drops caches
+    _make_room: Callable[[], None] = _nothing  # sends visiting parts off the device
 
     def begin(self, generation: Generation) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Text, noise, solver, first frame. Returns the words of the prompt that are understood, and the others.
+        """Prepares text, noise, solver and first frame. Returns the understood words of the prompt, and the others.
 
-        Raises `ModelError` for what this model cannot do. `generation.rung_index` was set before.
+        Raises `ModelError` for a command that this model cannot run. The caller has set `generation.rung_index`.
         """
         command, rung = generation.command, self.profile.ladder[generation.rung_index]
         if command.first_frame is not None:
@@ -87,7 +87,7 @@ class Model:
         generation.latents = torch.randn(
             1, self.latent_channels, *shape, generator=generation.generator, device=self.device
         )
-        if generation.condition is None:  # a clip that starts from a frame has its beginning
+        if generation.condition is None:  # a clip that starts from a frame must begin with it
             generation.loop_shift = self.profile.loop_shift
         generation.solver = self.noise_schedule.solver(rung.num_steps[command.quality], self.device)
         return encoding.understood, encoding.not_understood
@@ -108,18 +108,18 @@ class Model:
         return decoder.decode(generation.latents, closes=generation.condition is None)
 
     def preview(self, generation: Generation) -> torch.Tensor | None:
-        """Frames ``[N, 3, H, W]`` in [0, 1] to show after the last step done, None after the last of all."""
+        """Frames ``[N, 3, H, W]`` in [0, 1] to show after the step just done; None after the clip's last step."""
         assert generation.x0 is not None
         return self.previewer.preview(generation.x0, generation.step_index - 1, generation.num_steps)
 
     def report(self) -> EngineReport:
-        """How it runs now; the same object while nothing has changed."""
+        """How the model runs now; the same object while nothing has changed."""
         compiled = [expert for expert in self.denoiser.experts if isinstance(expert, CompiledBehind)]
         now = replace(
             self._report,
             compiled=tuple(shape for expert in compiled for shape in expert.compiled),
             compiling=tuple(shape for expert in compiled for shape in expert.compiling),
-            # In steps, so that not every allocation is news.
+            # Rounded, so that not every allocation changes the report.
             peak_memory_bytes=device_memory.peak_bytes(self.device) // _NEWS_BYTES * _NEWS_BYTES,
             notes=self.load_notes + tuple(note for expert in compiled for note in expert.notes),
         )
@@ -128,7 +128,7 @@ class Model:
         return self._report
 
     def free_memory(self) -> None:
-        """After an out-of-memory error: lets go of whatever can be made again."""
+        """After an out-of-memory error: drops caches and sends visiting parts off the device."""
         self._forget()
         self._make_room()
         device_memory.free(self.device)
@@ -173,8 +173,8 @@ def load(settings: LoadSettings, *, on_part: Callable[[str], None] = lambda _: N
     except ModelError:
         raise
     except Exception as error:
-        # An odd file makes the libraries raise whatever they happen to stumble over, and would again at each restart.
-        # Memory may be there at the next one: that is the engine's loss, not the folder's.
+        # A broken file makes the libraries raise all kinds of errors, and would do so at each restart. A lack of memory
+        # is not the folder's fault: the next process may have enough.
         if device_memory.is_out_of_memory(error):
             raise
         what = f"{type(error).__name__}: {error}"
@@ -182,7 +182,7 @@ def load(settings: LoadSettings, *, on_part: Callable[[str], None] = lambda _: N
 
 
 def _check_device(name: str | None) -> None:
-    """Raises `ModelError` for a device that is not there: torch would only say so with the first tensor, and oddly."""
+    """Raises `ModelError` for a missing device: torch reports it only with the first tensor, in odd words."""
     if name is None:
         return
     try:
@@ -281,7 +281,7 @@ def _load_wan(profile: ModelProfile, settings: LoadSettings, on_part: Callable[[
 
 
 def _unheeded(settings: LoadSettings, device: torch.device) -> tuple[str, ...]:
-    """What was asked for and has no effect here, for the report."""
+    """The options that have no effect here, for the report."""
     if settings.gpu_memory_bytes is None or (device.type == "cuda" and settings.model != "embedded"):
         return ()
     return (f"--gpu-memory has no effect: nothing is planned for {settings.model} on {device.type}",)
@@ -340,10 +340,10 @@ def _load_experts(
 def _add_decoders(
     decoders: dict[str, Decoder], profile: ModelProfile, settings: LoadSettings, vae: Any, residency: DeviceResidency
 ) -> str:
-    """Adds what else there is beside the full VAE, and says which one the topmost rung takes. Raises `ModelError`.
+    """Adds the decoders besides the full VAE; returns the name of the topmost rung's. Raises `ModelError`.
 
-    `settings.decoder` may name a tiny decoder's file or a pruned VAE's folder; a tiny decoder that lies in the model's
-    folder under its published name is taken for lower rungs and previews.
+    `settings.decoder` may name a tiny decoder's file or a pruned VAE's folder. A tiny decoder in the model's folder,
+    under its published name, serves lower rungs and previews.
     """
     assert profile.folder is not None
     asked = settings.decoder or profile.decoder
@@ -376,7 +376,7 @@ def _add_decoders(
 
 
 def _linear_factors(folder: Path, vae: Any) -> linear_preview.LinearFactors:
-    """Read from beside the model, or else fitted now, which takes about a second."""
+    """Reads the factors from the model's folder, or fits them now, which takes about a second."""
     file = folder / linear_preview.FILE_NAME
     if file.is_file():
         return linear_preview.read(file, latent_channels=vae.config.z_dim)
@@ -384,8 +384,8 @@ def _linear_factors(folder: Path, vae: Any) -> linear_preview.LinearFactors:
 
 
 def _load_part(kind: Any, folder: Path, settings: LoadSettings, **options: Any) -> Any:
-    """A module from safetensors, ready to run. A tensor that is missing there would stay random: `ModelError`."""
-    # None: a pickle is taken where there is nothing else. It could run code of its author's choice.
+    """A module from safetensors, ready to run. Raises `ModelError` for a missing tensor, which would stay random."""
+    # None: diffusers takes a pickle if there is nothing else. A pickle can run code of its author's choice.
     use_safetensors = None if settings.allows_pickles else True
     module, found = kind.from_pretrained(folder, use_safetensors=use_safetensors, output_loading_info=True, **options)
     missing = sorted(found["missing_keys"])

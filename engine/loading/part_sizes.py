@@ -1,7 +1,7 @@
-"""How large a model's parts and its work are, from file headers and configurations, before a byte is loaded.
+"""Reads how large a model's parts and its work are, from file headers and configurations, before any weights load.
 
-What is counted exactly: the weights, and the VAE's feature cache (by a run on shapes alone). What is
-estimated: activations.
+`memory_plan.py` plans with the result. Exact: the weights, and the VAE's feature cache (by a run on shapes alone).
+Estimated: the activations.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ _GIB = 2**30
 
 
 def read_sizes(folder: Path) -> dict[str, PartSize]:
-    """Of the parts in a diffusers folder, from the safetensors headers alone."""
+    """The sizes of the parts in a diffusers folder, from the safetensors headers alone."""
     parts = [name for name in PARTS if (folder / name).is_dir()]
     return {name: read_size(name, folder / name) for name in parts}
 
 
 def read_size(name: str, folder: Path) -> PartSize:
-    """Of one part, from its own folder."""
+    """The size of one part, from its own folder."""
     return part_size(name, _weights(folder))
 
 
 def num_weights(file: Path) -> int:
-    """In a safetensors file, from its header."""
+    """The number of weights in a safetensors file, from its header."""
     return sum(_product(entry["shape"]) for name, entry in _header(file).items() if name != "__metadata__")
 
 
 def part_size(name: str, weights: Mapping[str, Sequence[int]]) -> PartSize:
-    """Of a part whose weights have these names and shapes."""
+    """The size of a part whose weights have these names and shapes."""
     numbers = {weight: _product(shape) for weight, shape in weights.items()}
     castable = {weight for weight, shape in weights.items() if _is_castable(name, weight, shape)}
     return PartSize(
@@ -53,7 +53,7 @@ def part_size(name: str, weights: Mapping[str, Sequence[int]]) -> PartSize:
 
 
 def _streamed(name: str, numbers: Mapping[str, int]) -> int:
-    """While one group computes, the next is on its way. A transformer's groups are its blocks; the rest stays."""
+    """Weights on the GPU at once: while one group computes, the next is copied. A transformer streams its blocks."""
     groups: dict[str, int] = {}
     for weight, number in numbers.items():
         groups[_group(weight)] = groups.get(_group(weight), 0) + number
@@ -64,7 +64,7 @@ def _streamed(name: str, numbers: Mapping[str, int]) -> int:
 
 
 def _group(weight: str) -> str:
-    """What is streamed together: a block (``blocks.7``, ``encoder.block.7``), or all of one top-level module."""
+    """The group that streams together: a block (``blocks.7``, ``encoder.block.7``), or one top-level module."""
     parts = weight.split(".")
     for index, part in enumerate(parts):
         if part.isdecimal():
@@ -82,7 +82,7 @@ def _is_castable(part: str, weight: str, shape: Sequence[int]) -> bool:
 
 
 def uncast_modules(part: str) -> tuple[str, ...]:
-    """Patterns of modules that stay as they are: where precision counts, or where casting would not work."""
+    """Patterns of modules that are not cast, because they need the precision or because casting fails."""
     if part == "text_encoder":
         # T5's feed-forward casts its activations to the dtype of `wo` before it is upcast; an embedding would be
         # upcast whole, two gigabytes, for a few rows.
@@ -94,7 +94,7 @@ def uncast_modules(part: str) -> tuple[str, ...]:
 def _weights(folder: Path) -> dict[str, list[int]]:
     """Names and shapes in all safetensors files of a folder. Raises `ModelError` if one is cut off or none is there.
 
-    Pickles are read where there is nothing else: `engine.loading.checkpoint` has refused them unless the user insists.
+    Reads pickles if there is nothing else: `engine.loading.checkpoint` has refused them unless the user allows them.
     """
     files = sorted(folder.glob("*.safetensors"))
     pickles = sorted(folder.glob("*.bin")) if not files else []
@@ -139,7 +139,7 @@ def read_workload(
     starts_from_frame: bool = True,
     vae_folder: Path | None = None,
 ) -> Workload:
-    """Of the model in a diffusers folder, decoded by its own VAE or that in `vae_folder`; see `workload_of`."""
+    """The workload of the model in a folder, decoded by its own VAE or that in `vae_folder`; see `workload_of`."""
     return workload_of(
         _config(folder / "transformer"),
         _config(vae_folder or folder / "vae"),
@@ -165,15 +165,15 @@ def workload_of(
     decodes_full: bool = True,
     starts_from_frame: bool = True,
 ) -> Workload:
-    """For clips of this size. `rows` go through the transformer at once; a tiny decoder alone keeps no VAE cache."""
+    """The work of clips of this size. `rows` run in one forward; `decodes_full` adds the VAE's cache."""
     factor = int(vae.get("scale_factor_spatial", 8))
     latent_frames = (num_frames - 1) // 4 + 1
     num_tokens = latent_frames * (height // factor // 2) * (width // factor // 2)
     inner = int(transformer["num_attention_heads"]) * int(transformer["attention_head_dim"])
     # Live at once in a block, counted along its forward: hidden states and norms in fp32 and bf16 (14 bytes a channel),
-    # both sides of the feed-forward's nonlinearity (4), and, when a clip starts from a frame, modulation of each
-    # token's own (six vectors in fp32 and bf16 and the embedding they come from: 40). A quarter more for what comes
-    # and goes.
+    # both sides of the feed-forward's nonlinearity (4), and, if a clip starts from a frame, a modulation of its own for
+    # each token (six vectors in fp32 and bf16 and the embedding they come from: 40). Plus a quarter for temporary
+    # tensors.
     a_token = 1.25 * ((54 if starts_from_frame else 14) * inner + 4 * int(transformer["ffn_dim"]))
     cache, largest = _decoder_features(vae, height // factor, width // factor) if decodes_full else (0, 0)
     tiny = int(0.4 * _GIB * width * height / (832 * 480))
@@ -197,7 +197,7 @@ def _config(folder: Path) -> dict[str, Any]:
 def _decoder_features(config: Mapping[str, Any], height: int, width: int) -> tuple[int, int]:
     """Numbers held by the VAE decoder's cache, and by its largest feature map, for latents of this height and width.
 
-    By running it on shapes alone: three latent frames, after which the cache grows no more.
+    Runs the decoder on shapes alone, for three latent frames; after them the cache grows no more.
     """
     with torch.device("meta"):
         vae: Any = AutoencoderKLWan.from_config(dict(config))

@@ -1,4 +1,4 @@
-"""Brings a loaded part where its plan wants it, with diffusers' layer-wise casting and group offload.
+"""Brings each loaded part where `memory_plan` wants it, with diffusers' layer-wise casting and group offload.
 
 Engine process, loop thread.
 """
@@ -19,7 +19,7 @@ from engine.loading.part_sizes import uncast_modules
 
 
 class Placed:
-    """A part where the plan wants it. `in_use` brings it to the device for a while, where the plan says so."""
+    """A part where the plan wants it. `in_use` brings it to the device for a while, if it lives off the device."""
 
     def __init__(self, module: nn.Module, device: torch.device, *, is_away: bool = False) -> None:
         self.module = module
@@ -48,7 +48,7 @@ class Placed:
 
 
 def _tensors(module: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Each weight and where it is at home: pinned memory, if there is a device to copy to."""
+    """Each weight and its home tensor, in pinned memory if there is a device to copy to."""
     pins = torch.cuda.is_available()
     home = []
     for tensor in itertools.chain(module.parameters(), module.buffers()):

@@ -1,7 +1,7 @@
-"""The configurations of the published Wan checkpoints: what a model needs can be told before it is downloaded.
+"""The configurations of the published Wan checkpoints, to compute a model's needs before its download.
 
-Those of the Hugging Face repositories that the profiles name, and of google/umt5-xxl; only what differs from the
-classes' own defaults. Statistics of the latents are left out: nobody computes with these.
+They come from the Hugging Face repositories that the profiles name and from google/umt5-xxl, without values that equal
+the classes' defaults. Statistics of the latents are left out, because nothing here computes with them.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ MODELS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any], int]] = {
 
 
 def sizes(profile: str) -> dict[str, PartSize]:
-    """Of a published model's parts, in the order in which they are planned. By building them without weights."""
+    """The sizes of a published model's parts, in the order of the plan. Builds the parts without weights."""
     from transformers import UMT5Config, UMT5EncoderModel  # noqa: PLC0415  seconds that the engine need not wait
 
     transformer, vae, num_transformers = MODELS[profile]

@@ -1,4 +1,4 @@
-"""Latents to frames, latent frame by latent frame, so that the worker stays in charge between any two. Loop thread."""
+"""Decodes latents to frames, one latent frame at a time, so that the worker can act between any two. Loop thread."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Decoder(Protocol):
     def decode(self, latents: torch.Tensor, *, closes: bool = True) -> Iterator[torch.Tensor]:
         """Consecutive frames ``[N, 3, H, W]`` in [0, 1] of ``[1, C, T, h, w]``: one first, then four a latent frame.
 
-        `closes`: the clip may be made a ring, whose last frame leads to the second one; False if it starts from a
-        frame of something else.
+        `closes`: the decoder may make the clip a ring, whose last frame leads to the second one. False if the clip
+        starts from a frame of another clip.
         """
         ...
 
@@ -42,10 +42,10 @@ class EmbeddedDecoder:
 
 
 class SideStreamDecoder:
-    """Decodes with another one, a latent frame ahead of what is asked for, on a CUDA stream of its own.
+    """Decodes with another decoder, one latent frame ahead, on a CUDA stream of its own.
 
-    While the loop thread hands on one group of frames and lets another generation take a step, the next group is being
-    made. The frames are the same. Only where the memory plan has room for both at once (`MemoryPlan.overlaps`).
+    The GPU makes the next group of frames while the loop thread sends the last group and another generation takes a
+    step. The frames are the same. Used only if the memory plan has room for both at once (`MemoryPlan.overlaps`).
     """
 
     def __init__(self, decoder: Decoder, device: torch.device) -> None:

@@ -1,7 +1,7 @@
-"""One denoising step of a batch of generations: transformer, guidance, update; leaves x0 behind. Loop thread.
+"""Runs one denoising step of a batch of generations: transformer, guidance, update. Also sets x0. Loop thread.
 
-The loop around it belongs to the worker, so that previews, cancels and other generations fit between any two steps.
-The arithmetic is `WanPipeline.__call__`'s (diffusers), for one step; of a clip that starts from a frame, it is
+The worker owns the loop around it, so that previews, cancels and other generations fit between any two steps. The
+arithmetic of a step is `WanPipeline.__call__`'s (diffusers). For a clip that starts from a frame, it is
 `WanImageToVideoPipeline.__call__`'s with expanded timesteps.
 """
 
@@ -29,11 +29,11 @@ class _Row:
 
 
 class Denoiser:
-    """Runs the transformer, or the expert of two that the noise level asks for.
+    """Runs the transformer, or the one of two experts that fits the noise level.
 
-    The experts are modules, or whatever is called like them (`engine.loading.compiling`). `rows_per_forward` bounds a
-    forward's batch; see `ModelProfile`. `prepare` is called before a step with the index of the expert that makes it
-    and the name of the LoRA that it runs with, or None.
+    The experts are modules, or objects that are called like them (`engine.loading.compiling`). `rows_per_forward`
+    bounds a forward's batch; see `ModelProfile`. Before a step, it calls `prepare` with the expert's index and the name
+    of its LoRA, or None.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Denoiser:
         self.experts = experts
         self._rows_per_forward = rows_per_forward
         self._prepare = prepare
-        # diffusers' word, not the first parameter's: Wan keeps some modules in float32.
+        # The dtype that diffusers reports, not the first parameter's: Wan keeps some modules in float32.
         self._dtype: torch.dtype = experts[0].dtype
 
     @torch.inference_mode()
@@ -96,9 +96,9 @@ def _rows(generation: Generation) -> list[_Row]:
 
 
 def _roll(generation: Generation) -> int:
-    """By how many latent frames the clip is turned in this step: the transformer sees its seam in the middle.
+    """The number of latent frames by which this step rotates the clip: the transformer sees the seam in mid-clip.
 
-    After Mobius (Bi et al. 2025): a clip whose every latent frame has been first and last once has no end of its own.
+    After Mobius (Bi et al. 2025): if every latent frame has been first and last once, the clip has no end of its own.
     """
     return generation.step_index * generation.loop_shift
 
@@ -112,7 +112,7 @@ def _with_first_frame(latents: torch.Tensor, condition: torch.Tensor) -> torch.T
 
 
 def _expanded(timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-    """``[T * H/2 * W/2]``, a timestep of each token: the clean first latent frame's is 0. Patches are 2x2."""
+    """``[T * H/2 * W/2]``, a timestep for each token: 0 for the clean first latent frame. Patches are 2x2."""
     _, _, num_latent_frames, height, width = latents.shape
     tokens = timestep.float().repeat(num_latent_frames, height // 2, width // 2)
     tokens[0] = 0.0
@@ -122,7 +122,7 @@ def _expanded(timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
 def _advance(generation: Generation, conditional: torch.Tensor, guided: torch.Tensor) -> None:
     assert generation.solver is not None and generation.latents is not None
     step_index = generation.step_index
-    # Flow matching: x_t = (1 - sigma) x0 + sigma noise and v = noise - x0, hence x0 = x_t - sigma v. For previews the
+    # Flow matching: x_t = (1 - sigma) x0 + sigma noise and v = noise - x0, hence x0 = x_t - sigma v. Previews use the
     # conditional velocity: guidance at high sigma points far beyond the clip (twice its standard deviation, measured),
     # which a decoder turns into glare.
     generation.x0 = generation.latents - generation.solver.sigma(step_index) * conditional

@@ -1,4 +1,4 @@
-"""The latent frame that a clip starts from, out of the frame that is on air. Engine process, loop thread."""
+"""Encodes the frame on air into the latent frame that a clip starts from. Engine process, loop thread."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from engine.parts.vae_decoder import normalised
 
 class FirstFrames(Protocol):
     def encode(self, frame: Frames, *, width: int, height: int) -> torch.Tensor:
-        """``[1, C, 1, h, w]`` float32, normalised as the transformer knows latents, of one frame of any size."""
+        """``[1, C, 1, h, w]`` float32 of one frame of any size, normalised as the transformer expects latents."""
         ...
 
 
 class FirstFrameEncoder:
-    """Encodes with `vae`, which is on its device already, or is brought there by what `in_use` gives."""
+    """Encodes with `vae`. `in_use` brings it to its device, if it is not there already."""
 
     def __init__(
         self, vae: AutoencoderKLWan, *, in_use: Callable[[], AbstractContextManager[Any]] = nullcontext
@@ -41,7 +41,7 @@ class FirstFrameEncoder:
 
 
 class EmbeddedFirstFrameEncoder:
-    """The embedded model's: a first latent frame is one frame, four times."""
+    """The embedded model's encoder: a first latent frame is one frame, four times."""
 
     def __init__(self, module: EmbeddedEncoder) -> None:
         self._module = module

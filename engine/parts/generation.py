@@ -1,4 +1,4 @@
-"""Everything that one generation remembers, and nothing shared. Engine process, loop thread."""
+"""The whole state of one generation; it shares nothing. Engine process, loop thread."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Generation:
     low_noise_guidance_scale: float = 1.0
     # The clean latent frame that the clip starts from, ``[1, C, 1, H, W]``; None: it starts from noise alone.
     condition: torch.Tensor | None = None
-    loop_shift: int = 0  # latent frames by which the clip is turned further at each step; see the denoiser
+    loop_shift: int = 0  # latent frames by which each step rotates the clip further; see the denoiser
     rung_index: int = 0  # of the profile's ladder; decided before the generation begins
     solver: Solver | None = None
     generator: torch.Generator = field(default_factory=torch.Generator)
@@ -52,9 +52,9 @@ class Generation:
 
     @property
     def shape_key(self) -> tuple[Hashable, ...]:
-        """What two generations must have in common to share a forward at their next steps. Once begun.
+        """Generations with equal keys may share a forward at their next steps. Only once the generation has begun.
 
-        Guidance is not in it: an unguided one has one row where a guided one has two.
+        Guidance is not part of it: an unguided generation has one row, a guided one has two.
         """
         assert self.latents is not None and self.prompt_embeds is not None
         return (

@@ -1,7 +1,7 @@
-"""Latents to colours by one matrix: the cheapest preview. Loop thread; nothing but a product of two small matrices.
+"""The cheapest preview: turns latents into colours by one product of two small matrices. Loop thread.
 
-The factors belong to a VAE. `fit` finds them for any, by least squares between pictures and their latents, on pictures
-of its own making (no data set, no download); they are kept as ``preview.json`` beside the model
+The factors belong to a VAE. `fit` finds them for any VAE, by least squares between pictures and their latents. It makes
+the pictures itself (no data set, no download). The factors are stored as ``preview.json`` beside the model
 (`engine.tools.fit_preview`) or fitted at load.
 """
 
@@ -25,13 +25,13 @@ FILE_NAME = "preview.json"
 # Pictures ``[N, 3, H, W]`` in [0, 1] to latents ``[N, C, h, w]`` as the transformer makes them.
 Encode = Callable[[torch.Tensor], torch.Tensor]
 
-# Against the latents' own scatter of about 1: keeps the factors finite where two channels say the same.
+# Keeps the factors finite if two channels carry the same signal. The latents' own scatter is about 1.
 _RIDGE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
 class LinearFactors:
-    """``rgb = latents @ matrix + bias``; `matrix` is ``[C, 3]``. `psnr_db`: on pictures that were not fitted."""
+    """``rgb = latents @ matrix + bias``; `matrix` is ``[C, 3]``. `psnr_db` is of pictures outside of the fit."""
 
     matrix: torch.Tensor
     bias: torch.Tensor
@@ -60,7 +60,7 @@ def fit(encode: Encode, *, spatial_factor: int, num_pictures: int = 24, side: in
 
 
 def vae_encode(vae: AutoencoderKLWan) -> Encode:
-    """How a Wan VAE encodes single pictures, each for itself: its cache makes one clip of a batch otherwise."""
+    """Encodes single pictures with a Wan VAE, one at a time: its cache would make one clip of a batch."""
 
     def encode(pictures: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
@@ -72,7 +72,7 @@ def vae_encode(vae: AutoencoderKLWan) -> Encode:
 
 
 def dead_leaves(num_pictures: int, side: int, seed: int = 0) -> torch.Tensor:
-    """``[N, 3, side, side]`` in [0, 1]: discs of all sizes over one another, shaded and grained.
+    """``[N, 3, side, side]`` in [0, 1]: discs of all sizes on top of one another, with shade and grain.
 
     Occluding discs whose sizes follow a power law share the statistics of natural pictures (Lee, Mumford and Huang,
     2001): edges, flat parts, and the same look at every scale.
@@ -112,7 +112,7 @@ def read(file: Path, *, latent_channels: int) -> LinearFactors:
     if matrix.shape != (latent_channels, 3) or bias.shape != (3,):
         raise ModelError(
             f"the preview factors {file} are for {matrix.shape[0]} latent channels, this model's VAE has"
-            f" {latent_channels}; make them anew with engine.tools.fit_preview"
+            f" {latent_channels}; fit them again with engine.tools.fit_preview"
         )
     return LinearFactors(matrix, bias, psnr_db)
 

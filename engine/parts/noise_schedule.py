@@ -1,4 +1,4 @@
-"""Noise schedules: which sigmas a generation walks through, and the solver that walks. Engine process only.
+"""Noise schedules: the sigmas that a generation walks through, and the solver that walks. Engine process only.
 
 diffusers calls the solver classes schedulers; that word stays in this file. Each generation has a solver of its own,
 because multistep solvers keep history.
@@ -28,9 +28,9 @@ class Solver:
     """One generation's walk from noise (sigma 1) to a clip (sigma 0)."""
 
     def __init__(self, solver: Any) -> None:
-        """`solver`: a diffusers scheduler, its timesteps set."""
+        """`solver`: a diffusers scheduler with its timesteps set."""
         self._solver = solver
-        # On the host: reading them from the device at each step would wait for all that is queued there.
+        # On the host: reading them from the device at each step would wait for all work queued there.
         self._sigmas: list[float] = solver.sigmas.tolist()
         self._timestep_numbers: list[float] = solver.timesteps.tolist()
         self._takes_generator = "generator" in inspect.signature(solver.step).parameters
@@ -44,7 +44,7 @@ class Solver:
         return self._sigmas[step_index]
 
     def timestep(self, step_index: int) -> torch.Tensor:
-        """What the transformer is told: sigma * 1000, a scalar tensor."""
+        """The transformer's input: sigma * 1000, a scalar tensor."""
         timestep: torch.Tensor = self._solver.timesteps[step_index]
         return timestep
 
@@ -65,8 +65,8 @@ class Solver:
 class NoiseSchedule:
     """Makes solvers from a model folder's ``scheduler/scheduler_config.json``.
 
-    A few-step model was distilled at timesteps of its own: `distilled_timesteps` replace what the folder says, with the
-    sampler of such models (predict x0, add fresh noise down to the next sigma).
+    A few-step model was distilled at timesteps of its own. For it, `distilled_timesteps` replace the folder's schedule,
+    with the sampler of such models (predict x0, add fresh noise down to the next sigma).
     """
 
     def __init__(self, folder: Path, *, distilled_timesteps: tuple[float, ...] = ()) -> None:
@@ -74,7 +74,7 @@ class NoiseSchedule:
         self._distilled_timesteps = distilled_timesteps
         self._solver_class: Any
         if distilled_timesteps:
-            # shift 1: the timesteps are meant as they are written.
+            # shift 1: the timesteps are used as they are written.
             self._solver_class, self._config = FlowMatchLCMScheduler, {"shift": 1.0}
             return
         # Reads the file, whichever class it names.
@@ -92,9 +92,9 @@ class NoiseSchedule:
     def solver(self, num_steps: int, device: torch.device) -> Solver:
         """A walk of `num_steps` from sigma 1 to 0, shifted as the configuration says. Raises `ModelError`.
 
-        Flow-matching sigmas are given explicitly, evenly spaced from 1 to 1/num_steps before the shift: there,
-        `set_timesteps(n)` alone spaces them between bounds that are shifted already, which shifts twice and ends above
-        1/n. UniPC does it right by itself.
+        We pass the flow-matching sigmas explicitly, evenly spaced from 1 to 1/num_steps before the shift. For these
+        classes, `set_timesteps(n)` alone spaces them between bounds that are already shifted, which shifts twice and
+        ends above 1/n. UniPC does it right by itself.
         """
         solver = self._solver_class.from_config(self._config)
         if self._distilled_timesteps:

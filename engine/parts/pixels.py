@@ -1,4 +1,4 @@
-"""From the decoder's RGB tensors to the yuv420p frames that encoders eat, and back. Engine process."""
+"""Converts the decoder's RGB tensors to the yuv420p frames that encoders take, and back. Engine process."""
 
 from __future__ import annotations
 

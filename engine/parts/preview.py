@@ -1,9 +1,9 @@
-"""Pictures of a clip that is still being denoised, from the x0 that each step implies. Engine process, loop thread.
+"""Makes previews of a clip that is still being denoised, from the x0 of each step. Engine process, loop thread.
 
 Three ways, the cheapest first: `linear` (one matrix, blurred colours), `tiny` (the tiny decoder on two latent frames),
-`full` (the model's own decoder on one). One latent frame in mid-clip is shown; after the last step there is none: the
-clip follows. By operations, for the 5B model at 832x480: a step is 55 TFLOP, the tiny decoder's preview 0.3, the full
-one's 28, which is why Wan never takes `full` where it has another. The embedded model's decoder is a seventh of a
+`full` (the model's own decoder on one). A preview shows one latent frame in mid-clip. There is none after the last
+step, because the clip follows. For the 5B model at 832x480, a step is 55 TFLOP, a preview by the tiny decoder 0.3 and
+by the full one 28. So Wan never takes `full` if it has another way. A preview of the embedded model is a seventh of a
 decode, and even its first x0, the mean of all clips that the prompt allows, shows light, ground and subject.
 """
 
@@ -20,7 +20,7 @@ from engine.parts.linear_preview import LinearFactors
 
 
 class Previews(Protocol):
-    """What a model makes its previews with."""
+    """Makes a model's previews."""
 
     @property
     def name(self) -> str: ...
@@ -31,7 +31,7 @@ class Previews(Protocol):
 
 
 class Previewer:
-    """Through a decoder."""
+    """Makes previews with a decoder."""
 
     def __init__(self, decoder: Decoder, name: str = "decoder") -> None:
         self._decoder = decoder
@@ -45,7 +45,7 @@ class Previewer:
 
 
 class LinearPreviewer:
-    """Through the factors, at a quarter of the clip's width and height, smoothed."""
+    """Makes previews with the linear factors, at a quarter of the clip's width and height, smoothed."""
 
     name = "linear"
 
@@ -63,9 +63,9 @@ class LinearPreviewer:
 
 
 class FirstLinear:
-    """The first preview through the factors, which cost next to nothing; the sharper ones after it through `later`.
+    """Makes the first preview with the linear factors, which cost almost nothing, and sharper ones with `later`.
 
-    In the first x0 there is nothing yet that a decoder could sharpen.
+    The first x0 has no details yet that a decoder could show.
     """
 
     def __init__(self, first: LinearPreviewer, later: Previews) -> None:
@@ -78,7 +78,7 @@ class FirstLinear:
 
 
 def build(decoders: Mapping[str, Decoder], factors: LinearFactors | None, *, spatial_factor: int) -> Previews:
-    """The best that these decoders (by name: full, pruned, tiny) and factors allow without holding up a step."""
+    """The best previews that these decoders (by name: full, pruned, tiny) and factors allow without delaying a step."""
     linear = LinearPreviewer(factors, spatial_factor=spatial_factor) if factors is not None else None
     if "tiny" in decoders:
         tiny = Previewer(decoders["tiny"], "tiny")

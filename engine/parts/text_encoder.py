@@ -1,4 +1,4 @@
-"""Prompts to embeddings. Engine process, loop thread; the same prompt is encoded once and kept."""
+"""Encodes prompts to embeddings and caches them. Engine process, loop thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engine.embedded.reading import complete, read, unconditional_tokens
 
 @dataclass(frozen=True, slots=True)
 class TextEncoding:
-    """`embeds`: ``[1, L, D]``. The words are the prompt's that the model knows, and those that it does not."""
+    """`embeds`: ``[1, L, D]``. The other fields are the words of the prompt that the model knows, and does not know."""
 
     embeds: torch.Tensor
     understood: tuple[str, ...] = ()
@@ -25,13 +25,13 @@ class TextEncoder(Protocol):
     def encode(self, prompt: str, *, seed: int = 0) -> TextEncoding:
         """An empty prompt gives the unconditional embedding that guidance starts from.
 
-        `seed`: the generation's, for a model that chooses by it what the prompt leaves open.
+        `seed`: the generation's seed. A model may use it to choose what the prompt leaves open.
         """
         ...
 
 
 class EmbeddedTextEncoder:
-    """The embedded model's: what a bilingual lexicon reads, completed by the seed, then a small transformer."""
+    """The embedded model's encoder: a bilingual lexicon reads, the seed completes, a small transformer encodes."""
 
     def __init__(self, module: EmbeddedModule) -> None:
         self._module = module
@@ -46,9 +46,9 @@ class EmbeddedTextEncoder:
 
 
 class CachedTextEncoder:
-    """Keeps the last `capacity` encodings, least recently used out first: hosts repeat themselves.
+    """Keeps the last `capacity` encodings, because hosts repeat prompts. Drops the least recently used first.
 
-    For encoders that heed the prompt alone.
+    Only for encoders that ignore the seed.
     """
 
     def __init__(self, encoder: TextEncoder, *, capacity: int = 128) -> None:
@@ -64,5 +64,5 @@ class CachedTextEncoder:
         return encoding
 
     def clear(self) -> None:
-        """Forgets all: memory is short."""
+        """Forgets all encodings, when memory is short."""
         self._kept.clear()

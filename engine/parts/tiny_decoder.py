@@ -1,13 +1,13 @@
 """A decoder of some ten million weights in place of the VAE's (TAEHV, by Ollin Boer Bohan). Loop thread.
 
-Read from the published sources (github.com/madebyollin/taehv, MIT; `taew2_1` for 8x8x4 latents of 16 channels,
-`taew2_2` for 16x16x4 ones of 48): the order of the layers below, hence the names ``decoder.N...`` of the weights; that
-it takes latents as the transformer makes them; that its first three frames are dropped; pixels in [0, 1]. Here the
-weights come from a safetensors file; the encoder's, if the file has them, are left alone. The layout was checked
-against the published source; no published file was at hand, so the shapes are checked at load, the pictures were not.
+These facts are from the published sources (github.com/madebyollin/taehv, MIT; `taew2_1` for 8x8x4 latents of 16
+channels, `taew2_2` for 16x16x4 latents of 48): the order of the layers below, and so the names ``decoder.N...`` of the
+weights; it takes latents as the transformer makes them; its first three frames are dropped; pixels are in [0, 1]. Here
+the weights come from a safetensors file; an encoder's weights in it are ignored. We checked the layout against the
+published source. We had no published file, so the shapes are checked at load, but the pictures were never checked.
 
-A latent frame passes all layers at once. Between two latent frames a memory block keeps one feature map, and nothing
-else is kept, so streaming is exact: the same convolutions over the same numbers.
+A latent frame passes all layers at once. Between two latent frames each memory block keeps one feature map, and nothing
+else is kept. So streaming is exact: the same convolutions over the same numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from engine.api import ModelError
 
-WIDTHS = (256, 128, 64, 64)  # of the published ones
+WIDTHS = (256, 128, 64, 64)  # of the published decoders
 _NUM_TRIMMED = 3  # two doublings in time make four frames of the first latent frame, and only the last one is right
 
 # The memory blocks' feature maps ``[1, C, H, W]``, by index of the layer.
@@ -56,7 +56,7 @@ class TinyDecoder:
 
 
 class TinyDecoderModule(nn.Module):
-    """The published stack. `patch_size` is 2 where the latents are 16 times smaller than the picture, else 1."""
+    """The published stack. `patch_size` is 2 if the latents are 16 times smaller than the picture, else 1."""
 
     def __init__(self, latent_channels: int, patch_size: int, widths: tuple[int, int, int, int] = WIDTHS) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ def _read(file: Path) -> dict[str, torch.Tensor]:
 
 
 def _widths(weights: dict[str, torch.Tensor]) -> tuple[int, int, int, int]:
-    """Of the file where it says them, so that smaller ones of the same layout work, too; else the published ones."""
+    """The widths in the file if it has them, so that smaller decoders of this layout work too; else the published."""
     found = [weights.get(f"decoder.{index}.weight") for index in (1, 8, 14, 20)]
     first, second, third, fourth = (
         WIDTHS[index] if weight is None else int(weight.shape[0]) for index, weight in enumerate(found)
@@ -176,7 +176,7 @@ def _widths(weights: dict[str, torch.Tensor]) -> tuple[int, int, int, int]:
 
 
 def _newest_frames(module: TinyDecoderModule, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A published file may grow more frames than its layer has room for: the source keeps the last ones, as we do."""
+    """A published file may have weights for more frames than its layer has. Like the source, we keep the last ones."""
     newest = {}
     for name, weight in module.state_dict().items():
         index = name.split(".")[1]

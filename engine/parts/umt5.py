@@ -1,8 +1,8 @@
 """The text encoder of the Wan models: prompts to UMT5 embeddings. Engine process, loop thread.
 
-The arithmetic is `WanPipeline._get_t5_prompt_embeds`'s (diffusers), on the prompt's own tokens only: the pipeline runs
-512 of them, masks all but the prompt's, and then replaces the rest by zeros. Eight times the work at 64 tokens, for the
-same numbers.
+The arithmetic is `WanPipeline._get_t5_prompt_embeds`'s (diffusers), but on the prompt's own tokens only. The pipeline
+runs 512 tokens, masks all but the prompt's, and then replaces the rest by zeros. For 64 tokens that is eight times the
+work for the same numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_TOKENS = 512
 
 
 class Umt5TextEncoder:
-    """Runs `module` on `device`, where it is already, or is brought by what `in_use` gives."""
+    """Runs `module` on `device`. `in_use` brings it there, if it is not there already."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Umt5TextEncoder:
 
     @torch.inference_mode()
     def encode(self, prompt: str, *, seed: int = 0) -> TextEncoding:
-        """``[1, L, D]`` for the L tokens of the prompt, at most 512; the rest of it is not seen."""
+        """``[1, L, D]`` for the L tokens of the prompt, at most 512; the rest of the prompt is cut off."""
         tokens = self._tokenizer(cleaned(prompt), truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
         with self._in_use():
             mask = tokens.attention_mask.to(self._device)
@@ -50,7 +50,7 @@ class Umt5TextEncoder:
 
 
 class ZeroPaddedTextEncoder:
-    """Pads another's embeddings to 512 tokens. Outside of the cache, which then keeps what is not zero only."""
+    """Pads another encoder's embeddings to 512 tokens. It wraps the cache, so that the cache keeps no zeros."""
 
     def __init__(self, encoder: TextEncoder) -> None:
         self._encoder = encoder
@@ -61,5 +61,5 @@ class ZeroPaddedTextEncoder:
 
 
 def cleaned(prompt: str) -> str:
-    """As the pipeline does it: entities undone twice, white space made single. (Its optional ftfy is not used.)"""
+    """Unescapes entities twice and collapses white space, as the pipeline does. (Its optional ftfy is not used.)"""
     return re.sub(r"\s+", " ", html.unescape(html.unescape(prompt)).strip()).strip()

@@ -1,8 +1,8 @@
-"""The Wan VAE's decoder, latent frame by latent frame. Loop thread; the feature cache belongs to one decode.
+"""Runs the Wan VAE's decoder, one latent frame at a time. Loop thread; the feature cache belongs to one decode.
 
 The arithmetic is `AutoencoderKLWan._decode`'s (diffusers) after `WanPipeline`'s scaling of the latents, bitwise, for
 both published forms: 2.1 (8x8x4, 16 channels) and 2.2 (16x16x4, 48 channels, residual, patches of 2). The module's own
-cache (`_feat_map`) is never touched, so that two decodes may be interleaved. A pruned VAE is the same class with a
+cache (`_feat_map`) is never used, so that two decodes may be interleaved. A pruned VAE is the same class with a
 smaller `decoder_base_dim`.
 """
 
@@ -20,7 +20,7 @@ _FeatureCache = list[torch.Tensor | str | None]
 
 
 class VaeDecoder:
-    """Decodes with `vae`, which is on its device already, or is brought there for a decode by what `in_use` gives."""
+    """Decodes with `vae`. `in_use` brings it to its device for a decode, if it is not there already."""
 
     def __init__(
         self, vae: AutoencoderKLWan, *, in_use: Callable[[], AbstractContextManager[Any]] = nullcontext
@@ -61,7 +61,7 @@ class VaeDecoder:
 
 
 def denormalised(vae: AutoencoderKLWan, latents: torch.Tensor) -> torch.Tensor:
-    """What the VAE calls latents, from what the transformer calls so (mean 0, deviation 1): ``[1, C, T, h, w]``."""
+    """The VAE's latents from the transformer's latents (mean 0, deviation 1): ``[1, C, T, h, w]``."""
     mean, deviation = _statistics(vae, latents)
     # Divided by the reciprocal, as WanPipeline does it: the product differs in the last bit.
     return latents / (1.0 / deviation) + mean

@@ -1,6 +1,6 @@
-"""One life of the engine process: the subprocess, the socket to it, the frame ring; how its silence is judged.
+"""One engine process: the subprocess, the socket to it and the frame ring. Also decides when its silence means a hang.
 
-Owned by the supervising task (`engine.process.supervisor`), on the server's event loop.
+The supervising task (`engine.process.supervisor`) owns it, on the server's event loop.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from engine.process.own_clock import LOOK_EVERY_S, Silence, threads_of
 
 logger = logging.getLogger(__name__)
 
-# The library's threads must sleep while they wait, or two processes on two cores cost ten times, not twice; glibc must
-# keep large buffers instead of returning each to the kernel (1.8 times on the decoder).
+# OpenMP threads must sleep while they wait: otherwise two processes on two cores take ten times as long, not twice.
+# glibc must keep large buffers instead of returning each to the kernel (a factor of 1.8 in the decoder).
 _ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
@@ -30,7 +30,7 @@ _ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
 }
 
-# A killed process ends at once, but for one that is stuck in the kernel: nobody waits for that.
+# A killed process ends at once, unless it is stuck in the kernel. We do not wait longer for that.
 _END_TIMEOUT_S = 5.0
 
 
@@ -44,7 +44,7 @@ class Lost(Exception):
 
 
 class LoadRefused(Exception):
-    """The model cannot be loaded, by the next process as little as by this one."""
+    """The model cannot be loaded, and the next process could not load it either."""
 
 
 class Child:
@@ -63,7 +63,7 @@ class Child:
         self._reader = reader
         self._writer = writer
         self.ring = ring
-        self._is_bound = is_bound  # dies with us by the system's hand
+        self._is_bound = is_bound  # the kernel kills the process when we die
         self._body_bytes: int | None = None  # of a message whose header has been read
 
     @property
@@ -71,8 +71,8 @@ class Child:
         return self._process.pid
 
     def pause(self) -> None:
-        """Stops it where it stands, where that is safe: a stopped process cannot end with its socket, so it must be one
-        that the system kills with us. What is paused goes on with `go_on`, or is killed by `close`."""
+        """Stops the process, until `go_on` or `close`. Does nothing unless the kernel kills the process when we die: a
+        stopped process does not notice that its socket closed."""
         if self._is_bound:
             self._signal(signal.SIGSTOP)
 
@@ -117,15 +117,15 @@ class Child:
         return cls(process, reader, writer, ring, is_bound=setpriv is not None)
 
     def send(self, message: wire.ToEngine) -> None:
-        """Never blocks; commands are small and bounded in number. What a dead process does not read is lost with it."""
+        """Never blocks; commands are small and bounded in number. A dead process loses what it has not read."""
         if not self._writer.is_closing():
             self._writer.write(wire.encode(message))
 
     async def receive(self, patience_s: float, blind_patience_s: float) -> wire.Message:
         """The next message. Raises `Lost` if the process has gone, or is silent for `patience_s` of its own time.
 
-        `blind_patience_s` of anybody's time where its own cannot be told. What it sent cannot be decoded: `ValueError`
-        or `KeyError`.
+        If the system does not report the process's own time, the limit is `blind_patience_s` of elapsed time. Raises
+        `ValueError` or `KeyError` for a message that cannot be decoded.
         """
         clock = asyncio.get_running_loop().time
         silence = Silence(patience_s, blind_patience_s, clock())
@@ -141,7 +141,7 @@ class Child:
         raise Lost("unresponsive", told)
 
     async def _read(self) -> bytes:
-        """The body of the next message. If cancelled, nothing of it is lost."""
+        """The body of the next message. A cancelled read loses nothing of it."""
         if self._body_bytes is None:
             self._body_bytes = wire.body_length(await self._reader.readexactly(wire.HEADER_BYTES))
         body = await self._reader.readexactly(self._body_bytes)
@@ -149,7 +149,7 @@ class Child:
         return body
 
     async def close(self) -> None:
-        """Kills what is left, which works on a stopped process too, and waits until the system has let go of it."""
+        """Kills the process, even a stopped one, and waits until it has ended."""
         self._writer.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
@@ -159,5 +159,5 @@ class Child:
             async with asyncio.timeout(_END_TIMEOUT_S):
                 await self._process.wait()
         except TimeoutError:
-            logger.warning("! engine process %d is stuck in the kernel; it ends when that lets go of it", self.pid)
+            logger.warning("! engine process %d is stuck in the kernel; it ends when the kernel releases it", self.pid)
         self.ring.close()

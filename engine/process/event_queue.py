@@ -1,4 +1,4 @@
-"""The engine's events on their way to the one who reads them. Pure asyncio, one loop."""
+"""The queue of engine events from the supervisor to its one reader. Pure asyncio, on the supervisor's loop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from engine.api import Event, PreviewReady
 
 
 class EventQueue:
-    """Events for one reader. At most `max_previews` previews, oldest out first; the rest is bounded by the work."""
+    """Events for one reader. Beyond `max_previews` it drops the oldest preview; the work bounds all other events."""
 
     def __init__(self, max_previews: int) -> None:
         self._events: deque[Event] = deque()

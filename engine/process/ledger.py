@@ -1,7 +1,7 @@
-"""The engine's work in flight, as its supervisor knows it: what is foretold of it, and what is counted.
+"""The generations in flight, as the supervisor knows them, with their estimates and counters.
 
-Pure but for the `idle` event; on the supervisor's loop. Every generation is entered once and ends once, however many
-processes work on it.
+Pure except for the `idle` event; runs on the supervisor's loop. Every generation enters once and ends once, however
+many processes work on it.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class InFlight:
 
     command: Generate
     sent_at: float
-    started_at: float | None = None  # in this process; None while it waits there
+    started_at: float | None = None  # by the current process; None while it waits
     is_cancelled: bool = False
     num_losses: int = 0
-    estimated_s: float | None = None  # what was foretold when it was sent
+    estimated_s: float | None = None  # the estimate when it was sent
 
     def command_now(self, now: float) -> Generate:
-        """The command as it must be given again: its deadline has not moved."""
+        """The command for a new process, with the same deadline: `due_in_s` counts from now."""
         return replace(self.command, due_in_s=self.command.due_in_s - (now - self.sent_at))
 
 
@@ -94,7 +94,7 @@ class Ledger:
         return True
 
     def commands(self, now: float) -> list[Generate]:
-        """All in flight, as a new process must be told of it."""
+        """All commands in flight, for a new process."""
         commands = [generation.command_now(now) for generation in self._in_flight.values()]
         if self._foresight is not None:
             for command in commands:
@@ -115,7 +115,7 @@ class Ledger:
                 self._foresight.advanced(generation_id, Piece.DECODE if step_index < 0 else Piece.PREVIEW, now)
 
     def lose(self, max_attempts: int) -> list[GenerationEnd]:
-        """The process is gone: the ends of what is not made again."""
+        """The process is lost. Returns the ends of the generations that are not made again."""
         ends: list[GenerationEnd] = []
         for generation_id, generation in self._in_flight.items():
             generation.num_losses += generation.started_at is not None
@@ -147,10 +147,10 @@ class Ledger:
             case GenerationFailed():
                 self.statistics.num_failed += 1
 
-    # --- what is foretold -----------------------------------------------------------------------------------------
+    # --- estimates ------------------------------------------------------------------------------------------------
 
     def foresee(self, ready: wire.WarmedUp, rows: tuple[CostRow, ...]) -> None:
-        """A process has warmed up: its costs are known, and the record of the one before is kept."""
+        """A process has warmed up. Takes its costs and keeps the record of the process before it."""
         foresight = Foresight(ready.ladder, ready.num_pieces, rows, max_batch=ready.max_batch)
         if self._foresight is not None:
             foresight.inherit(self._foresight)

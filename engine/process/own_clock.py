@@ -1,12 +1,13 @@
-"""How long the engine process has been silent on its *own* clock: the time in which it ran, slept or was stopped.
+"""Measures how long the engine process has been silent on its *own* clock: time in which it ran, slept or was stopped.
 
-A machine without a core to spare must not make a healthy engine look hung, so time in which the process wanted to run
-and could not does not count. Linux tells that of each thread (`/proc/PID/task/TID/schedstat`: time run, time waited in
-the run queue). What remains is what a hang looks like: a deadlock sleeps, a device that never answers blocks in the
-kernel, a stopped process is in no run queue, and a loop without a beat runs.
+A busy machine must not make a healthy engine look hung, so time in which the process waited for a core does not count.
+Linux reports that for each thread (`/proc/PID/task/TID/schedstat`: time run, time waited in the run queue). A hang
+still counts: a deadlock sleeps, a device that never answers blocks in the kernel, a stopped process is in no run queue,
+and an endless loop runs.
 
-`Watch`, `Silence` and `CoreShare` are pure and are fed samples; `threads_of` takes one. All live in the server's
-process, on the event loop, with `engine.process.supervisor`.
+`Watch`, `Silence` and `CoreShare` are pure and take samples; `threads_of` reads one. `Silence` and `CoreShare` live in
+the server's process, on the event loop of `engine.process.supervisor`. The engine process uses `Watch` to time its
+warm-up.
 """
 
 from __future__ import annotations
@@ -17,22 +18,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# How often a silent process is looked at. An idle engine beats every half second, so a healthy one never is.
+# How often we look at a silent process. An idle engine beats every half second, so we never look at a healthy one.
 LOOK_EVERY_S = 0.75
 
-# `CoreShare` looks back over so many seconds of work, and forgets what is so old.
+# `CoreShare` covers this many seconds of work, and drops measurements that are older than this.
 _WINDOW_S = 10.0
 _FORGET_AFTER_S = 60.0
-# Less is no evidence: so many seconds must the threads have run or waited in all.
+# There is no evidence until the threads have run or waited for this long in total.
 _MIN_WANTED_S = 2.0
-# With half of what it wants, the engine takes twice as long: people notice. The gap keeps the word from flickering.
+# With half of the core time that it wants, the engine takes twice as long, and people notice. The gap between the two
+# numbers keeps the warning from flickering.
 _STARVED_BELOW = 0.5
 _FED_ABOVE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """What the kernel has counted of one thread since it began, and whether it runs or waits for a core now."""
+    """The kernel's counters of one thread since its start, and whether it runs or waits for a core now."""
 
     run_s: float
     waited_s: float  # in the run queue; the kernel adds a wait only when the thread gets its core
@@ -43,9 +45,9 @@ Sample = Mapping[int, Thread]  # by thread id
 
 
 def threads_of(pid: int) -> Sample | None:
-    """The threads of a process; None if the kernel does not tell (other systems, hardened ones, no descriptor free).
+    """The threads of a process. None if the kernel does not report them (not Linux, hardened, no free descriptor).
 
-    A process that has gone has none. A thread that ends while this reads is left out.
+    A process that has ended has no threads. A thread that ends during the reading is left out.
     """
     if not Path("/proc/self/schedstat").exists():
         return None
@@ -63,40 +65,40 @@ def threads_of(pid: int) -> Sample | None:
 
 def _thread(folder: Path) -> Thread:
     run_ns, waited_ns, _ = (folder / "schedstat").read_bytes().split()
-    # proc(5): the state comes after the name, which may hold anything. R is on a core or in the queue for one.
+    # proc(5): the state follows the name, which may hold any character. R: on a core or in the run queue.
     state = (folder / "stat").read_bytes().rpartition(b")")[2].split()[0]
     return Thread(int(run_ns) * 1e-9, int(waited_ns) * 1e-9, state == b"R")
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What a process did between two samples. `longest_run_s` is one thread's, the other sums are over all."""
+    """What a process did between two samples. `longest_run_s` is of the busiest thread, `waited_s` sums over all."""
 
     seconds: float
     longest_run_s: float
-    waited_s: float  # with the waits that have not ended
+    waited_s: float  # includes waits that have not ended
 
     @property
     def own_s(self) -> float:
-        """The part that is the process's own: what its busiest thread ran, or all in which no thread waited.
+        """The process's own time: what its busiest thread ran, or the time in which no thread waited, if that is more.
 
-        The first finds a loop that spins, however busy the machine. For the second, the waits of several threads add
-        up, because they take turns more often than they wait together: the loop sleeps until its helper had a core.
+        The first finds an endless loop, however busy the machine. The second adds up the waits of all threads, because
+        threads wait in turn more often than together: the loop sleeps until its helper has had a core.
         """
         return min(self.seconds, max(self.longest_run_s, self.seconds - self.waited_s))
 
 
 class Watch:
-    """Makes spans of samples.
+    """Turns samples into spans.
 
-    A thread that is runnable has waited for all of the span that it did not run, although the kernel will only tell
-    when it gets its core: so what was counted in advance is set off against what is told later.
+    A runnable thread has waited for all of the span in which it did not run. The kernel reports that wait only when the
+    thread gets a core, so we count it in advance and subtract it from the later report.
     """
 
     def __init__(self, now: float, sample: Sample) -> None:
         self._at = now
         self._last = sample
-        self._ahead_s: dict[int, float] = {}  # by thread: waits that were counted before the kernel told of them
+        self._ahead_s: dict[int, float] = {}  # by thread: waits counted before the kernel reported them
 
     def span(self, now: float, sample: Sample) -> Span:
         """From the last sample until this one."""
@@ -118,17 +120,17 @@ class Watch:
 
 
 def _grown(before: Thread | None, now: Thread) -> tuple[float, float]:
-    """Seconds run and waited since `before`; since its beginning, for a thread that is new or has an old one's id."""
+    """Seconds run and waited since `before`; since the thread's start, if it is new or reuses an id."""
     if before is None or now.run_s < before.run_s or now.waited_s < before.waited_s:
         return now.run_s, now.waited_s
     return now.run_s - before.run_s, now.waited_s - before.waited_s
 
 
 class Silence:
-    """How long a process has said nothing, and how much of that was its own time.
+    """How long a process has been silent, and how much of that was its own time.
 
-    What lies between two looks counts for one look's time at most: who looks late was held up itself, and can say
-    nothing of the time between. So does the time before the first look.
+    The time between two looks counts as `LOOK_EVERY_S` at most: if we look late, we were held up ourselves and cannot
+    judge the time between. The same limit holds for the time before the first look.
     """
 
     def __init__(self, patience_s: float, blind_patience_s: float, now: float) -> None:
@@ -159,11 +161,11 @@ class Silence:
 
 
 class CoreShare:
-    """How much of the time in which the engine's threads wanted a core they had one, while there was work.
+    """The time in which the engine's threads had a core, as a share of the time in which they wanted one, during work.
 
-    ``run / (run + waited)``, summed over the threads and over the last seconds of work: 1 for an engine that nobody
-    hinders, whatever it computes with; 0.5 if everything takes twice as long. Without work nothing is measured, and
-    what was measured is forgotten after a while.
+    ``run / (run + waited)``, summed over the threads and over the last seconds of work. 1: nothing hinders the engine,
+    whatever it computes with. 0.5: everything takes twice as long. Without work nothing is measured, and old
+    measurements are dropped.
     """
 
     def __init__(self) -> None:
@@ -173,7 +175,7 @@ class CoreShare:
         self._is_starved = False
 
     def begin(self, now: float, sample: Sample) -> None:
-        """Work begins: what lay before does not count."""
+        """Work begins; the time before it does not count."""
         self._sampled_at, self._last = now, sample
 
     def add(self, now: float, sample: Sample) -> None:
@@ -191,11 +193,11 @@ class CoreShare:
             self._spans.popleft()
 
     def end(self) -> None:
-        """The process is gone, and another's threads are not compared with it."""
+        """The process is gone; the next one's threads are not compared with its threads."""
         self._sampled_at, self._last = None, {}
 
     def share(self, now: float) -> float | None:
-        """None without evidence."""
+        """None without enough evidence."""
         while self._spans and now - self._spans[0][0] > _FORGET_AFTER_S:
             self._spans.popleft()
         run_s = sum(run for _, _, run, _ in self._spans)
@@ -203,7 +205,7 @@ class CoreShare:
         return run_s / wanted_s if wanted_s >= _MIN_WANTED_S else None
 
     def is_starved(self, now: float) -> bool:
-        """Whether people should be told."""
+        """Whether the share is so low that people should be told."""
         share = self.share(now)
         self._is_starved = share is not None and share < (_FED_ABOVE if self._is_starved else _STARVED_BELOW)
         return self._is_starved

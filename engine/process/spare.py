@@ -1,8 +1,8 @@
-"""A second engine process with its imports done, which a recovery need not wait for.
+"""A second engine process with its imports done, so that a recovery need not wait for them.
 
-Owned by `engine.process.supervisor`, on its loop. Its imports take a core for seconds, so they wait until nobody
-prompts, and pause when somebody does: beside them, a fresh server's play ratio was 0.989, and its first clip took three
-times as long.
+`engine.process.supervisor` owns it, on its loop. Its imports take a core for seconds, so they start when the engine is
+idle and pause while it works. Without that, a fresh server's play ratio was 0.989, and its first clip took three times
+as long.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from engine.process.ledger import Ledger
 
 logger = logging.getLogger(__name__)
 
-# The engine must have been idle for so long before the spare process starts.
+# The engine must have been idle for this long before the spare process starts.
 SPARE_AFTER_IDLE_S = 3.0
 
 
 class Spare:
-    """At most one. `ledger` says whether there is work."""
+    """At most one spare process. `ledger` says whether there is work."""
 
     def __init__(
         self, settings: EngineSettings, ledger: Ledger, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -32,26 +32,26 @@ class Spare:
         self._ledger = ledger
         self._sleep = sleep
         self._task: asyncio.Task[Child] | None = None
-        self._is_waiting = False  # for nobody to prompt
+        self._is_waiting = False  # for an idle engine
         self._importing: Child | None = None
 
     @property
     def pid(self) -> int | None:
-        """None until it runs, and once it was taken."""
+        """None before the process runs and after it was taken."""
         return self._importing.pid if self._importing is not None else None
 
     def prepare(self) -> None:
-        """Starts one as soon as nobody prompts, unless there is one."""
+        """Starts one as soon as the engine is idle, unless there is one."""
         if self._task is None:
             self._task = asyncio.create_task(self._spawn_when_idle(), name="engine-spare")
 
     async def settled(self) -> None:
-        """Returns when it runs, if there is to be one."""
+        """Returns when the process runs; at once if none was prepared."""
         if self._task is not None:
             await asyncio.wait([self._task])
 
     async def take(self) -> Child | None:
-        """The spare process, if there is one; one that died while it waited shows when it is started."""
+        """The spare process, if there is one. If it died while it waited, the supervisor notices when it loads."""
         task = await self._given_up()
         if task is None:
             return None
@@ -64,12 +64,12 @@ class Spare:
         return process
 
     def pause(self) -> None:
-        """There is work."""
+        """There is work: stops the imports."""
         if self._importing is not None:
             self._importing.pause()
 
     def go_on(self) -> None:
-        """There is none left."""
+        """There is no work left: continues the imports."""
         if self._importing is not None:
             self._importing.go_on()
 
@@ -80,7 +80,7 @@ class Spare:
                 await (await task).close()
 
     async def _given_up(self) -> asyncio.Task[Child] | None:
-        """The task, which is no longer ours; None if there is none, or it had not begun."""
+        """Hands the task over to the caller. None if there is no task, or it has not started a process yet."""
         task, self._task = self._task, None
         self._importing = None
         if task is not None and self._is_waiting:

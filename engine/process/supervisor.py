@@ -1,14 +1,14 @@
 """Starts, watches and relays the engine process; the server's side of `engine.process.wire`. Runs on one asyncio loop.
 
-`EngineProcess` is the `engine.api.Engine` that the product uses. One task lives through the engine's lives: it takes a
-process (the spare one if there is one), has it load and warm up, hands it what is in flight, and relays its messages
-until it exits, raises or falls silent; then the process is killed and the next one gets the same work. Whatever ends
-a life, the next one follows, for ever, once the engine has been ready.
+`EngineProcess` is the `engine.api.Engine` that the product uses. One task runs one process after the other. It takes a
+process (the spare one if there is one), tells it to load and warm up, sends it the commands in flight, and relays its
+messages until the process exits, raises or falls silent. Then the task kills it and gives the same work to the next
+process. Once the engine has been ready, a next process always follows, whatever ended the last one.
 
-Silence is the only sign of a hang, and the beat comes from inside the step loop, not from a thread beside it. Time in
-which the process waited for a core is no silence (`engine.process.own_clock`): a busy machine makes it slow, not hung.
-Every generation has one end however the process ends: what was cancelled is reported cancelled, what was running during
-`max_attempts` losses fails, the rest is made again.
+Silence is the only sign of a hang, so the heartbeat comes from inside the step loop, not from a thread beside it. Time
+in which the process waited for a core does not count (`engine.process.own_clock`): a busy machine makes it slow, not
+hung. Every generation gets one end, however the process ends: a cancelled one is reported as cancelled, one that was
+running during `max_attempts` losses fails, and all others are made again.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ from engine.process.spare import Spare
 
 logger = logging.getLogger(__name__)
 
-# Silence for so many times the slowest piece of the warm-up means that the loop hangs.
+# Silence for this many times the slowest piece of the warm-up means that the loop hangs.
 _SLOWEST_PIECES = 5
 
-# Between two starts that failed one after the other, once the engine has been ready: 1, 2, 4, ... and at most this.
+# An engine that has been ready once pauses after each failed start: 1, 2, 4, ... s, at most this.
 MAX_RESTART_PAUSE_S = 60.0
 
-# How often the threads of an engine that works are asked what share of a core they got.
+# How often we measure the core share of an engine that works.
 _SHARE_EVERY_S = 1.0
 
 
@@ -90,7 +90,7 @@ class EngineProcess:
         self._ready_again_at = 0.0  # expected, while the engine starts or recovers
         self._events = EventQueue(max_previews=self._settings.max_in_flight)
         self._core_share = CoreShare()
-        self._shared_at = 0.0  # when it was asked for last
+        self._shared_at = 0.0  # when it was last measured
         self._task: asyncio.Task[None] | None = None
         self._startup_s = 0.0
 
@@ -108,11 +108,11 @@ class EngineProcess:
         return self._process.pid if self._process else None
 
     async def settled(self) -> None:
-        """Returns when the spare process runs, if there is to be one: it waits for an idle engine."""
+        """Returns when the spare process runs, which waits for an idle engine; at once if none is planned."""
         await self._spare.settled()
 
     async def open(self) -> None:
-        checkpoint.resolve(self._settings.load)  # a wrong model is the caller's error, now, not the process's later
+        checkpoint.resolve(self._settings.load)  # raises for a wrong model here, not later in the process
         self._task = asyncio.create_task(self._supervise(), name="engine-supervisor")
         self._task.add_done_callback(self._end_events)
 
@@ -144,7 +144,7 @@ class EngineProcess:
         return self._events.read()
 
     def _end_events(self, task: asyncio.Task[None]) -> None:
-        """A supervisor that died leaves nobody who would make any more; one that gave the engine up has said so."""
+        """Ends the events if the supervisor died: no more will come. One that gave up has sent `EngineStopped`."""
         if task.cancelled() or task.exception() is not None:
             self._events.close()
 
@@ -165,7 +165,7 @@ class EngineProcess:
         return self._ledger.costs()
 
     def cost_rows(self) -> tuple[CostRow, ...]:
-        """The same as the cost model keeps it, for the simulator's tables."""
+        """The measured costs as rows of the cost model, for the simulator's tables."""
         return self._ledger.cost_rows()
 
     def report(self) -> EngineReport | None:
@@ -208,7 +208,7 @@ class EngineProcess:
             logger.error("! the model cannot be loaded: %s", refused)
             self._give_up(str(refused))
         except Exception:
-            # The task boundary: without this line the engine would be gone and nobody would hear of it.
+            # The task boundary: without this line the engine would be gone and the log would say nothing.
             logger.exception("! engine supervisor")
             self._give_up("the engine's supervisor failed; see the log")
         finally:
@@ -230,8 +230,8 @@ class EngineProcess:
         except Lost as lost:
             return self._lose(lost)
         except Exception as error:
-            # The boundary of one life: no descriptor or memory for a process, a message that nobody can decode. The
-            # next life may do better, and its end is told like any other.
+            # The boundary of one process: no descriptor or memory for it, or a message that cannot be decoded. The next
+            # process may do better. This loss is reported like any other.
             logger.exception("! engine process")
             return self._lose(Lost("raised", f"{type(error).__name__}: {error}"[:500]))
         finally:
@@ -271,7 +271,7 @@ class EngineProcess:
             self._spare.prepare()
 
     def _lose(self, lost: Lost) -> bool:
-        """Decides what each generation in flight comes to, and tells. Returns whether the process had been ready."""
+        """Ends or keeps each generation in flight, and reports the loss. Returns whether the process had been ready."""
         logger.error("! engine lost (%s): %s", lost.reason, lost.detail)
         was_ready = self._process is not None
         self._process = None
@@ -291,7 +291,7 @@ class EngineProcess:
             self._end(GenerationFailed(generation_id, "engine_lost", detail, retryable=False))
         self._events.put(EngineStopped(detail))
 
-    # --- what the process says ------------------------------------------------------------------------------------
+    # --- messages from the process --------------------------------------------------------------------------------
 
     def _relay(self, process: Child, message: wire.Message) -> None:
         now = self._monotonic()
@@ -321,13 +321,13 @@ class EngineProcess:
                 raise Lost("raised", f"the engine process sent {type(message).__name__}, which it should not")
 
     def _drop(self, process: Child, message: wire.FramesAt | GenerationEvent) -> None:
-        """What is said of a generation that has ended, or never was: a bug over there, and no reason to end here."""
+        """Drops a message about a generation that is not in flight: a bug in the process, but no reason to end it."""
         logger.warning("! the engine process sent %s of a generation that is not in flight", type(message).__name__)
         if isinstance(message, wire.FramesAt):
             process.send(wire.Consumed(message.position))
 
     def _note_core_share(self, now: float, *, begins: bool = False) -> None:
-        """Nothing between two processes, nor where the kernel does not tell."""
+        """Does nothing between two processes, or if the kernel does not report the threads."""
         sample = threads_of(self._process.pid) if self._process is not None else None
         if sample is None:
             return
@@ -355,10 +355,10 @@ class EngineProcess:
 
 
 def patience_s(settings: EngineSettings, ready: wire.WarmedUp) -> float:
-    """How long the process may be silent: a guided step of a 5B model on a small GPU takes seconds, without a beat."""
+    """How long the process may be silent. A guided step of a 5B model on a small GPU takes seconds without a beat."""
     return max(settings.heartbeat_timeout_s, _SLOWEST_PIECES * ready.slowest_s)
 
 
 def restart_pause_s(failed_starts: int) -> float:
-    """After so many failed starts in a row: 1, 2, 4, ... seconds, so that a lack of something may pass."""
+    """The pause after this many failed starts in a row: 1, 2, 4, ... seconds, so that a shortage may pass."""
     return min(MAX_RESTART_PAUSE_S, 2.0 ** min(failed_starts - 1, 10))

@@ -1,8 +1,8 @@
-"""What crosses between supervisor and engine process: typed messages over a socket, frames through shared memory.
+"""The wire between supervisor and engine process: typed messages over a socket, frames through shared memory.
 
-Both sides use this module. A message is a length-prefixed msgpack pair [name, fields]; no pickles. Frames do not pass
-through the socket: the engine writes them into a ring in shared memory and names the place (`FramesAt`). The ring is
-an unlinked file that both processes have mapped, so nothing is left behind however either of them dies.
+Both processes use this module. A message is a length-prefixed msgpack pair [name, fields]; no pickles. Frames do not
+pass through the socket: the engine writes them into a ring in shared memory and sends their place (`FramesAt`). The
+ring is an unlinked file that both processes map, so nothing stays behind, however a process dies.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MAX_MESSAGE_BYTES = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """To the engine: load this model and warm up. Until it comes, a process has only its imports done."""
+    """To the engine: load this model and warm up. Before it, a process has only its imports done."""
 
     settings: LoadSettings
     num_threads: int
@@ -60,19 +60,19 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class WarmedUp:
-    """From the engine: one real generation has been made; and what one must know to foresee what the arbiter does."""
+    """From the engine: it has made one real generation. Carries what the supervisor needs to predict the arbiter."""
 
     model: ModelDescription
     startup_s: float
     ladder: tuple[Rung, ...]
-    num_pieces: int  # that a clip is decoded in
+    num_pieces: int  # a clip is decoded in so many pieces
     max_batch: int
     slowest_s: float  # of the warm-up's pieces: how long this model may be silent
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """From the engine: what its pieces of work take, all rows. After the warm-up and with each generation's end."""
+    """From the engine: all measured costs. Sent after the warm-up and with each generation's end."""
 
     rows: tuple[CostRow, ...]
 
@@ -84,14 +84,14 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """The loop met an error that is not one generation's; the process exits after this."""
+    """The loop met an error that belongs to no single generation; the process exits after this."""
 
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
 class LoadRefused:
-    """The model cannot be loaded, and another attempt would meet the same; the process exits after this."""
+    """The model cannot be loaded, and another attempt would fail too; the process exits after this."""
 
     detail: str
 
@@ -156,7 +156,7 @@ def decode(body: bytes) -> Message:
 
 
 def _to_wire(value: object) -> object:
-    """The one thing in a message that msgpack has no form for: the planes of a first frame."""
+    """Encodes the planes of a first frame, the only value in a message that msgpack cannot encode."""
     if isinstance(value, np.ndarray):
         return value.shape, value.tobytes()
     raise NotImplementedError(f"{type(value).__name__} does not cross the wire")
@@ -171,7 +171,7 @@ _encoder = msgspec.msgpack.Encoder(enc_hook=_to_wire)
 
 
 def open_shared_file(num_bytes: int) -> int:
-    """A descriptor of an unlinked file of `num_bytes`, in memory where the system has a place for that."""
+    """A descriptor of an unlinked file of `num_bytes`, in memory if the system has /dev/shm."""
     shm = Path("/dev/shm")
     with tempfile.TemporaryFile(dir=shm if shm.is_dir() else None) as file:
         file.truncate(num_bytes)

@@ -1,9 +1,9 @@
-"""The engine process: inbox, arbiter, step, events. One loop thread that computes, one reader thread that listens.
+"""The engine process: inbox, arbiter, step, events. One loop thread computes, one reader thread listens.
 
-Neighbours: `engine.process.supervisor` starts it and talks to it with the messages of `engine.process.wire`. The loop
-takes its inbox before every piece of work (a denoising step or a decoded latent frame), so a cancel waits for one piece
-at most, and beats after every piece, so silence means that the work itself hangs. The process lives exactly as long as
-its supervisor's end of the socket.
+`engine.process.supervisor` starts the process and talks to it with the messages of `engine.process.wire`. The loop
+reads its inbox before every piece of work (a denoising step or a decoded latent frame), so a cancel waits for one piece
+at most. It sends a heartbeat after every piece, so silence means that the work itself hangs. The process ends when the
+supervisor's end of the socket closes.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class SupervisorLink:
                     self._ring.consume(message.position)
                 elif isinstance(message, wire.Load | Generate | Cancel):
                     self.inbox.put(message)
-        # The supervisor closed its end or died: nobody is left to work for, and no step is worth finishing.
+        # The supervisor closed its end or died: no step is worth finishing.
         os._exit(0)
 
 
@@ -117,7 +117,7 @@ class Worker:
             try:
                 self._conclude(turn, self._perform(turn))
             except Exception as error:
-                # The boundary of one generation: what is not its own goes up and ends the process, with its traceback.
+                # The boundary of one generation: any other error ends the process, with its traceback.
                 if not isinstance(error, ModelError) and not is_out_of_memory(error):
                     raise
                 self._recover(turn, error)
@@ -125,8 +125,9 @@ class Worker:
         self._connection.send(wire.Heartbeat())
 
     def warm_up(self) -> None:
-        """A whole generation as a user's, and the first steps and the decoder of each rung that looks different: memory
-        is touched, kernels are chosen, nothing is left for a viewer. The first prompts are estimated by its times.
+        """Makes one whole clip like a user's, then the first steps and the decoder of each rung of another shape.
+
+        This touches memory and chooses kernels, so that no viewer waits for it. Its times give the first estimates.
         """
         shapes: set[tuple[int, int, str]] = set()
         for rung_index, rung in enumerate(self._model.profile.ladder):
@@ -141,7 +142,7 @@ class Worker:
         self._connection.send(wire.Costs(self.cost.rows()))
 
     def _warm_up_rung(self, rung_index: int, *, max_steps: int | None) -> None:
-        """The first piece of each kind is slower than all that follow, so it is measured only if no other comes."""
+        """The first piece of each kind is slower than the next ones, so it is measured only if no second one comes."""
         generation = self._warm_generation("the sea at sunset", rung_index)
         second = self._warm_generation("a forest by day", rung_index)
         self._timed(None, rung_index, lambda: self._model.begin(generation))
@@ -169,7 +170,7 @@ class Worker:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            logger.warning("! no memory for %d generations in one step: each has its own", self.max_batch)
+            logger.warning("! no memory for %d generations in one step: each step now runs one", self.max_batch)
             self._model.free_memory()
             self.max_batch = 1
 
@@ -190,7 +191,7 @@ class Worker:
     # --- the inbox ------------------------------------------------------------------------------------------------
 
     def _take_inbox(self) -> None:
-        """All that waits; when there is nothing to do, waits for the first message, one beat at most."""
+        """Takes all waiting messages. Without work, waits for the first one, for one beat at most."""
         try:
             command = self._connection.inbox.get(block=not len(self._arbiter), timeout=IDLE_BEAT_S)
             while True:
@@ -219,7 +220,7 @@ class Worker:
     # --- one piece of work ----------------------------------------------------------------------------------------
 
     def _perform(self, turn: Turn) -> float:
-        """Runs the piece and gives its seconds. Raises what the model raises; then the arbiter knows nothing of it."""
+        """Runs the piece and returns its seconds. Raises the model's errors; the arbiter then does not count it."""
         generations = self._generations_of(turn)
         first = generations[0]
         began_at = self._monotonic()
@@ -237,7 +238,7 @@ class Worker:
         return self._monotonic() - began_at
 
     def _conclude(self, turn: Turn, seconds: float) -> None:
-        """Accounts for the piece and tells what came of it."""
+        """Accounts for the piece and reports its result."""
         generations = self._generations_of(turn)
         first = generations[0]
         for generation in generations:
@@ -275,7 +276,7 @@ class Worker:
     def _step(self, generations: Sequence[Generation]) -> None:
         self._model.denoiser.step(generations)
         if self._model.device.type == "cuda":
-            # A step is over when its numbers are there, or costs and heartbeats would speak of launches.
+            # Wait for the result. Otherwise costs and heartbeats would measure only the launches of the kernels.
             torch.cuda.current_stream(self._model.device).synchronize()
 
     def _preview(self, generation: Generation, *, send: bool = False) -> None:
@@ -294,7 +295,7 @@ class Worker:
             self._connection.send(at)
 
     def _decode(self, generation: Generation) -> None:
-        """The frames of the next latent frame; after the last one the generation has no `stream` any more."""
+        """Decodes and sends the frames of the next latent frame. After the last one, `generation.stream` is None."""
         if generation.stream is None:
             generation.stream = self._model.decode(generation)
         rgb = next(generation.stream, None)
@@ -321,7 +322,7 @@ class Worker:
     # --- when it fails --------------------------------------------------------------------------------------------
 
     def _recover(self, turn: Turn, error: Exception) -> None:
-        """A model's error fails its generation. Without memory each is made again once, alone and a rung lower."""
+        """A model's error fails its generation. If memory runs out, each is made again once, alone and a rung lower."""
         if isinstance(error, ModelError):
             for work in turn.works:
                 self._fail(work.work_id, "model_error", error, retryable=False)
@@ -338,7 +339,7 @@ class Worker:
         traceback.clear_frames(error.__traceback__)  # they hold the tensors of the piece that failed
         self._model.free_memory()
         if failed:
-            # What is left of this process's memory is anybody's guess: the next one starts clean, and makes the rest.
+            # The state of this process's memory is unknown. The next process starts clean and makes the others.
             raise error
 
     def _again(self, work: Work) -> None:
@@ -359,7 +360,7 @@ class Worker:
 
 
 def _max_batch(model: Model) -> int:
-    """Generations in one step: what the transformer takes at once. Beyond that they would go one after the other."""
+    """Generations in one step: as many as the transformer takes at once. More would run one after the other."""
     rows = 1 if model.profile.guidance_scale == 1.0 else 2
     return max(1, model.profile.rows_per_forward // rows)
 
@@ -393,7 +394,7 @@ def main(argv: list[str] | None = None) -> None:
         connection.send(wire.LoadRefused(str(error)))
         raise SystemExit(1) from None
     except Exception as error:
-        # The process boundary: whatever it was, the supervisor must hear of it before we die of it.
+        # The process boundary: the supervisor must hear of any error before we exit.
         traceback.print_exc()
         with contextlib.suppress(OSError):
             connection.send(wire.Raised(f"{type(error).__name__}: {error}"[:500]))

@@ -1,8 +1,8 @@
 """`python -m engine.tools.doctor`: what the engine would find on this machine, as JSON, for `sceneshift doctor`.
 
-A process of its own, because it imports torch and asks the devices, and the server's process does neither. Loads no
-weights, downloads nothing. It computes for two seconds, to see how much of the cores it gets beside other programs.
-What was not measured here is not estimated.
+It is a process of its own, because it imports torch and asks the devices, and the server's process does neither. It
+loads no weights and downloads nothing. It computes for 2.5 seconds, to measure its share of the cores beside other
+programs. It estimates nothing that it does not measure.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _LOOK_S = 2.5
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The device that the engine would take, and what may be used of it."""
+    """The device that the engine would take, and the bytes that it may use there."""
 
     device: torch.device
     budget_bytes: int
 
 
 def find(gpu_memory_bytes: int | None) -> dict[str, Any]:
-    """Everything, as JSON has it. `gpu_memory_bytes`: plan for that much instead of what is free."""
+    """All findings, as JSON values. `gpu_memory_bytes`: plan for that much instead of the free memory."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     if gpu_memory_bytes is not None:
@@ -60,7 +60,7 @@ def find(gpu_memory_bytes: int | None) -> dict[str, Any]:
 
 
 def core_share() -> float | None:
-    """How much of the cores that it asks for an engine's arithmetic gets now, as `own_clock.CoreShare` counts."""
+    """The share of core time that an engine's arithmetic gets now, as `own_clock.CoreShare` counts it."""
     share, matrix = CoreShare(), torch.rand(512, 512)
     sample = threads_of(os.getpid())
     if sample is None:
@@ -92,7 +92,7 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _compiler(device: torch.device) -> str | None:
-    """What torch.compile would need here, if it is there."""
+    """The compiler that torch.compile needs here, if it is installed."""
     if device.type == "cuda":
         try:
             return f"triton {version('triton')}"  # it comes with CUDA builds of torch
@@ -118,13 +118,13 @@ def _profile(profile: ModelProfile, machine: Machine) -> dict[str, Any]:
         "hub_id": profile.hub_id,
         "steps": {quality.value: number for quality, number in profile.num_steps.items()},
         "clip": f"{profile.width}x{profile.height}, {profile.num_frames} frames",
-        "seconds": None,  # a clip's, once something on this machine has measured and kept it: nothing does yet
+        "seconds": None,  # of a clip: nothing on this machine measures and stores it yet
         **_needs(profile, machine),
     }
 
 
 def _folder(profile: ModelProfile) -> Path | None:
-    """Where it is on this machine; None if it would have to be downloaded."""
+    """The profile's folder on this machine; None if it must be downloaded first."""
     try:
         return checkpoint.resolve(LoadSettings(model=profile.name)).folder
     except ModelError:
@@ -167,7 +167,7 @@ def _free_host_bytes() -> int:
 
 
 def _host_bytes(what: str) -> int:
-    """From /proc/meminfo; 0 on systems without it, where all of it is asked for instead."""
+    """From /proc/meminfo. Without that file it is all of the memory, or 0 if the system does not tell."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _load(folder: Path, device: str) -> AutoencoderKLWan:
-    """A model folder, or its VAE's alone."""
+    """`folder` is a model folder, or only its VAE's."""
     vae_folder = folder / "vae" if (folder / "vae").is_dir() else folder
     try:
         vae: AutoencoderKLWan = AutoencoderKLWan.from_pretrained(

@@ -1,4 +1,4 @@
-"""`sceneshift generate`: one prompt to one file, with the same engine process as the server and no server."""
+"""`sceneshift generate`: one prompt to one file. Uses the same engine process as the server, without a server."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def _generate(arguments: argparse.Namespace, progress: Progress) -> tuple[
         height=height,
         num_frames=arguments.frames,
         lora_folder=arguments.lora_folder,
-        compiles=False,  # one clip: compiling takes longer than it
+        compiles=False,  # compiling takes longer than one clip
     )
     load = await asyncio.to_thread(checkpoint.fetch, load)
     engine = EngineProcess(
@@ -131,7 +131,7 @@ async def _collect(
             case GenerationFinished():
                 assert engine.model is not None
                 whole = Frames(np.concatenate([chunk.planes for chunk in chunks]))
-                # A preview of the clip's own size is a picture; a smaller one only says what is to come.
+                # Only a preview of the clip's own size is good enough for a still.
                 if wants_preview and preview is not None and preview.width == whole.width:
                     return preview, engine.model
                 return whole, engine.model

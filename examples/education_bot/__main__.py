@@ -18,7 +18,7 @@ from sceneshift.address import Address
 
 
 async def serve(options: argparse.Namespace) -> None:
-    """Until it is cancelled. Raises `OSError`, `ValueError`."""
+    """Serves until it is cancelled. Raises `OSError`, `ValueError`."""
     server = Address.of(options.server, None, os.environ)
     async with AsyncExitStack() as stack:
         model = None

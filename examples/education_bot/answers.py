@@ -1,6 +1,6 @@
-"""From a question to an answer and a scene without a language model: a dozen answers, and a template for more. Pure.
+"""Answers a question with a text and a scene, without a language model: a dozen topics and a template. Pure.
 
-The answers stand in `topics.json`. Scenes come in two forms: `simple` for the embedded model, which knows eight places,
+The topics are in `topics.json`. Scenes come in two forms: `simple` for the embedded model, which knows eight places,
 four times of day and eight subjects, and `rich` for the large ones.
 """
 
@@ -20,46 +20,46 @@ MAX_QUESTION_CHARACTERS = 300
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the child is told, and the prompt for the stage; no scene where there should be none."""
+    """The answer for the child, and the prompt for the stage, or None for no scene."""
 
     text: str
     scene: str | None
-    note: str = ""  # where it comes from, if that should be said
+    note: str = ""  # the source of the answer, if the page should say it
 
     @property
     def caption(self) -> str:
-        """The first sentence, to stand below the picture."""
+        """The first sentence, for below the picture."""
         return re.split(r"(?<=[.!?])\s|(?<=[。!?!?])", self.text, maxsplit=1)[0].strip()
 
 
 class Topic(msgspec.Struct, frozen=True):
     """One entry of `topics.json`."""
 
-    words: tuple[str, ...]  # English as whole words, Chinese as they stand
-    about: tuple[str, ...]  # a question that has one of these, too, is what the answer answers
+    words: tuple[str, ...]  # English as whole words, Chinese anywhere in the text
+    about: tuple[str, ...]  # the answer fits a question that has one of these, too
     simple: str
     rich: str
     en: str
     zh: str
 
 
-# What a picture for children should not be made of. A few plain words, no safety system; nor has the server one so far.
+# Words that a picture for children should not come from. A short list, no safety system; the server has none so far.
 _NOT_FOR_CHILDREN = re.compile(
     r"\b(?:kill(?:s|ed|ing)?|murders?|blood|gore|suicide|guns?|bombs?|weapons?|drugs?|cocaine|heroin|sex(?:y|ual)?|porn|"
     r"naked|nude)\b|杀|自杀|血腥|枪|炸弹|毒品|色情|裸",
     re.IGNORECASE,
 )
 _REDIRECT = {
-    "en": "That is nothing for a picture here. Please ask a grown-up about it. Shall we look at a volcano instead?",
+    "en": "We do not make a picture of that here. Please ask a grown-up about it. Shall we look at a volcano instead?",
     "zh": "这个不适合在这里画出来,可以去问问你信任的大人。我们来看看火山怎么样?",
 }
-_NOT_QUITE = {"en": "That I do not know, but this I do. ", "zh": "这个我不太清楚,不过我知道:"}
+_NOT_QUITE = {"en": "I do not know that, but I know this. ", "zh": "这个我不太清楚,不过我知道:"}
 _UNKNOWN = {
     "en": "I have no answer to that yet, but here is a picture of it. What do you see in it?",
     "zh": "这个问题我还不会回答,不过我给你画一幅画。你在画里看到了什么?",
 }
 _EMPTY = {"en": "What would you like to know?", "zh": "你想知道什么呢?"}
-# Words that ask, and say nothing of the picture.
+# Words that only ask, and say nothing about the picture.
 _ASKING_EN = re.compile(
     r"^(?:(?:please|hey|hi|hello|can you|could you|tell me|show me|explain|what|why|how|when|where|who|which|is|are|"
     r"was|were|do|does|did|can|could|will|would|the|a|an|about|to me|me|it|there)\b[\s,]*)+",
@@ -118,7 +118,7 @@ def _drawn(subject: str, language: Language) -> str:
 
 
 def _topic(question: str) -> Topic | None:
-    """The topic whose word stands first in the question, and the longest there."""
+    """The topic whose word comes first in the question; of two at the same place, the longer word."""
     lowered = question.lower()
     found = [
         (at, -len(word), index)

@@ -1,7 +1,7 @@
-"""The bot's own small server: the page, a WebSocket for each child's chat, and the way of the picture to the page.
+"""The bot's own web server: the page, a WebSocket for each child's chat, and a proxy for the picture.
 
-Each page has a stage of its own for as long as it is open. Browsers speak to this server only: offers for the picture
-(WHEP) and its fallback are handed on to Sceneshift, with the access token, which no page ever sees. On one event loop.
+Each page has its own stage while it is open. Browsers speak to this server only. It forwards offers for the picture
+(WHEP) and its fallback to Sceneshift, with the access token, which no page ever sees. On one event loop.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _HEADERS = {
 
 
 class Bot:
-    """The application. `language_model` is asked first, if there is one; the template answers else."""
+    """The application. It asks `language_model` first, if there is one; otherwise the template answers."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Bot:
         return socket
 
     async def _reply(self, question: str, *, is_simple: bool) -> Reply:
-        """From the language model, else from the template, which then says so."""
+        """From the language model, or from the template with a note that the model failed."""
         if self._language_model is None or not is_for_children(question) or not question.strip():
             return reply(question, is_simple=is_simple)
         try:
@@ -114,12 +114,12 @@ class Bot:
     # --- the picture ----------------------------------------------------------------------------------------------
 
     def _check_session(self, request: web.Request) -> None:
-        """Only stages of ours are handed on: the token must open nothing else."""
+        """Allows only our own stages, because our token must open nothing else."""
         if request.match_info["session_id"] not in {chat.session_id for chat in self._chats}:
             raise web.HTTPNotFound(text="there is no such stage here")
 
     async def _hand_on(self, request: web.Request) -> web.StreamResponse:
-        """A viewer's offer, its candidates, its leaving."""
+        """Forwards a viewer's offer, its candidates and its end."""
         self._check_session(request)
         kept = {name: request.headers[name] for name in ("Content-Type", "If-Match") if name in request.headers}
         body = await request.read()
@@ -177,7 +177,7 @@ class Chat:
         await self._socket.close(code=1001)
 
     async def run(self, server: Address, pace: Pace | None) -> None:
-        """Until the page leaves; then its stage is closed."""
+        """Runs until the page leaves, then closes its stage."""
         holding = asyncio.create_task(self._hold_stage(server, pace), name="education-stage")
         try:
             async for frame in self._socket:
@@ -189,7 +189,7 @@ class Chat:
             await _stop(holding)
 
     async def _hold_stage(self, server: Address, pace: Pace | None) -> None:
-        """Opens the stage and tells the page what it says; waiting for room is told, too."""
+        """Opens the stage and tells the page of its events, also while it waits for room."""
         opening = connect(server.base, server.token, patience_s=PATIENCE_S, on_queued=self._queued, pace=pace)
         try:
             async with opening as session:
@@ -234,14 +234,14 @@ class Chat:
             await self._say({"type": "scene", "number": number, "state": "failed"})
 
     async def _follow(self, prompt: Prompt, number: int) -> None:
-        """What becomes of the scene; a newer question ends this."""
+        """Tells the page the state of its scene. A newer question cancels this."""
         await prompt.accepted
         await self._say({"type": "scene", "number": number, "state": "making"})
         end = await prompt.ended
         await self._say({"type": "scene", "number": number, "state": type_of(end).removeprefix("prompt.")})
 
     async def _listen(self, session: Session) -> None:
-        """What the stage says: where to watch it, what is on air, what the model understood."""
+        """Tells the page where to watch, what is on air, and what the model understood."""
         async for event in session.events():
             match event:
                 case SessionCreated():
@@ -253,11 +253,11 @@ class Chat:
                     await self._say({"type": "words", "number": self._number, **words})
 
     def _queued(self, event: Any) -> None:
-        # Called while `connect` waits, on the same loop: the page may be told a moment later.
+        # Called on the same loop while `connect` waits, so the page is told a moment later.
         self._telling = asyncio.ensure_future(self._say({"type": "queued", "position": event.position}))
 
     async def _say(self, message: dict[str, Any]) -> None:
-        # A page that is leaving is noticed by its reader.
+        # The reader notices a page that leaves.
         with contextlib.suppress(ConnectionError, RuntimeError):
             await self._socket.send_json(message)
 

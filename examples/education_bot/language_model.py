@@ -1,6 +1,6 @@
 """Answers from any language model behind an OpenAI-compatible HTTP interface. On the event loop.
 
-Only the operator's URL is asked, without redirects. What comes back is a stranger's text: it is cut, and read as JSON.
+It asks only the operator's URL, without redirects. An answer is a stranger's text, so it is cut and read as JSON.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Choose the closest, as in "a rocket in space" or "a volcano at night"."""
 
 
 class LanguageModelError(Exception):
-    """No answer that can be used; the message is for the operator."""
+    """There is no usable answer; the message is for the operator."""
 
 
 class _Message(msgspec.Struct):
@@ -50,7 +50,7 @@ class _Answer(msgspec.Struct):
 
 
 class LanguageModel:
-    """One model at one address, as `http://127.0.0.1:11434/v1`. Open its `session` for as long as it is used."""
+    """One model at one address, as `http://127.0.0.1:11434/v1`. Keep `session` open while it is used."""
 
     def __init__(
         self, session: aiohttp.ClientSession, url: str, model: str, key: str | None, *, timeout_s: float = TIMEOUT_S
@@ -103,7 +103,7 @@ def _read(content: bytes, language: str) -> Reply:
         raise LanguageModelError(f"does not answer as asked: {error}") from None
     spoken, scene = answer.answer.strip()[:MAX_TEXT_CHARACTERS], " ".join((answer.scene or "").split())
     if not spoken:
-        raise LanguageModelError("answers with nothing")
+        raise LanguageModelError("answers with an empty text")
     if not is_for_children(spoken + " " + scene):
-        raise LanguageModelError("answers with what is not for children")
+        raise LanguageModelError("answers with a text that is not for children")
     return Reply(spoken, scene[:MAX_SCENE_CHARACTERS] or None)

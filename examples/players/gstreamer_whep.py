@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A WHEP player out of GStreamer's webrtcbin, for GStreamer before 1.24, which has no `whepsrc`.
+"""A WHEP player made of GStreamer's webrtcbin, for GStreamer before 1.24, which has no `whepsrc`.
 
     python3 gstreamer_whep.py http://127.0.0.1:8080/whep/my-show [--token TOKEN] [--sink "x264enc ! ..."] [--frames N]
 
@@ -48,7 +48,7 @@ class Player:
         bus.connect("message::error", self.on_error)
 
     def run(self) -> int:
-        """Plays until the stage ends, Ctrl-C, or so many pictures; gives how many there were."""
+        """Plays until the stage ends, Ctrl-C, or `num_frames` pictures; returns the number of pictures."""
         self.pipeline.set_state(Gst.State.PLAYING)
         self.webrtc.emit("create-offer", None, Gst.Promise.new_with_change_func(self.on_offer))
         try:
@@ -62,11 +62,11 @@ class Player:
         return self.num_seen
 
     def on_offer(self, promise: Any) -> None:
-        reply = promise.get_reply()  # owns the offer: it must live until the offer was taken
+        reply = promise.get_reply()  # owns the offer, so it must live until the offer is set
         self.webrtc.emit("set-local-description", reply.get_value("offer"), Gst.Promise.new())
 
     def offer_when_gathered(self) -> bool:
-        """All candidates are in the offer then, and nothing need be trickled."""
+        """Posts the offer when it has all candidates, so that none need be trickled."""
         is_complete = self.webrtc.get_property("ice-gathering-state") == GstWebRTC.WebRTCICEGatheringState.COMPLETE
         if is_complete and self.location is None:
             offer = self.webrtc.get_property("local-description")

@@ -22,7 +22,7 @@ from sceneshift import SceneshiftError, SessionLost, connect
 
 
 async def run(options: argparse.Namespace, announce: Callable[[str], None] = print) -> None:
-    """Until it is cancelled. Raises `SceneshiftError`, `LoginRefused`, `OSError`."""
+    """Runs until it is cancelled. Raises `SceneshiftError`, `LoginRefused`, `OSError`."""
     rules = Rules(options.user_cooldown, options.cooldown, options.vote, options.approve)
     secret = os.environ.get("STREAM_CHAT_SECRET") or secrets.token_hex(16)
     async with connect(options.server, name=options.name, patience_s=60.0) as session:
@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8091)
     parser.add_argument("--user-cooldown", type=float, default=30.0, help="seconds between two wishes of one user")
     parser.add_argument("--cooldown", type=float, default=8.0, help="seconds between two scenes")
-    parser.add_argument("--vote", type=float, default=0.0, metavar="SECONDS", help="let the audience vote for so long")
+    parser.add_argument("--vote", type=float, default=0.0, metavar="SECONDS", help="how long the audience votes")
     parser.add_argument("--approve", action="store_true", help="a moderator approves each scene first")
     return parser
 

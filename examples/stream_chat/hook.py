@@ -1,7 +1,7 @@
 """Any other chat, by HTTP: `POST /chat` with one line as JSON; and the moderator's page. aiohttp, on the event loop.
 
-Whoever posts proves that the secret is known: as ``Authorization: Bearer SECRET``, or with
-``X-Signature: sha256=HEX``, the HMAC-SHA-256 of the body under the secret, which keeps the secret off the wire.
+A sender proves that it knows the secret: with ``Authorization: Bearer SECRET``, or with ``X-Signature: sha256=HEX``,
+the HMAC-SHA-256 of the body under the secret, which keeps the secret off the wire.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Hook:
         return app
 
     async def changed(self) -> None:
-        """Tells the moderators' pages what is now."""
+        """Sends the present state to the moderators' pages."""
         text = json.dumps(self._state())
         for page in list(self._pages):
             try:
@@ -108,7 +108,7 @@ class Hook:
         return isinstance(given, str) and hmac.compare_digest(given.encode("utf-8", "replace"), self._secret)
 
     async def _moderation(self, request: web.Request) -> web.StreamResponse:
-        """A moderator's page: first its secret, then decisions; what is waiting comes whenever it changes."""
+        """A moderator's page sends its secret, then decisions. It gets the state whenever that changes."""
         socket = web.WebSocketResponse(max_msg_size=MAX_BODY_BYTES, heartbeat=20.0)
         await socket.prepare(request)
         first = await socket.receive()

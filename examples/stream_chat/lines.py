@@ -1,4 +1,4 @@
-"""What is said in a chat, and which of it is meant for us. Pure."""
+"""Reads chat lines, and finds the commands that are meant for us. Pure."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ _SCENE_WORDS = ("scene", "场景")
 
 
 def read(text: str) -> Command | None:
-    """The command in a line; None for what is only chat."""
+    """The command in a line; None if it has none."""
     found = _COMMAND.match(text.strip())
     if found is None:
         return None

@@ -1,7 +1,7 @@
-"""What becomes of the audience's wishes: cooldowns, approval, votes, whose turn it is. Pure; its caller has the clock.
+"""Decides about the audience's wishes: cooldowns, approval, votes, and their turn. Pure; its caller has the clock.
 
 A wish is asked for, perhaps approved by a moderator, perhaps voted for, and then waits for its turn on the stage. Each
-method takes the time in seconds and returns what is to be done; `due_at` says when `tick` should be called.
+method takes the time in seconds and returns the actions to do; `due_at` says when `tick` should be called.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from examples.stream_chat.lines import Approve, Blank, ChatLine, Reject, Resume, Scene, Vote, read
 
-# Who asked last is kept for the cooldown's length, and of so many users at most: the longest ago is forgotten first.
+# How many users' last wishes are remembered, for the cooldown's length at most; the oldest is forgotten first.
 MAX_USERS_KEPT = 10_000
 
 
@@ -60,7 +60,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Onto the stage with it."""
+    """Put this wish on the stage."""
 
     number: int
     user: str
@@ -69,7 +69,7 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Into the chat."""
+    """Say this in the chat."""
 
     text: str
 
@@ -100,10 +100,10 @@ class Show:
         self._ballot: Ballot | None = None
         self._put_at: float | None = None
 
-    # --- what is said ---------------------------------------------------------------------------------------------
+    # --- commands -------------------------------------------------------------------------------------------------
 
     def hear(self, line: ChatLine, now: float) -> list[Action]:
-        """A line of the chat. What is no command, or not this user's to say, has no effect."""
+        """Takes a chat line. It has no effect if it is no command, or one that this user may not give."""
         command = read(line.text)
         match command:
             case None:
@@ -130,7 +130,7 @@ class Show:
         return self._admit(wish, now)
 
     def reject(self, number: int) -> list[Action]:
-        """Until it is on the stage; then there is `!blank`."""
+        """Rejects a wish that is not on the stage yet; after that there is `!blank`."""
         wish = self._wishes.get(number)
         if wish is None:
             return [Say(f"#{number} does not wait")]
@@ -138,7 +138,7 @@ class Show:
         return [Say(f"#{number} was rejected")]
 
     def tick(self, now: float) -> list[Action]:
-        """What time brings: the end of a vote, the next scene's turn."""
+        """Does what is due: ends a vote, opens the next one, puts the next scene on the stage."""
         actions: list[Action] = []
         if self._ballot is not None and now >= self._ballot.closes_at:
             actions += self._close(self._ballot)
@@ -149,20 +149,20 @@ class Show:
         return actions
 
     def due_at(self, now: float) -> float | None:
-        """When `tick` will have something to do; None while nothing waits for the clock."""
+        """When `tick` will have something to do; None if nothing waits for a time."""
         times = [] if self._ballot is None else [self._ballot.closes_at]
         if self._first(WishState.NEXT) is not None:
             times.append(self._free_at(now))
         return min(times, default=None)
 
-    # --- what is --------------------------------------------------------------------------------------------------
+    # --- state ----------------------------------------------------------------------------------------------------
 
     def wishes(self, state: WishState) -> list[Wish]:
-        """Those in a state, oldest first."""
+        """The wishes in a state, oldest first."""
         return [wish for wish in self._wishes.values() if wish.state is state]
 
     def votes(self) -> Counter[int]:
-        """By the number of the wish, while there is a vote."""
+        """The number of votes by wish number, while there is a vote."""
         return Counter() if self._ballot is None else Counter(self._ballot.votes.values())
 
     # --- a wish ---------------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ class Show:
         return actions
 
     def _close(self, ballot: Ballot) -> list[Action]:
-        """Most votes win, among equals the oldest wish; votes for what was rejected meanwhile do not count."""
+        """Most votes win, among equals the oldest wish. Votes for a wish that was rejected meanwhile do not count."""
         self._ballot = None
         if not ballot.wishes:
             return []

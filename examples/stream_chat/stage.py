@@ -35,7 +35,7 @@ class ChatStage:
         self.on_change: Callable[[], Awaitable[None]] | None = None
 
     async def hear(self, line: ChatLine) -> list[str]:
-        """One line of a chat; returns what was said to it, which was also said aloud."""
+        """Takes one chat line. Returns the replies, which were also said in the chats."""
         return await self._do(self._show.hear(line, self._now()))
 
     async def moderate(self, verb: str, number: int) -> None:
@@ -46,7 +46,7 @@ class ChatStage:
             await self._do(self._show.reject(number))
 
     async def run(self) -> None:
-        """Calls the show's `tick` whenever it is due. If cancelled, nobody is followed any more."""
+        """Calls the show's `tick` whenever it is due. If cancelled, stops following its prompts."""
         try:
             while True:
                 self._changed.clear()
@@ -97,7 +97,7 @@ class ChatStage:
         return said
 
     async def _put(self, put: Put) -> None:
-        # A viewer's wish: when time is short the operator's own prompts come first.
+        # A viewer's wish: under load the operator's own prompts come first.
         try:
             prompt = await self._session.prompt(put.text, audience=True)
         except SceneshiftError as error:

@@ -1,7 +1,7 @@
-"""Twitch's chat: IRC over TLS, read by anybody, written with a token. Pure parsing, and a client on the event loop.
+"""Twitch's chat: IRC over TLS; writing needs a token. Pure parsing, and a client on the event loop.
 
-See dev.twitch.tv/docs/chat/irc. Without a token we read as `justinfan…`, Twitch's own way for anonymous readers, and
-say nothing. The connection comes back by itself, with full jitter.
+See dev.twitch.tv/docs/chat/irc. Without a token we read as `justinfan…`, Twitch's name for anonymous readers, and say
+nothing. The client reconnects by itself, with full jitter.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _log = logging.getLogger(__name__)
 
 HOST, PORT = "irc.chat.twitch.tv", 6697
 FIRST_DELAY_S, LONGEST_DELAY_S = 1.0, 60.0
-# Twitch pings about every five minutes: so much silence is a dead link.
+# Twitch pings about every five minutes, so this much silence means a dead link.
 SILENCE_S = 400.0
 MAX_LINE_BYTES = 16 * 1024
-# 20 messages in 30 s are allowed to those who are no moderators; what waits beyond that is dropped, oldest first.
+# Users who are no moderators may send 20 messages in 30 s. If more than `MAX_WAITING` wait, the oldest are dropped.
 MESSAGE_GAP_S = 1.5
 MAX_WAITING = 10
 MAX_MESSAGE_CHARACTERS = 450
 
 
 class LoginRefused(Exception):
-    """Twitch does not take the token."""
+    """Twitch refuses the token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ _ESCAPES = {r"\:": ";", r"\s": " ", r"\\": "\\", r"\r": "\r", r"\n": "\n"}
 
 
 def parse(line: str) -> IrcMessage | None:
-    """The message in a line without its end; None for what is none."""
+    """The message in a line; None if the line is no message."""
     found = _LINE.fullmatch(line.strip("\r\n"))
     if found is None:
         return None
@@ -65,7 +65,7 @@ def _tag(part: str) -> tuple[str, str]:
 
 
 def chat_line(message: IrcMessage) -> ChatLine | None:
-    """What a user said; None for all else."""
+    """The chat line of a user's message; None for other messages."""
     if message.command != "PRIVMSG" or len(message.parameters) != 2 or not message.nick:
         return None
     badges = {badge.partition("/")[0] for badge in message.tags.get("badges", "").split(",")}
@@ -104,13 +104,13 @@ class TwitchChat:
         self._num_attempts = 0
 
     def say(self, text: str) -> None:
-        """Into the channel, in its turn; without a token not at all."""
+        """Queues a text for the channel. Does nothing without a token."""
         if self._token:
             self._waiting.append(" ".join(text.split())[:MAX_MESSAGE_CHARACTERS])
             self._has_waiting.set()
 
     async def run(self) -> None:
-        """Raises `LoginRefused`; comes back by itself from all else."""
+        """Raises `LoginRefused`; reconnects after any other error."""
         while True:
             try:
                 await self._converse()

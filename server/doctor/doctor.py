@@ -1,7 +1,7 @@
-"""`sceneshift doctor`: what this machine has and lacks, and what each model profile would need and reach here.
+"""`sceneshift doctor`: what this machine has and lacks, and what each model profile needs and how fast it is here.
 
-The engine's half (devices, memory, profiles) comes from `python -m engine.tools.doctor`, a process of its own: nothing
-here imports torch. The network's half is `reachability.py`. Runs in the entry point's thread.
+The engine's part (devices, memory, profiles) comes from `python -m engine.tools.doctor`, a process of its own, so
+nothing here imports torch. The network's part is `reachability.py`. Runs in the entry point's thread.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from server import config
 
 _GIB = 2**30
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# With less than this share of the cores that it asks for, an engine takes so long that people notice.
+# An engine that gets less than this share of a core is so slow that users notice.
 _BUSY_BELOW = 0.6
 # Imports take seconds, and minutes on a cold disk.
 _ENGINE_TIMEOUT_S = 180.0
@@ -33,7 +33,7 @@ _ENGINE_TIMEOUT_S = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked for; `found` None: it is not there."""
+    """One thing that was checked. `found` is None if it is missing."""
 
     name: str
     found: str | None
@@ -81,13 +81,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _flags(options: argparse.Namespace) -> list[str]:
-    """What `serve` would be called with."""
+    """The flags that `serve` would get."""
     given = {name: value for name, value in vars(options).items() if name != "json" and value is not None}
     return [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", value)]
 
 
 def ask_engine(gpu_memory_bytes: int | None) -> tuple[dict[str, Any], str]:
-    """What `engine.tools.doctor` found, or nothing and why."""
+    """What `engine.tools.doctor` found, or an empty dict and the reason."""
     command = [sys.executable, "-m", "engine.tools.doctor"]
     if gpu_memory_bytes is not None:
         command += ["--gpu-memory-bytes", str(gpu_memory_bytes)]
@@ -97,16 +97,16 @@ def ask_engine(gpu_memory_bytes: int | None) -> tuple[dict[str, Any], str]:
         return {}, f"no answer within {_ENGINE_TIMEOUT_S:.0f} s"
     if answer.returncode:
         return {}, (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
-    # The last line: libraries print banners of their own.
+    # The last line, because libraries print banners before it.
     found: dict[str, Any] = json.loads(answer.stdout.strip().splitlines()[-1])
     return found, ""
 
 
-# --- what is looked for ----------------------------------------------------------------------------------------------
+# --- findings --------------------------------------------------------------------------------------------------------
 
 
 def network_findings(settings: config.Settings) -> list[Finding]:
-    """What `reachability.py` tried, with this machine's network and the ICE servers of the settings."""
+    """The checks of `reachability.py`, with this machine's network and the ICE servers of the settings."""
     from server.doctor import reachability  # noqa: PLC0415 - needs aiortc, which the doctor may find missing
 
     return [
@@ -144,7 +144,7 @@ def _engine_findings(engine: dict[str, Any], trouble: str) -> Iterator[Finding]:
 
 def _free_cores(core_share: float | None) -> Finding:
     if core_share is None:
-        return Finding("free cores", None)  # only Linux tells
+        return Finding("free cores", None)  # only Linux measures it
     told = f"the engine would get {core_share:.0%} of a core when it wants one"
     if core_share >= _BUSY_BELOW:
         return Finding("free cores", told)
@@ -187,7 +187,7 @@ def _weights(profiles: Iterable[dict[str, Any]]) -> str | None:
     return "; ".join(here) or None
 
 
-# --- how it is told --------------------------------------------------------------------------------------------------
+# --- output ----------------------------------------------------------------------------------------------------------
 
 
 def _table(findings: Iterable[Finding], engine: dict[str, Any]) -> Iterator[str]:

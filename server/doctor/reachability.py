@@ -1,8 +1,8 @@
-"""The doctor's look at the network: can media get out, can viewers get in, and what they would be told.
+"""The doctor's network checks: whether media gets out, whether viewers get in, and which addresses they are given.
 
-Called by `doctor.py`; asyncio in the entry point's thread. What is asked for over the network are only the ICE servers
-that the settings name. The self-test serves a stage in a process of its own and watches it with aiortc, over loopback:
-the whole way of a picture, but for the model.
+Called by `doctor.py`; asyncio in the entry point's thread. It contacts only the ICE servers that the settings name. The
+self-test serves a stage in a process of its own and watches it with aiortc, over loopback: the whole path of a picture,
+except for the model.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SELF_TEST_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was tried. `advice` says what to do about it, and is empty if nothing is to be done."""
+    """The result of one check. `advice` says what to do, and is empty if there is nothing to do."""
 
     name: str
     found: str | None  # None: it does not work
@@ -42,7 +42,7 @@ class Check:
 
 
 async def checks(settings: Settings) -> list[Check]:
-    """All of them. Never raises for what the network does."""
+    """Runs all checks. Never raises for a network error."""
     ice = Ice(IceSettings.of(settings))
     servers = await asyncio.gather(*(_server(url, ice) for url in ice.settings.servers))
     seen = [check.found for check in servers if check.found is not None]
@@ -55,7 +55,7 @@ async def checks(settings: Settings) -> list[Check]:
 def _ports(settings: IceSettings) -> Check:
     """Whether each port of the range can be bound: each viewer takes one on each address."""
     if settings.udp_ports is None:
-        # Behind 1:1 NAT there is a firewall, and nobody opens all of it.
+        # Behind 1:1 NAT there is a firewall, and nobody opens all its ports.
         advice = "a firewall would have to let all UDP ports in; name some with --udp-ports"
         return Check("udp ports", "any", advice if settings.public_address is not None else "")
     first, last = settings.udp_ports
@@ -116,7 +116,7 @@ async def _seen(url: IceUrl) -> str:
 
 
 class _Question(asyncio.DatagramProtocol):
-    """Asks once for where we are, and again each half second (RFC 8489, section 6.2.1)."""
+    """Asks for our address, and again each half second (RFC 8489, section 6.2.1)."""
 
     def __init__(self) -> None:
         self.answer: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
@@ -150,7 +150,7 @@ class _Question(asyncio.DatagramProtocol):
 
 
 async def _relay(url: IceUrl, ice: Ice) -> str:
-    """An allocation on the TURN server, made and given back."""
+    """Makes an allocation on the TURN server and gives it back; where it relays for us."""
     username, password = ice.turn_credentials("doctor")
     transport, _ = await turn.create_turn_endpoint(
         asyncio.DatagramProtocol,
@@ -169,7 +169,7 @@ async def _relay(url: IceUrl, ice: Ice) -> str:
 
 
 def _told(settings: Settings, ice: IceSettings, seen: list[str]) -> Check:
-    """The addresses in our answers, and whether anybody far away could use them."""
+    """The addresses in our answers, and whether distant viewers could use them."""
     if ice.public_address is not None:
         return Check("viewers are told", ice.public_address, _about_public(ice.public_address, seen))
     own = _addresses()
@@ -194,7 +194,7 @@ def _about_public(address: str, seen: list[str]) -> str:
     return ""
 
 
-# --- the whole way of a picture -----------------------------------------------------------------------------------
+# --- the self-test ------------------------------------------------------------------------------------------------
 
 
 async def self_test(settings: Settings) -> Check:

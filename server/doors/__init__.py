@@ -1,1 +1,1 @@
-"""Where something enters: HTTP, WebSocket, calls, WHEP, watch and the pages, and who may."""
+"""The server's entry points: HTTP, WebSocket, calls, WHEP, watch and the pages, and their access checks."""

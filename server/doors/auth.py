@@ -1,8 +1,8 @@
-"""Who may speak to this server: the access token, and which pages of which origins.
+"""Access checks: the token, a proxy's headers, `Origin` and `Host`.
 
-Four attackers are kept out: strangers on the network (token), strangers whom a proxy on this machine lets in (its
+They keep out four attackers: strangers on the network (token), strangers whom a proxy on this machine lets in (its
 headers), pages of other sites in the user's own browser (`Origin`), and such pages that point their own host name at
-this machine (DNS rebinding: `Host`). Pure; `http_api.py` and `websocket.py` ask.
+this machine (DNS rebinding: `Host`). Pure; the other doors call it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from server.config import Settings, is_loopback
 from server.protocol.errors import Refused
 
 _SCHEMES = ("http", "https")
-# What proxies add to what they hand on (RFC 7239, RFC 9110 section 7.6.3, and the older habits).
+# Headers that proxies add to a request (RFC 7239, RFC 9110 section 7.6.3, and older conventions).
 PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via")
 
 
@@ -52,15 +52,15 @@ class Access:
     def check_token(self, headers: Mapping[str, str], query: Mapping[str, str]) -> None:
         """Raises `Refused` (`unauthorized`)."""
         if not self.has_token(headers, query):
-            raise Refused("unauthorized", "an access token is needed, or it is wrong")
+            raise Refused("unauthorized", "the access token is missing or wrong")
 
     def check_proxy(self, headers: Mapping[str, str]) -> None:
-        """A server without a token is for this machine's user alone, and who comes by a proxy may be anybody.
+        """A server without a token is for this machine's user alone, but a proxy's client may be anybody.
 
         Raises `Refused` (`token_needed_behind_proxy`).
         """
         if self._token is None and (found := [name for name in PROXY_HEADERS if name in headers]):
-            came = f"this request came through a proxy ({found[0]}), and this server asks nobody for a token"
+            came = f"this request came through a proxy ({found[0]}), and this server has no token"
             raise Refused("token_needed_behind_proxy", f"{came}; start it with --token, or SCENESHIFT_TOKEN")
 
     @staticmethod
@@ -71,7 +71,7 @@ class Access:
         return given.strip().encode("utf-8", "replace")
 
     def holder(self, headers: Mapping[str, str], query: Mapping[str, str]) -> str:
-        """Who comes, as far as we can tell them apart: one per token; all who need none are one."""
+        """The tenant of a request: one per token. On a server without a token, all are one tenant."""
         return "" if self._token is None else hashlib.blake2b(self._given(headers, query), digest_size=8).hexdigest()
 
     def is_known_host(self, host_header: str | None) -> bool:
@@ -82,11 +82,11 @@ class Access:
         return hostname is not None and (is_loopback(hostname) or hostname in self._allowed_hosts)
 
     def is_allowed_origin(self, origin: str | None) -> bool:
-        """Another site's page that was allowed by name."""
+        """Whether this is another site's page that was allowed by name."""
         return origin is not None and origin.strip().lower() in self._allowed_origins
 
     def is_known_origin(self, origin: str | None, host_header: str | None) -> bool:
-        """Our own page, an allowed one, or no page at all (bots send no `Origin`)."""
+        """Whether this is our own page, an allowed one, or no page at all (bots send no `Origin`)."""
         if origin is None:
             return True
         if self.is_allowed_origin(origin):

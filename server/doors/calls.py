@@ -1,8 +1,8 @@
-"""`POST /v1/realtime/calls`: SDP in, SDP out, and no socket: for who has WebRTC anyway.
+"""`POST /v1/realtime/calls`: sessions over WebRTC alone, with one HTTP request and no WebSocket.
 
-With `?session=ID` the caller is a viewer of that session. Without, the call starts a session of its own, and the
-protocol's messages go over a data channel of the caller's that is labelled `events`: the same `Connection` as on the
-WebSocket. A caller without such a channel drives its session from elsewhere (`session.resume`). Runs on the event loop.
+With `?session=ID` the caller is a viewer of that session. Without it, the call starts a new session, and the caller's
+data channel `events` carries the protocol's messages, through the same `Connection` as on the WebSocket. A caller
+without such a channel controls its session over another connection (`session.resume`). Runs on the event loop.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ PATH = "/v1/realtime/calls"
 CHANNEL_LABEL = "events"
 SDP = "application/sdp"
 MULTIPART = "multipart/form-data"
-# Unread, in bytes: about a second of previews. Beyond it the session's outbox waits, and drops as it says there.
+# Unread bytes: about a second of previews. Above it the session's outbox waits, and drops by its own rule.
 HIGH_WATER_BYTES = 256 * 1024
 LOW_WATER_BYTES = 64 * 1024
-# Read, and not yet handled: more than the burst that the rate limit lets pass. A caller beyond it is cut off.
+# Messages received and not yet handled: more than the rate limit's burst. A caller with more is cut off.
 MAX_UNHANDLED = 256
 
 
 class ChannelTransport:
-    """A data channel that is still to come. Implements `connection.Transport`.
+    """A data channel that the caller opens later. Implements `connection.Transport`.
 
-    Without one (`has_channel` false) what is sent is dropped: it stays in the session's replay buffer for who resumes.
+    Without one (`has_channel` false), messages are dropped here and stay in the session's replay buffer for a resume.
     """
 
     is_carried_by_program = True
@@ -58,10 +58,10 @@ class ChannelTransport:
         self._channel: RTCDataChannel | None = None
         self._received: asyncio.Queue[str | bytes | None] = asyncio.Queue(maxsize=MAX_UNHANDLED + 1)
         self._is_gone = False
-        self._changed = asyncio.Event()  # there is a channel, room in it, or no longer any hope
+        self._changed = asyncio.Event()  # the channel has come, has room, or is gone
 
     def use(self, channel: RTCDataChannel) -> None:
-        """The caller opened a channel: ours, if it is the first with the label."""
+        """The caller opened a channel. Takes the first one with our label."""
         if channel.label != CHANNEL_LABEL or self._channel is not None or self._is_gone:
             return
         self._channel = channel
@@ -76,7 +76,7 @@ class ChannelTransport:
         if not self._is_gone:
             self._is_gone = True
             self._changed.set()
-            self._received.put_nowait(None)  # there is always a place for it
+            self._received.put_nowait(None)  # the queue always has room for it
 
     async def frames(self) -> AsyncIterator[str | bytes]:
         while (frame := await self._received.get()) is not None:
@@ -99,7 +99,7 @@ class ChannelTransport:
         return self._channel is not None and self._channel.bufferedAmount <= HIGH_WATER_BYTES
 
     async def close(self, *, is_going_away: bool = False) -> None:
-        """Until the caller has confirmed that it has all of it, or for `CLOSE_TIMEOUT_S`."""
+        """Waits until the caller has confirmed that it got everything, at most half of `CLOSE_TIMEOUT_S`."""
         if self._channel is not None and not self._is_gone:
             self._channel.close()
             try:
@@ -130,13 +130,13 @@ class ChannelTransport:
 class _Call:
     session: Session
     viewer_id: str
-    # Of a session of its own; None for a viewer of somebody else's.
+    # Of a caller with its own session; None for a viewer of another session.
     connection: Connection | None = None
     reading: asyncio.Task[None] | None = None
 
 
 class CallsApi:
-    """`close` ends the reading of calls whose session has ended; the registry ends the sessions."""
+    """The endpoint. `close` ends the tasks that read the calls; the registry ends the sessions."""
 
     def __init__(self, registry: Registry, access: Access, ice: Ice, *, metrics: Metrics, clock: Clock) -> None:
         self._registry = registry
@@ -185,7 +185,7 @@ class CallsApi:
         session = await self._registry.start(message, connection, tenant=tenant)
         if isinstance(session, Ticket):
             self._registry.leave(session)
-            # HTTP cannot wait for a stage, and tell where one stands meanwhile.
+            # One HTTP request cannot wait for a stage and report its place in the queue meanwhile.
             reason = "there is no room for another stage now; the WebSocket has a queue"
             raise Refused("server_full", reason, retry_after_ms=round((session.wait_s or 5.0) * 1000))
         call_id = _new_id()
@@ -207,7 +207,7 @@ class CallsApi:
         reading.add_done_callback(self._readings.discard)
         self._calls[call_id] = _Call(session, viewer_id, connection, reading)
         response = _created(call_id, session, answer_sdp)
-        # For whoever drives the session of a caller that has no channel, and for the caller's own way back.
+        # For a controller of a session whose caller has no channel, and for the caller to resume.
         response.headers["Sceneshift-Resume-Token"] = session.resume_token
         return response
 
@@ -230,7 +230,7 @@ class CallsApi:
         return web.Response()
 
     async def _options(self, request: web.Request) -> web.StreamResponse:
-        """A browser's question before a page of another origin may go on; `http_api` has the answer."""
+        """A browser's CORS preflight for a page of another origin; `http_api` adds the headers."""
         return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Accept-Post": f"{SDP}, {MULTIPART}"})
 
     def _forget(self, call_id: str) -> None:
@@ -275,6 +275,6 @@ def _options_of(part: Any) -> dict[str, Any]:
         options = None
     if not isinstance(options, dict):
         raise MessageError("invalid_json", "expected `session` to be one JSON object", param="session")
-    # OpenAI's clients say `{"type": "realtime"}`; here it is what a session is started with in any case.
+    # OpenAI's clients send `{"type": "realtime"}`; here every session is of that type.
     options.pop("type", None)
     return options

@@ -1,8 +1,8 @@
-"""The page's scripts as browsers get them: without the comments, which are a quarter of them and nobody there reads.
+"""Serves scripts without comments, which saves a quarter of the bytes.
 
-No build step: what is served is made of the file as it lies there, line for line, so that a trace of a browser names
-the lines of the source. Only lines that are comments as a whole go; `tests/server/doors/test_client_scripts.py` reads
-every script both ways. Runs on the event loop; the files are few and small, and each is read once.
+There is no build step, and line numbers stay, so a browser's stack trace names the lines of the source. Only lines that
+are nothing but comment become empty; `tests/server/doors/test_client_scripts.py` compares every script with its source.
+Runs on the event loop; the files are few and small, and each is read once.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from pathlib import Path
 
 from aiohttp import ETag, web
 
-# Scripts of others stay as they are, notices included.
+# Third-party scripts are served unchanged, with their notices.
 _VENDOR = "vendor"
 
 
 class ClientScripts:
-    """Serves `*.js` below `folder`. Stands before the static route, which serves everything else there."""
+    """Serves `*.js` below `folder`. Add it before the static route, which serves everything else there."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.resolve()
-        # As many as there are scripts: other paths never come in.
+        # At most one entry for each script: other paths are never added.
         self._served: dict[Path, tuple[str, str]] = {}
 
     def add_routes(self, router: web.UrlDispatcher, prefix: str) -> None:
@@ -45,7 +45,7 @@ class ClientScripts:
         return response
 
     def _known(self, wanted: str) -> Path | None:
-        """The script of this name. The name is compared with those that there are, and never opened itself."""
+        """The script of this name, found among the existing scripts. The requested path itself is never opened."""
         scripts = {path.relative_to(self._folder).as_posix(): path for path in self._folder.rglob("*.js")}
         return scripts.get(wanted)
 
@@ -56,7 +56,7 @@ def without_comments(script: str) -> str:
     in_comment = in_template = False
     for line in script.split("\n"):
         stripped = line.strip()
-        # Code after a comment's end on the same line would go with it: such a line is not a comment as a whole.
+        # A line with code after the end of its comment is kept, or the code would be lost.
         if in_comment or (not in_template and stripped.startswith("/**") and "*/" not in stripped[:-2]):
             in_comment = not stripped.endswith("*/")
             lines.append("")

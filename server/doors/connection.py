@@ -1,8 +1,8 @@
-"""One controller's connection, whatever carries it: a thin shell around a session.
+"""One controller's connection over any transport: a thin shell around a session.
 
-Checks size, rate and shape of what it reads, hands on; writes what the session's outbox gives. One `Connection` per
-`Transport` (`websocket.py`: a socket; `calls.py`: a data channel), in two tasks: its owner's, which reads (`run`), and
-a writer of its own. The session outlives it. Everything runs on the event loop.
+It checks size, rate and shape of each message, hands it to the session, and sends the events of the session's outbox.
+One `Connection` per `Transport` (`websocket.py`: a socket; `calls.py`: a data channel), in two tasks: its owner's task
+reads (`run`), and a writer task sends. The session outlives it. Everything runs on the event loop.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from server.session.session import Session, SessionState
 
 _log = logging.getLogger(__name__)
 
-# For the last words to be sent.
+# How long the last messages may take to be sent.
 CLOSE_TIMEOUT_S = 1.0
 
 
@@ -58,7 +58,7 @@ class Transport(Protocol):
         ...
 
     def abort(self) -> None:
-        """Ends it at once; a peer that does not read would not read a goodbye either."""
+        """Closes at once, without a goodbye: a peer that does not read would not read it."""
         ...
 
 
@@ -94,12 +94,12 @@ class Connection:
     async def close(self) -> None:
         """Says goodbye. Idempotent."""
         if self._writer is not None:
-            # The writer still has the session's last words to send, and then closes the socket itself.
+            # The writer still sends the session's last messages, and then closes the transport itself.
             await asyncio.wait([self._writer], timeout=CLOSE_TIMEOUT_S)
         await self._transport.close(is_going_away=True)
 
     def adopt(self, session: Session) -> None:
-        """Goes on with a session that was started for this connection before it could speak."""
+        """Takes a session that was started for this connection before its transport was open."""
         self._session = session
         self._start_writer(session)
 
@@ -110,7 +110,7 @@ class Connection:
     def abort(self, reason: str) -> None:
         _log.info("- x connection aborted: %s", reason)
         if self._writer is not None:
-            # Now, not when the reader notices: two writers would share out the events of a session taken up elsewhere.
+            # At once, not when the reader notices: if another connection resumes, two writers would split the events.
             self._writer.cancel()
         self._transport.abort()
 
@@ -124,10 +124,10 @@ class Connection:
         except Refused as refusal:
             await self._refuse(refusal.answer_to(message.event_id) if message is not None else refusal.detail)
         except Exception:
-            # The boundary of a message: a bug that it met must not cost the session.
-            _log.exception("%s ! a message met an internal error", self._session_id)
+            # Boundary of a message: a bug in handling it must not end the session.
+            _log.exception("%s ! internal error while handling a message", self._session_id)
             event_id = message.event_id if message is not None else None
-            await self._refuse(error_detail("internal_error", "an error of the server's", event_id=event_id))
+            await self._refuse(error_detail("internal_error", "internal server error", event_id=event_id))
 
     def _decode(self, frame: str | bytes) -> AnyClientMessage:
         """Raises `Refused`."""
@@ -162,7 +162,7 @@ class Connection:
                 raise Refused("no_session", reason)
 
     async def _wait(self, ticket: Ticket, message: SessionStart) -> None:
-        """Tells the controller where it stands until it may come in. If cancelled, its place is given up."""
+        """Tells the controller its place in the queue until it may come in. If cancelled, gives up the place."""
         try:
             while self._session is None:
                 if await ticket.news():
@@ -175,9 +175,9 @@ class Connection:
         except Refused as refusal:
             await self._refuse(refusal.answer_to(message.event_id))
         except Exception:
-            # The boundary of this task: the controller is told, and may start again.
-            _log.exception("- ! a waiting controller met an internal error")
-            await self._refuse(error_detail("internal_error", "an error of the server's", event_id=message.event_id))
+            # Boundary of this task: the controller is told, and may start again.
+            _log.exception("- ! internal error while a controller waited")
+            await self._refuse(error_detail("internal_error", "internal server error", event_id=message.event_id))
         finally:
             self._waiting = None
             self._registry.leave(ticket)
@@ -209,13 +209,13 @@ class Connection:
                     return
             await self._transport.close()
         except Exception:
-            # The boundary of this task: without a writer the connection is of no use.
-            _log.exception("%s ! the writer met an internal error", session.session_id)
+            # Boundary of this task: without a writer the connection is useless.
+            _log.exception("%s ! internal error in the writer", session.session_id)
             self.abort("internal error")
 
     async def _stop_writer(self, writer: asyncio.Task[None]) -> None:
         if self._session is not None and self._session.state is SessionState.CLOSED:
-            await asyncio.wait([writer], timeout=CLOSE_TIMEOUT_S)  # it says goodbye
+            await asyncio.wait([writer], timeout=CLOSE_TIMEOUT_S)  # it sends the last messages and closes
         writer.cancel()
         await asyncio.wait([writer])
 
@@ -224,7 +224,7 @@ class Connection:
         return self._session.session_id if self._session is not None else "-"
 
     async def _send(self, text: str) -> bool:
-        """False if the peer is gone, which the reader will notice, too."""
+        """False if the peer is gone; the reader will notice that, too."""
         try:
             await self._transport.send(text)
         except ConnectionError:

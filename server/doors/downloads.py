@@ -1,7 +1,7 @@
-"""What can be fetched from a session by plain HTTP: the picture that is on air, and its recordings.
+"""Serves a session's downloads over plain HTTP: a snapshot of the picture on air, and its recordings.
 
-Behind the middleware of `http_api.py`; both need the access token, where there is one. Runs on the event loop;
-pictures are made in a thread, one at a time, so that however many ask, the programs keep their clock.
+Behind the middleware of `http_api.py`; both need the access token, if the server has one. Runs on the event loop. A
+thread makes the snapshots, one at a time, so that many requests cannot disturb the programs' clocks.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Downloads:
         program_format = self._registry.find(request.match_info["session_id"]).program_format
         width = min(program_format.width, _width(request.query.get("width"), program_format.width))
         async with self._is_drawing:
-            session = self._registry.find(request.match_info["session_id"])  # now, not when it was asked for
+            session = self._registry.find(request.match_info["session_id"])  # again, as it is after the wait
             body = await asyncio.to_thread(snapshot, session.program.stage.last_picture, program_format, width)
         return web.Response(body=body, content_type="image/jpeg")
 
     async def _recording(self, request: web.Request) -> web.StreamResponse:
-        """The file, with ranges; one that still grows, as far as it goes."""
+        """The file, with range requests. A recording that still runs is served as far as it is written."""
         self._check_token(request)
         name = request.match_info["name"]
         path = self._recordings.find(request.match_info["session_id"], name)
@@ -50,7 +50,7 @@ class Downloads:
 
     def _check_token(self, request: web.Request) -> None:
         if not self._access.has_token(request.headers, request.query):
-            raise Refused("unauthorized", "an access token is needed, or it is wrong")
+            raise Refused("unauthorized", "the access token is missing or wrong")
 
 
 def _width(text: str | None, otherwise: int) -> int:

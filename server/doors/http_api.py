@@ -1,7 +1,7 @@
-"""Plain HTTP: the page, health, metrics; and what every answer has in common.
+"""Plain HTTP: the console page, health and metrics, and the checks and headers that all routes share.
 
-`guard` is the middleware in front of every route, the WebSocket's and WHEP's, too; `set_headers` comes after each. Runs
-on the event loop; knows sessions through the registry.
+`guard` is the middleware of every route, also of the WebSocket and WHEP; `set_headers` runs before each answer is sent.
+Runs on the event loop; knows sessions through the registry.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from server.session.registry import Registry
 
 _log = logging.getLogger(__name__)
 
-# Scripts, styles and connections are ours alone; previews come as data URIs, Media Source Extensions play blobs.
+# Scripts, styles and connections are our own only; previews are data URIs, Media Source Extensions play blobs.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; media-src 'self' blob:; object-src 'none'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
@@ -85,7 +85,7 @@ class HttpApi:
         return guard
 
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuses whom nobody let in, and compressed bodies; turns `Refused` into an answer."""
+        """Refuses forbidden proxies, hosts and origins, and compressed bodies; turns `Refused` into an answer."""
         try:
             self._access.check_proxy(request.headers)
             self._check_origin(request)
@@ -107,9 +107,9 @@ class HttpApi:
         except web.HTTPException:
             raise
         except Exception:
-            # The boundary of a request: its sender is told, the others go on.
-            _log.exception("- ! %s %s met an internal error", request.method, request.path)
-            return _error(error_detail("internal_error", "an error of the server's"))
+            # Boundary of a request: its sender is told, and other requests go on.
+            _log.exception("- ! internal error in %s %s", request.method, request.path)
+            return _error(error_detail("internal_error", "internal server error"))
 
     def _check_origin(self, request: web.Request) -> None:
         host, origin = request.headers.get("Host"), request.headers.get("Origin")
@@ -136,7 +136,7 @@ class HttpApi:
         return web.json_response({"live": False, "reason": complaint}, status=HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _readyz(self, request: web.Request) -> web.StreamResponse:
-        """200 only while the engine has made a real generation in its present process, and we live and go on living."""
+        """200 if the engine's present process has made a real generation, and the server is alive and not draining."""
         registry = self._registry
         model = registry.engine.model
         body: dict[str, Any] = {
@@ -149,7 +149,7 @@ class HttpApi:
             "loras": list(model.loras) if model else [],
             "startup_s": round(registry.startup_s, 3) if registry.startup_s is not None else None,
         }
-        # How it is run names files and memory of this machine: for those who may use it.
+        # The report names files and memory of this machine, so it needs the token.
         if self._access.has_token(request.headers, request.query):
             report = registry.engine.report()
             body["report"] = dataclasses.asdict(report) if report is not None else None
@@ -179,7 +179,7 @@ class HttpApi:
 
 
 def _check_encoding(request: web.Request) -> None:
-    """No client of ours compresses, and small bodies may become large ones."""
+    """Refuses compressed bodies: our clients send none, and a small one may expand to a large one."""
     encoding = ", ".join(request.headers.getall("Content-Encoding", []))
     if encoding.strip().lower() not in ("", "identity"):
         raise Refused("unsupported_media_type", f"expected a body without Content-Encoding, got {encoding[:64]}")

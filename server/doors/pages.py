@@ -1,7 +1,7 @@
-"""The pages beside the console, and who may load and frame them: the OBS page, the widget and the studio.
+"""Serves the pages beside the console (OBS page, widget, studio), and decides who may load and frame them.
 
-`http_api.py` has its routes from here and asks here for the headers of what is public. Nothing of it holds a secret:
-the token comes to a page in the fragment of its address, which browsers never send. Runs on the event loop.
+`http_api.py` takes routes and headers from here. The pages hold no secret: a page gets the token from the fragment of
+its address, which browsers never send. Runs on the event loop.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from server.doors.auth import Access
 
 CLIENT_FOLDER = Path(__file__).parent.parent.parent / "client_web"
 SCRIPTS_PREFIX = "/client/"
-# A worker is bound by the policy of its own file, not by its page's: so this one may compile WebAssembly, no page may.
+# A worker has the policy of its own file, not its page's. So this worker may compile WebAssembly, and no page may.
 _SEGMENTER = "/client/studio/segmenter_worker.js"
 _POLICY = {
     "default-src": "'self'",
@@ -59,7 +59,7 @@ class Pages:
 
     @staticmethod
     def compress(request: web.Request, response: web.StreamResponse) -> None:
-        """Scripts go out as gzip to whoever takes it: a widget has a budget on somebody else's page."""
+        """Compresses scripts for clients that accept gzip: the widget must stay small for its host page."""
         if not Pages.is_public(request) or not isinstance(response, web.Response):
             return  # files of the static route go from disk to the socket as they are
         response.headers["Vary"] = "Accept-Encoding"
@@ -67,7 +67,7 @@ class Pages:
             response.enable_compression(web.ContentCoding.gzip)
 
     def set_headers(self, request: web.Request, response: web.StreamResponse) -> None:
-        """What differs from the headers of every answer."""
+        """Sets the headers that differ from the common ones of `http_api.py`."""
         if self.is_public(request):
             response.headers["Access-Control-Allow-Origin"] = "*"
             if request.path == _SEGMENTER:

@@ -1,13 +1,12 @@
-"""`WS /v1/sessions/{session_id}/watch`: the program as fragmented MP4, for a viewer whom WebRTC does not reach.
+"""`WS /v1/sessions/{session_id}/watch`: the program as fragmented MP4, for viewers that WebRTC cannot reach.
 
-First `stream.started` as text, then binary frames: the init segment and one fragment a frame, beginning with the last
-keyframe. A viewer like any other; takes the packets that are encoded already, through `Viewers.watch`. Runs on the
-event loop: one task that sends and the handler's own, which listens for the end.
+It sends `stream.started` as text, then binary frames: the init segment and one fragment a frame, beginning with the
+last keyframe. `Viewers.watch` gives it packets that are encoded already. Runs on the event loop, in two tasks for each
+viewer: one sends, one listens for the end.
 
-A slow client. In all that lies between us and its network there is room for about a second of program (its queue in
-the fan-out, asyncio's and the kernel's buffers, both bounded here); then its queue is emptied and it goes on with the
-next keyframe. The fragment after a gap, whatever made it, begins where the one before has ended, because a player
-stops for good at a hole in its buffer.
+A slow client: its queue in the fan-out and the buffers of asyncio and the kernel (both bounded here) hold about a
+second of program. When they are full, its queue is emptied, and it goes on with the next keyframe. The fragment after
+a gap begins where the last one ended, because a player stops at a hole in its buffer.
 """
 
 from __future__ import annotations
@@ -34,12 +33,13 @@ from server.session.session import Session
 
 _log = logging.getLogger(__name__)
 
-# A ping after so much silence (viewers have nothing to say), half of it to answer: it waits behind the picture.
+# A ping is sent after this much silence (viewers send nothing); half of it is the time to answer, since the ping waits
+# behind the video.
 HEARTBEAT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0
-# Nothing that a viewer says is of use.
+# Viewers have nothing to send.
 MAX_FRAME_BYTES = 1024
-# A quarter of a second at 2 Mbit/s, in asyncio's buffer and again in the kernel's: what lies there is late already.
+# A quarter of a second at 2 Mbit/s, in asyncio's buffer and again in the kernel's. Data there is late already.
 MAX_UNSENT_BYTES = 64 * 1024
 
 
@@ -62,7 +62,7 @@ class WatchEndpoint:
             timeout=CLOSE_TIMEOUT_S, heartbeat=self._heartbeat_s, max_msg_size=MAX_FRAME_BYTES, compress=False
         )
         await response.prepare(request)
-        # What is refused is refused after the upgrade: a browser tells its page the close code, but no HTTP status.
+        # Refused only after the upgrade: a browser tells its page the close code, but no HTTP status.
         try:
             session, subscription = self._admit(request)
         except Refused as refusal:
@@ -84,7 +84,7 @@ class WatchEndpoint:
     def _admit(self, request: web.Request) -> tuple[Session, Subscription]:
         """Raises `Refused`."""
         if not self._access.has_token(request.headers, request.query):
-            raise Refused("unauthorized", "an access token is needed, or it is wrong")
+            raise Refused("unauthorized", "the access token is missing or wrong")
         session = self._registry.find(request.match_info["session_id"])
         return session, session.viewers.watch()
 
@@ -110,7 +110,7 @@ class WatchEndpoint:
             await response.close(code=sending.result(), message=b"the session has ended")
 
     async def _send(self, response: web.WebSocketResponse, session: Session, subscription: Subscription) -> WSCloseCode:
-        """Sends until the session ends, or something breaks; the code to close with."""
+        """Sends until the session or the connection ends. Returns the code to close with."""
         if session not in self._fragments:
             wanted = session.program_format
             self._fragments[session] = Fragments(wanted.width, wanted.height, wanted.frame_rate)
@@ -121,21 +121,21 @@ class WatchEndpoint:
         except SubscriptionClosed:
             return WSCloseCode.GOING_AWAY if self._registry.is_draining else WSCloseCode.OK
         except (ConnectionError, RuntimeError):
-            return WSCloseCode.OK  # gone; aiohttp raises RuntimeError where a close has begun
+            return WSCloseCode.OK  # the peer is gone; aiohttp raises RuntimeError when a close has begun
         except Exception:
-            # The boundary of this task: without it the connection is of no use.
-            _log.exception("%s ! a viewer over WebSocket met an internal error", session.session_id)
+            # Boundary of this task: without it the connection is useless.
+            _log.exception("%s ! internal error while sending to a viewer over WebSocket", session.session_id)
             return WSCloseCode.INTERNAL_ERROR
 
 
 async def _listen(response: web.WebSocketResponse) -> None:
-    """Until the connection ends, however it ends. Pings are answered inside."""
+    """Returns when the connection ends for any reason. aiohttp answers pings inside."""
     async for _ in response:
         pass
 
 
 class _Viewer:
-    """One viewer's place in the stream: which track it was told of, and where its last fragment has ended."""
+    """One viewer's place in the stream: the track that it was sent, and where its last fragment ended."""
 
     def __init__(self, response: web.WebSocketResponse, fragments: Fragments) -> None:
         self._response = response
@@ -144,7 +144,7 @@ class _Viewer:
         self._end: int | None = None  # number of the frame after the last one
 
     async def send(self, frame: EncodedFrame) -> None:
-        """What of the stream a frame brings; waits while the connection is behind."""
+        """Sends a frame's part of the stream; waits while the connection is behind."""
         if frame.is_keyframe:
             await self._begin(frame)
         if self._track is None:
@@ -154,7 +154,7 @@ class _Viewer:
         await self._response.send_bytes(self._fragments.fragment(frame, self._track, begin))
 
     async def _begin(self, keyframe: EncodedFrame) -> None:
-        """Introduce the track, if it is new: at the start, or when the encoder was replaced by another one."""
+        """Sends the track's init segment if the track is new: at the start, or after a change of encoder."""
         track = self._fragments.track(keyframe)
         if track is None or track == self._track:
             return
@@ -168,7 +168,7 @@ class _Viewer:
 
 
 def _bound_buffers(request: web.Request) -> None:
-    """Keep what is unsent on our side, where it can be dropped: the kernel would take megabytes, seconds of program."""
+    """Keeps unsent data in our queue, where it can be dropped. The kernel would take megabytes, seconds of program."""
     transport = request.transport
     if transport is None:
         return

@@ -17,9 +17,9 @@ from server.protocol.decoding import encode
 from server.protocol.messages import Error
 from server.session.registry import Registry
 
-# Beyond our own limit of 256 KiB, whose error is answered, so far; beyond that the socket is closed (1009).
+# A message above our limit of 256 KiB is answered with an error. A frame above this one closes the socket (1009).
 MAX_FRAME_BYTES = 4 * 1024 * 1024
-# A ping after so much silence, half of it to answer: a vanished peer is noticed within 7.5 s.
+# A ping is sent after this much silence, and half of it is the time to answer: a lost peer is noticed within 7.5 s.
 HEARTBEAT_S = 5.0
 
 
@@ -78,7 +78,7 @@ class WebSocketTransport:
         try:
             await self._socket.send_str(text)
         except RuntimeError as error:
-            # What aiohttp raises for a socket whose close has begun.
+            # aiohttp raises this for a socket whose close has begun.
             raise ConnectionError(str(error)) from None
 
     async def close(self, *, is_going_away: bool = False) -> None:
@@ -90,7 +90,7 @@ class WebSocketTransport:
 
 
 async def _refuse_socket(socket: web.WebSocketResponse) -> None:
-    detail = error_detail("unauthorized", "an access token is needed, or it is wrong")
+    detail = error_detail("unauthorized", "the access token is missing or wrong")
     with contextlib.suppress(ConnectionError):
         await socket.send_str(encode(Error(error=detail)))
         await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"unauthorized")

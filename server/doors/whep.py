@@ -1,8 +1,7 @@
-"""Viewers by WHEP (draft-ietf-wish-whep): players that we did not write, and pages that only watch.
+"""The WHEP endpoint (draft-ietf-wish-whep): for players that we did not write, and pages that only watch.
 
-An offer is POSTed; the answer comes with 201, a `Location` to PATCH candidates to and to DELETE, an `ETag` that names
-this ICE session, and `Link` headers that name ICE servers. Between aiohttp and the sessions, which it knows through the
-registry. Runs on the event loop.
+A player POSTs an offer. The answer comes with 201, a `Location` for PATCH (candidates) and DELETE, an `ETag` for this
+ICE session, and `Link` headers for ICE servers. It finds sessions through the registry. Runs on the event loop.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ class WhepApi:
             fragment = sdpfrag.parsed((await request.read()).decode("utf-8", "replace"))
         except OfferError as error:
             raise Refused(error.code, error.message, param="sdp") from None
-        # A restart is asked for with `If-Match: *` (RFC 9725, section 4.3.3), and is told apart by the new name.
+        # `If-Match: *` may ask for a restart (RFC 9725, section 4.3.3); its new ufrag tells it apart.
         if not _matches(request.headers.get("If-Match"), ice_session.etag):
             raise Refused("etag_mismatch", "`If-Match` names another ICE session than this viewer's")
         if not fragment.ufrags <= ice_session.ufrags:
@@ -92,9 +91,9 @@ class WhepApi:
         return web.Response()
 
     async def _options(self, request: web.Request) -> web.StreamResponse:
-        """A browser's question before a page of another origin may go on, and a player's for ICE servers."""
+        """Answers a browser's CORS preflight, and a player that asks for ICE servers."""
         response = web.Response(status=HTTPStatus.NO_CONTENT, headers={"Accept-Post": SDP})
-        # A preflight brings no token: what a TURN server is used with is not for everybody.
+        # A preflight has no token, and TURN credentials are not for everybody.
         if self._access.has_token(request.headers, request.query):
             self._add_links(response, "viewer")
         return response
@@ -120,7 +119,7 @@ def _link(url: str, server: IceServer) -> str:
 
 
 def _matches(if_match: str | None, etag: str) -> bool:
-    """Players that send no `If-Match` are taken at their word: the fragment names the ICE session, too."""
+    """A missing `If-Match` matches, because the fragment names the ICE session, too."""
     if if_match is None or if_match.strip() == "*":
         return True
     return etag in (one.strip() for one in if_match.split(","))

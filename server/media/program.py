@@ -1,13 +1,13 @@
-"""One session's program: its clock, and the way of each due frame from the stage to the viewers.
+"""One session's program: its clock, and the path of each due frame from the stage to the viewers.
 
-Owned by the session. The stage says what is due; what was encoded before under the same picture is sent again
-(`gop_store.py`), the rest is composed and encoded by the worker thread (`frame_maker.py`, one for each program); the
-fan-out hands it to the viewers' senders, the pacer times their packets. Runs on the event loop.
+Owned by the session. The stage decides each picture. If it was encoded before, `gop_store.py` replays it; else a worker
+thread composes and encodes it (`frame_maker.py`, one thread for each program). The fan-out hands the frame to the
+viewers' senders, and the pacer times their packets. Runs on the event loop.
 
-Frame k is due at t0 + k / frame_rate. Its picture is fixed half a frame before, so that composing and encoding (about
-5 ms, more on a busy machine) are over when it is due; a prompt waits no longer for it than for the frame itself. A
-frame that is not ready when the next one is to be made is left out, and counted. While nobody takes frames nothing is
-composed or encoded, but the stage goes on and receipts come as if.
+Frame k is due at t0 + k / frame_rate. Its picture is chosen half a frame before, so that composing and encoding (about
+5 ms, more on a busy machine) are finished when it is due. A frame that is not ready when the next one must be made is
+left out and counted. While nobody takes frames, nothing is composed or encoded, but the stage goes on and all receipts
+are sent.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = ["OfferError", "Program", "ProgramStatistics", "Shown", "ViewerTimeout
 logger = logging.getLogger(__name__)
 
 LEAD_FRAMES = 0.5
-# A viewer's queue: two rounds of keyframes, so that one fits that joins just before the next.
+# A viewer's queue: two keyframe intervals, so that the frames of a viewer fit that joins just before a keyframe.
 QUEUE_S = 2.0
 
 
@@ -56,7 +56,7 @@ class Shown:
     first: FirstShown
     frame_index: int
     sent_at: float  # the program's clock
-    composed_s: float  # 0 without viewers and for a picture that was kept, as is encoded_s
+    composed_s: float  # 0 without viewers and for a replayed picture, as is encoded_s
     encoded_s: float
 
 
@@ -162,7 +162,7 @@ class Program:
 
     @property
     def dead_task(self) -> str | None:
-        """The task that has ended by itself, if one has: without either, nothing goes out any more."""
+        """The name of a task that has died, if one has: without both tasks, nothing is sent any more."""
         return self._essential.dead
 
     # --- viewers --------------------------------------------------------------------------------------------------
@@ -174,9 +174,9 @@ class Program:
     async def add_viewer(
         self, offer: str | Offer, *, on_channel: Callable[[Any], None] | None = None
     ) -> tuple[str, str]:
-        """Answer a viewer's offer, as it came or as a door has read it already: (viewer_id, answer).
+        """Answer a viewer's offer, which a door may have parsed already: (viewer_id, answer).
 
-        Raises `OfferError`; then nothing is left of it.
+        Raises `OfferError`, and leaves nothing behind then.
 
         `on_channel` gets each `RTCDataChannel` that the viewer opens.
         """
@@ -190,7 +190,7 @@ class Program:
             raise
 
     def new_publisher(self) -> Peer:
-        """A viewer that is offered the program instead of offering: `whip` connects it. End it by `remove_viewer`."""
+        """A peer that sends the offer instead of answering one: `whip` connects it. End it by `remove_viewer`."""
         if self._is_closed:
             raise RuntimeError("the program is closed")
         return self._new_peer()
@@ -214,23 +214,23 @@ class Program:
     async def add_candidate(
         self, viewer_id: str, candidate: str, sdp_mid: str | None, sdp_mline_index: int | None
     ) -> None:
-        """Add a trickled candidate; of a viewer that is gone already, do nothing. Raises `OfferError`."""
+        """Add a trickled candidate. Does nothing for a viewer that is gone already. Raises `OfferError`."""
         if peer := self._peers.get(viewer_id):
             await peer.add_candidate(candidate, sdp_mid, sdp_mline_index)
 
     async def remove_viewer(self, viewer_id: str) -> None:
-        """Close a viewer's connection. Without effect on one that is gone already."""
+        """Close a viewer's connection. Does nothing for a viewer that is gone already."""
         if peer := self._peers.get(viewer_id):
             await self._close_peer(peer)
 
     def watch(self) -> Subscription:
-        """The program's frames for a viewer who needs no connection of ours. It counts as one until it `leave`s."""
+        """The program's frames for a viewer without a peer, which counts as a viewer until `leave`."""
         subscription = self._subscribed(is_viewer=True)
         self._watchers.add(subscription)
         return subscription
 
     def record(self) -> Subscription:
-        """The same for a file: the program is composed and encoded for it, and nobody is told of a viewer."""
+        """The same for a file: the program is composed and encoded for it, but it is not counted as a viewer."""
         return self._subscribed(is_viewer=False)
 
     def leave(self, subscription: Subscription) -> None:
@@ -244,7 +244,7 @@ class Program:
         return self._fanout.subscribe(is_viewer=is_viewer)
 
     def rtp_timestamp(self, viewer_id: str, frame_index: int) -> int | None:
-        """A frame's RTP timestamp on its way to a viewer; None for an unknown viewer, or before its first packet."""
+        """A frame's RTP timestamp at a viewer; None for an unknown viewer, or before its first packet."""
         peer = self._peers.get(viewer_id)
         return None if peer is None else peer.rtp_timestamp(media_time(frame_index, self._format.frame_rate))
 
@@ -256,13 +256,13 @@ class Program:
 
     @property
     def sound(self) -> AudioFanout:
-        """For who hears it without a peer."""
+        """For listeners without a peer."""
         return self._audio.fanout
 
     def audio_statistics(self) -> AudioStatistics:
         return self._audio.statistics()
 
-    # --- what is measured, what is small --------------------------------------------------------------------------
+    # --- statistics and single pictures ---------------------------------------------------------------------------
 
     def statistics(self) -> ProgramStatistics:
         counts, fanout = self._counts, self._fanout.statistics()
@@ -287,16 +287,16 @@ class Program:
         )
 
     def picture_on_air(self, width: int, height: int) -> Frames:
-        """The one frame that was shown last, in this size and without a marker; below a blank what runs there.
+        """The last frame that was shown, or ran below a blank, in this size and without a marker.
 
-        Composed anew, on the event loop: 1 to 3 ms, once for a morph.
+        Composed again on the event loop: 1 to 3 ms, once for a morph.
         """
         picture = Picture(self.stage.layers)
         planes = Compositor(width, height, self._format.frame_rate).compose(picture, 0)
         return Frames(planes[None].copy())  # a copy: the compositor may hand out the clip's own memory
 
     def jpeg(self, frames: Frames) -> bytes:
-        """A small JPEG of the first frame. Touches nothing of the program's: any thread may call it."""
+        """A small JPEG of the first frame. Touches nothing of the program, so any thread may call it."""
         return small_jpeg(frames)
 
     # --- the clock loop -------------------------------------------------------------------------------------------
@@ -310,15 +310,15 @@ class Program:
             try:
                 await self._play(frame_index, skipped)
             except Exception:
-                # Task boundary: the program goes on, whatever one frame or one callback did.
+                # Task boundary: the program goes on after a failed frame or callback.
                 logger.exception("! frame %d failed", frame_index)
                 self._counts.failed += 1
             frame_index += 1
 
     async def _play(self, frame_index: int, skipped: int) -> None:
-        """Make a frame ready, send it when it is due, tell who waits for it."""
+        """Make a frame, send it when it is due, and report what it is the first to show."""
         picture = self.stage.picture(frame_index)
-        # For a viewer that still connects, frames are made but not owed: the picture is there when it is.
+        # While a viewer connects, frames are made but do not count as due, so that its picture is there at once.
         is_owed = self._fanout.num_takers > 0
         made = await self._make(picture, frame_index, skipped) if is_owed or self._peers else None
         await self._clock.sleep_until(self._due_at(frame_index))
@@ -337,11 +337,11 @@ class Program:
                 peer.send_report()
 
     async def _make(self, picture: Picture, frame_index: int, skipped: int) -> Made:
-        """The frame in every rendition that somebody is on, kept or encoded now."""
+        """The frame in every rendition in use, replayed or encoded now."""
         identity = self._compositor.identity(picture)
         frames: dict[Rendition, EncodedFrame] = {}
         to_encode: dict[Rendition, bool] = {}
-        # A viewer that still connects is on the best one.
+        # A viewer that is still connecting uses the best one.
         wanted = self._fanout.wanted or [self._fanout.best]
         for rendition in wanted:
             gops = self._gops.setdefault(rendition, self._new_gop_store())
@@ -401,7 +401,7 @@ class Program:
     # --- viewers that end -----------------------------------------------------------------------------------------
 
     def _lose(self, peer: Peer, reason: str) -> None:
-        """A viewer is gone by itself: close what is left of it, and say so."""
+        """A viewer is lost: close its peer, and report it."""
         logger.info("x %s lost: %s", peer.viewer_id, reason)
         closing = asyncio.create_task(self._close_lost(peer), name=f"close {peer.viewer_id}")
         self._closings.add(closing)

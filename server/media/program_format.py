@@ -1,4 +1,4 @@
-"""In which form programs go out: one program's picture, and what all programs of a server share."""
+"""Media formats: of one program's picture, and of all programs of a server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from server.media.video.encoder import SOFTWARE_H264
 
 @dataclass(frozen=True, slots=True)
 class ProgramFormat:
-    """What goes out. `bitrate` is a ceiling in bits per second; `marker` paints the frame index into the picture."""
+    """One program's video. `bitrate` is a ceiling in bits per second; `marker` paints the frame index into it."""
 
     width: int = 832
     height: int = 480
@@ -26,7 +26,7 @@ class ProgramFormat:
 
 @dataclass(frozen=True, slots=True)
 class MediaSettings:
-    """How all programs of a server go out."""
+    """What all programs of a server share."""
 
     h264_encoder: str = SOFTWARE_H264  # by its name in FFmpeg
     uses_stock_sender: bool = False  # aiortc's, the plain twin of ours

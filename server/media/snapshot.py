@@ -1,6 +1,6 @@
-"""What a program shows at this moment, as a JPEG, whether or not anybody watches.
+"""Makes a JPEG of a program's present picture, with or without viewers, for `snapshot.jpg`.
 
-For `snapshot.jpg`. Composed anew from what the stage last showed: touches nothing of a running program's; any thread.
+Composes the stage's last picture again and touches nothing of the running program. Any thread may call it.
 """
 
 from __future__ import annotations

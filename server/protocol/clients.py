@@ -1,8 +1,8 @@
-"""Writes what both SDKs know of the protocol: `python -m server.protocol.clients`, or `make clients`.
+"""Writes the protocol files of both SDKs: `python -m server.protocol.clients`, or `make clients`.
 
-The Python SDK gets the types as they are, as `sceneshift.protocol`, so that it needs nothing of the server. The
-JavaScript SDK gets the names of the messages and the shapes as TypeScript, between two marks in files that hold more.
-A test fails while a file is not what this would write.
+The Python SDK gets the types unchanged, as `sceneshift.protocol`, so that it needs nothing of the server. The
+JavaScript SDK gets the names of the messages and their shapes as TypeScript, between two marks in files that hold more.
+A test fails if a file differs from what this would write.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def _constants() -> str:
         f"export const MAX_PROMPT_CHARACTERS = {fields.MAX_PROMPT_CHARACTERS};",
     ]
     for name, what, rows in (
-        ("ClientType", "What a client may say.", ASKED),
-        ("ServerType", "What the server says. A client ignores types that it does not know.", TOLD),
+        ("ClientType", "Types of the messages that a client may send.", ASKED),
+        ("ServerType", "Types of the messages that the server sends. A client ignores unknown types.", TOLD),
     ):
         tags = [tag_of(row.kind) for row in rows]
         members = [f'  {tag.upper().replace(".", "_")}: "{tag}",' for tag in tags]
@@ -71,7 +71,7 @@ def _constants() -> str:
 
 
 def _shapes() -> str:
-    """Every struct of the protocol, what stands in others first."""
+    """Every struct of the protocol, nested ones first."""
     structs = [value for value in vars(messages).values() if _is_shape(value)]
     known = "".join(f'\n  | "{code}"' for code in codes.ERROR_TYPES)
     # A newer server may send a code that is not here.
@@ -89,7 +89,7 @@ def _interface(kind: type[Struct]) -> str:
     hints = get_type_hints(kind, include_extras=True)
     lines = [] if kind.__struct_config__.tag is None else [f'  type: "{tag_of(kind)}";']
     for field in fields_of(kind):
-        # What the server sends is whole; a client may leave out what has a default.
+        # The server sends all fields; a client may leave out fields that have a default.
         mark = "" if field.required or issubclass(kind, messages.ServerMessage) else "?"
         lines.append(f"  {field.name}{mark}: {_type(hints[field.name])};")
     return "\n".join([*_comment(kind), f"export interface {_name(kind)} {{", *lines, "}"])
@@ -105,7 +105,7 @@ def _comment(kind: type[Struct]) -> list[str]:
 
 
 def _type(hint: Any) -> str:
-    """As TypeScript says it."""
+    """The type in TypeScript."""
     if hint == codes.ErrorCode:
         return "ErrorCode"
     origin = get_origin(hint)

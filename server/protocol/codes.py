@@ -1,4 +1,4 @@
-"""The error codes, and the one error object that holds them: on the WebSocket and in HTTP answers alike. Pure."""
+"""The error codes, and the error object that holds them, for the WebSocket and HTTP alike. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from msgspec import Struct
 
-# The codes are stable: clients may branch on them. docs/protocol.md says when each is sent, and a test that it does.
+# The codes are stable: clients may branch on them. docs/protocol.md says when each is sent; a test checks that.
 RequestErrorCode = Literal[
     "invalid_json",
     "message_too_large",
@@ -84,7 +84,7 @@ def error_detail(
     retryable: bool = False,
     retry_after_ms: int | None = None,
 ) -> ErrorDetail:
-    """The error object; its type follows from the code, and who is told when to come back may come back."""
+    """The error object. Its type follows from the code, and `retry_after_ms` makes it retryable."""
     return ErrorDetail(
         type=ERROR_TYPES[code],
         code=code,

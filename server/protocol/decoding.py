@@ -1,6 +1,6 @@
-"""From text to a client's message that cannot be wrong, and from a server's message to text. Pure.
+"""Decodes texts into valid client messages, and encodes server messages. Pure; the doors call it.
 
-Whatever is wrong with a client's message is a `MessageError` that names code and field; nothing else is raised.
+Any fault of a client's message is a `MessageError` that names code and field; nothing else is raised.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NAMED_FIELD = re.compile(r"field `(?P<field>[^`]*)`")
 def decode(text: str | bytes) -> AnyClientMessage:
     """The message in `text`. Raises `MessageError` whose detail names code and field; never anything else.
 
-    Of a key that stands twice the last counts, as in every browser.
+    If a key occurs twice, the last one counts, as in every browser.
     """
     if len(text) > MAX_MESSAGE_BYTES or (isinstance(text, str) and _utf8_length(text) > MAX_MESSAGE_BYTES):
         raise MessageError("message_too_large", f"a message has at most {MAX_MESSAGE_BYTES} bytes")
@@ -66,10 +66,10 @@ def _utf8_length(text: str) -> int:
 
 
 def _explain(text: str | bytes, reason: str) -> MessageError:
-    """Which rule was broken, in our codes.
+    """Finds the broken rule, in our codes.
 
-    The message is read once more by the standard library, which takes what msgspec does not: NaN, numbers beyond a
-    float, and escapes that are half a surrogate pair. So their senders are told the field instead of a byte offset.
+    The standard library reads the message again, because it accepts what msgspec refuses: NaN, numbers beyond a float,
+    and escapes that are half a surrogate pair. So the error names the field instead of a byte offset.
     """
     try:
         loose = json.loads(text)
@@ -114,7 +114,7 @@ class _Culprit(NamedTuple):
 
 
 def _impossible_values(loose: dict[str, Any]) -> Iterator[_Culprit]:
-    """Fields that hold what JSON allows or browsers never send, and no field here can take."""
+    """Fields with values that `json` accepts, browsers never send, and no field of ours can take."""
     for name, value in loose.items():
         if not _is_text(name):
             yield _Culprit("invalid_text", "a field's name holds a lone surrogate, which is not Unicode text", None)
@@ -143,7 +143,7 @@ _RULES: dict[type, dict[str, Rule]] = {kind: _rules(kind) for kind in AnyClientM
 
 
 def _check_values(message: AnyClientMessage) -> None:
-    """What types cannot say: ranges, patterns and lengths."""
+    """Checks what types cannot express: ranges, patterns and lengths."""
     for name, rule in _RULES[type(message)].items():
         value = getattr(message, name)
         fault = None if value is None or value is UNSET else rule.fault(name, value)

@@ -1,4 +1,4 @@
-"""What is raised for a client that does not get what it asked for. Pure; every door turns it into an answer."""
+"""The exceptions for refused requests of clients. Pure; every door turns them into answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from server.protocol.codes import ErrorCode, ErrorDetail, error_detail
 
 
 class Refused(Exception):
-    """What a client asked for and does not get; `detail` is what it is told."""
+    """A client's request is refused; `detail` is what the client is told."""
 
     def __init__(
         self,
@@ -23,9 +23,9 @@ class Refused(Exception):
         self.detail = error_detail(code, message, param=param, event_id=event_id, retry_after_ms=retry_after_ms)
 
     def answer_to(self, event_id: str | None) -> ErrorDetail:
-        """The detail, as the answer to the message of this id."""
+        """The detail, as the answer to the message with this id."""
         return msgspec.structs.replace(self.detail, event_id=event_id)
 
 
 class MessageError(Refused):
-    """A client's message that cannot be taken."""
+    """A client's message is invalid."""

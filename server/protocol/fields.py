@@ -1,7 +1,7 @@
-"""What a field of a client's message may hold beyond its type: ranges, patterns, lengths. Pure.
+"""Rules for the fields of client messages that types cannot express: ranges, patterns, lengths. Pure.
 
-A rule stands in the field's type (`Annotated`), where `decoding.py` finds it and contracts read its JSON Schema. The
-words of a refusal are ours and not msgspec's, because clients' users read them.
+A rule is in the field's type (`Annotated`), where `decoding.py` finds it and contracts read its JSON Schema. Refusals
+have our own words and not msgspec's, because clients' users read them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Fault = tuple[ErrorCode, str]
 class Rule(Protocol):
     @property
     def schema(self) -> dict[str, Any]:
-        """The rule in the words of JSON Schema, as far as those go."""
+        """The rule as JSON Schema, as far as that can express it."""
         ...
 
     def fault(self, name: str, value: Any) -> Fault | None:
-        """The code and the words for a value that field `name` may not have; None if it may."""
+        """The code and the words for a value that field `name` may not have; None for a valid value."""
         ...
 
 
@@ -56,7 +56,7 @@ class Pattern:
 
     pattern: str
     words: str
-    unless: str = ""  # what must not match, though `pattern` does
+    unless: str = ""  # a value that matches this is refused, though it matches `pattern`
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A text that says something."""
+    """A text that is neither empty nor too long."""
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class Prompt:
         if len(value) > MAX_PROMPT_CHARACTERS:
             return (
                 "prompt_too_long",
-                f"`{name}` has {len(value)} characters, at most {MAX_PROMPT_CHARACTERS} are taken",
+                f"`{name}` has {len(value)} characters, at most {MAX_PROMPT_CHARACTERS} are allowed",
             )
         return None
 
@@ -96,7 +96,7 @@ def held_to(rule: Rule) -> Meta:
 
 # Identifiers go into log lines: nothing in them may end a line or hide a word.
 ID = Pattern(rf"[!-~]{{1,{MAX_ID_CHARACTERS}}}", f"1 to {MAX_ID_CHARACTERS} visible ASCII characters")
-# What an address of a stage may be made of. Ids that we make up cannot be taken as names: they are not guessable.
+# A stage's name is part of its addresses. It must not look like an id that we make up, since those are not guessable.
 STAGE_NAME = Pattern(
     "[a-z0-9-]{3,40}", "3 to 40 of a-z, 0-9 and -, and not look like an id of ours", unless="s[0-9a-f]{16}"
 )
@@ -118,5 +118,5 @@ LineIndex = Annotated[int, held_to(Range(0, 255))]
 
 
 def is_name(session_id: str) -> bool:
-    """Whether somebody may have chosen this id, and may choose it again."""
+    """Whether this id is a name that a client may have chosen, and may choose again."""
     return STAGE_NAME.allows(session_id)

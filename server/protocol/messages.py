@@ -1,8 +1,8 @@
-"""What may be said on `WS /v1/realtime`, version 1: the types of both directions, and nothing else. Pure.
+"""The messages of `WS /v1/realtime`, version 1, in both directions: their types, and nothing else. Pure.
 
 Flat JSON. Client verbs are imperative, server verbs past tense; `type` is dotted lower case. Unknown fields from a
-client are refused with the field's name; clients ignore unknown events. What both SDKs know of this is made from here
-by `clients.py`.
+client are refused with the field's name; clients ignore unknown events. `clients.py` makes the SDKs' copies of this
+file.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ QualityName = Literal["fast", "fine"]
 OnPreview = Literal["on_air", "controller", "off"]
 TakeMode = Literal["auto", "manual"]
 TransitionName = Literal["cut", "crossfade", "morph"]
-# A clip that waits was made already, so a take can no longer have it start from the frame on air.
+# A clip that waits is finished, so a take can no longer make it start from the frame on air.
 TakeTransition = Literal["cut", "crossfade"]
 After = Literal["loop", "continue", "hold"]
 
 
 class SessionOptions(Struct, frozen=True, kw_only=True):
-    """What a session is made with. `session.updated` and `session.created` repeat all of it."""
+    """The options of a session. `session.created` and `session.updated` repeat all of them."""
 
     width: Width = 832
     height: Height = 480
@@ -55,7 +55,7 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     seed: Seed | None = None
     lora: FileName | None = None
     fresh: bool = False  # never a clip that was made before
-    music: FileName | None = None  # a name out of `session.created`; None is silence
+    music: FileName | None = None  # a name from `session.created`; None is silence
     music_volume: Volume = 0.5
     # Paint the frame's number as black and white bars into the picture, for measuring at the viewer's glass.
     marker: bool = False
@@ -72,14 +72,14 @@ class SessionStart(
     SessionOptions, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="session.start"
 ):
     """The options of a new session. `name` becomes its id, so that the addresses of its viewers outlive a restart of
-    the server. No `ClientMessage` by class, because msgspec allows a struct one base."""
+    the server. Not a subclass of `ClientMessage`, because msgspec allows a struct one base."""
 
     event_id: Id | None = None
     name: StageName | None = None
 
 
 class SessionUpdate(ClientMessage, frozen=True, kw_only=True, tag="session.update"):
-    """Changes what may change while the show is on; size and frame rate may not."""
+    """Changes options while the show is on. Size and frame rate cannot change."""
 
     quality: QualityName | UnsetType = UNSET
     on_preview: OnPreview | UnsetType = UNSET
@@ -95,9 +95,10 @@ class SessionUpdate(ClientMessage, frozen=True, kw_only=True, tag="session.updat
 
 
 class SessionResume(ClientMessage, frozen=True, kw_only=True, tag="session.resume"):
-    """Takes up a session whose connection was lost; the events after `last_seq` are sent again.
+    """Resumes a session whose connection was lost.
 
-    Answered by those events and then `session.created`. With -1 all that is still kept is sent, gap or not.
+    The server sends the events after `last_seq` again, then `session.created`. With -1 it sends all events that it
+    still has, even if some are missing.
     """
 
     session_id: Id
@@ -114,9 +115,9 @@ class SessionPing(ClientMessage, frozen=True, kw_only=True, tag="session.ping"):
 
 
 class PromptSet(ClientMessage, frozen=True, kw_only=True, tag="prompt.set"):
-    """A prompt for the stage. Options left out are the session's. `prompt_id` is the server's unless given.
+    """A prompt for the stage. Missing options are the session's. The server chooses a missing `prompt_id`.
 
-    `audience`: a viewer's wish that a bot hands on. Under load the engine serves the operator's own prompts first.
+    `audience`: a viewer's prompt that a bot forwards. Under load the engine serves the operator's own prompts first.
     """
 
     text: PromptText
@@ -136,7 +137,7 @@ class PromptCancel(ClientMessage, frozen=True, kw_only=True, tag="prompt.cancel"
 
 
 class ProgramTake(ClientMessage, frozen=True, kw_only=True, tag="program.take"):
-    """Puts the clip that waits (``take: manual``) on air."""
+    """Puts the waiting clip (``take: manual``) on air."""
 
     transition: TakeTransition | UnsetType = UNSET
     transition_s: TransitionSeconds | UnsetType = UNSET
@@ -151,7 +152,7 @@ class ProgramResume(ClientMessage, frozen=True, kw_only=True, tag="program.resum
 
 
 class ProgramPush(ClientMessage, frozen=True, kw_only=True, tag="program.push"):
-    """Sends the program to an ingest (WHIP) that the operator has named, or ends that."""
+    """Begins or ends a push of the program to an ingest (WHIP) that the operator has named."""
 
     target: Id
     push: bool
@@ -196,7 +197,7 @@ AnyClientMessage = (
 
 
 class IceServer(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """As `RTCIceServer` of browsers, which would take a null for the text "null": what there is none of is left out."""
+    """Like a browser's `RTCIceServer`. Missing fields are left out: a browser would take null for the text "null"."""
 
     urls: tuple[str, ...]
     username: str | None = None
@@ -204,7 +205,7 @@ class IceServer(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class FrameStamp(Struct, frozen=True, kw_only=True):
-    """Which frame first shows something, by its number in the program and its RTP timestamp."""
+    """The frame that first shows something, by its number in the program and its RTP timestamp."""
 
     frame_index: int
     rtp_timestamp: int | None  # 90 kHz, as in the packets to the peer of this connection; None without a peer
@@ -240,8 +241,8 @@ class SessionCreated(ServerMessage, frozen=True, kw_only=True, tag="session.crea
     engine: str  # engine.api.EngineState
     estimated_picture_ms: float | None = None  # of a prompt set now; None before the first measurement
     ice_servers: tuple[IceServer, ...] = ()  # for the controller's own peer connection
-    music: tuple[str, ...] = ()  # what the option `music` may be
-    push_targets: tuple[str, ...] = ()  # what `program.push` may name
+    music: tuple[str, ...] = ()  # the names for the option `music`
+    push_targets: tuple[str, ...] = ()  # the names for `program.push`
     protocol: int = PROTOCOL_VERSION
 
 
@@ -259,9 +260,9 @@ class SessionUpdated(ServerMessage, frozen=True, kw_only=True, tag="session.upda
 
 
 class SessionWarning(ServerMessage, frozen=True, kw_only=True, tag="session.warning"):
-    """The codes are in docs/protocol.md. `degraded` says what clips are made without, with the code of that name.
+    """docs/protocol.md has the codes. `degraded` comes with the code of that name, and says what clips lack.
 
-    `core_share`, with `machine_busy`: of the time in which the engine wanted a core, the share in which it had one.
+    `core_share` comes with `machine_busy`: the share of the wanted core time that the engine got.
     """
 
     code: str
@@ -292,7 +293,7 @@ class PromptAccepted(ServerMessage, frozen=True, kw_only=True, tag="prompt.accep
 
 
 class PromptStarted(ServerMessage, frozen=True, kw_only=True, tag="prompt.started"):
-    """Sent again, with a higher `attempt`, when the engine was lost and the prompt is generated anew.
+    """Sent again, with a higher `attempt`, when the engine was lost and the prompt is generated again.
 
     `degraded`: what the engine gave up to be in time. `is_reused`: the clip was made before, and comes at once.
     """
@@ -307,10 +308,10 @@ class PromptStarted(ServerMessage, frozen=True, kw_only=True, tag="prompt.starte
 
 
 class PromptPreview(ServerMessage, frozen=True, kw_only=True, tag="prompt.preview"):
-    """After each denoising step, with `picture` (a JPEG data URI) and without `frame`.
+    """Sent after each denoising step, with `picture` (a JPEG data URI) and without `frame`.
 
-    Without a picture for the last step, after which the clip itself is decoded, and with ``on_preview: off``. Sent once
-    more for the step whose preview was the first on air, with `frame` and without `picture`.
+    There is no picture for the last step, after which the clip itself is decoded, or with ``on_preview: off``. Sent
+    once more for the step whose preview was the first on air, with `frame` and without `picture`.
     """
 
     prompt_id: str
@@ -329,7 +330,7 @@ class PromptApplied(ServerMessage, frozen=True, kw_only=True, tag="prompt.applie
 class PromptContinued(ServerMessage, frozen=True, kw_only=True, tag="prompt.continued"):
     """With ``after: continue``: the scene of an applied prompt goes on with its next clip. Not an end.
 
-    `is_late`: the clip before was shown again until this one was there.
+    `is_late`: the clip before was shown again until this one was ready.
     """
 
     prompt_id: str
@@ -376,7 +377,7 @@ class ProgramChanged(ServerMessage, frozen=True, kw_only=True, tag="program.chan
 
 
 class PushChanged(ServerMessage, frozen=True, kw_only=True, tag="push.changed"):
-    """How a push stands. `failed` and `stopped` are ends; `detail` says why it is not live, for a person."""
+    """The state of a push. `failed` and `stopped` are ends; `detail` tells a person why it is not live."""
 
     target: str
     state: Literal["connecting", "live", "failed", "stopped"]
@@ -385,9 +386,9 @@ class PushChanged(ServerMessage, frozen=True, kw_only=True, tag="push.changed"):
 
 
 class RecordingChanged(ServerMessage, frozen=True, kw_only=True, tag="recording.changed"):
-    """A recording began or ended, by `program.record` or by itself: then `error` says why.
+    """A recording began or ended, by `program.record` or by itself. In the last case `error` says why.
 
-    The other fields are of the recording that runs, or of the one that just ended; all null if there was none.
+    The other fields belong to the running recording, or to the one that just ended; all are null if there was none.
     """
 
     event_id: str | None = None
@@ -422,7 +423,7 @@ class Error(ServerMessage, frozen=True, kw_only=True, tag="error"):
 
 
 class StreamStarted(Struct, frozen=True, kw_only=True, tag_field="type", tag="stream.started"):
-    """The first word of `WS /v1/sessions/{session_id}/watch`; after it comes fragmented MP4, in binary frames."""
+    """The first message of `WS /v1/sessions/{session_id}/watch`; fragmented MP4 follows, in binary frames."""
 
     mime: str  # for `MediaSource.addSourceBuffer`
     width: int

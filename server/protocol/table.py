@@ -1,7 +1,7 @@
-"""The one table of routes and messages: what may be asked, by whom, how it is answered, what may go wrong.
+"""The table of all routes and messages: their scopes, answers and errors.
 
-Contracts, access tests and clients are made from it. A route that the server has and the table has not fails a test,
-and so does a message without a row. Pure.
+Contracts, access tests and clients are made from it. A route of the server or a message without a row fails a test.
+Pure.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from msgspec import Struct
 from server.protocol import messages as m
 from server.protocol.codes import ErrorCode
 
-# What a secret must allow. None: anybody may, a stranger included.
+# The scope that a secret must have. None: everybody may, strangers included.
 Scope = Literal["view", "prompt", "record", "push", "admin"]
 
-# What any message may be answered with, beside its own errors.
+# Errors that any message may get, beside its own.
 COMMON_ERRORS: tuple[ErrorCode, ...] = (
     *("invalid_json", "message_too_large", "missing_field", "unknown_field", "unknown_event", "wrong_type"),
     *("invalid_value", "invalid_text", "event_id_conflict", "rate_limited", "internal_error"),
@@ -26,7 +26,7 @@ COMMON_ERRORS: tuple[ErrorCode, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A message of a client's. `errors` are its own, beside `COMMON_ERRORS`; `answers` are the server's."""
+    """A message from a client. `errors` are its own, beside `COMMON_ERRORS`; `answers` are the server's."""
 
     example: Struct  # of the type that the row is about
     scope: Scope | None
@@ -40,7 +40,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A message of the server's. `ends_prompt`: a prompt has exactly one of these."""
+    """A message from the server. `ends_prompt`: a prompt gets exactly one of these."""
 
     kind: type[m.ServerMessage]
     ends_prompt: bool = False
@@ -56,7 +56,7 @@ class Route:
     request: str = ""
     answer: str = ""
     errors: tuple[ErrorCode, ...] = ()
-    # Pages of other sites may use it, where their origin is allowed by name (CORS).
+    # Pages of other sites may use it if their origin is allowed by name (CORS).
     is_open_to_origins: bool = False
 
 

@@ -1,9 +1,9 @@
-"""How much of the engine the sessions are expected to need, who may still come in, and who waits for that.
+"""Admission: expected engine load, room for one more session, and the queue.
 
-Pure bookkeeping with an injected clock; `registry.py` asks and tells. What a session needs is a rate of generations
-times what one costs. The rate is the mean of a Gamma distribution whose prior is one generation in `PRIOR_GAP_S`, and
-whose observations are forgotten with a time constant of `MEMORY_S`: a newcomer counts as a quiet show, a busy one by
-what it does, and a burst is forgiven within a minute.
+Pure bookkeeping with an injected clock, on the event loop; `registry.py` calls it. A session's load is its rate of
+generations times the cost of one. The rate is the mean of a Gamma distribution with a prior of one generation in
+`PRIOR_GAP_S`; observations decay with a time constant of `MEMORY_S`. So a new session counts as a quiet show, a busy
+one counts by its own rate, and a burst is forgiven within a minute.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from server.protocol.errors import Refused
 # A show that is prompted by hand changes its scene every twenty seconds or less often.
 PRIOR_GAP_S = 20.0
 MEMORY_S = 60.0
-# Of the engine's time. At this use an M/D/1 queue waits for two clips' time in the mean (0.8 / (2 * 0.2)), which is
-# what a prompt's promise allows for (`prompts.PROMISE_COSTS`); it doubles at 0.89.
+# Share of the engine's time. At this load the mean wait of an M/D/1 queue is the time of two clips (0.8 / (2 * 0.2)),
+# as a prompt's deadline allows (`prompts.PROMISE_COSTS`). The wait doubles at 0.89.
 CAPACITY = 0.8
-# `session.queued` is sent again this often, so that a silent connection is known to live.
+# `session.queued` is repeated this often, so that the controller knows that its connection is alive.
 QUEUED_EVERY_S = 5.0
-# ... and at once if the wait has become so much shorter or longer.
+# ... and at once if the estimated wait has changed by more than this share.
 WAIT_CHANGE = 0.25
 MIN_RETRY_S = 5.0
 MAX_RETRY_S = 600.0
-# The weight of the newest session in the mean of how long they last.
+# The weight of the newest session in the mean duration.
 _NEWEST = 0.2
 
 
@@ -59,7 +59,7 @@ class Rate:
 
 
 class Admission:
-    """The sessions' rates, and how long sessions last here."""
+    """The sessions' rates and their mean duration."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -72,7 +72,7 @@ class Admission:
         self._opened_at[session_id] = self._clock.now()
 
     def close(self, session_id: str) -> None:
-        """Without effect on a session that is not known."""
+        """Does nothing for an unknown session."""
         if self._rates.pop(session_id, None) is None:
             return
         duration_s = self._clock.now() - self._opened_at.pop(session_id)
@@ -80,22 +80,22 @@ class Admission:
         self._mean_duration_s = duration_s if mean_s is None else mean_s + _NEWEST * (duration_s - mean_s)
 
     def generated(self, session_id: str) -> None:
-        """The engine began a generation of this session's that was not made before."""
+        """The engine began a generation of this session, not one reused from the cache."""
         if session_id in self._rates:
             self._rates[session_id].count()
 
     def load(self, cost_s: dict[str, float]) -> float:
-        """Engine seconds a second, by what a generation of each session costs."""
+        """Engine seconds a second. `cost_s` is what a generation costs, by session id."""
         return sum(rate.per_s * cost_s.get(session_id, 0.0) for session_id, rate in self._rates.items())
 
     def has_room(self, cost_s: dict[str, float], newcomer_cost_s: float, num_more: int = 0) -> bool:
-        """Whether one more session, after `num_more` that are on their way in, can be kept. The first always can."""
+        """Whether there is room for a session after `num_more` that were called. The first always has room."""
         if not self._rates and not num_more:
             return True
         return self.load(cost_s) + (1 + num_more) * newcomer_cost_s / PRIOR_GAP_S <= CAPACITY
 
     def wait_s(self, position: int) -> float | None:
-        """Until so many sessions have ended, if they end at random as others have; None before the first has."""
+        """Expected time until `position` sessions have ended, if they end at random; None before the first end."""
         if self._mean_duration_s is None or not self._rates:
             return None
         return position * self._mean_duration_s / len(self._rates)
@@ -118,7 +118,7 @@ class Ticket:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def news(self) -> bool:
-        """Waits for something that the controller should know; True when it may come in. Raises `Refused`."""
+        """Waits for a change that the controller should know; True when it may come in. Raises `Refused`."""
         await self._changed.wait()
         self._changed.clear()
         if self.refusal is not None:
@@ -173,7 +173,7 @@ class Queue:
         self._tickets.append(ticket)
 
     def leave(self, ticket: Ticket) -> None:
-        """Without effect on one that has left."""
+        """Does nothing for a ticket that has left already."""
         if ticket in self._tickets:
             self._tickets.remove(ticket)
 

@@ -1,4 +1,4 @@
-"""Which messages of a session were applied, and how they were answered: so that a retry is applied once.
+"""Remembers a session's recent messages and their answers, so that a retry is not applied twice.
 
 Owned by `receipts.py`; pure, on the event loop.
 """
@@ -15,7 +15,7 @@ from server.protocol.errors import Refused
 from server.protocol.messages import AnyClientMessage
 from server.session.limits import Outgoing
 
-# Event ids that are remembered. A client retries within seconds, and sends a few messages in that time.
+# How many event ids are remembered. A client retries within seconds, and sends a few messages in that time.
 MAX_REMEMBERED = 256
 
 
@@ -35,7 +35,7 @@ class AnsweredMessages:
         return len(self._answers)
 
     def knows(self, message: AnyClientMessage) -> bool:
-        """Whether this message was applied already. Raises `Refused` if another one was under the same id."""
+        """Whether this message was applied already. Raises `Refused` if its id belongs to a different message."""
         if message.event_id is None or message.event_id not in self._answers:
             return False
         if self._answers[message.event_id].fingerprint != _fingerprint(message):
@@ -44,7 +44,7 @@ class AnsweredMessages:
         return True
 
     def answer_to(self, message: AnyClientMessage) -> Outgoing | None:
-        """What a known message was answered with; None if it needs no answer."""
+        """The answer that a known message got; None if it needs none."""
         return self._answers[message.event_id or ""].outgoing
 
     def remember(self, message: AnyClientMessage, outgoing: Outgoing | None) -> None:

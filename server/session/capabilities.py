@@ -1,7 +1,7 @@
-"""What the loaded model, and this server, can do of what a client may ask for. Pure; on the event loop.
+"""Checks whether the loaded model and this server can do what a client asks for. Pure; on the event loop.
 
-Asked by `registry.py` for a new session, by `session.py` for updates and by `prompts.py` for prompts. Before the model
-is known nothing is refused: they ask again when it is.
+`registry.py` checks a new session, `session.py` updates and `prompts.py` prompts. Nothing is refused before the model
+is known; they check again when it is.
 """
 
 from __future__ import annotations
@@ -30,6 +30,6 @@ def check(model: ModelDescription | None, *, transition: str, after: str, lora: 
 
 
 def check_music(names: Sequence[str], music: str | None) -> None:
-    """Raises `Refused` (`invalid_value`) with the music that there is."""
+    """Raises `Refused` (`invalid_value`), which lists the music that there is."""
     if music is not None and music not in names:
         raise Refused("invalid_value", f"there is no music `{music}`; there are: {', '.join(names)}", param="music")

@@ -1,8 +1,8 @@
-"""A scene that goes on (``after: continue``): which prompt's it is, how far its next clip is, and who has it made.
+"""Continues a scene (`after: continue`): has its next clip generated while the present one plays.
 
-`prompts.py` begins and ends it; it sends through `slot.py`. On the event loop. Each next clip is asked for as soon as
-the one before is on air, and is due when that one ends: the arbiter then has the whole clip's time to fit it in. At
-most one clip is made ahead. `Stage.follow` says how the two are joined.
+`prompts.py` begins and ends it; it sends through `slot.py`. On the event loop. It asks for the next clip as soon as
+the one before is on air, due when that one ends, so that the arbiter has the whole clip's time to fit it in. At most
+one clip is made ahead. `Stage.follow` says how the two are joined.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NUM_SEEDS = 2**63
 
 @dataclass(eq=False, slots=True)
 class Continuation:
-    """`index` and `last_frame` are those of the clip on air; 0 is the prompt's own."""
+    """`index` and `last_frame` belong to the clip on air; index 0 is the prompt's own clip."""
 
     prompt_id: str
     text: str
@@ -78,7 +78,7 @@ class Continuation:
         return (self.first_seed + self.index) % _NUM_SEEDS
 
     def command(self, generation_id: str, *, stage_id: str, tenant: str, due_in_s: float) -> Generate:
-        """For the next clip. No previews: they would break the picture that goes on."""
+        """For the next clip, without previews: they would interrupt the scene."""
         return Generate(
             generation_id,
             self.text,
@@ -102,7 +102,7 @@ class Continuation:
 
 
 class Continuations:
-    """Has the clips made of at most one scene that goes on. `is_seen`: somebody watches or records."""
+    """Has the clips of at most one continued scene generated. `is_seen`: whether anybody watches or records."""
 
     def __init__(
         self, slot: Slot, stage: Stage, says: Receipts, metrics: Metrics, *, is_seen: Callable[[], bool]
@@ -118,12 +118,12 @@ class Continuations:
         return self._current is not None and self._current.prompt_id == prompt_id
 
     def begin(self, prompt: Prompt) -> None:
-        """The prompt's own clip is on air: its scene goes on from here."""
+        """The prompt's own clip is on air: continues its scene from here."""
         self._current = Continuation.of(prompt)
         self.go_on()
 
     def go_on(self) -> None:
-        """Asks for the scene's next clip, if one is needed, the engine's place is free and somebody sees it."""
+        """Asks for the next clip if one is needed, the engine's place is free, and somebody watches or records."""
         current = self._current
         if current is None:
             return
@@ -136,8 +136,8 @@ class Continuations:
             self._slot.new_generation_id(),
             stage_id=self._slot.stage_id,
             tenant=self._slot.tenant,
-            # Not sooner than it can be made alone: what the engine cannot keep anyway must not have it make the clips
-            # of every stage with less. The scene is then shown for another round, and the clip is whole.
+            # Never sooner than the clip takes alone: a deadline that the engine cannot meet would make it degrade the
+            # clips of every stage. Instead the running clip is shown for another round, and the next one is whole.
             due_in_s=self._stage.seconds_to_join(self._slot.cost_s(current.quality)),
         )
         try:
@@ -150,7 +150,7 @@ class Continuations:
         current.generation_id = command.generation_id
 
     def end(self) -> None:
-        """No further clips. One that the stage has already is still played: it costs nothing and looks better."""
+        """Asks for no more clips. A clip that the stage has already still plays: it costs nothing and looks better."""
         if self._current is not None:
             self._stop_in_engine(self._current)
             self._current = None
@@ -176,7 +176,7 @@ class Continuations:
                 self._give_up("the engine stopped without being asked")
 
     def on_engine_lost(self, generation_ids: tuple[str, ...]) -> None:
-        """What had come of the next clip is void: it is made again."""
+        """Discards the frames received of the next clip: the engine makes it again."""
         if self._current is not None and self._current.generation_id in generation_ids:
             self._current.assembly.clear()
 
@@ -184,12 +184,12 @@ class Continuations:
         self._current = None
 
     def on_shown(self, shown: Shown) -> None:
-        """A frame went out that is the first of a clip that its scene goes on with."""
+        """The program has sent the first frame of a continuation's clip."""
         current, first = self._current, shown.first
         is_late = first.num_rounds > 1
         self._metrics.scene_continued(is_late=is_late)
         if current is None or current.prompt_id != first.prompt_id:
-            return  # ended meanwhile; this one was the last
+            return  # the scene has ended meanwhile; this was its last clip
         current.advance()
         self._says.emit(
             PromptContinued(

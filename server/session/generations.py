@@ -1,7 +1,7 @@
-"""Which generation in the engine is whose: a table, filled when a command is sent, emptied by the generation's end.
+"""The table of generations and their owners: an entry lives from the command to the generation's end.
 
-`slot.py` enters what it sends, `registry.py` hands each engine event to the owner. An owner is a session today;
-anything that sends `Generate` may be one. Pure, on the event loop.
+`slot.py` enters each generation that it sends; `registry.py` hands each engine event to the owner. Today only sessions
+are owners; anything that sends `Generate` may be one. Pure, on the event loop.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Owner(Protocol):
         ...
 
     def on_generation_event(self, event: GenerationEvent) -> None:
-        """Takes an event of one of its generations. If this raises, the owner is closed and nobody else notices."""
+        """Takes an event of one of its generations. If this raises, only this owner is closed."""
         ...
 
     async def close(self, reason: str) -> None: ...
@@ -39,11 +39,11 @@ class Generations:
         self._owners[generation_id] = owner
 
     def owner_of(self, event: GenerationEvent) -> Owner | None:
-        """None for a generation whose owner has gone. Forgets the generation with its end."""
+        """None for a generation whose owner has gone. Forgets the generation when it ends."""
         if isinstance(event, GenerationEnd):
             return self._owners.pop(event.generation_id, None)
         return self._owners.get(event.generation_id)
 
     def forget(self, owner: Owner) -> None:
-        """The owner has gone: what the engine still says of its generations is nobody's."""
+        """The owner has gone: later events of its generations have no owner."""
         self._owners = {name: other for name, other in self._owners.items() if other is not owner}

@@ -1,7 +1,7 @@
-"""What keeps one controller from harming the others: token buckets inbound, a bounded numbered queue outbound.
+"""Limits that protect the server from one controller: token buckets inbound, a bounded numbered queue outbound.
 
-Pure bookkeeping on the event loop; `websocket.py` asks the buckets, `receipts.py` owns the `Outbox` and the writer of
-the connection empties it.
+Pure bookkeeping on the event loop. `connection.py` asks the buckets, and its writer empties the `Outbox`, which
+`receipts.py` owns.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from server.protocol.messages import PromptPreview, ServerMessage, StatsUpdated
 
 # Replayed to a controller that comes back: 256 events are some 20 prompts with all their previews.
 MAX_REPLAYED = 256
-# Beyond this many unread messages a connection is given up: 256 receipts are minutes of normal use.
+# A connection with more unread messages is aborted: 256 receipts are minutes of normal use.
 MAX_PENDING = 256
-# Of these, so many may be previews and stats; the oldest go first.
+# How many of these may be previews and stats; the oldest are dropped first.
 MAX_PENDING_DROPPABLE = 32
 
 
@@ -55,7 +55,7 @@ class ConnectionLimits:
 
 
 class ReplayGap(Exception):
-    """Events between the controller's last one and the oldest kept one are gone for good."""
+    """Some events after the controller's last one are no longer kept."""
 
     def __init__(self, oldest_seq: int) -> None:
         super().__init__(f"events before {oldest_seq} are no longer kept")
@@ -81,9 +81,9 @@ class OutboxStatistics:
 class Outbox:
     """A session's events in order, numbered without gaps, kept for replay.
 
-    Numbers are given when a message leaves, not when it is put: so what is dropped never had one. Bound: at most
-    `MAX_PENDING_DROPPABLE` unread previews and stats (oldest dropped first) and `MAX_PENDING` unread messages in all;
-    beyond that `on_overflow` is told once per connection, and the oldest go to the replay buffer.
+    A message is numbered when it leaves, not when it is put, so a dropped message leaves no gap. Bound: at most
+    `MAX_PENDING_DROPPABLE` unread previews and stats (oldest dropped first) and `MAX_PENDING` unread messages in all.
+    Beyond that, `on_overflow` is called once per connection, and the oldest messages go to the replay buffer.
     """
 
     def __init__(self, session_id: str, *, wall_time: Callable[[], float], on_overflow: Callable[[], None]) -> None:
@@ -112,14 +112,14 @@ class Outbox:
         return outgoing
 
     def repeat(self, outgoing: Outgoing) -> None:
-        """Sends again what left already, under its old number; what still waits will come anyway."""
+        """Sends a message again under its old number. Does nothing if it still waits to be sent."""
         if outgoing.seq >= 0:
             self._pending.append(outgoing)
             self._keep_bounds()
             self._changed.set()
 
     def replay_after(self, last_seq: int) -> None:
-        """Puts the events after `last_seq` in front again. Raises `ReplayGap` and changes nothing; -1 takes any gap."""
+        """Puts the events after `last_seq` in front again. `ReplayGap` if some are missing; -1 accepts any gap."""
         oldest_seq = self._sent[0].seq if self._sent else self._next_seq
         if last_seq != -1 and last_seq + 1 < oldest_seq:
             raise ReplayGap(oldest_seq)
@@ -130,7 +130,7 @@ class Outbox:
         self._changed.set()
 
     def close(self) -> None:
-        """No more will be put; the writer sends what waits and then gets None."""
+        """No more will be put. The writer sends the waiting messages and then gets None."""
         self._is_closed = True
         self._changed.set()
 
@@ -161,7 +161,7 @@ class Outbox:
         if len(droppable) > MAX_PENDING_DROPPABLE:
             self._pending.remove(droppable[0])
             self._num_dropped += 1
-        # A replay of MAX_REPLAYED is in order right after a resume, so it does not count.
+        # A replay of MAX_REPLAYED right after a resume is normal, so the first bound leaves it out.
         if sum(outgoing.seq < 0 for outgoing in self._pending) > MAX_PENDING or len(self._pending) > 2 * MAX_PENDING:
             self._number(self._pending.popleft())
             if not self._has_overflowed:

@@ -1,7 +1,7 @@
-"""What a session needs of its neighbours: the connection of its controller, and its program.
+"""Protocols of a session's two neighbours: its controller's connection and its program.
 
-Protocols, so that a session can be tested without sockets and pixels. The real ones are `connection.Connection` and
-`server.media.program.Program`; everything is called on the event loop.
+With them a test can run a session without sockets and pixels. The real ones are `connection.Connection` and
+`server.media.program.Program`. Everything is called on the event loop.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from server.stage.stage import Stage
 
 
 class Controller(Protocol):
-    """The connection of a session's controller, as far as the session knows it."""
+    """What a session needs of `connection.Connection`."""
 
     def abort(self, reason: str) -> None:
-        """Give the connection up at once, without waiting for its peer. Never raises."""
+        """Closes the connection at once, without waiting for its peer. Never raises."""
         ...
 
     async def farewell(self) -> None:
         """The session's last event is in its outbox, and its program is about to end.
 
-        A connection that the program's own peer carries returns when that event is out, or soon in any case.
+        If the program's own peer carries the connection, returns when that event is sent, or after a short timeout.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""One prompt from its receipt to its one end: the state table, and everything the session remembers of it.
+"""One prompt from receipt to end: its state table, its frames and what else the session remembers of it.
 
 Owned by `prompts.py`; pure, on the event loop.
 """
@@ -18,7 +18,7 @@ from server.stage.picture import Clip, Transition
 
 class PromptState(StrEnum):
     RECEIVED = "received"
-    ACCEPTED = "accepted"  # waits until the session's generation before it has stopped
+    ACCEPTED = "accepted"  # waits until the session's previous generation has stopped
     GENERATING = "generating"
     READY = "ready"  # the clip waits for `program.take`
     TAKEN = "taken"  # the stage has the clip, no frame of it was sent yet (one frame's time; longer below a blank)
@@ -78,10 +78,10 @@ class IllegalMove(Exception):
 
 
 class Assembly:
-    """A clip, put together as its frames arrive.
+    """Puts a clip together as its frames arrive.
 
-    Each chunk is copied when it comes. All at the end would be 29 MB for 49 frames of 832x480, which held up the event
-    loop, and with it the clock of every program, for 56 ms; a frame is due every 42.
+    Each chunk is copied when it arrives. One copy at the end (29 MB for 49 frames of 832x480) blocked the event loop,
+    and so the clock of every program, for 56 ms; a frame is due every 42 ms.
     """
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Assembly:
         return self._num_frames
 
     def add(self, chunk: FramesReady, num_expected: int) -> None:
-        """The next frames of `num_expected` in all. Raises `ValueError` for others, or of another size."""
+        """Adds the next frames of `num_expected` in all. Raises `ValueError` for a wrong index, number or size."""
         planes = chunk.frames.planes
         if chunk.first_index != self._num_frames:
             raise ValueError(f"expected frame {self._num_frames} next, got {chunk.first_index}")
@@ -100,7 +100,7 @@ class Assembly:
         if end > num_expected:
             raise ValueError(f"expected {num_expected} frames, got {end}")
         if len(planes) == num_expected:
-            self._planes = planes  # whole already, as from the clip cache
+            self._planes = planes  # a whole clip, as the clip cache sends it
         else:
             if self._planes is None:
                 self._planes = np.empty((num_expected, *planes.shape[1:]), np.uint8)
@@ -110,7 +110,7 @@ class Assembly:
         self._num_frames = end
 
     def finished(self, num_frames: int) -> Frames:
-        """The clip, which is forgotten here. Raises `ValueError` if it has not `num_frames` frames."""
+        """Returns the clip and clears the assembly. Raises `ValueError` unless it has `num_frames` frames."""
         planes, num_here = self._planes, self._num_frames
         self.clear()
         if planes is None or num_here != num_frames or len(planes) != num_frames:
@@ -147,10 +147,10 @@ class Prompt:
     timings: Timings | None = None
     assembly: Assembly = field(default_factory=Assembly)
     clip: Clip | None = None  # finished and not yet taken
-    last_frame: Frames | None = None  # of the finished clip, where its scene goes on from
+    last_frame: Frames | None = None  # of the finished clip; a continuation starts from it
 
     def move(self, event: PromptEvent) -> None:
-        """Raises `IllegalMove` for what is not in the table."""
+        """Raises `IllegalMove` for a move that is not in the table."""
         try:
             self.state = NEXT_STATE[self.state, event]
         except KeyError:
@@ -158,13 +158,13 @@ class Prompt:
 
     @property
     def asks_much(self) -> bool:
-        """Whether it asks for what not every model can, so that it must wait until the model is known."""
+        """Whether it needs what only some models can do, so that it must wait until the model is known."""
         return self.transition.kind == "morph" or self.after == "continue" or self.lora is not None
 
     def command(
         self, generation_id: str, *, stage_id: str, tenant: str, is_stage_empty: bool, due_in_s: float
     ) -> Generate:
-        """What the engine is told; a first frame is put in by whoever has one."""
+        """The command for the engine, to which the caller may add a first frame."""
         return Generate(
             generation_id,
             self.text,
@@ -181,7 +181,7 @@ class Prompt:
         )
 
     def begin_attempt(self, num_steps: int) -> None:
-        """The engine starts, or starts again: what came before is void."""
+        """The engine starts, or starts again: discards what an earlier attempt has sent."""
         self.attempt += 1
         self.num_steps = num_steps
         self.num_steps_done = 0

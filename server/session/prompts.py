@@ -1,11 +1,11 @@
-"""The prompts of one session, from their receipt to their ends, and what they put on air.
+"""One session's prompts, from receipt to end, and what they put on air.
 
-Owned by `session.py`; sends to the engine through `slot.py`, and has scenes go on through `continuation.py`. The life
-of a prompt is the table in `prompt.py`. On the event loop; what happens here happens at once and whole.
+Owned by `session.py`. Sends to the engine through `slot.py` and continues scenes through `continuation.py`. The table
+in `prompt.py` is the life of a prompt. Runs on the event loop; no method awaits, so each runs without interruption.
 
 The newest prompt wins: at most one prompt waits or is generated (`_current`), and at most one clip is taken and not yet
-seen (`_taken`). The stage's place in the engine may belong to a prompt that has ended: it stops at its next step, and
-the newest starts then.
+shown (`_taken`). A prompt that has ended may still hold the stage's place in the engine. Its generation stops at the
+next step, and the newest prompt starts then.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ _T = TypeVar("_T")
 MAX_ENDED = 256
 # Seeds stay exact in every client's number type.
 _NUM_RANDOM_SEEDS = 2**32
-# The deadline that each prompt is given. Three seconds are the promise that this project began with (prompt to
-# picture on two cores). Three times what the clip takes alone is the least that a shared engine can promise: at the use
-# that admission allows (`admission.CAPACITY`), two clips' time is the mean wait before the own one. A promise below
-# that would be broken as a rule, and every clip made with less for it.
+# The deadline of each prompt is the longer of two times. Three seconds are the promise that this project began with
+# (prompt to picture on two cores). Three times the cost of the clip alone is the least that a shared engine can
+# promise: at the load that admission allows (`admission.CAPACITY`), the mean wait is the time of two clips. A shorter
+# deadline would usually be missed, and the engine would degrade every clip for it.
 PROMISE_S = 3.0
 PROMISE_COSTS = 3.0
 
@@ -98,7 +98,7 @@ class Air:
         self.report()
 
     def drop_preview(self) -> None:
-        """Back to what ran below it, if a preview is on air."""
+        """Goes back to what ran below the preview, if one is on air."""
         if self._previewed_prompt_id is not None:
             self._stage.drop_preview(self._previewed_prompt_id)
             self._previewed_prompt_id = None
@@ -110,7 +110,7 @@ class Air:
         self.report(message)
 
     def report(self, message: AnyClientMessage | None = None) -> None:
-        """`program.changed`, when it has, and always as the answer to `message`."""
+        """Sends `program.changed` if what is on air has changed, and always as the answer to `message`."""
         on_air = self._stage.on_air
         if message is None and on_air == self._reported:
             return
@@ -183,7 +183,7 @@ class Prompts:
         """Raises `Refused` (`too_late`, `unknown_prompt`)."""
         prompt_id = message.prompt_id
         if self.scene.is_of(prompt_id):
-            # The prompt has had its end; what is cancelled is that its scene goes on.
+            # The prompt has ended already: this cancels the continuation of its scene.
             self.scene.end()
             self.air.report(message)
             return
@@ -232,7 +232,7 @@ class Prompts:
         )
 
     def _receive(self, message: PromptSet) -> Prompt:
-        """The prompt with the session's options where it has none of its own."""
+        """The prompt, with the session's options as defaults."""
         options = self._options()
         seed = options.seed if message.seed is UNSET else message.seed
         return Prompt(
@@ -269,7 +269,7 @@ class Prompts:
     # --- to the engine --------------------------------------------------------------------------------------------
 
     def _generate_if_free(self) -> None:
-        """Hands the newest prompt to the engine once the stage's place in there is free."""
+        """Sends the newest prompt to the engine if the stage's place there is free."""
         prompt = self._current
         if not self._slot.is_free or prompt is None or prompt.state is not PromptState.ACCEPTED:
             return
@@ -278,7 +278,7 @@ class Prompts:
             return  # `on_model_known` decides
         prompt.wants_previews = self._options().on_preview != "off"
         command = self._command(prompt, self._slot.new_generation_id())
-        # From the idle scene a morph is a crossfade: there is no scene of the show's to start from.
+        # From the idle scene a morph is a crossfade, because there is no clip to start from.
         if model is not None and prompt.transition.kind == "morph" and self._program.stage.has_clip:
             on_air = self._program.picture_on_air(model.width, model.height)
             command = dataclasses.replace(command, first_frame=on_air)
@@ -316,14 +316,14 @@ class Prompts:
             self.scene.go_on()
 
     def on_engine_lost(self, generation_ids: tuple[str, ...]) -> None:
-        """What had come of these generations is void: they are made again."""
+        """Discards the frames received of these generations: the engine makes them again."""
         prompt = self._current
         if prompt is not None and prompt.generation_id in generation_ids:
             prompt.assembly.clear()
         self.scene.on_engine_lost(generation_ids)
 
     def on_engine_stopped(self) -> None:
-        """The engine is gone for good; what it had in work, and what waited for it, has failed."""
+        """The engine will not come back: a prompt that it was generating, or that waited for it, fails."""
         self._slot.on_engine_stopped()
         self.scene.on_engine_stopped()
         prompt = self._current
@@ -331,7 +331,7 @@ class Prompts:
             self._fail(prompt, receipts.unavailable())
 
     def on_model_known(self) -> None:
-        """A prompt was accepted on trust: it fails now if the model cannot do it, else it is made."""
+        """Fails a prompt accepted before the model was known if the model cannot do it, else generates it."""
         prompt = self._current
         if prompt is None or prompt.state is not PromptState.ACCEPTED:
             return
@@ -385,7 +385,7 @@ class Prompts:
             self._report_step(prompt, event.step_index)
 
     def _on_frames(self, prompt: Prompt, event: FramesReady) -> None:
-        # The last step has a clip in place of a preview: its receipt still goes out, so that progress is complete.
+        # The last step makes a clip instead of a preview. Its receipt is sent here, so that progress is complete.
         if not len(prompt.assembly) and prompt.num_steps_reported < prompt.num_steps_done:
             self._report_step(prompt, prompt.num_steps_done - 1)
         try:
@@ -403,7 +403,7 @@ class Prompts:
         if self._options().on_preview != "off":
             picture = "data:image/jpeg;base64," + base64.b64encode(self._program.jpeg(event.frames)).decode()
         self._report_step(prompt, event.step_index, picture)
-        # A morph goes from picture to picture; previews in between would be what it is there to avoid.
+        # A morph leads smoothly from one picture to the next; previews in between would break that.
         if self._previews_go_on_air and prompt.transition.kind != "morph":
             self.air.show_preview(prompt.prompt_id, event)
 
@@ -478,7 +478,7 @@ class Prompts:
     # --- on air ---------------------------------------------------------------------------------------------------
 
     def on_shown(self, shown: Shown) -> None:
-        """A frame went out that is the first to show a preview or a clip."""
+        """The program has sent the first frame that shows a preview or a clip."""
         if shown.first.continuation:
             self.scene.on_shown(shown)
             return

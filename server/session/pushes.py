@@ -1,6 +1,7 @@
-"""A session's pushes: which ingests its program goes to. Targets are the operator's, known to clients by name.
+"""One session's pushes: starts and stops sending its program to ingests. Clients choose the operator's targets by name.
 
-Between `session.py`, which owns it, and `media.whip`, which keeps one connection each. All on the event loop.
+Between `session.py`, which owns it, and `media.webrtc.whip`, which keeps one connection for each push. All on the event
+loop.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from server.session.neighbours import SessionProgram
 
 
 class Pushes:
-    """See the module. `on_changed` gets what changes by itself, for the controller; `log` the same for the log."""
+    """See the module. `on_changed` gets each change that a push makes by itself; `log` gets it as a text."""
 
     def __init__(
         self,
@@ -37,7 +38,7 @@ class Pushes:
         self._pushes: dict[str, Push] = {}
 
     def set(self, message: ProgramPush) -> PushChanged:
-        """Begin or end a push; the answer says how it stands. Raises `Refused` (`invalid_value`)."""
+        """Begins or ends a push; the answer has its state. Raises `Refused` (`invalid_value`)."""
         target = self._targets.get(message.target)
         if target is None:
             known = ", ".join(self._targets) or "none"
@@ -54,11 +55,11 @@ class Pushes:
         return _changed(push, message.event_id)
 
     def running(self) -> list[PushChanged]:
-        """How those stand that are on, for a controller that was away."""
+        """The state of each push that is on, for a controller that resumes."""
         return [_changed(push) for push in self._pushes.values() if push.is_on]
 
     async def close(self) -> None:
-        """End all, and wait until nothing of them is left open. Idempotent."""
+        """Ends all pushes and waits until they have closed everything. Idempotent."""
         await asyncio.gather(*(push.close() for push in self._pushes.values()))
 
     def _tell(self, push: Push) -> None:

@@ -1,7 +1,7 @@
-"""What a session tells its controller: the way out (`Receipts`), and messages made from what the session knows.
+"""Sends a session's messages to its controller (`Receipts`), and builds parts of them.
 
-Everything of a session uses it: `session.py`, `prompts.py`, `continuation.py`, `slot.py`. The functions are pure, one
-for each part of a message, in the words of docs/protocol.md. On the event loop.
+`session.py`, `prompts.py`, `continuation.py` and `slot.py` use it. The functions are pure, one for each part of a
+message; docs/protocol.md defines the messages. On the event loop.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 class Receipts:
-    """Numbers, logs and remembers what one session says. `rtp_timestamp` is of a frame on its way to the controller."""
+    """Numbers, logs and remembers one session's messages. `rtp_timestamp`: of a frame, at the controller's own peer."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Receipts:
         self.answered.remember(message, self.emit(answer))
 
     def is_repeated(self, message: AnyClientMessage) -> bool:
-        """True for a retry, which is answered here. Raises `Refused` for another message of the same id."""
+        """True for a retry, which is answered here. Raises `Refused` for a different message with the same id."""
         if not self.answered.knows(message):
             return False
         answer = self.answered.answer_to(message)
@@ -81,7 +81,7 @@ class Receipts:
         self.emit(SessionWarning(code=code, message=message, degraded=degraded, core_share=core_share))
 
     def stamp(self, received_at: float, shown: Shown) -> FrameStamp:
-        """Of the frame that first shows something of a prompt that was received at `received_at`."""
+        """The stamp of the frame that first shows a prompt's preview or clip; the prompt came at `received_at`."""
         return FrameStamp(
             frame_index=shown.frame_index,
             rtp_timestamp=self._rtp_timestamp(shown.frame_index),
@@ -106,7 +106,7 @@ def busy(refusal: EngineBusy) -> ErrorDetail:
 
 
 def degradation(degraded: tuple[str, ...]) -> str:
-    """What a user reads of `degraded`."""
+    """`degraded` as words for a user."""
     return ", ".join(part.replace("_", " ") for part in degraded)
 
 
@@ -166,7 +166,7 @@ def ms(seconds: float) -> float:
 
 
 def describe(message: AnyClientMessage | ServerMessage) -> str:
-    """A message in a log line: its type and ids. Never its text, which is the user's."""
+    """A message as a log line: its type and ids, never the user's text."""
     words = [str(message.__struct_config__.tag)]
     names = ("event_id", "on_air", "prompt_id", "by_prompt_id", "code", "reason")
     words += [value for name in names if (value := getattr(message, name, None))]

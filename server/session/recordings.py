@@ -1,8 +1,8 @@
-"""Which recordings there are: where they lie, what they are called, who may fetch them; and one session's recorder.
+"""The server's recordings (their names and files), and the recorder of one session.
 
-`Recordings` is the server's, and knows the files that this process made, also after their session has ended. A
-`Recorder` is a session's: it makes at most one `server.media.mp4.recording.Recording` at a time. No client ever names a
-path: files are named here, and found by these names only. Runs on the event loop.
+`Recordings` belongs to the server. It knows the files that this process made, also after their session has ended. A
+`Recorder` belongs to a session and makes at most one `server.media.mp4.recording.Recording` at a time. Clients never
+give a path: this module names each file and finds it by that name only. Runs on the event loop.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from server.protocol.errors import Refused
 from server.protocol.messages import RecordingChanged
 from server.session.neighbours import SessionProgram
 
-# Names that can still be fetched; the files of forgotten ones stay.
+# How many recordings can still be fetched; the files of older ones stay.
 MAX_KNOWN = 1000
-# Recordings of one session within one second, and what a stage of the same name left there before.
+# Names within one second may be taken: by this session, or by an earlier stage of the same name.
 MAX_NAMES_TRIED = 100
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 
 class Recordings:
-    """The server's recordings. Without a folder there are none, and `not_supported` says so."""
+    """The server's recordings. Without a folder, `check` refuses them as `not_supported`."""
 
     def __init__(
         self,
@@ -45,13 +45,13 @@ class Recordings:
         self._paths: OrderedDict[tuple[str, str], Path] = OrderedDict()
 
     def check(self) -> None:
-        """Raises `Refused` (`not_supported`) where nothing is recorded."""
+        """Raises `Refused` (`not_supported`) if this server does not record."""
         if self._folder is None or not self.limits.max_bytes:
             reason = "this server does not record; its operator may name a folder with --recordings-folder"
             raise Refused("not_supported", reason, param="recording")
 
     def new_path(self, session_id: str, number: int) -> Path:
-        """A name that nobody chose but us: session, local time, number."""
+        """A path with a name that the server chooses: session, local time, number."""
         assert self._folder is not None, "`check` comes first"
         return self._folder / f"{_UNSAFE.sub('-', session_id)}-{self._local_time()}-{number}.mp4"
 
@@ -69,7 +69,7 @@ class Recordings:
 
 
 class Recorder:
-    """One session's. `on_ended` hears of a recording that ended by itself; what was asked for is returned."""
+    """One session's recorder. `on_ended` gets a recording that ended by itself; `start` and `stop` return theirs."""
 
     def __init__(
         self,
@@ -97,11 +97,11 @@ class Recorder:
         return self._recording is not None
 
     def status(self) -> RecordingChanged:
-        """Of the recording that runs."""
+        """The state of the running recording."""
         return self._changed(self._recording, is_recording=self.is_recording)
 
     async def start(self) -> RecordingChanged:
-        """Begins one, if none runs. Raises `Refused` (`not_supported`); a file that cannot be made is in the answer."""
+        """Begins a recording if none runs. Raises `Refused` (`not_supported`). The answer tells of a file error."""
         self._recordings.check()
         async with self._lock:
             if self._recording is None and not self._is_closed:
@@ -112,12 +112,13 @@ class Recorder:
             return self.status()
 
     async def stop(self) -> RecordingChanged:
-        """Ends the one that runs, if one does."""
+        """Ends the running recording, if there is one. Raises `Refused` (`not_supported`)."""
+        self._recordings.check()
         async with self._lock:
             return await self._stop()
 
     async def close(self) -> RecordingChanged | None:
-        """For good, with the session; what became of the recording, if one ran. Idempotent."""
+        """Ends with the session. Returns the end of the recording, if one ran. Idempotent."""
         self._is_closed = True
         async with self._lock:
             return await self._stop() if self.is_recording else None

@@ -1,8 +1,8 @@
-"""Which sessions exist, how many may, who waits to be one, and whose engine event is whose.
+"""All sessions of the server: starts and closes them, keeps the queue, hands engine events to their owners.
 
-Between `websocket.py` and `http_api.py` above and `session.py` below; owns the engine's open and close, the one task
-that reads its events, and the one that ticks once a second. The server is of no use without either: their death ends
-it (`essential.py`), and the tick is the heartbeat that `/livez` looks at. Everything runs on the event loop.
+The doors call it, and it calls `session.py`. It opens and closes the engine. It has two tasks: one reads the engine's
+events, one ticks once a second. The server cannot work without them, so it ends when one of them dies
+(`essential.py`). `/livez` checks the tick. Everything runs on the event loop.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _log = logging.getLogger(__name__)
 _Owner = TypeVar("_Owner", bound=Owner)
 
 TICK_S = 1.0
-# So long after the last tick the server no longer counts as alive: the loop, or the clock, has stopped.
+# `/livez` fails this long after the last tick, because the event loop or the clock has stopped.
 HEARTBEAT_TIMEOUT_S = 5.0
-# A controller that met a shutdown comes back so much later.
+# When a controller that was refused during a shutdown should try again.
 RETRY_AFTER_MS = round(MIN_RETRY_S * 1000)
-# A page that waits for a stage by its name asks again so much later.
+# When a page should ask again for a named stage that does not exist yet.
 NAME_RETRY_MS = 2000
 # Peers that do not answer our goodbye must not hold up a shutdown.
 CLOSE_TIMEOUT_S = 1.5
@@ -105,7 +105,7 @@ class Registry:
     # --- sessions -------------------------------------------------------------------------------------------------
 
     def find(self, session_id: str) -> Session:
-        """Raises `Refused` (`unknown_session`): under a name, somebody may start one any time."""
+        """Raises `Refused` (`unknown_session`), with a retry time for a name: it may be started at any time."""
         session = self._sessions.get(session_id)
         if session is None or session.state is SessionState.CLOSED:
             retry_after_ms = NAME_RETRY_MS if is_name(session_id) else None
@@ -114,7 +114,7 @@ class Registry:
         return session
 
     async def start(self, message: SessionStart, controller: Controller, *, tenant: str = "") -> Session | Ticket:
-        """A session for `controller`, or a place in the queue for one: then `come_in` when called, or `leave`.
+        """A session for `controller`, or a ticket in the queue: call `come_in` when it is called, or `leave`.
 
         Raises `Refused` (`server_full`, `draining`, `not_supported`, `invalid_value`, `name_taken`).
         """
@@ -133,16 +133,16 @@ class Registry:
     async def come_in(
         self, ticket: Ticket, message: SessionStart, controller: Controller, *, tenant: str = ""
     ) -> Session | None:
-        """The session of a controller that was called; None if somebody who came back has taken the room meanwhile.
+        """The session of a controller that was called; None if a resumed session has taken the room meanwhile.
 
-        Then the controller keeps its place. Raises `Refused`.
+        The controller then keeps its place in the queue. Raises `Refused`.
         """
         ticket.is_called = False
         if not self._has_room(ticket.cost_s):
             self._queue.tell_all(self._admission, self._clock.now())
             return None
         self._queue.leave(ticket)
-        self._check(message, tenant)  # the model may have become known since, the name taken
+        self._check(message, tenant)  # since `start`, the model may have become known or the name taken
         return await self._create(message, controller, tenant)
 
     def leave(self, ticket: Ticket) -> None:
@@ -152,7 +152,7 @@ class Registry:
 
     async def _create(self, message: SessionStart, controller: Controller, tenant: str) -> Session:
         if message.name is not None and message.name in self._sessions:
-            self._abandon(self._sessions[message.name])  # detached and its own tenant's, as was checked
+            self._abandon(self._sessions[message.name])  # `_check` saw that it is detached and the same tenant's
         self._make_room(self._cost_s(message.quality))
         names = (name for name in message.__struct_fields__ if name not in ("event_id", "name"))
         session_id = message.name or f"s{secrets.token_hex(8)}"
@@ -162,10 +162,10 @@ class Registry:
             self._neighbours,
             stage_id=session_id if message.name is None else f"{session_id}@{secrets.token_hex(4)}",
             tenant=tenant,
-            # At once: its place and its name are free, however long its viewers and ingests take to be told.
+            # At once: the place and the name are free even while viewers and ingests are still being closed.
             on_closed=self._forget_owner,
         )
-        # From here on it counts: nothing may be awaited between the admission and this line.
+        # The session counts from here on: no `await` may stand between the admission and this line.
         self._sessions[session.session_id] = session
         self._admission.open(session.session_id)
         try:
@@ -185,7 +185,7 @@ class Registry:
         return session
 
     async def end(self, session: Session) -> None:
-        """Forgets a session that was closed from within, and frees what it still holds."""
+        """Forgets a session whose controller ended it, and frees what it still holds."""
         await self._close(session, "client")
 
     def _refuse_when_draining(self) -> None:
@@ -195,20 +195,20 @@ class Registry:
     def _check(self, message: SessionStart, tenant: str) -> None:
         self._refuse_when_draining()
         holder = self._sessions.get(message.name) if message.name is not None else None
-        # A console that crashed and starts anew must not be locked out by the session that it left behind.
+        # A console that crashed and starts again must not be locked out by its own old session.
         if holder is not None and not (holder.state is SessionState.DETACHED and holder.tenant == tenant):
             raise Refused("name_taken", f"there is a session of the name `{message.name}`", param="name")
         capabilities.check(self.engine.model, transition=message.transition, after=message.after, lora=message.lora)
         capabilities.check_music(self._neighbours.music, message.music)
 
-    # --- how many -------------------------------------------------------------------------------------------------
+    # --- room -----------------------------------------------------------------------------------------------------
 
     def _cost_s(self, quality: str) -> float:
-        """Of one generation; 0 before the first measurement, when nothing is known that could keep anybody out."""
+        """Engine time of one generation; 0 before the first measurement, so that every session is let in."""
         return self.engine.cost_s(Quality(quality)) or 0.0
 
     def _costs(self, state: SessionState | None = None) -> dict[str, float]:
-        """What a generation costs, by session; of the sessions in this state only, if one is given."""
+        """What a generation costs, by session id: of all sessions, or of those in `state`."""
         return {
             session_id: self._cost_s(session.options.quality)
             for session_id, session in self._sessions.items()
@@ -216,14 +216,14 @@ class Registry:
         }
 
     def _has_room(self, cost_s: float) -> bool:
-        """Beside the sessions that have a controller: the others yield."""
+        """Counts only sessions that have a controller, because detached ones yield."""
         num_called = self._queue.num_called
         costs = self._costs(SessionState.OPEN)
         is_below_limit = len(costs) + num_called < self._max_sessions
         return is_below_limit and self._admission.has_room(costs, cost_s, num_called)
 
     def _make_room(self, cost_s: float) -> None:
-        """A stage that somebody may come back to yields to one that somebody wants now; the longest left goes first."""
+        """Closes detached sessions, the longest detached first, until the new one has room."""
         while True:
             detached = [session for session in self._sessions.values() if session.state is SessionState.DETACHED]
             is_below_limit = len(self._sessions) < self._max_sessions
@@ -236,7 +236,7 @@ class Registry:
         self._spawn(self._close(session, "abandoned"), f"close-{session.session_id}")
 
     def _call_waiting(self) -> None:
-        """Calls who may come in now, first come first served, and tells the others where they stand."""
+        """Calls waiting controllers in order while there is room, and tells the others their position."""
         for ticket in self._queue:
             if not ticket.is_called:
                 if not self._has_room(ticket.cost_s):
@@ -246,12 +246,12 @@ class Registry:
 
     def _forget_owner(self, owner: Owner) -> None:
         self._neighbours.generations.forget(owner)
-        if self._sessions.get(owner.owner_id) is owner:  # and not the next one of its name
+        if self._sessions.get(owner.owner_id) is owner:  # and not a newer one of the same name
             del self._sessions[owner.owner_id]
             self._admission.close(owner.owner_id)
 
     async def _close(self, owner: Owner, reason: str) -> None:
-        # Out of the tables first: what closes takes no room and gets no more events.
+        # Out of the tables first: a closing session takes no room and gets no more events.
         self._forget_owner(owner)
         self._call_waiting()
         try:
@@ -260,7 +260,7 @@ class Registry:
         except TimeoutError:
             _log.warning("%s ! did not close within %s s", owner.owner_id, CLOSE_TIMEOUT_S)
         except Exception:
-            # The boundary of an owner's end: the others, and the engine, must still be closed.
+            # Boundary: the other owners and the engine must still be closed.
             _log.exception("%s ! internal error while closing", owner.owner_id)
 
     # --- tasks ----------------------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ class Registry:
             try:
                 self._hand_on(event)
             except Exception:
-                # The boundary of an event: the next one is another session's.
+                # Boundary: the next event belongs to another session.
                 _log.exception("- ! an event of the engine met an internal error (%s)", type(event).__name__)
 
     def _hand_on(self, event: Event) -> None:
@@ -313,11 +313,11 @@ class Registry:
             self._on_engine_ready(event)
 
     def _guarded(self, owner: _Owner, act: Callable[[_Owner], None]) -> None:
-        """A bug that one owner meets closes that owner; the task that serves all of them goes on."""
+        """If `act` raises, closes this owner only. The task that serves all owners goes on."""
         try:
             act(owner)
         except Exception:
-            _log.exception("%s ! internal error, it is closed", owner.owner_id)
+            _log.exception("%s ! internal error; closing it", owner.owner_id)
             self._spawn(self._close(owner, "internal_error"), f"close-{owner.owner_id}")
 
     async def _tick_for_ever(self) -> None:
@@ -363,7 +363,7 @@ class Registry:
 
     @property
     def complaint(self) -> str | None:
-        """Why this server should be replaced by a new one; None while it lives."""
+        """Why a new process should replace this one; None while this one is alive."""
         if self._essential.dead is not None:
             return f"task {self._essential.dead} died"
         silent_s = self._clock.now() - self._ticked_at

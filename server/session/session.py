@@ -1,9 +1,9 @@
-"""One stage's session: its life, its options, and who gets what the controller says.
+"""One stage's session: its life, its options, and the dispatch of its controller's messages.
 
-Between `websocket.py` (one controller's connection), `registry.py` (which hands on the engine's events) and the
-program (`server.media`), which owns the stage. Everything runs on the event loop; what is not `async` here happens at
-once and whole. The life of a session is the table below. Prompts are in `prompts.py`, scenes that go on in
-`continuation.py`, the stage's place in the engine in `slot.py`, what is told in `receipts.py`.
+`connection.py` (the controller's connection) and `registry.py` (the engine's events) call it. The session owns its
+program (`server.media`), which owns the stage. Everything runs on the event loop; a method that is not `async` runs
+without interruption. The table below is the life of a session. `prompts.py` keeps the prompts, `continuation.py`
+continues scenes, `slot.py` is the stage's place in the engine, and `receipts.py` sends to the controller.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ from server.stage.picture import OnAir
 
 class SessionState(StrEnum):
     OPEN = "open"
-    DETACHED = "detached"  # the controller's connection is lost; the program goes on, and may be taken up again
+    DETACHED = "detached"  # the controller's connection is lost; the program goes on, and a controller may resume it
     CLOSED = "closed"
 
 
@@ -120,8 +120,8 @@ class Session:
         tenant: str = "",
         on_closed: Callable[[Session], None] = lambda session: None,
     ) -> None:
-        """`stage_id` names the session's generations: a name may be taken up by a new session while the engine still
-        works for the old one."""
+        """`stage_id` is the prefix of generation ids. It is not the session's name, because the engine may still work
+        for an older session of that name."""
         self.session_id = session_id
         self.tenant = tenant
         self.options = options
@@ -212,11 +212,11 @@ class Session:
         self._controller = controller
 
     def answer_start(self, message: SessionStart) -> None:
-        """`session.created` for the message that made this session."""
+        """Answers the message that made this session with `session.created`."""
         self.receipts.answer(message, self._created(message.event_id))
 
     def take_up(self, controller: Controller, message: SessionResume) -> None:
-        """Another connection goes on with this session; one that still looks alive is given up.
+        """Moves the session to another connection. An old connection that still looks alive is aborted.
 
         Raises `Refused` (`wrong_token`, `resume_gap`, `invalid_value`) and changes nothing.
         """
@@ -228,7 +228,7 @@ class Session:
         try:
             self.outbox.replay_after(message.last_seq)
         except ReplayGap as gap:
-            raise Refused("resume_gap", f"{gap}; resume with -1 to do without", param="last_seq") from None
+            raise Refused("resume_gap", f"{gap}; resume with -1 to skip them", param="last_seq") from None
         self._move(SessionMove.TAKE_UP)
         displaced, self._controller = self._controller, controller
         if displaced is not None:
@@ -241,7 +241,7 @@ class Session:
             self.receipts.emit(push)
 
     def detach(self, controller: Controller) -> None:
-        """The connection is gone. Nothing happens if it is not (or no longer) this session's."""
+        """The connection is lost. Does nothing if it is not (or no longer) this session's."""
         if self._controller is not controller or self.state is not SessionState.OPEN:
             return
         self._controller = None
@@ -250,7 +250,7 @@ class Session:
         self.receipts.log("=", "detached")
 
     async def close(self, reason: str, event_id: str | None = None) -> None:
-        """Ends all prompts, says `session.closed`, frees program and viewers. Idempotent.
+        """Ends all prompts, sends `session.closed`, frees program and viewers. Idempotent.
 
         If cancelled, the program may be left open: call it again.
         """
@@ -298,7 +298,7 @@ class Session:
     # --- from the controller --------------------------------------------------------------------------------------
 
     async def handle(self, message: AnyClientMessage) -> None:
-        """Does what the controller says. Whatever is refused is answered with `error`; the session lives on."""
+        """Carries out a message. If it is refused, answers with `error`, and the session goes on."""
         self.receipts.log("<", receipts.describe(message), level=receipts.level(message))
         try:
             if not self.receipts.is_repeated(message):
@@ -381,7 +381,7 @@ class Session:
         self.prompts.on_engine_stopped()
 
     def _check_what_waited(self) -> None:
-        """The model is known now: what was taken on trust, and it cannot do, ends here."""
+        """The model is known now: drops options that were accepted before and that it does not support."""
         try:
             self._check_capabilities(self.options)
         except Refused as refusal:
@@ -391,7 +391,7 @@ class Session:
                 after="loop" if self.options.after == "continue" else self.options.after,
                 lora=None,
             )
-            self.receipts.warn("not_supported", f"{refusal.detail.message}; the session goes on without")
+            self.receipts.warn("not_supported", f"{refusal.detail.message}; the session goes on without it")
             self.receipts.emit(SessionUpdated(options=self.options))
         self.prompts.on_model_known()
 
@@ -421,7 +421,7 @@ class Session:
         return self._recorder.is_recording
 
     def _is_seen(self) -> bool:
-        """Somebody watches or records: what is made is not made for nobody."""
+        """Whether anybody watches or records, so that a further clip is worth making."""
         return self.program.num_viewers > 0 or self.is_recording
 
     async def _record(self, message: ProgramRecord) -> None:
@@ -467,7 +467,7 @@ class Session:
         }
 
     def _on_overflow(self) -> None:
-        self.receipts.log("!", "the controller does not read; its connection is given up")
+        self.receipts.log("!", "the controller does not read; closing its connection")
         if self._controller is not None:
             self._controller.abort("too many unread messages")
 

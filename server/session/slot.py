@@ -1,7 +1,7 @@
-"""A stage's one place in the engine: at most one generation of a session is in there, whatever it is for.
+"""A stage's one place in the engine: a session has at most one generation there, for a prompt or a continuation.
 
 `prompts.py` and `continuation.py` send through it. A generation whose prompt has ended keeps the place until the engine
-confirms its end, at its next step; only then does the next one start. On the event loop.
+confirms its end, at its next step. Only then does the next one start. On the event loop.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from server.session import receipts
 from server.session.receipts import Receipts
 from server.stage.picture import Clip
 
-# That the machine is busy is news once; then for so long not again, however it comes and goes.
+# The least time between two warnings that the machine is busy, even if the load comes and goes.
 BUSY_AGAIN_S = 60.0
 
 
 class Slot:
-    """`claim` is told the id of each generation that was sent, so that its events find their way back."""
+    """`claim` gets the id of each generation sent, so that the registry knows whose its events are."""
 
     def __init__(
         self,
@@ -78,11 +78,11 @@ class Slot:
         self._claim(command.generation_id)
 
     def cancel(self, generation_id: str) -> None:
-        """The place is free when the engine confirms it."""
+        """The place becomes free when the engine confirms the end."""
         self._engine.send(Cancel(generation_id))
 
     def hear(self, event: GenerationEvent) -> bool:
-        """Counts steps. True if the event is the end of what is in the engine: the place is free."""
+        """Counts steps. True if the event ends the generation that holds the place, which is then free."""
         self.num_steps += isinstance(event, StepFinished)
         if not isinstance(event, GenerationEnd) or event.generation_id != self._generation_id:
             return False
@@ -90,16 +90,16 @@ class Slot:
         return True
 
     def on_engine_stopped(self) -> None:
-        """The engine is gone for good, and what was in it."""
+        """The engine will not come back: frees the place."""
         self._generation_id = None
 
     def cost_s(self, quality: Quality) -> float:
-        """Of one clip made alone; 0 before the first measurement."""
+        """Engine time of one clip made alone; 0 before the first measurement."""
         return self._engine.cost_s(quality) or 0.0
 
     def estimate(self, command: Generate) -> Estimate | None:
-        """Until the frames are sent. Adds one frame: on average half a frame until the next picture is chosen, and half
-        until it is sent (`media.program`)."""
+        """Time until the frames are sent. Adds one frame: on average half a frame until the next picture is chosen, and
+        half until it is sent (`media.program`)."""
         of_engine = self._engine.estimate(command)
         if of_engine is None:
             return None
@@ -107,14 +107,14 @@ class Slot:
         return Estimate(of_engine.preview_s + to_air_s, of_engine.picture_s + to_air_s)
 
     def estimated_picture_ms(self, quality: Quality) -> float | None:
-        """Of a prompt set now; None before the first measurement."""
+        """For a prompt set now; None before the first measurement."""
         estimate = self.estimate(Generate("", "", quality, stage_id=self.stage_id, tenant=self.tenant))
         return receipts.ms(estimate.picture_s) if estimate else None
 
     def note_started(self, event: GenerationStarted) -> None:
-        """Tells once when clips begin to be made with less, and once when they are whole again."""
+        """Warns once when the engine begins to degrade clips, and once when it stops."""
         if event.is_reused:
-            return  # made before, and whole: it says nothing about now
+            return  # a whole clip made earlier: it says nothing about the engine now
         if event.degraded:
             self._metrics.generation_degraded()
         if event.degraded == self._degraded:
@@ -124,10 +124,10 @@ class Slot:
             reason = f"the engine is short of time; clips are made with {receipts.degradation(event.degraded)}"
             self._says.warn("degraded", reason, degraded=event.degraded)
         else:
-            self._says.warn("recovered", "clips are made as they were asked for again")
+            self._says.warn("recovered", "clips are made as requested again")
 
     def tell_busy(self, now: float) -> None:
-        """That other programs keep the engine from its cores, and that this is over. Once a second."""
+        """Warns when other programs take the engine's cores, and when this is over. Called once a second."""
         engine = self._engine.statistics()
         if engine.is_starved is self._is_told_busy:
             return
@@ -140,7 +140,7 @@ class Slot:
             self._says.warn("machine_busy", reason, core_share=round(engine.core_share, 3))
 
     def num_frames(self) -> int:
-        """Of a clip. Raises `ValueError` if no model is known."""
+        """Frames in a clip. Raises `ValueError` if no model is known."""
         return self._known_model().num_frames
 
     def clip(self, prompt_id: str, frames: Frames, after: After, continuation: int = 0) -> Clip:

@@ -1,4 +1,4 @@
-"""A session's viewers: who watches, how many may, and which of them is the controller's own peer.
+"""One session's viewers: adds, limits and removes them, and knows which one is the controller's own peer.
 
 Between `session.py`, which owns it, and the program, which owns the connections. Everything runs on the event loop.
 """
@@ -15,16 +15,16 @@ from server.protocol.errors import Refused
 from server.protocol.messages import WebrtcCandidate
 from server.session.neighbours import SessionProgram
 
-# A place may come free at any time; a page need not ask more often.
+# When a page should ask again for a place, which may come free at any time.
 RETRY_AFTER_MS = 5000
 
 
-# Viewers whose goodbye may still come after their connection's end.
+# How many lost viewers are remembered, because a viewer's goodbye may come after the end of its connection.
 MAX_LOST = 64
 
 
 class Viewers:
-    """See the module. `on_joined` is called after each that joins, `log` with what becomes of them."""
+    """See the module. `on_joined` is called after each join, `log` with a text for each join, leave and loss."""
 
     def __init__(
         self,
@@ -38,10 +38,10 @@ class Viewers:
         self._max_viewers = max_viewers
         self._on_joined = on_joined
         self._log = log
-        self._on_gone: dict[str, Callable[[str], None]] = {}  # by viewer id: whom to tell when it is no longer there
+        self._on_gone: dict[str, Callable[[str], None]] = {}  # by viewer id; called when it is gone
         self._lost: deque[str] = deque(maxlen=MAX_LOST)
         self._own_id: str | None = None  # the controller's peer
-        self._carrier_id: str | None = None  # the viewer whose connection the controller's messages come over, too
+        self._carrier_id: str | None = None  # the viewer whose connection also carries the controller's messages
 
     async def add(
         self,
@@ -50,7 +50,7 @@ class Viewers:
         on_channel: Callable[[Any], None] | None = None,
         on_gone: Callable[[str], None] = lambda viewer_id: None,
     ) -> tuple[str, str]:
-        """The new viewer's id and our answer to its offer, as it came or as a door has read it already.
+        """Adds a viewer; returns its id and our SDP answer. A door may have parsed `offer` already.
 
         Raises `Refused`. If cancelled, no viewer is left behind.
 
@@ -72,7 +72,7 @@ class Viewers:
         self._forget(viewer_id)
 
     def lose(self, viewer_id: str) -> bool:
-        """The program has lost it; True if it was the controller's own."""
+        """The program has lost this viewer; True if it was the controller's own."""
         self._log(f"viewer {viewer_id} lost")
         self._lost.append(viewer_id)
         was_own = viewer_id == self._own_id
@@ -87,7 +87,7 @@ class Viewers:
             self._forget(viewer_id)
 
     def watch(self) -> Subscription:
-        """The frames for a viewer without a peer (`watch.py`), who is there until `leave`. Raises `Refused`."""
+        """Adds a viewer without a peer (`watch.py`), until `leave`; returns its frames. Raises `Refused`."""
         self._check_room(self._program.num_viewers)
         subscription = self._program.watch()
         self._log(f"viewer over WebSocket joined, {self._program.num_viewers} now")
@@ -117,10 +117,11 @@ class Viewers:
         on_channel: Callable[[Any], None] | None = None,
         on_gone: Callable[[str], None] = lambda viewer_id: None,
     ) -> tuple[str, str]:
-        """As `add`, for the controller's own peer, which replaces the one before.
+        """As `add`, for the controller's own peer, which replaces the previous one.
 
-        A laptop that changed networks offers anew long before its old peer is missed. One over which the controller's
-        messages come (`on_channel`) stays, or it would cut off the branch on which it sits.
+        A laptop that changed networks sends a new offer long before its old peer is noticed to be gone. A peer that
+        carries the controller's messages (`on_channel`) stays; otherwise replacing it would close the connection that
+        carries this very message.
         """
         replaced = self._own_id if self._own_id in self._on_gone and self._own_id != self._carrier_id else None
         self._check_room(self._program.num_viewers - (replaced is not None))
@@ -129,7 +130,7 @@ class Viewers:
         except Refused as refusal:
             if refusal.detail.code != "too_many_viewers" or replaced is None:
                 raise
-            # The UDP ports are used up, one of them by the peer that is to go.
+            # No UDP port is free, and the old peer holds one: remove it first.
             await self.remove(replaced)
             viewer_id, answer_sdp = await self._add(offer, on_channel=on_channel, on_gone=on_gone)
         self._own_id = viewer_id
@@ -146,7 +147,7 @@ class Viewers:
         await self.add_candidate(self._own_id, message.candidate, message.sdp_mid, message.sdp_mline_index)
 
     def rtp_timestamp(self, frame_index: int) -> int | None:
-        """Of a frame on its way to the controller's own peer; None without one."""
+        """Of a frame sent to the controller's own peer; None without such a peer."""
         return None if self._own_id is None else self._program.rtp_timestamp(self._own_id, frame_index)
 
     # --- inside ---------------------------------------------------------------------------------------------------

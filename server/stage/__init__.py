@@ -1,1 +1,1 @@
-"""What is on air at which frame of the program. Pure and clocked."""
+"""Decides what is on air at each frame of the program. Pure: the frame index is its clock."""

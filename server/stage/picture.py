@@ -1,4 +1,4 @@
-"""What a stage is given and what it gives: clips and transitions in, pictures out. Values only."""
+"""The stage's values: clips and transitions go in, pictures come out."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class FirstShown:
     kind: Literal["preview", "picture"]
     step_index: int | None
     continuation: int = 0  # which of the scene's clips, as in `Clip`
-    num_rounds: int = 1  # rounds that the clip before it was shown; 1 in time, more if this one was late
+    num_rounds: int = 1  # rounds that the clip before it was shown; 1 if this one came in time, more if it was late
 
 
 class Scene(StrEnum):
@@ -62,7 +62,7 @@ class Scene(StrEnum):
 
 @dataclass(eq=False, slots=True)
 class Footage:
-    """Frames as a source. Its identity is the compositor's cache key; `serial` names it to those who outlive it."""
+    """Frames as a source. Its identity is the compositor's cache key; `serial` names it without keeping it alive."""
 
     frames: Frames
     serial: int = field(default_factory=_serials.__next__, init=False)

@@ -1,6 +1,6 @@
-"""Shots: one thing each that is or was on air, with its place in time, and the fade between two.
+"""Shots (idle scene, preview, clip) with their place in time, and the fade between two of them.
 
-The stage alone makes them. A clip's shot plays it in rounds, with a seam where it does not close on itself.
+Only the stage makes them. A clip's shot plays it in rounds, with a seam if it does not close on itself. Pure.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from engine.api import Frames
 from server.stage.picture import FULL_WEIGHT, Clip, FirstShown, Footage, OnAir, Scene, Source, Still
 
-# The tail of a clip that does not close on itself dissolves into its head for so long.
+# How long the tail of a clip that does not close on itself dissolves into its head.
 SEAM_S = 0.35
-# A preview's few frames dissolve from one to the next in so long, back and forth.
+# How long a preview dissolves from one of its few frames to the next, back and forth.
 PREVIEW_FRAME_S = 0.25
 
-# In-between frames of a preview are made while they fit; larger previews step without dissolving.
+# A preview whose in-between frames would be larger steps without dissolving.
 MAX_PREVIEW_BYTES = 4 * 1024 * 1024
 
 
@@ -37,7 +37,7 @@ class Shot:
         raise NotImplementedError
 
     def announcement(self) -> FirstShown | None:
-        """Once: that this shot is visible now."""
+        """Says, once, that this shot is visible now."""
         if self.prompt_id is None or self._is_announced:
             return None
         self._is_announced = True
@@ -85,14 +85,14 @@ class PreviewShot(Shot):
 
 @dataclass(frozen=True, slots=True)
 class _Join:
-    """Where a clip ends: from `decided_at` on its tail is shown, and at `joined_at` the following clip's second frame.
+    """Where a clip ends: its tail plays from `decided_at`, the following clip's second frame at `joined_at`.
 
-    In frames of the program. The two differ only if the clip does not close on itself, where the seam would begin.
+    In frames of the program. The two differ only if the clip does not close on itself: its seam would begin there.
     """
 
     decided_at: int
     joined_at: int
-    tail_position: int  # what position `decided_at` is in the clip's own time, counted over its rounds
+    tail_position: int  # the position of `decided_at` in the clip's own time, counted over its rounds
     num_rounds: int
     following: ClipShot | None = None
 
@@ -144,15 +144,15 @@ class ClipShot(Shot):
         return self._at_open_loop(position, self._seam)
 
     def set_next(self, following: ClipShot, frame_index: int) -> None:
-        """From the end of the round that is shown at `frame_index` on."""
+        """Plays `following` after the round that is shown at `frame_index`."""
         join = self.next_join(frame_index)
         following._num_rounds_before = join.num_rounds
         self.join = replace(join, following=following)
 
     def next_join(self, frame_index: int) -> _Join:
         """The first join that is decided after `frame_index`."""
-        # A closed loop goes on at its second frame: all rounds but the first are a frame shorter. An open one leaves
-        # out what its seam has shown, and is decided where the seam would begin.
+        # A closed loop restarts at its second frame, so all rounds but the first are a frame shorter. An open loop
+        # skips the frames that its seam has shown; its join is decided where the seam would begin.
         num_seam = len(self._seam.frames) if self._seam is not None else 0
         first = self._num_once
         period = self._num_once if self._seam is not None else max(1, self._num_once - 1)
@@ -169,7 +169,7 @@ class ClipShot(Shot):
         return self.started_at - (self._first_position - position) * self._frame_rate // self._clip_frame_rate
 
     def _at_open_loop(self, position: int, seam: Footage) -> tuple[Source, int]:
-        # First round 0 .. once-1, seam; every later one starts behind the frames that the seam has shown already.
+        # First round 0 .. once-1, seam; every later one starts after the frames that the seam has shown already.
         num_seam = len(seam.frames)
         if position >= self._num_once + num_seam:
             position = num_seam + (position - num_seam) % self._num_once
@@ -179,7 +179,7 @@ class ClipShot(Shot):
         return self._footage, position
 
     def _mix_seam(self, seam: Footage, frame_number: int) -> None:
-        """Up to this frame: one a picture, 1 ms, since all at the take would hold up the clock for ten times that."""
+        """Mixes the seam up to this frame: one a picture, 1 ms. All at the take would block the clock for 10 ms."""
         tail, head = self._footage.frames.planes[self._num_once :], self._footage.frames.planes
         for i in range(self._num_mixed, frame_number + 1):
             seam.frames.planes[i] = _mix(tail[i], head[i], (i + 1) / (len(seam.frames) + 1))
@@ -207,7 +207,7 @@ class Fade:
 def _closed_loop(position: int, num_frames: int) -> int:
     """0 .. n-1, then 1 .. n-1 for ever: the last frame and the first show the same moment.
 
-    The first is the one left out, because a decoder makes it from a latent frame alone, and it differs the most.
+    The first is left out, because a decoder makes it from one latent frame alone, so it differs most.
     """
     num_rounds = max(1, num_frames - 1)
     return position if position < num_frames else min(1, num_frames - 1) + (position - 1) % num_rounds

@@ -1,8 +1,8 @@
-"""What is on air at which frame of the program: idle scene, previews, clips, crossfades, loops, blank.
+"""Decides what is on air at each frame of the program: idle scene, previews, clips, crossfades, loops, blank.
 
-Pure and clocked: no I/O, no tasks, no time but the program's frame index. Commands (`show_preview`, `take`, ...) take
-effect at the next `picture`. The session commands it, `server.media.program` asks it for pictures; both on the event
-loop. The pixels are the compositor's business: a picture only names at most two layers and their weights.
+Pure: no I/O, no tasks, and no clock but the program's frame index. Commands (`show_preview`, `take`, ...) take effect
+at the next `picture`. The session sends commands and `server.media.program` asks for pictures, both on the event loop.
+A picture names at most two layers and their weights; the compositor makes the pixels.
 
 A shot is one thing that is or was on air: the idle scene, one preview, one clip. The running shot is the idle scene or
 the last clip taken; it goes on in time below a preview and below the blank.
@@ -13,16 +13,16 @@ the last clip taken; it goes on in time below a preview and below the blank.
     clip      preview        -              clip   blank   -
     blank     (below)        (below)        (below) -      what ran below
 
-A morph is a crossfade whose clip was generated from the picture that was on air when its generation was handed to the
-engine. Meanwhile the stage moved on, so that a cut would jump; holding that picture until the clip is there would
-freeze the program for as long as the engine takes. The dissolve starts from the picture that runs and leads into one
-that was on air moments ago: the two share their scene, and differ by what moved since. Measured on a scene that drifts
-by 2 levels of luma a frame and a clip that took a second: the cut steps by 48 levels, the dissolve of half a second by
-at most 2 between two frames, which is the drift itself.
+A morph is a crossfade to a clip that was generated from the picture on air when the engine got the command. The stage
+has moved on since then, so a cut would jump. To hold that picture until the clip is finished would freeze the program
+for as long as the engine takes. The dissolve leads from the running picture into one that was on air moments ago: both
+show the same scene and differ only by what has moved. Measured on a scene that drifts by 2 levels of luma a frame and a
+clip that took a second: the cut steps by 48 levels, the dissolve of half a second by at most 2 between two frames,
+which is the drift itself.
 
-A scene that continues is joined where a round of the running clip ends (`follow`): the next clip was generated from
-that last frame, so it plays on from there without a seam. If the next clip is late, the running one is shown for
-another round, as a loop, and is joined at the end of that one: nothing freezes, and no join is ever anywhere else.
+`follow` joins a scene's next clip where a round of the running clip ends. The next clip was generated from that last
+frame, so it plays on without a seam. If it is late, the running clip loops for another round and is joined at the end
+of that one. So nothing freezes, and clips are joined nowhere else.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from engine.api import Frames
 from server.stage.picture import FULL_WEIGHT, Clip, FirstShown, Layer, OnAir, Picture, Scene, Still, Transition
 from server.stage.shots import ClipShot, Fade, IdleShot, PreviewShot, Shot
 
-# Between previews, and from a preview back to the running shot.
+# The fade between previews, and from a preview back to the running shot.
 PREVIEW_FADE_S = 0.2
 # Interrupted crossfades freeze what they showed and fade from there; deeper nesting keeps the stronger layer only.
 MAX_STILL_DEPTH = 3
@@ -83,9 +83,9 @@ class Stage:
         self._next_fade_frames = 0 if transition.kind == "cut" else self._num_frames(transition.duration_s)
 
     def follow(self, clip: Clip) -> bool:
-        """Go on with `clip` where the running clip's round ends; its first frame, which equals the last, is left out.
+        """Play `clip` after the running clip's round, without its first frame, which equals the last one shown.
 
-        False, and nothing happens, if no clip of this prompt runs or has been seen: it was replaced meanwhile.
+        Returns False and does nothing if the running shot is not a clip of this prompt, or was not shown yet.
         """
         running = self._running
         if not isinstance(running, ClipShot) or running.prompt_id != clip.prompt_id or running.started_at is None:
@@ -105,7 +105,7 @@ class Stage:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """What the last picture showed, or would have but for a blank."""
+        """What the last picture showed, or would have shown without a blank."""
         return self._layers or (Layer(Scene.IDLE, 0, FULL_WEIGHT),)
 
     @property
@@ -115,11 +115,11 @@ class Stage:
 
     @property
     def has_clip(self) -> bool:
-        """Whether a clip was taken, be it on air or below a preview or the blank."""
+        """Whether a clip was taken, even if it runs below a preview or the blank."""
         return isinstance(self._running, ClipShot)
 
     def seconds_to_join(self, at_least_s: float = 0.0) -> float:
-        """Until the first moment, after so long, by which `follow` is in time; `at_least_s` without a clip."""
+        """Time until the first join that is at least `at_least_s` away; `at_least_s` without a clip."""
         if not isinstance(self._running, ClipShot) or self._running.started_at is None:
             return at_least_s
         earliest = self._frame_index + math.ceil(at_least_s * self._frame_rate)
@@ -133,7 +133,7 @@ class Stage:
         return self._target.on_air, self._target.prompt_id
 
     def picture(self, frame_index: int) -> Picture:
-        """What is due at a frame of the program. Indices only grow; gaps are frames that were never shown."""
+        """The picture due at a frame of the program. Indices only grow; gaps are frames that were never shown."""
         if frame_index <= self._frame_index:
             raise ValueError(f"expected a frame index above {self._frame_index}, got {frame_index}")
         self._join(frame_index)
@@ -157,7 +157,7 @@ class Stage:
         return max(0, round(duration_s * self._frame_rate))
 
     def _join(self, frame_index: int) -> None:
-        """The clip that follows takes the running one's place everywhere, even within a fade: they share a picture."""
+        """Replaces the running clip by the next one everywhere, even within a fade, since they share a picture."""
         running = self._running
         if not isinstance(running, ClipShot) or running.join is None or frame_index < running.join.joined_at:
             return
@@ -179,16 +179,16 @@ class Stage:
             target.started_at = frame_index
         outgoing = self._outgoing()
         self._current = target
-        # Nobody sees a fade below the blank: what is resumed is the shot itself.
+        # A fade below the blank is invisible, so `resume` shows the shot itself.
         is_cut = self._next_fade_frames == 0 or self._is_blank or not self._layers
         self._fade = None if is_cut else Fade(outgoing, frame_index, self._next_fade_frames)
         return is_cut
 
     def _outgoing(self) -> Shot | Still:
-        """What a crossfade that begins now leaves: the current shot, or the mixture that an unfinished one showed.
+        """What a crossfade that begins now fades out: the current shot, or the frozen mixture of an unfinished fade.
 
-        Mixing three things would break the two-layer rule, and starting from one of the two would jump. Frozen, the
-        mixture fades out from exactly the picture that was last on air.
+        Mixing three sources would break the two-layer rule, and starting from one of the two would jump. The frozen
+        mixture is exactly the picture that was last on air.
         """
         if self._fade is None:
             return self._current

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -45,8 +48,26 @@ async def test_when_the_server_is_gone_nothing_is_claimed_to_be_on_air(open_cons
         console = await open_console(server.url)
         await console.send("scene 5")
         await console.newest_is("on_air")
-    await console.until("() => document.querySelector('#connection').dataset.state === 'waiting'")
+    await console.until("() => document.querySelector('#connection').dataset.state === 'reconnecting'")
     await console.send("scene 9")
     await console.until("() => document.querySelector('#toasts').innerText.includes('nothing was sent')")
     assert await console.page.input_value("#prompt-text") == "scene 9", "what could not be sent is not lost"
     await console.until("() => document.querySelector('#tally').innerText === 'No signal'")
+
+
+async def test_a_prompt_without_an_end_is_asked_for_again_after_the_server_was_killed(open_console: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        arguments = ["--engine", "synthetic", "--port", str(probe.getsockname()[1])]
+    async with served(arguments) as server:
+        console = await open_console(server.url)
+        await console.choose("take", "manual")
+        await console.send("scene 7")
+        await console.newest_is("ready")
+        os.kill(server.pid, signal.SIGKILL)
+    await console.until("() => document.querySelector('#connection').dataset.state === 'reconnecting'")
+    async with served(arguments):
+        await console.is_live()
+        await console.newest_is("ready")
+        await console.page.click("#take")
+        await console.shows_number(7)
+        assert await console.states() == ["on_air"]

@@ -45,7 +45,7 @@ def test_a_known_question_gets_its_answer_in_its_language_and_its_scene(question
 
 def test_what_the_answer_does_not_answer_is_said() -> None:
     given = reply("Is there a unicorn in the forest?", is_simple=True)
-    assert given.caption == "That I do not know, but this I do."
+    assert given.caption == "I do not know that, but I know this."
     assert given.scene is not None and "forest" in given.scene
 
 

@@ -1,1 +1,1 @@
-"""What is drawn for training: specs with captions, rendered clips in files, latents."""
+"""The data for training: captions of specs, rendered clips in files, latents."""

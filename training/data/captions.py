@@ -1,8 +1,8 @@
 """Draws captions of a `SceneSpec`, English and Chinese, with synonyms, word orders, dropped slots and questions.
 
-Training hears text as the stage does: caption, `reading.read`, `reading.completed_tokens`. What a caption leaves open
-is completed from the clip's own spec, so the model is always told all that it must show, in many orders. Every word
-used here must be in the lexicon, and no caption may contradict its spec: a test draws thousands.
+Training reads text as the stage does: caption, `reading.read`, `reading.completed_tokens`. The clip's own spec
+completes the slots that a caption leaves open, so the model is always told all that it must show, in many orders. Every
+word used here must be in the lexicon, and no caption may contradict its spec: a test draws thousands.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from engine.embedded.reading import completed_tokens, read, unconditional_tokens
 from engine.embedded.spec import SceneSpec
 
 CHINESE_SHARE = 0.35
-# For guidance: nothing is told.
+# Empty captions, for guidance.
 EMPTY_SHARE = 0.08
-# Unknown words come beside the known ones, on stage too.
+# Captions with an unknown word beside the known ones, as on stage.
 UNKNOWN_SHARE = 0.15
 
 _SCENES_EN: dict[str, tuple[str, ...]] = {
@@ -339,7 +339,7 @@ def draw_caption(spec: SceneSpec, rng: random.Random, *, chinese: bool | None = 
 
 
 def full_caption(spec: SceneSpec, rng: random.Random, *, chinese: bool) -> str:
-    """A caption that names all that the spec holds, the layout apart: no prompt can name that."""
+    """A caption that names all slots of the spec but the layout, which no prompt can name."""
     has_subject = spec.subject is not None
     slots = _Slots(
         scene=True,
@@ -355,7 +355,7 @@ def full_caption(spec: SceneSpec, rng: random.Random, *, chinese: bool) -> str:
 
 
 def draw_token_ids(spec: SceneSpec, rng: random.Random) -> tuple[int, ...]:
-    """What training feeds the text encoder: the whole spec in a caption's order, at times UNK beside it, or nothing."""
+    """The text encoder's input in training: the whole spec in a caption's order, at times with UNK; or nothing."""
     if rng.random() < EMPTY_SHARE:
         return unconditional_tokens()
     token_ids = completed_tokens(read(draw_caption(spec, rng)), spec)

@@ -1,8 +1,8 @@
-"""Clips rendered ahead, in files: how the processor's cores feed a GPU, which would wait for the renderer otherwise.
+"""Clips rendered ahead into files, by the processor's cores: a GPU in training would wait for the renderer otherwise.
 
-A render is two thousand small operations, which a GPU starts hardly faster than a core computes them. Each file holds
-the same clips whoever rendered it, so a folder may be filled in any number of sittings. The stages take what is there,
-and the autoencoder's what is added while it learns.
+A render is two thousand small operations, which a GPU starts hardly faster than a core computes them. A file holds the
+same clips whichever run rendered it, so a folder may be filled in several runs. The stages use the existing files; the
+autoencoder's stage also uses files that arrive while it learns.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def read_all(paths: Iterator[Path], num_threads: int) -> Iterator[tuple[Tensor, 
 def map_ahead(
     pool: Executor, work: Callable[[TaskT], ResultT], tasks: Iterable[TaskT], *, lead: int
 ) -> Iterator[ResultT]:
-    """Results in order, at most `lead` tasks ahead of who takes them: all at once would not fit into memory."""
+    """Results in order, at most `lead` tasks ahead of the caller: all at once would not fit into memory."""
     waiting = iter(tasks)
     pending = deque(pool.submit(work, task) for task in islice(waiting, lead))
     while pending:
@@ -100,7 +100,7 @@ def map_ahead(
 
 
 def finished(folder: Path) -> Iterator[Path]:
-    """The files that are there, in order, up to the first one that is missing."""
+    """The existing files, in order, up to the first missing one."""
     index = 0
     while path_of(folder, index).exists():
         yield path_of(folder, index)

@@ -1,8 +1,8 @@
 """The training set on disk: latents of rendered clips, made once from seeds, with their specs beside them.
 
-Stills are single latent frames of very many clips: the images stage learns from them what everything looks like. Clips
-are whole ones, fewer: the clips stage learns from them how it moves. One worker process per core renders while this one
-encodes; where clips were rendered ahead (`clip_files`), they are encoded, and the stills are their latent frames.
+Stills are single latent frames of very many clips; from them the images stage learns what everything looks like. Clips
+are whole but fewer; from them the clips stage learns how everything moves. One worker process per core renders while
+this process encodes. Clips that were rendered ahead (`clip_files`) are encoded, and the stills are their latent frames.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STILLS, CLIPS, RENDERS = "examples-stills.pt", "examples-clips.pt", "renders"
 
 @dataclass(frozen=True)
 class Examples:
-    """Latents fp16 [N, C, T, h, w]; of stills T is 1 and `frames[i]` says which latent frame of its clip it is."""
+    """Latents fp16 [N, C, T, h, w]. For stills, T is 1 and `frames[i]` is the index of the latent frame in its clip."""
 
     latents: Tensor
     specs: list[SceneSpec]
@@ -49,7 +49,7 @@ def draw_specs(count: int, seed: int, **settings: Any) -> list[SceneSpec]:
 
 
 def make_examples(recipe: Recipe, encoder: Encoder, on_progress: Callable[[str], None] = print) -> None:
-    """Writes `STILLS` and `CLIPS` into the recipe's folder; what is there already is kept."""
+    """Writes `STILLS` and `CLIPS` into the recipe's folder; keeps files that exist already."""
     rng = random.Random(recipe.seed + 1)
     stills, clips = (recipe.folder / name for name in (STILLS, CLIPS))
     if recipe.renders_ahead:
@@ -60,7 +60,7 @@ def make_examples(recipe: Recipe, encoder: Encoder, on_progress: Callable[[str],
         return
     if not stills.exists():
         specs = [draw_spec(rng, subject_share=recipe.stills_subject_share) for _ in range(recipe.num_stills)]
-        # The first latent frame twice as often as another: it alone is a still, and the first thing that is seen.
+        # The first latent frame comes twice as often as any other: it alone is a still, and viewers see it first.
         frames = [max(0, rng.randrange(-1, NUM_LATENT_FRAMES)) for _ in specs]
         latents = _encoded(recipe, encoder, _rendered(recipe, list(zip(specs, frames, strict=True))))
         _save(stills, latents, specs, torch.tensor(frames))
@@ -81,7 +81,7 @@ def load_examples(path: Path, device: str = "cpu") -> Examples:
 
 
 def load_stills(recipe: Recipe) -> Examples:
-    """The stills; of clips that were rendered ahead, every latent frame."""
+    """The stills, or every latent frame of the clips, if they were rendered ahead."""
     if not recipe.renders_ahead:
         return load_examples(recipe.folder / STILLS, recipe.device)
     clips = load_examples(recipe.folder / CLIPS, recipe.device)
@@ -95,7 +95,7 @@ Wanted = tuple[SceneSpec, int | None]
 
 @torch.no_grad()
 def _encoded(recipe: Recipe, encoder: Encoder, batches: Iterator[Tensor]) -> Tensor:
-    """fp16 [N, C, T, h, w] on the CPU of groups of frames, uint8 [B, T, 4, 3, H, W]."""
+    """fp16 latents [N, C, T, h, w] on the CPU from groups of frames, uint8 [B, T, 4, 3, H, W]."""
     encoder = encoder.to(recipe.device)
     parts = []
     for groups in batches:
@@ -107,7 +107,7 @@ def _encoded(recipe: Recipe, encoder: Encoder, batches: Iterator[Tensor]) -> Ten
 
 
 def _encoded_files(recipe: Recipe, encoder: Encoder) -> tuple[Tensor, list[SceneSpec]]:
-    """fp16 [N, C, T, h, w] on the CPU of the clips that were rendered ahead, and their specs."""
+    """fp16 latents [N, C, T, h, w] on the CPU of the clips that were rendered ahead, and their specs."""
     folder = recipe.folder / RENDERS
     specs: list[SceneSpec] = []
     if not clip_files.path_of(folder, 0).exists():

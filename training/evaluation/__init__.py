@@ -1,1 +1,1 @@
-"""How well a trained model draws, what it listens to, and what judges it."""
+"""Measures a trained model: how well it draws, which words it follows, and the classifier that judges it."""

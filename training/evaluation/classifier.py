@@ -1,6 +1,6 @@
-"""A small network that names what a clip shows: the judge of the evaluation, trained on renders alone.
+"""A small network that names what a clip shows: the judge of `evaluate`, trained on renders alone.
 
-It sees three frames of a clip at a quarter of its size and answers for each slot of a spec; the last answer of those
+It sees three frames of a clip at a quarter of its size and answers for each slot of a spec. The last answer of a slot
 that may be empty is "none". Training blurs and roughens the renders, so that a soft decoder is not marked down.
 """
 
@@ -81,13 +81,13 @@ def judged_picture(frames: Tensor) -> Tensor:
 
 
 def true_names(spec: SceneSpec) -> dict[str, str]:
-    """What can be seen of a spec, by head: a balloon has no front."""
+    """The visible values of a spec, by head: a balloon has no direction, because it has no front."""
     names = {name: getattr(spec, name) or "none" for name in HEADS}
     return names | {"direction": "none"} if spec.subject in SYMMETRIC_SUBJECTS else names
 
 
 def rendered_pictures(count: int, seed: int, *, num_workers: int) -> tuple[Tensor, list[SceneSpec]]:
-    """uint8 [N, 9, 64, 104] of random specs, the held-out pairs among them."""
+    """uint8 [N, 9, 64, 104] of random specs, including the held-out pairs."""
     rng = random.Random(seed)
     specs = [draw_spec(rng, with_held_out=True) for _ in range(count)]
     slices = [specs[start : start + 50] for start in range(0, count, 50)]
@@ -97,7 +97,7 @@ def rendered_pictures(count: int, seed: int, *, num_workers: int) -> tuple[Tenso
 
 
 def _render_pictures(specs: list[SceneSpec]) -> object:
-    # At twice the size: shrinking softens the edges as it does those of a clip.
+    # At twice the size: shrinking then softens the edges, as it does with a clip.
     height, width = HEIGHT // 2, WIDTH // 2
     frames = torch.stack([render(spec, JUDGED_FRAMES, height=height, width=width).flatten(0, 1) for spec in specs])
     return to_uint8(F.avg_pool2d(frames, _SHRINK // 2)).numpy()
@@ -106,7 +106,7 @@ def _render_pictures(specs: list[SceneSpec]) -> object:
 def train_classifier(
     pictures: Tensor, specs: list[SceneSpec], *, num_steps: int, seed: int = 0
 ) -> tuple[Classifier, dict[str, float]]:
-    """Returns it with each head's accuracy on the first `NUM_HELD_BACK` pictures, which it never sees."""
+    """Returns the classifier and each head's accuracy on the first `NUM_HELD_BACK` pictures, which it never sees."""
     torch.manual_seed(seed)
     model, truth = Classifier(), _labels(specs)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -150,7 +150,7 @@ def save_classifier(path: Path, model: Classifier, accuracy: dict[str, float]) -
 
 
 def load_classifier(path: Path) -> tuple[Classifier, dict[str, float]]:
-    """The judge, and how often each of its heads is right on renders that it never saw."""
+    """The judge, and each head's accuracy on renders that it never saw."""
     state = torch.load(path, weights_only=True)
     model = Classifier()
     model.load_state_dict(state["weights"])

@@ -2,9 +2,9 @@
 
 Prompts name whole specs, in English and in Chinese: some like those of training, and some of pairs that training never
 showed (scene x time, subject x scene, subject x colour). A classifier trained on renders names what each clip shows.
-Three rows are judged: the generated clips, renders of the same specs through the autoencoder, which are the ceiling,
-and the renders themselves. A head that is not right on 95 % of unseen renders judges nothing. The classifier is trained
-once and lies in --runs.
+It judges three rows: the generated clips, renders of the same specs through the autoencoder, which are the ceiling, and
+the renders themselves. A head that is not right on 95 % of unseen renders is not used. The classifier is trained once
+and stored in --runs.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ from training.evaluation.sampling import EmbeddedModel, SamplingSettings, TokenI
 from training.world.world import render
 
 GATE = 0.95
-# What the goals speak of, and what they ask for on held-out combinations.
+# The goals for held-out combinations, by head.
 GOALS = {"scene": 0.97, "time": 0.97, "subject": 0.90, "colour": 0.90, "direction": 0.90}
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A prompt, what its clip must show, and why it is asked: "seen" or the kind of pair that training left out."""
+    """A prompt, the spec that its clip must show, and its kind: "seen" or the kind of pair that training left out."""
 
     text: str
     spec: SceneSpec
@@ -74,7 +74,7 @@ class Probe:
 
 
 def probes(*, num_seen: int = 60, rounds: int = 3, seed: int = 5) -> list[Probe]:
-    """`rounds` clips of each held-out pair. Every other one is asked for in Chinese."""
+    """`num_seen` seen specs, and `rounds` clips of each held-out pair. Every other prompt is in Chinese."""
     rng = random.Random(seed)
     specs = [(spec, "seen") for spec in draw_specs(num_seen, seed)]
     for _ in range(rounds):
@@ -178,7 +178,7 @@ def evaluate(
 
 
 def _measured(generated: Tensor, round_trip: Tensor, rendered: Tensor) -> dict[str, float]:
-    """Of one clip [1, 25, 3, H, W]; sharpness, motion and flicker relative to the render."""
+    """The figures of one clip [1, 25, 3, H, W]; sharpness, motion and flicker relative to the render."""
     return {
         "round_trip_psnr_db": _psnr(round_trip, rendered),
         "generated_psnr_db": _psnr(generated, rendered),
@@ -207,7 +207,7 @@ def _shares_by_kind(asked: list[Probe], names: list[dict[str, str]], heads: list
         shares[key] = {}
         for head in heads:
             truth = {index: true_names(asked[index].spec)[head] for index in members}
-            # Colour and direction of a clip that has none are no achievement.
+            # To find no colour or direction in a clip without a subject is no achievement.
             counted = [index for index in members if head not in {"colour", "direction"} or truth[index] != "none"]
             right = [names[index][head] == truth[index] for index in counted]
             shares[key][head] = round(sum(right) / len(right), 4)
@@ -215,7 +215,7 @@ def _shares_by_kind(asked: list[Probe], names: list[dict[str, str]], heads: list
 
 
 def _goals(figures: dict[str, Any]) -> dict[str, bool | None]:
-    """Which goals are reached; None where the judge did not pass its gate."""
+    """Which goals are reached; None if the judge's head did not pass its gate."""
     held_out = figures["generated"]["held_out"]
     reached: dict[str, bool | None] = {
         f"{head} >= {goal:.0%} held out": held_out[head] >= goal if head in held_out else None
@@ -252,19 +252,19 @@ def _flicker(clips: Tensor) -> float:
 
 
 def _group_seam(clips: Tensor) -> float:
-    """The steps between groups of four over those within: 1 where nothing pulses."""
+    """The steps between groups of four over those within the groups: 1 if nothing pulses."""
     steps = _steps(clips[:, 1:])
     between = torch.arange(len(steps)) % 4 == 3
     return float(steps[between].mean() / steps[~between].mean())
 
 
 def _loop_seam(clips: Tensor) -> float:
-    """The step that a loop makes from its last frame to the second one, over the mean step: 1 is a step like any."""
+    """The loop's step from its last frame to the second one, over the mean step: 1 is a step like any other."""
     return float((clips[:, 1] - clips[:, -1]).abs().mean()) / _motion(clips)
 
 
 def contact_sheet(path: Path, asked: Sequence[Probe], rows: Sequence[Sequence[Tensor]], *, frame: int = 10) -> None:
-    """A row for each probe: the render, its round trip through the autoencoder, and what the model made of it."""
+    """A row for each probe: the render, its round trip through the autoencoder, and the model's clip."""
     width, height, gap, line = 416, 256, 8, 16
     sheet = Image.new("RGB", (3 * (width + gap) + gap, len(asked) * (height + gap + line) + gap), "white")
     draw = ImageDraw.Draw(sheet)
@@ -303,7 +303,7 @@ def ready_judge(folder: Path, *, num_pictures: int, num_steps: int) -> tuple[Cla
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, default=EMBEDDED_FOLDER)
-    parser.add_argument("--runs", type=Path, default=Path("runs/embedded-evaluation"), help="where the judge lies")
+    parser.add_argument("--runs", type=Path, default=Path("runs/embedded-evaluation"), help="where the judge is stored")
     parser.add_argument("--setting", default="fast", help="a named setting of the model")
     parser.add_argument("--steps", type=int, help="instead of the setting's")
     parser.add_argument("--guidance", type=float, help="instead of the setting's")

@@ -26,7 +26,7 @@ Transformer = Any
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How a clip is sampled: the two that the model card recommends are called fast and fine."""
+    """How a clip is sampled. The model card recommends two settings, called fast and fine."""
 
     num_steps: int
     guidance_scale: float
@@ -60,7 +60,7 @@ class EmbeddedModel:
 
 
 def initial_noise(seed: int, *, num_latent_frames: int = 7, height: int = 256, width: int = 416) -> Tensor:
-    """[1, C, T, H, W] from the seed alone, so that a clip does not depend on what it is batched with."""
+    """[1, C, T, H, W] from the seed alone, so that a clip does not depend on the rest of its batch."""
     shape = (1, LATENT_CHANNELS, num_latent_frames, height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT)
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
@@ -104,7 +104,7 @@ def _noise_schedule(settings: SamplingSettings) -> Any:
     scheduler: Any = FlowMatchEulerDiscreteScheduler(  # type: ignore[no-untyped-call]
         shift=settings.shift
     )
-    # Given explicitly: `set_timesteps(n)` alone spaces them between bounds that are shifted already.
+    # Explicit sigmas: `set_timesteps(n)` alone spaces them between bounds that are already shifted.
     scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / settings.num_steps, settings.num_steps).tolist())
     return scheduler
 

@@ -1,9 +1,9 @@
-"""`python -m training.evaluation.scaling`: what scaling a clip of the embedded model to the program costs it, beside
-the autoencoder.
+"""`python -m training.evaluation.scaling`: the loss from scaling a clip of the embedded model to the program's size,
+compared with the loss in the autoencoder.
 
-The world can be rendered at the program's size: that is the truth. Against it stand the render at the model's size,
-scaled as the server scales (Lanczos, bicubic) and sharpened; and the autoencoder's round trip at the model's size. A
-scaler that learned to do better could win no more than the first line's distance from perfect.
+The truth is the world rendered at the program's size. It is compared with the render at the model's size, scaled as the
+server scales (Lanczos, bicubic) and sharpened, and with the autoencoder's round trip at the model's size. A learned
+scaler could gain no more than the first line's distance from perfect.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _scaled(picture: Tensor, interpolation: str) -> Tensor:
 
 
 def _sharpened(picture: Tensor) -> Tensor:
-    """Unsharp masking, halfway."""
+    """Unsharp masking at half strength."""
     blurred = functional.avg_pool2d(picture[None], 3, stride=1, padding=1, count_include_pad=False)[0]
     return (picture + 0.5 * (picture - blurred)).clamp(0, 1)
 

@@ -1,9 +1,9 @@
-"""Which words the model listens to: `python -m training.evaluation.word_sensitivity [--weights FOLDER]`.
+"""Measures which words the model follows: `python -m training.evaluation.word_sensitivity [--weights FOLDER]`.
 
-Out of pure noise the words alone decide. For each slot, the error of that first step when the model is told the truth,
-and when it is told another value: a word whose swap costs nothing is not learned yet. Left and right come one subject
-after another and are told subject by subject, too. It needs no sampling and no judge, so a training run can be looked
-at within a minute.
+In pure noise the words alone decide. For each slot, this prints the error of the first step when the model is told the
+truth, and when it is told another value. If the wrong value costs nothing, the model has not learned the word yet. The
+model learns left and right one subject after another, so these are also printed for each subject. It needs no sampling
+and no judge, so it checks a training run within a minute.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SLOTS = ("scene", "time", "weather", *_OF_THE_SUBJECT, "camera", "palette", "lay
 
 @dataclass(frozen=True)
 class Swap:
-    """Mean square errors of the first step's velocity, of the subject's box or, for the other slots, of the picture."""
+    """Mean square errors of the first step's velocity, in the subject's box or, for the other slots, in the picture."""
 
     slot: str
     subject: str | None  # None: of all pictures
@@ -51,7 +51,7 @@ class Swap:
 
 
 def swapped(spec: SceneSpec, slot: str) -> SceneSpec | None:
-    """The spec with another value in `slot`, or None where its scene allows no other."""
+    """The spec with another value in `slot`, or None if its scene allows no other."""
     choices: dict[str, tuple[Any, ...]] = {
         "scene": SCENES,
         "time": TIMES if spec.time else (None,),

@@ -1,4 +1,4 @@
-"""What happens to a finished picture: its palette, and a slow drift of the camera."""
+"""The last steps of a rendered picture: its palette, and a slow drift of the camera."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 def apply_palette(pixels: Tensor, palette: str) -> Tensor:
-    """`pixels` [T, 3, H, W] in [0, 1] in another mood; colours and times of day stay tellable."""
+    """`pixels` [T, 3, H, W] in [0, 1] in another mood; colours and times of day stay recognisable."""
     if palette == "vivid":
         return pixels
     if palette == "pastel":

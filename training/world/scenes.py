@@ -1,7 +1,7 @@
 """The eight scenes of the procedural world: skies, land and everything that moves on its own.
 
 Each painter draws one scene of a `SceneSpec` on a canvas, far to near. Motion is made of whole cycles, so a clip closes
-on itself. Details are at least three design units wide: the 16x autoencoder holds nothing finer.
+on itself. Details are at least three design units wide, because the 16x autoencoder loses finer ones.
 """
 
 from __future__ import annotations

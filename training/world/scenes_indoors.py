@@ -1,8 +1,8 @@
 """The indoor scenes of the procedural world: a classroom, a cosy room, a cafe, and a studio.
 
-What stands still is painted once, on one frame, in full colours; a light map of daylight and lamps then tints it. Two
-light maps, blended by a sine, let the lamps breathe at the cost of one blend per clip. Only what moves by itself is
-painted per frame.
+Still things are painted once, on one frame, in full colours; a light map of daylight and lamps then tints them. Two
+light maps, blended by a sine, let the lamps breathe at the cost of one blend per clip. Only things that move by
+themselves are painted per frame.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _paint_view(still: Canvas, time: str, glass: Box, view: str) -> None:
 
 
 def _paint_frame(brush: _Brush, glass: Box, colour: str, *, sill: str, curtain: str | None = None) -> None:
-    """The wood around the glass and a sill: nothing lies over the glass, which belongs to the weather."""
+    """The wood around the glass and a sill. Nothing covers the glass, where the weather is painted."""
     x0, y0, x1, y1 = glass
     if curtain is not None:
         brush.line(x0 - 15, y0 - 9, x1 + 15, y0 - 9, 1.8, "7a5238")
@@ -217,7 +217,7 @@ def _shine(
     # Near a lamp its colour replaces the evening's, so that overlapping lamps do not glare.
     lamp = (1 - torch.exp(-1.7 * lamp)) * _LAMP_STRENGTH[time]
     lamp_light = x.new_tensor(_LAMP_LIGHT).view(1, 3, 1, 1)
-    # What is behind the glass has its own light.
+    # The view behind the glass has its own light.
     inside = (-0.4 - rectangle(x, y, middle, (y0 + y1) / 2, (x1 - x0) / 2, (y1 - y0) / 2) * 2).clamp(0, 1).unsqueeze(1)
     stills = []
     for level in (0.0, 1.0):
@@ -253,7 +253,7 @@ def _pendant(still: Canvas, time: str, x: float, y: float, level: float, colour:
 
 
 def _floor_lamp(still: Canvas, time: str, x: float, top: float, level: float) -> None:
-    """The shade alone: pole and foot belong to the room."""
+    """Only the shade; the room has the pole and the foot."""
     _halo(still, time, x, top + 8, 26, level)
     area = still.area(x - 16, top - 2, x + 16, top + 20)
     shade = polygon(area.x, area.y, (x - 8, top), (x + 8, top), (x + 13, top + 18), (x - 13, top + 18))

@@ -1,6 +1,6 @@
 """Five outdoor scenes of the procedural world: park, desert, countryside, garden and the polar night.
 
-Whatever never moves is painted once on a canvas of a single frame and copied to all; only what moves is painted per
+Still things are painted once, on a canvas of a single frame, and copied to all frames. Moving things are painted per
 frame, on top. So a painter's order is: still things far to near, then moving things far to near.
 """
 
@@ -42,7 +42,7 @@ def _show(still: Canvas, canvas: Canvas) -> None:
 
 
 def _swaying(area: Area, sway: Tensor, reach: float, shape: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """The shape moved sideways by `sway` [-1, 1] times `reach`: between its two ends distances are nearly linear."""
+    """The shape moved sideways by `sway` [-1, 1] times `reach`. Between its two ends, distances are nearly linear."""
     return torch.lerp(shape(area.x + reach, area.y), shape(area.x - reach, area.y), 0.5 + 0.5 * sway)
 
 
@@ -476,7 +476,7 @@ def _countryside(canvas: Canvas, time: str | None, layout: int) -> None:
 
 
 def _blossom(code: str, time: str) -> Rgb:
-    """Cherry blossom stays pink in every light: it is what the garden is known by."""
+    """Cherry blossom stays pink in every light, so that the garden is recognised."""
     return mix(daylit(code, time), rgb(code), {"day": 0.0, "sunset": 0.4, "night": 0.24, "dawn": 0.3}[time])
 
 

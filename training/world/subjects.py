@@ -41,7 +41,7 @@ DARK, SKIN, HAIR = rgb("2b2a38"), rgb("f0bd96"), rgb("38241f")
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the middle of a subject is, and whether it looks to the left."""
+    """The middle of a subject, and whether it looks to the left."""
 
     x: float
     y: float
@@ -268,7 +268,7 @@ def _children(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> N
 
 
 def _ball(canvas: Canvas, area: Area, pose: Pose, lit: Lit, paint: Rgb) -> None:
-    """It bounces and rolls the way it looks; its panels are swirled, so that one frame shows which way."""
+    """A ball that bounces and rolls to the side it looks to. Its panels swirl, so that one frame shows that side."""
     hop = canvas.wave(1) ** 2
     ground = area.placed(pose.x, pose.y, mirrored=pose.mirrored)
     area.paint(ellipse(ground.x, ground.y, 0, 22, 20, 3.5), BLACK, opacity=0.3 - 0.15 * hop, softness=2)

@@ -1,7 +1,7 @@
 """Rain, snow, fog and petals over a finished scene, or over a window's glass.
 
 Falling things are one formula over the region: columns, each with its own start, that repeat downwards. A clip moves
-them by whole repeats, so it closes. What does not move is computed once, not per frame.
+them by whole repeats, so it closes. Still things are computed once, not per frame.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _columns(area: Area, width: float, slant: float) -> tuple[Tensor, Tensor]:
     """Distance from the middle of each pixel's column, and the column's start in [0, 1): both [1, h, w]."""
     along = (area.x + slant * area.y) / width
     number = torch.floor(along)
-    # The golden ratio keeps neighbours apart; the square hides the rule.
+    # The golden ratio keeps neighbours apart; the square hides the regularity.
     return (along - number - 0.5) * width, (number * 0.618034 + number * number * 0.2137) % 1.0
 
 

@@ -1,7 +1,7 @@
 """Renders a `SceneSpec`: the procedural flat-art world that the embedded model learns. Its data set is this file.
 
-`render` returns any frames of a clip, so that training reads two groups of four as cheaply as a whole clip. Every clip
-closes on itself: frame 24 equals frame 0. Torch on any device, no state, no randomness beyond the spec.
+`render` returns any frames of a clip, so that training can render only two groups of four. Every clip closes on itself:
+frame 24 equals frame 0. Torch on any device, no state, no randomness beyond the spec.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def render(
     width: int = WIDTH,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """The frames asked for, [T, 3, height, width] float32 in [0, 1]; the same spec gives the same pixels."""
+    """The frames with these indices, [T, 3, height, width] float32 in [0, 1]; the same spec gives the same pixels."""
     indices = torch.tensor([index % PERIOD_FRAMES for index in frame_indices], dtype=torch.float32, device=device)
     canvas = Canvas(indices / PERIOD_FRAMES, height=height, width=width)
     _PAINTERS[spec.scene](canvas, spec.time, spec.layout)
     if spec.scene == "city" and spec.time is not None:
         paint_road_marks(canvas, spec.time, is_driving=spec.subject == "car", mirrored=spec.direction == "left")
     windows = WINDOWS.get(spec.scene)
-    # Behind a window, or far away as fog, weather is behind the subject; all else falls before it too.
+    # Weather outside of a window, and fog far away, is behind the subject. Any other weather also falls before it.
     is_behind = windows is not None or spec.weather == "fog"
     if is_behind:
         paint_weather(canvas, spec.weather, spec.time, _WHOLE if windows is None else windows[spec.layout])
@@ -65,7 +65,7 @@ def render(
 
 
 def _light(spec: SceneSpec) -> Rgb:
-    """What falls on the subject."""
+    """The light on the subject."""
     if spec.scene == "aurora":
         return AURORA_LIGHT
     if spec.time is None:

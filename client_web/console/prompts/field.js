@@ -5,6 +5,7 @@
  * @module field
  */
 
+import { byId } from "../../shared/dom.js";
 import { storage, t } from "../../shared/i18n.js";
 
 const NUM_REMEMBERED = 50;
@@ -20,8 +21,8 @@ const STORAGE_KEY = "sceneshift.sent";
  */
 
 export class Field {
-  #area;
-  #star;
+  #area = byId("prompt-text", HTMLTextAreaElement);
+  #star = byId("star", HTMLButtonElement);
   #handlers;
   /** @type {string[]} oldest first */
   #sent = stored();
@@ -29,25 +30,20 @@ export class Field {
   #place = this.#sent.length;
   #draft = "";
 
-  /**
-   * @param {{form: HTMLFormElement, area: HTMLTextAreaElement, star: HTMLButtonElement, plan: HTMLButtonElement}} elements
-   * @param {FieldHandlers} handlers
-   */
-  constructor({ form, area, star, plan }, handlers) {
-    this.#area = area;
-    this.#star = star;
+  /** @param {FieldHandlers} handlers */
+  constructor(handlers) {
     this.#handlers = handlers;
-    form.addEventListener("submit", (event) => {
+    byId("prompt-form", HTMLFormElement).addEventListener("submit", (event) => {
       event.preventDefault();
       this.#send();
     });
-    area.addEventListener("keydown", (event) => this.#pressed(event));
-    area.addEventListener("input", () => {
+    this.#area.addEventListener("keydown", (event) => this.#pressed(event));
+    this.#area.addEventListener("input", () => {
       this.#place = this.#sent.length;
       this.renderStar();
     });
-    star.addEventListener("click", () => this.#withText((text) => this.#handlers.onStar(text)));
-    plan.addEventListener("click", () => this.#plan());
+    this.#star.addEventListener("click", () => this.#withText((text) => this.#handlers.onStar(text)));
+    byId("plan", HTMLButtonElement).addEventListener("click", () => this.#plan());
   }
 
   focus() {
@@ -81,7 +77,12 @@ export class Field {
       event.preventDefault();
       if (this.#place === this.#sent.length) this.#draft = this.#area.value;
       this.#recall(this.#place - 1);
-    } else if (event.key === "ArrowDown" && !isAltered(event) && this.#isAtEdge("down") && this.#place < this.#sent.length) {
+    } else if (
+      event.key === "ArrowDown" &&
+      !isAltered(event) &&
+      this.#isAtEdge("down") &&
+      this.#place < this.#sent.length
+    ) {
       event.preventDefault();
       this.#recall(this.#place + 1);
     }

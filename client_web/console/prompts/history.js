@@ -7,7 +7,7 @@
 
 import { icon, iconButton, make, textButton } from "../../shared/dom.js";
 import { duration, hasText, t } from "../../shared/i18n.js";
-import { PromptState, sharpestPicture } from "./prompts.js";
+import { sharpestPicture } from "./prompts.js";
 
 /** @typedef {import("./prompts.js").Prompt} Prompt */
 
@@ -56,7 +56,8 @@ export class History {
     }
     // Rows are kept, so that a click or a focus on one survives the receipts that arrive meanwhile.
     const rows = this.#prompts.map((prompt) => this.#row(prompt));
-    const isSame = rows.length === this.#list.childElementCount && rows.every((row, i) => row === this.#list.children[i]);
+    const isSame =
+      rows.length === this.#list.childElementCount && rows.every((row, i) => row === this.#list.children[i]);
     if (!isSame) this.#list.replaceChildren(...rows);
   }
 
@@ -66,9 +67,11 @@ export class History {
       (row) => /** @type {HTMLElement} */ (row).dataset.promptId === prompt.promptId,
     );
     const row = /** @type {HTMLElement} */ (kept ?? this.#newRow(prompt));
-    const state = prompt.promptId === this.#onAirId && prompt.state === PromptState.APPLIED ? "on_air" : prompt.state;
+    const state = prompt.promptId === this.#onAirId && prompt.state === "applied" ? "on_air" : prompt.state;
     row.dataset.state = state;
-    const [picture, body] = /** @type {HTMLElement[]} */ (Array.from(row.querySelectorAll(".history-picture, .history-body")));
+    const [picture, body] = /** @type {HTMLElement[]} */ (
+      Array.from(row.querySelectorAll(".history-picture, .history-body"))
+    );
     renderPicture(picture, sharpestPicture(prompt));
     const [, meta] = /** @type {HTMLElement[]} */ (Array.from(body.children));
     meta.replaceChildren(make("span", "badge", [t(`prompt.state.${state}`)]), ...marks(prompt), ...times(prompt));
@@ -81,7 +84,10 @@ export class History {
   /** @param {Prompt} prompt */
   #newRow(prompt) {
     const picture = make("span", "history-picture", [make("img", "")]);
-    const body = make("span", "history-body", [make("span", "history-text", [prompt.text]), make("span", "history-meta")]);
+    const body = make("span", "history-body", [
+      make("span", "history-text", [prompt.text]),
+      make("span", "history-meta"),
+    ]);
     const button = make("button", "history-button", [picture, body]);
     button.type = "button";
     button.addEventListener("click", () => this.#handlers.onAgain(prompt.text));
@@ -89,7 +95,10 @@ export class History {
     const plan = iconButton("small-button", icon("plan"), "", () => this.#handlers.onPlan(prompt.text));
     const unfold = iconButton("small-button", icon("down"), "", () => this.#unfold(row, prompt));
     const life = make("ol", "life");
-    const row = make("li", "history-row", [make("div", "history-line", [button, make("span", "row-buttons", [star, plan, unfold])]), life]);
+    const row = make("li", "history-row", [
+      make("div", "history-line", [button, make("span", "row-buttons", [star, plan, unfold])]),
+      life,
+    ]);
     row.dataset.promptId = prompt.promptId;
     return row;
   }
@@ -125,9 +134,12 @@ export class History {
   #life(prompt) {
     return prompt.life.map((moment) => {
       const what = make("span", "life-what", [words(moment, prompt)]);
-      if (moment.what === PromptState.ACCEPTED && prompt.seed !== null) {
+      if (moment.what === "accepted" && prompt.seed !== null) {
         const { seed } = prompt;
-        what.append(" · ", textButton("life-seed", t("life.seed", { seed }), () => this.#handlers.onLock(seed)));
+        what.append(
+          " · ",
+          textButton("life-seed", t("life.seed", { seed }), () => this.#handlers.onLock(seed)),
+        );
       }
       return make("li", "", [make("span", "life-time", [duration(Math.max(0, moment.atMs))]), what]);
     });
@@ -142,12 +154,14 @@ function words(moment, prompt) {
   switch (moment.what) {
     case "step":
       return t("life.step", { done: moment.count ?? 0, total: prompt.numSteps });
-    case PromptState.STARTED:
+    case "started":
       return t(prompt.isReused ? "life.reused" : "life.started", { steps: prompt.numSteps });
-    case PromptState.SUPERSEDED:
-      return prompt.supersededBy === null ? t("life.superseded") : t("life.superseded_by", { text: prompt.supersededBy });
-    case PromptState.REJECTED:
-    case PromptState.FAILED:
+    case "superseded":
+      return prompt.supersededBy === null
+        ? t("life.superseded")
+        : t("life.superseded_by", { text: prompt.supersededBy });
+    case "rejected":
+    case "failed":
       return `${t(`life.${moment.what}`)}: ${errorText(prompt)}`;
     default:
       return t(`life.${moment.what}`);
@@ -212,7 +226,8 @@ function times(prompt) {
   const picture = prompt.atGlassMs.picture ?? prompt.atServerMs.picture;
   const shown = [];
   // A narrow column: the preview's time is in the prompt's life.
-  if (preview !== null && picture === null) shown.push(make("span", "history-time", [t("history.preview", { time: duration(preview) })]));
+  if (preview !== null && picture === null)
+    shown.push(make("span", "history-time", [t("history.preview", { time: duration(preview) })]));
   if (picture !== null) shown.push(make("span", "history-time", [t("history.picture", { time: duration(picture) })]));
   if (prompt.error !== null) shown.push(make("span", "history-error", [errorText(prompt)]));
   return shown;

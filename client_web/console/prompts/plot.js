@@ -5,7 +5,7 @@
  * @module plot
  */
 
-import { make, makeSvg } from "../../shared/dom.js";
+import { byId, make, makeSvg } from "../../shared/dom.js";
 import { duration, t } from "../../shared/i18n.js";
 
 /** @typedef {import("./prompts.js").Prompt} Prompt */
@@ -19,23 +19,14 @@ const TOP = 8;
 const PLAY_HEIGHT = 14;
 
 export class Plot {
-  #root;
-  #legend;
+  #root = byId("plot", HTMLElement);
+  #legend = byId("plot-legend", HTMLElement);
   /** @type {{at: number, ratio: number}[]} one a second, bounded by the span */
   #played = [];
   /** @type {Stats | null} */
   #latest = null;
   /** @type {Prompt[]} */
   #prompts = [];
-
-  /**
-   * @param {HTMLElement} root
-   * @param {HTMLElement} legend
-   */
-  constructor(root, legend) {
-    this.#root = root;
-    this.#legend = legend;
-  }
 
   /**
    * @param {Stats} stats
@@ -70,7 +61,9 @@ export class Plot {
     const { clientWidth: width, clientHeight: height } = this.#root;
     if (width === 0) return;
     const prompts = this.#prompts.filter((prompt) => prompt.sentAt > now - SPAN_MS);
-    const longest = niceAbove(Math.max(1000, ...prompts.map((prompt) => waitOf(prompt, "picture") ?? waitOf(prompt, "preview") ?? 0)));
+    const longest = niceAbove(
+      Math.max(1000, ...prompts.map((prompt) => waitOf(prompt, "picture") ?? waitOf(prompt, "preview") ?? 0)),
+    );
     const x = (/** @type {number} */ at) => LEFT + (1 - (now - at) / SPAN_MS) * (width - LEFT - 6);
     const floor = height - FOOT;
     const y = (/** @type {number} */ ms) => floor - (ms / longest) * (floor - TOP);
@@ -90,16 +83,25 @@ export class Plot {
     if (this.#played.length === 0) return [];
     const lost = this.#played.filter((second) => second.ratio < 0.999);
     return [
-      makeSvg("path", { class: "played", d: `M${x(this.#played[0].at)} ${top + PLAY_HEIGHT}H${x(this.#played[this.#played.length - 1].at)}` }),
+      makeSvg("path", {
+        class: "played",
+        d: `M${x(this.#played[0].at)} ${top + PLAY_HEIGHT}H${x(this.#played[this.#played.length - 1].at)}`,
+      }),
       ...lost.map(({ at, ratio }) =>
-        makeSvg("path", { class: "missed", d: `M${x(at)} ${top + PLAY_HEIGHT}v${-Math.max(4, (1 - ratio) * PLAY_HEIGHT)}` }),
+        makeSvg("path", {
+          class: "missed",
+          d: `M${x(at)} ${top + PLAY_HEIGHT}v${-Math.max(4, (1 - ratio) * PLAY_HEIGHT)}`,
+        }),
       ),
     ];
   }
 
   /** @param {Prompt[]} prompts */
   #summary(prompts) {
-    const waits = prompts.map((prompt) => waitOf(prompt, "picture")).filter((ms) => ms !== null).sort((a, b) => a - b);
+    const waits = prompts
+      .map((prompt) => waitOf(prompt, "picture"))
+      .filter((ms) => ms !== null)
+      .sort((a, b) => a - b);
     const median = waits.length === 0 ? "–" : duration(waits[Math.floor(waits.length / 2)]);
     const gaps = this.#played.filter((second) => second.ratio < 0.999).length;
     return t("plot.summary", { prompts: prompts.length, median, gaps });
@@ -129,10 +131,12 @@ function mark(prompt, x, y) {
   const preview = waitOf(prompt, "preview");
   const picture = waitOf(prompt, "picture");
   const parts = [];
-  if (preview !== null && picture !== null) parts.push(makeSvg("path", { class: "wait", d: `M${x} ${y(preview)}V${y(picture)}` }));
+  if (preview !== null && picture !== null)
+    parts.push(makeSvg("path", { class: "wait", d: `M${x} ${y(preview)}V${y(picture)}` }));
   if (preview !== null) parts.push(makeSvg("circle", { class: "dot-preview", cx: x, cy: y(preview), r: 3 }));
   if (picture !== null) parts.push(makeSvg("circle", { class: "dot-picture", cx: x, cy: y(picture), r: 4 }));
-  if (prompt.error !== null) parts.push(makeSvg("path", { class: "dot-failed", d: `M${x - 3} ${y(0) - 7}l6 6m0-6l-6 6` }));
+  if (prompt.error !== null)
+    parts.push(makeSvg("path", { class: "dot-failed", d: `M${x - 3} ${y(0) - 7}l6 6m0-6l-6 6` }));
   return parts;
 }
 

@@ -1,45 +1,14 @@
 /**
- * What became of each prompt: one state table, fed with the server's receipts and the times at the glass. No DOM.
+ * What the console remembers of each prompt: the words, pictures and times beside its `PromptHandle`, which has the state.
+ * No DOM.
  *
  * @module prompts
  */
 
 import { ServerType } from "../../sdk/messages.js";
 
+/** @typedef {import("../../sdk/handle.js").PromptHandle} PromptHandle */
 /** @typedef {import("../../sdk/messages.js").ServerMessage} ServerMessage */
-
-export const PromptState = Object.freeze({
-  SENT: "sent",
-  ACCEPTED: "accepted",
-  STARTED: "started",
-  // its clip waits for a take
-  READY: "ready",
-  APPLIED: "applied",
-  SUPERSEDED: "superseded",
-  CANCELLED: "cancelled",
-  REJECTED: "rejected",
-  FAILED: "failed",
-  // its session went away before it had an end
-  LOST: "lost",
-});
-
-const ENDS = ["applied", "superseded", "cancelled", "rejected", "failed", "lost"];
-
-/** @type {Record<string, readonly string[]>} */
-const NEXT = Object.freeze({
-  // after a gap in a resume its receipt may be what is missing
-  sent: ["accepted", "started", "ready", ...ENDS],
-  accepted: ["started", "ready", ...ENDS],
-  // started again: the engine was lost and the clip is made anew
-  started: ["started", "ready", ...ENDS],
-  ready: ["started", ...ENDS],
-  applied: [],
-  superseded: [],
-  cancelled: [],
-  rejected: [],
-  failed: [],
-  lost: [],
-});
 
 const NUM_REMEMBERED = 60;
 
@@ -54,11 +23,11 @@ const NUM_REMEMBERED = 60;
 
 /**
  * @typedef {object} Prompt
+ * @property {PromptHandle} handle
  * @property {string} promptId
- * @property {string} eventId
  * @property {string} text
  * @property {string} quality
- * @property {string} state
+ * @property {import("../../sdk/types.js").PromptState} state
  * @property {number} sentAt on the clock of `performance.now()`
  * @property {Moment[]} life oldest first
  * @property {number | null} seed that was used; null while it is not known, and for a clip that was made before
@@ -101,34 +70,33 @@ export class PromptLog {
 
   /** @returns {Prompt | null} the newest that has no end yet */
   get inTheMaking() {
-    return this.newestFirst.find((prompt) => !hasEnded(prompt)) ?? null;
+    return this.newestFirst.find((prompt) => !prompt.handle.hasEnded) ?? null;
   }
 
   /** @returns {Prompt | null} */
   get waitingForTake() {
-    return this.newestFirst.find((prompt) => prompt.state === PromptState.READY) ?? null;
+    return this.newestFirst.find((prompt) => prompt.state === "ready") ?? null;
   }
 
-  /** @returns {Prompt[]} sent, and not known to have arrived */
-  get unacknowledged() {
-    return [...this.#prompts.values()].filter((prompt) => prompt.state === PromptState.SENT);
-  }
-
-  /** @param {string} promptId */
+  /** @param {string | null} promptId */
   get(promptId) {
-    return this.#prompts.get(promptId) ?? null;
+    return this.#prompts.get(promptId ?? "") ?? null;
   }
 
   /**
-   * @param {{promptId: string, eventId: string, text: string, quality: string, sentAt: number}} sent
-   * @returns {Prompt}
+   * @param {PromptHandle} handle of a prompt that was just asked for
+   * @param {string} quality
    */
-  add(sent) {
+  follow(handle, quality) {
     /** @type {Prompt} */
     const prompt = {
-      ...sent,
-      state: PromptState.SENT,
-      life: [{ what: PromptState.SENT, atMs: 0 }],
+      handle,
+      promptId: handle.promptId,
+      text: handle.text,
+      quality,
+      state: handle.state,
+      sentAt: handle.askedAt,
+      life: [{ what: handle.state, atMs: 0 }],
       seed: null,
       supersededBy: null,
       numSteps: 0,
@@ -148,19 +116,25 @@ export class PromptLog {
     };
     this.#prompts.set(prompt.promptId, prompt);
     this.#forgetOldest();
+    handle.on("state", (state) => {
+      prompt.state = state;
+      prompt.error = handle.error;
+      prompt.supersededBy = this.get(handle.supersededBy)?.text ?? null;
+      this.#note(prompt, state);
+      this.#onChanged(prompt);
+    });
+    for (const kind of /** @type {const} */ (["preview", "picture"])) {
+      void handle[kind].then((seen) => this.#shownOnGlass(prompt, kind, seen?.glassMs ?? null));
+    }
     this.#onChanged(prompt);
-    return prompt;
   }
 
-  /** @param {ServerMessage} message any event about a prompt; one about a prompt that we never sent is ignored */
+  /** @param {ServerMessage} message any event; what is about no prompt of ours is ignored */
   receive(message) {
     const prompt = this.#prompts.get(message.prompt_id);
     if (prompt === undefined) return;
     switch (message.type) {
       case ServerType.PROMPT_ACCEPTED:
-        // The receipt of a retry after a resume: the first one was in the replay.
-        if (prompt.state !== PromptState.SENT) return;
-        this.#move(prompt, PromptState.ACCEPTED);
         prompt.quality = message.quality;
         prompt.seed = message.seed;
         prompt.estimatedPictureMs = message.estimated_picture_ms;
@@ -168,74 +142,29 @@ export class PromptLog {
         prompt.notUnderstood = message.not_understood ?? [];
         break;
       case ServerType.PROMPT_STARTED:
-        this.#started(prompt, message);
+        started(prompt, message);
         break;
       case ServerType.PROMPT_PREVIEW:
         this.#previewed(prompt, message);
         break;
       case ServerType.PROMPT_READY:
-        this.#move(prompt, PromptState.READY);
         prompt.numStepsDone = prompt.numSteps;
         break;
       case ServerType.PROMPT_APPLIED:
-        this.#move(prompt, PromptState.APPLIED);
         prompt.numStepsDone = prompt.numSteps;
         prompt.atServerMs.picture = message.frame.sent_at_ms;
         prompt.timings = message.timings;
         break;
-      case ServerType.PROMPT_SUPERSEDED:
-        this.#move(prompt, PromptState.SUPERSEDED);
-        prompt.supersededBy = this.#prompts.get(message.by_prompt_id)?.text ?? null;
-        break;
-      case ServerType.PROMPT_CANCELLED:
-        this.#move(prompt, PromptState.CANCELLED);
-        break;
-      case ServerType.PROMPT_REJECTED:
-        this.#move(prompt, PromptState.REJECTED);
-        prompt.error = message.error;
-        break;
-      case ServerType.PROMPT_FAILED:
-        this.#move(prompt, PromptState.FAILED);
-        prompt.error = message.error;
-        break;
       default:
-        throw new Error(`not an event about a prompt: ${message.type}`);
+        // Its handle has told the state, and there is nothing else to it.
+        return;
     }
     this.#onChanged(prompt);
   }
 
   /**
-   * The server answered the prompt with an error instead of taking it.
-   *
-   * @param {string} eventId
-   * @param {import("../../sdk/messages.js").ErrorDetail} detail
-   * @returns {boolean} whether one of ours was meant
-   */
-  refuse(eventId, detail) {
-    const prompt = this.unacknowledged.find((each) => each.eventId === eventId);
-    if (prompt === undefined) return false;
-    this.#move(prompt, PromptState.REJECTED);
-    prompt.error = detail;
-    this.#onChanged(prompt);
-    return true;
-  }
-
-  /**
    * @param {string} promptId
-   * @param {"preview" | "picture"} kind
-   * @param {number} shownAt
-   */
-  shownOnGlass(promptId, kind, shownAt) {
-    const prompt = this.#prompts.get(promptId);
-    if (prompt === undefined || prompt.atGlassMs[kind] !== null) return;
-    prompt.atGlassMs[kind] = shownAt - prompt.sentAt;
-    prompt.life.push({ what: `${kind}_glass`, atMs: shownAt - prompt.sentAt });
-    this.#onChanged(prompt);
-  }
-
-  /**
-   * @param {string} promptId
-   * @param {string} picture
+   * @param {string} picture of its clip, when that alone was on the glass
    */
   seenOnGlass(promptId, picture) {
     const prompt = this.#prompts.get(promptId);
@@ -245,25 +174,15 @@ export class PromptLog {
   }
 
   /**
-   * The session is another one now: what was in the making there has no end that we could learn of. What never arrived
-   * there is not lost, for it can be sent again.
-   */
-  loseAllInFlight() {
-    for (const prompt of this.#prompts.values()) {
-      if (hasEnded(prompt) || prompt.state === PromptState.SENT) continue;
-      this.#move(prompt, PromptState.LOST);
-      this.#onChanged(prompt);
-    }
-  }
-
-  /**
    * @param {Prompt} prompt
-   * @param {string} next
+   * @param {"preview" | "picture"} kind
+   * @param {number | null} glassMs
    */
-  #move(prompt, next) {
-    if (!NEXT[prompt.state].includes(next)) throw new Error(`prompt: ${prompt.state} → ${next} is not a move`);
-    prompt.state = next;
-    this.#note(prompt, next);
+  #shownOnGlass(prompt, kind, glassMs) {
+    if (glassMs === null) return;
+    prompt.atGlassMs[kind] = glassMs;
+    prompt.life.push({ what: `${kind}_glass`, atMs: glassMs });
+    this.#onChanged(prompt);
   }
 
   /**
@@ -273,25 +192,6 @@ export class PromptLog {
    */
   #note(prompt, what, count) {
     prompt.life.push({ what, atMs: this.#now() - prompt.sentAt, ...(count === undefined ? {} : { count }) });
-  }
-
-  /**
-   * @param {Prompt} prompt
-   * @param {ServerMessage} message
-   */
-  #started(prompt, message) {
-    this.#move(prompt, PromptState.STARTED);
-    prompt.numSteps = message.num_steps;
-    prompt.attempt = message.attempt;
-    prompt.degraded = message.degraded ?? [];
-    prompt.isReused = message.is_reused ?? false;
-    // The clip has the seed that it was made with, and that is not told.
-    if (prompt.isReused) prompt.seed = null;
-    prompt.understood = message.understood;
-    prompt.notUnderstood = message.not_understood;
-    // Pictures of a lost attempt are void.
-    prompt.numStepsDone = 0;
-    prompt.pictures = new Array(message.num_steps).fill(null);
   }
 
   /**
@@ -309,17 +209,27 @@ export class PromptLog {
 
   #forgetOldest() {
     if (this.#prompts.size <= NUM_REMEMBERED) return;
-    for (const prompt of this.#prompts.values()) {
-      if (!hasEnded(prompt)) continue;
-      this.#prompts.delete(prompt.promptId);
-      return;
-    }
+    const oldest = [...this.#prompts.values()].find((prompt) => prompt.handle.hasEnded);
+    if (oldest !== undefined) this.#prompts.delete(oldest.promptId);
   }
 }
 
-/** @param {Prompt} prompt */
-export function hasEnded(prompt) {
-  return NEXT[prompt.state].length === 0;
+/**
+ * @param {Prompt} prompt
+ * @param {ServerMessage} message
+ */
+function started(prompt, message) {
+  prompt.numSteps = message.num_steps;
+  prompt.attempt = message.attempt;
+  prompt.degraded = message.degraded ?? [];
+  prompt.isReused = message.is_reused ?? false;
+  // The clip has the seed that it was made with, and that is not told.
+  if (prompt.isReused) prompt.seed = null;
+  prompt.understood = message.understood;
+  prompt.notUnderstood = message.not_understood;
+  // Pictures of a lost attempt are void.
+  prompt.numStepsDone = 0;
+  prompt.pictures = new Array(message.num_steps).fill(null);
 }
 
 /**

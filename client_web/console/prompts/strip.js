@@ -4,39 +4,29 @@
  * @module strip
  */
 
-import { make } from "../../shared/dom.js";
+import { byId, make } from "../../shared/dom.js";
 import { t } from "../../shared/i18n.js";
-import { PromptState, hasEnded, sharpestPicture } from "./prompts.js";
+import { sharpestPicture } from "./prompts.js";
 
 /** @typedef {import("./prompts.js").Prompt} Prompt */
 
-/**
- * @typedef {object} StripElements
- * @property {HTMLElement} root carries `data-state`
- * @property {HTMLImageElement} picture
- * @property {HTMLElement} text
- * @property {HTMLElement} progress the sentence
- * @property {HTMLProgressElement} bar
- * @property {HTMLElement} steps an `<ol>`
- * @property {HTMLElement} words
- * @property {HTMLButtonElement} cancel
- */
-
 export class Strip {
-  #elements;
+  #elements = {
+    root: byId("next", HTMLElement),
+    picture: byId("next-picture", HTMLImageElement),
+    text: byId("next-text", HTMLElement),
+    progress: byId("next-progress", HTMLElement),
+    bar: byId("next-bar", HTMLProgressElement),
+    steps: byId("steps", HTMLElement),
+    words: byId("words", HTMLElement),
+    cancel: byId("cancel", HTMLButtonElement),
+  };
   /** @type {Prompt | null} */
   #prompt = null;
   #numStepsExpected = 4;
 
-  /**
-   * @param {StripElements} elements
-   * @param {(promptId: string) => void} onCancel
-   */
-  constructor(elements, onCancel) {
-    this.#elements = elements;
-    elements.cancel.addEventListener("click", () => {
-      if (this.#prompt !== null) onCancel(this.#prompt.promptId);
-    });
+  constructor() {
+    this.#elements.cancel.addEventListener("click", () => void this.#prompt?.handle.cancel());
   }
 
   /** @param {number} numSteps what the model will need, as far as is known before a prompt has started */
@@ -56,7 +46,7 @@ export class Strip {
     const prompt = this.#prompt;
     root.dataset.state = prompt === null ? "empty" : prompt.state;
     text.textContent = prompt === null ? t("next.empty") : prompt.text;
-    cancel.hidden = prompt === null || hasEnded(prompt);
+    cancel.hidden = prompt === null || prompt.handle.hasEnded;
     this.#renderProgress();
     this.#renderSteps();
     this.#renderWords();
@@ -79,7 +69,7 @@ export class Strip {
     const numSteps = this.#numSteps();
     while (steps.childElementCount > numSteps) steps.lastElementChild?.remove();
     while (steps.childElementCount < numSteps) steps.append(stepCell());
-    Array.from(steps.children).forEach((cell, index) => renderStep(cell, prompt, index));
+    for (const [index, cell] of Array.from(steps.children).entries()) renderStep(cell, prompt, index);
   }
 
   /** How many cells: none for a clip that was made before, whose steps nobody sees. */
@@ -100,22 +90,22 @@ export class Strip {
 /** @param {Prompt} prompt */
 function progressText(prompt) {
   switch (prompt.state) {
-    case PromptState.SENT:
-    case PromptState.ACCEPTED:
+    case "waiting":
+    case "sent":
+    case "accepted":
       return t("next.queued");
-    case PromptState.STARTED:
+    case "started":
       if (prompt.numStepsDone === prompt.numSteps) return t("next.decoding");
       if (prompt.attempt > 1) return t("next.again", { attempt: prompt.attempt });
       return t("next.step", { done: prompt.numStepsDone, total: prompt.numSteps });
-    case PromptState.READY:
+    case "ready":
       return t("next.ready");
-    case PromptState.APPLIED:
+    case "applied":
       return t("next.on_air");
-    case PromptState.SUPERSEDED:
-    case PromptState.CANCELLED:
-    case PromptState.REJECTED:
-    case PromptState.FAILED:
-    case PromptState.LOST:
+    case "superseded":
+    case "cancelled":
+    case "rejected":
+    case "failed":
       return prompt.error?.message ?? t(`prompt.state.${prompt.state}`);
     default:
       throw new Error(`unknown prompt state ${prompt.state}`);
@@ -142,7 +132,7 @@ function renderStep(cell, prompt, index) {
   if (source !== null && picture.src !== source) picture.src = source;
   /** @type {HTMLElement} */ (cell.lastElementChild).textContent = String(index + 1);
   const isDone = prompt !== null && index < prompt.numStepsDone;
-  const isRunning = prompt?.state === PromptState.STARTED && index === prompt.numStepsDone;
+  const isRunning = prompt?.state === "started" && index === prompt.numStepsDone;
   /** @type {HTMLElement} */ (cell).dataset.step = isDone ? "done" : isRunning ? "running" : "waiting";
 }
 

@@ -5,7 +5,7 @@
  * @module times
  */
 
-import { make } from "../../shared/dom.js";
+import { byId, make } from "../../shared/dom.js";
 import { duration, t } from "../../shared/i18n.js";
 
 /** @typedef {import("./prompts.js").Prompt} Prompt */
@@ -24,22 +24,11 @@ function partsOf(timings) {
 }
 
 export class Times {
-  #preview;
-  #picture;
-  #where;
+  #preview = byId("time-preview", HTMLElement);
+  #picture = byId("time-picture", HTMLElement);
+  #where = byId("where", HTMLElement);
   /** @type {Prompt | null} */
   #prompt = null;
-
-  /**
-   * @param {HTMLElement} preview
-   * @param {HTMLElement} picture
-   * @param {HTMLElement} where
-   */
-  constructor(preview, picture, where) {
-    this.#preview = preview;
-    this.#picture = picture;
-    this.#where = where;
-  }
 
   /** @param {Prompt | null} prompt */
   show(prompt) {

@@ -1,4 +1,4 @@
-"""Where a server is: from what a person has at hand to the addresses that are needed. Pure."""
+"""A server's addresses, from the URL that a person has at hand. Pure."""
 
 from __future__ import annotations
 

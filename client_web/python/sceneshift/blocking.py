@@ -1,7 +1,7 @@
-"""The same stage for programs without asyncio: a thread with an event loop, and calls that wait.
+"""The same stage for programs without asyncio: a thread with an event loop, and blocking calls.
 
-No logic of its own: each call runs the async one on the loop's thread, and waits in the caller's. Safe to use from
-several threads.
+It has no logic of its own: each call runs the async one on the loop's thread and waits in the caller's thread. Safe to
+use from several threads.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class BlockingSession:
 
 
 class BlockingPrompt:
-    """`prompt.Prompt`, blocking: what is awaited there is called here. Raises `TimeoutError` after `timeout_s`."""
+    """`prompt.Prompt`, blocking: methods instead of futures. Raises `TimeoutError` after `timeout_s`."""
 
     def __init__(self, prompt: Prompt, loop: asyncio.AbstractEventLoop) -> None:
         self._prompt = prompt
@@ -169,7 +169,7 @@ def _loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 def _wait(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
-    """Runs it on the loop's thread; if the caller is interrupted (Ctrl-C), the work is cancelled."""
+    """Runs `work` on the loop's thread. If the caller is interrupted (Ctrl-C), the work is cancelled."""
     future = asyncio.run_coroutine_threadsafe(work, loop)
     try:
         return future.result()

@@ -1,4 +1,4 @@
-"""The events that wait for their reader: bounded, and never in the way of the connection. Runs on one event loop."""
+"""A bounded buffer of events that wait for their reader; it never blocks the connection. Runs on one event loop."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from sceneshift.decoding import type_of
 from sceneshift.protocol.messages import ServerMessage
 
 LENGTH = 256
-# What the next one of its kind makes old.
+# Events that the next one of their kind makes obsolete.
 _OF_THE_MOMENT = frozenset({"prompt.preview", "stats.updated", "session.queued"})
 
 
 class EventBuffer:
-    """At most `length` events. When it is full the oldest preview or statistic goes, else the oldest event."""
+    """At most `length` events. When it is full, the oldest preview or statistic is dropped, else the oldest event."""
 
     def __init__(self, length: int = LENGTH) -> None:
         self._length = length
@@ -32,7 +32,7 @@ class EventBuffer:
         self._changed.set()
 
     def end(self, error: Exception | None) -> None:
-        """No more will come. The reader gets what waits, and then `error`, if there is one."""
+        """No more will come. The reader gets the waiting events, and then `error`, if there is one."""
         self._is_ended, self._error = True, error
         self._changed.set()
 

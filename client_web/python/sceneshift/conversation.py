@@ -1,8 +1,8 @@
-"""One session's side of the protocol, over as many connections as it takes. Logic without I/O.
+"""The client's side of the protocol for one session, over any number of connections. Logic without I/O.
 
-`session.py` is the shell: it tells what happened to the connection (`connecting`, `connected`, `received`, `lost`) and
-sends what stands in `outgoing`. Un-answered requests are kept and sent again under their `event_id` after a cut, which
-the server applies once. The browser's twin is `client_web/sdk/connection.js`: the same states and moves.
+`session.py` is the shell: it says what happened to the connection (`connecting`, `connected`, `received`, `lost`) and
+sends the texts in `outgoing`. After a cut, unanswered requests are sent again under their `event_id`, so that the
+server applies each once. The browser's twin is `client_web/sdk/connection.js`: the same states and moves.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from sceneshift.protocol.messages import Error, ServerMessage, SessionClosed, Se
 # Full jitter (Brooker, "Exponential backoff and jitter"): many bots that lose one server must not return at once.
 FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 8.0
-# The server remembers the last 256 ids of a session: what is repeated must be among them.
+# The server remembers the last 256 ids of a session: a repeated request must be among them.
 MAX_UNANSWERED = 64
 # RFC 6455, 7.4.1: a policy violation; here it is a missing or wrong token.
 POLICY_VIOLATION = 1008
 
 
 class State(StrEnum):
-    """Of the connection; the names are those of `ConnectionState` in the browser."""
+    """The state of the connection, with the names of `ConnectionState` in the browser."""
 
     CLOSED = "closed"  # not opened, or closed on purpose
     CONNECTING = "connecting"  # the socket opens
@@ -40,7 +40,7 @@ class State(StrEnum):
     RESUMING = "resuming"  # session.resume is on its way
     LIVE = "live"  # there is a session
     WAITING = "waiting"  # the socket is lost; the next attempt is timed
-    REFUSED = "refused"  # the server does not want us, and asking again would not help
+    REFUSED = "refused"  # the server refuses us, and asking again would not help
 
 
 NEXT: dict[State, frozenset[State]] = {
@@ -56,7 +56,7 @@ NEXT: dict[State, frozenset[State]] = {
 
 
 class Listener(Protocol):
-    """Who hears of one prompt: `prompt.Prompt`. Both must stand being told twice."""
+    """What gets the events of one prompt: `prompt.Prompt`. Both methods may be called twice."""
 
     def hear(self, event: ServerMessage) -> None: ...
 
@@ -65,11 +65,11 @@ class Listener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was said and not answered yet."""
+    """A message that was sent and not answered yet."""
 
     text: str
     answer: Callable[[ServerMessage | SceneshiftError], None]
-    prompt_id: str | None  # a prompt outlives the session that it was meant for, until it is acknowledged
+    prompt_id: str | None  # an unacknowledged prompt outlives its session, and is sent to the next one
 
 
 def new_id(prefix: str) -> str:
@@ -77,7 +77,7 @@ def new_id(prefix: str) -> str:
 
 
 class Conversation:
-    """The state of one stage's control. `hear` gets every event once, in order."""
+    """The protocol state of one session. `hear` gets every event once, in order."""
 
     def __init__(self, options: Mapping[str, Any], hear: Callable[[ServerMessage], None]) -> None:
         self._options = dict(options)
@@ -101,7 +101,7 @@ class Conversation:
     def is_over(self) -> bool:
         return self.state is State.REFUSED or (self.state is State.CLOSED and self._is_closing)
 
-    # --- what the program wants -----------------------------------------------------------------------------------
+    # --- from the program -----------------------------------------------------------------------------------------
 
     def ask(
         self,
@@ -111,9 +111,9 @@ class Conversation:
         *,
         prompt: Listener | None = None,
     ) -> None:
-        """Says it now, or when there is a connection again.
+        """Sends the message now, or when there is a connection again.
 
-        Raises `Refused` if too much waits, `SessionLost` at the end.
+        Raises `Refused` if too many wait, and `SessionLost` when the session has ended.
         """
         if self.is_over or self._is_closing:
             raise SessionLost("the session is closed")
@@ -133,11 +133,11 @@ class Conversation:
             self.outgoing.append(text)
 
     def remember(self, options: Mapping[str, Any]) -> None:
-        """Options that were changed: another session, should one be needed, starts with them."""
+        """Keeps changed options, so that a new session starts with them."""
         self._options.update(options)
 
     def close(self) -> None:
-        """Ends the session, too, if it can still be told; `session.closed` is the answer."""
+        """Closes, and ends the session if there is a connection; the answer is `session.closed`."""
         if self.is_over or self._is_closing:
             return
         self._is_closing = True
@@ -147,7 +147,7 @@ class Conversation:
             self._enter(State.CLOSED)
 
     def abandon(self, error: SceneshiftError) -> None:
-        """Nothing more will come: whoever still waits is told so."""
+        """Nothing more will come: requests and prompts that still wait get `error`."""
         requests, prompts = list(self._requests.values()), list(self._prompts.values())
         self._requests.clear()
         self._prompts.clear()
@@ -156,13 +156,13 @@ class Conversation:
         for prompt in prompts:
             prompt.fail(error)
 
-    # --- what happens to the connection ---------------------------------------------------------------------------
+    # --- from the connection --------------------------------------------------------------------------------------
 
     def connecting(self) -> None:
         self._enter(State.CONNECTING)
 
     def connected(self) -> None:
-        """Says the first words on a new connection."""
+        """Sends the first message on a new connection."""
         if self._session is None:
             self._start()
         else:
@@ -170,7 +170,7 @@ class Conversation:
             self._resume(self._last_seq)
 
     def received(self, text: str | bytes) -> bool:
-        """Takes in one frame. False if the connection is of no more use, and may be closed."""
+        """Takes one frame. False if the connection is no longer needed and may be closed."""
         event = decode(text)
         if event is None:
             return True
@@ -188,12 +188,12 @@ class Conversation:
         if self._is_closing:
             self._enter(State.CLOSED)
         elif close_code == POLICY_VIOLATION:
-            self.refuse(Refused("unauthorized", "an access token is needed, or it is wrong"))
+            self.refuse(Refused("unauthorized", "the access token is missing or wrong"))
         else:
             self._enter(State.WAITING)
 
     def refuse(self, error: SceneshiftError) -> None:
-        """The server does not want us at all."""
+        """The server refuses us, and asking again would not help."""
         self.trouble = error
         self._enter(State.REFUSED)
 
@@ -228,7 +228,7 @@ class Conversation:
         self.outgoing.append(_encode(resume))
 
     def _received_before_live(self, event: ServerMessage, is_new: bool) -> bool:
-        # A replay may hold the receipt of the session's start, and errors with numbers: neither answers us now.
+        # A replay may hold the first `session.created`, and errors with numbers: neither answers our opening.
         if isinstance(event, SessionCreated) and event.event_id == self._opening_id:
             self._become_live(event)
         elif isinstance(event, Error) and event.seq < 0:
@@ -255,7 +255,7 @@ class Conversation:
         self.outgoing.extend(request.text for request in self._requests.values())
 
     def _refused(self, detail: ErrorDetail) -> bool:
-        """What answers the opening; False if the connection is of no more use."""
+        """The server refused our opening. False if the connection is no longer needed."""
         self.trouble = Refused.by(detail)
         if detail.retryable:
             self._retry_after_s = LONGEST_DELAY_S if detail.retry_after_ms is None else detail.retry_after_ms / 1000
@@ -264,7 +264,7 @@ class Conversation:
             self._enter(State.REFUSED)
             return False
         if detail.code == "resume_gap":
-            # We were away for longer than the server remembers: what it still has is better than a new stage.
+            # We were away for longer than the server remembers: its remaining events are better than a new stage.
             self._has_gap = True
             self._heard_since_gap.clear()
             self._resume(-1)
@@ -275,7 +275,7 @@ class Conversation:
     # --- events ---------------------------------------------------------------------------------------------------
 
     def _is_new(self, event: ServerMessage) -> bool:
-        """Whether it was not heard before. A repeated answer keeps its old number."""
+        """Whether the event did not come before. A repeated answer keeps its old number."""
         if event.seq < 0:
             return True
         if event.seq <= self._last_seq:
@@ -299,18 +299,18 @@ class Conversation:
             self._hear(event)
 
     def ended(self, prompt_id: str) -> None:
-        """A prompt had its end: nothing more is kept of it."""
+        """A prompt has ended: forgets it."""
         self._prompts.pop(prompt_id, None)
 
     def _ended(self) -> bool:
-        """After `session.closed`. Always False: the connection has done its work."""
+        """After `session.closed`. Always False: the connection is no longer needed."""
         self._session = None
         if self._is_closing:
             self._enter(State.CLOSED)
         return False
 
     def _forget_session(self, reason: str) -> None:
-        """Another session comes: what the old one acknowledged, or only it could do, will not be answered any more."""
+        """A new session comes. Fails what only the old one could answer: acknowledged prompts and other requests."""
         self._session = None
         self._last_seq = -1
         self._has_gap = False
@@ -322,7 +322,7 @@ class Conversation:
         self._fail_prompts(set(self._prompts) - unacknowledged, reason)
 
     def _give_up_what_fell_into_the_gap(self) -> None:
-        """A prompt of which the replay said nothing may have had its end in the part that is gone."""
+        """Fails prompts without an event in the replay: their end may be among the lost events."""
         self._has_gap = False
         unacknowledged = {request.prompt_id for request in self._requests.values()}
         silent = set(self._prompts) - self._heard_since_gap - unacknowledged

@@ -1,7 +1,6 @@
-"""From the server's frames to its events as typed objects, by the definitions that the server sends them with. Pure.
+"""Decodes the server's frames into typed events, with the server's own definitions. Pure; `conversation.py` calls it.
 
-What a newer server adds is no error: events and fields that are not known here are ignored, and new codes and names
-are taken as they come.
+A newer server causes no error: unknown events and fields are ignored, and new codes and names are accepted.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from sceneshift.protocol.messages import ServerMessage
 
 _log = logging.getLogger("sceneshift")
 
-# Looked up, not listed: an event that the protocol gets is known here at once.
+# Looked up, not listed, so that a new event of the protocol is known here at once.
 KINDS: dict[str, type[ServerMessage]] = {
     str(kind.__struct_config__.tag): kind for kind in ServerMessage.__subclasses__()
 }
@@ -35,7 +34,7 @@ def type_of(event: ServerMessage) -> str:
 
 
 def decode(text: str | bytes) -> ServerMessage | None:
-    """The event in `text`; None for what is not known here."""
+    """The event in `text`; None if it is unknown here."""
     try:
         event: ServerMessage = _decoder.decode(text)
         return event
@@ -44,7 +43,7 @@ def decode(text: str | bytes) -> ServerMessage | None:
 
 
 def _decode_loosely(text: str | bytes) -> ServerMessage | None:
-    """A known event of a newer server, whose fields hold what ours may not: a new error code must still be heard."""
+    """A known event of a newer server, with values that our types do not allow, such as a new error code."""
     try:
         fields = json.loads(text)
         kind = KINDS.get(str(fields.get("type"))) if isinstance(fields, dict) else None
@@ -52,12 +51,12 @@ def _decode_loosely(text: str | bytes) -> ServerMessage | None:
             event: ServerMessage = _build(kind, fields)
             return event
     except (ValueError, TypeError) as error:
-        _log.warning("an event of the server's cannot be read: %s", error)
+        _log.warning("cannot read an event of the server: %s", error)
     return None
 
 
 def _build(kind: type[msgspec.Struct], fields: dict[str, Any]) -> Any:
-    """A struct of what is there; raises `TypeError` if a needed field is missing."""
+    """A struct of the known fields; raises `TypeError` if a needed one is missing."""
     hints = get_type_hints(kind)
     known = {name: _value(hints[name], fields[name]) for name in kind.__struct_fields__ if name in fields}
     return kind(**known)

@@ -1,4 +1,4 @@
-"""What can go wrong between a program and its stage. Each error says whose business it is. Pure."""
+"""The errors between a program and its stage. The class says who is at fault. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class SceneshiftError(Exception):
 
 
 class Refused(SceneshiftError):
-    """The server does not do what was asked for; `code` is one of docs/protocol.md, `param` the field that is wrong."""
+    """The server refused a request; `code` is one of docs/protocol.md, `param` the field that is wrong."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Refused(SceneshiftError):
 
     @classmethod
     def by(cls, detail: ErrorDetail) -> Refused:
-        """As the server's error object says it."""
+        """From the server's error object."""
         after_s = None if detail.retry_after_ms is None else detail.retry_after_ms / 1000
         return cls(detail.code, detail.message, param=detail.param, retryable=detail.retryable, retry_after_s=after_s)
 

@@ -1,4 +1,4 @@
-"""The server's events as typed objects: `sceneshift.protocol`'s, which is made from the server's own definitions.
+"""The server's events as typed objects, from `sceneshift.protocol`, which is made from the server's own definitions.
 
 `from sceneshift.events import PromptApplied`, and match on the class.
 """
@@ -21,7 +21,7 @@ __all__ = ["END_TYPES", "KINDS", "type_of"]
 
 
 def __getattr__(name: str) -> Any:
-    """The events by name, and what stands in them (`FrameStamp`, …). Looked up, so that a new one is here at once."""
+    """The events by name, and the structs in them (`FrameStamp`, …). Looked up, so that a new one is here at once."""
     found = getattr(messages, name, None)
     if isinstance(found, type) and issubclass(found, msgspec.Struct) and found not in _SAID_BY_CLIENTS:
         return found

@@ -1,4 +1,4 @@
-"""One prompt as its sender sees it: things to await, from its acceptance to its end. Runs on one event loop."""
+"""One prompt for its sender: futures to await, from its acceptance to its end. Runs on one event loop."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ T = TypeVar("T")
 
 
 class Prompt:
-    """Await what you need of it; each may be awaited often, and cancelling one wait disturbs no other.
+    """Await the futures that you need. Each may be awaited often, and cancelling one wait disturbs no other.
 
-    All raise `Refused` if the server did not take the prompt, and `SessionLost` if the session went away first.
+    All raise `Refused` if the server refused the prompt, and `SessionLost` if the session was lost first.
     """
 
     def __init__(self, prompt_id: str, text: str, on_end: Callable[[str], None]) -> None:
@@ -39,7 +39,7 @@ class Prompt:
 
     @property
     def accepted(self) -> asyncio.Future[PromptAccepted]:
-        """The server took it: its seed, and when its preview and its picture may be expected."""
+        """The server accepted it: its seed, and the expected times of its preview and its picture."""
         return asyncio.shield(self._accepted)
 
     @property
@@ -49,7 +49,7 @@ class Prompt:
 
     @property
     def preview(self) -> asyncio.Future[PromptPreview | None]:
-        """The first preview (as JPEG, or the frame that shows it); None if the clip came without. Or `NotShown`."""
+        """The first preview (as JPEG, or the frame that shows it); None if the clip came without. Raises `NotShown`."""
         return asyncio.shield(self._preview)
 
     @property
@@ -59,7 +59,7 @@ class Prompt:
 
     @property
     def ended(self) -> asyncio.Future[ServerMessage]:
-        """Its one end, whichever it is."""
+        """The event that ended it, of whatever kind."""
         return asyncio.shield(self._ended)
 
     @property
@@ -67,7 +67,7 @@ class Prompt:
         return self._ended.done()
 
     def hear(self, event: ServerMessage) -> None:
-        """For `conversation.Conversation`."""
+        """Takes an event of this prompt. For `conversation.Conversation`."""
         match event:
             case PromptAccepted():
                 _set(self._accepted, event)
@@ -79,7 +79,7 @@ class Prompt:
                 self._end(event)
 
     def fail(self, error: SceneshiftError) -> None:
-        """For `conversation.Conversation`: there will be no end."""
+        """No end will come: fails all futures. For `conversation.Conversation`."""
         for future in (self._accepted, self._started, self._preview, self._picture, self._ended):
             _fail(future, error)
 
@@ -104,4 +104,4 @@ def _set(future: asyncio.Future[T], value: T) -> None:
 def _fail(future: asyncio.Future[Any], error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
-        future.exception()  # marks it as seen: nobody needs to await all of them
+        future.exception()  # marks it as retrieved, because callers need not await all of them

@@ -1,6 +1,6 @@
-"""A stage in the hands of a program: the shell around `conversation.Conversation`. Runs on one event loop.
+"""A program's live stage: the I/O around `conversation.Conversation`. Runs on one event loop.
 
-One task keeps the connection: opens it, reads, and opens it again after a cut, with the session taken up where it was.
+One task keeps the connection: it opens it, reads, and after a cut opens it again and resumes the session.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PING_INTERVAL_S, PING_TIMEOUT_S = 5.0, 8.0
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Time and chance, so that tests need neither."""
+    """Clock, sleep and random numbers, which tests replace."""
 
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     random: Callable[[], float] = random.random
@@ -65,18 +65,18 @@ async def connect(
     pace: Pace | None = None,
     **options: Any,
 ) -> AsyncIterator[Session]:
-    """A stage of your own while the block runs; at its end the stage is closed, and `session.closed` awaited.
+    """A stage of your own while the block runs. Its end closes the stage and waits for `session.closed`.
 
     Args:
         url: what `sceneshift serve` prints; else SCENESHIFT_URL, else ``http://127.0.0.1:8080``.
-        token: the access token, unless it stands in the url (``#token=…``) or in SCENESHIFT_TOKEN.
-        name: the stage's own name, 3 to 40 of ``a-z0-9-``: its addresses outlive a restart of the server.
+        token: the access token, unless it is in the url (``#token=…``) or in SCENESHIFT_TOKEN.
+        name: the stage's own name, 3 to 40 of ``a-z0-9-``, so that its addresses outlive a restart of the server.
         patience_s: how long to wait for a server that cannot be reached, or is full, before giving up.
-        on_queued: is told the place in the queue while the server has no room for another stage.
-        pace: clock, sleep and chance; for tests.
+        on_queued: gets the place in the queue while the server has no room for another stage.
+        pace: clock, sleep and random numbers; for tests.
         options: of the session, as in docs/protocol.md (``quality="fine"``, ``width=1280``, …).
 
-    Raises `Refused`, `Unreachable`, and `ValueError` for an address that is none.
+    Raises `Refused`, `Unreachable`, and `ValueError` for an invalid address.
     """
     if name is not None:
         options["name"] = name
@@ -89,7 +89,7 @@ async def connect(
 
 
 class Session:
-    """Made by `connect`. While the connection is away, calls wait: `asyncio.timeout` limits them."""
+    """Made by `connect`. While there is no connection, calls wait; limit them with `asyncio.timeout`."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class Session:
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._gives_up_at = 0.0
 
-    # --- what is -------------------------------------------------------------------------------------------------
+    # --- state ---------------------------------------------------------------------------------------------------
 
     @property
     def state(self) -> State:
@@ -122,7 +122,7 @@ class Session:
 
     @property
     def created(self) -> SessionCreated:
-        """What the server said when the session was started or, after a cut, taken up: options, model, estimate."""
+        """The server's answer when the session was started or resumed: options, model, estimate."""
         if self._talk.created is None:
             raise SessionLost("there is no session yet")
         return self._talk.created
@@ -147,24 +147,24 @@ class Session:
         """How many events `events` left out because nobody read them in time."""
         return self._buffer.num_dropped
 
-    # --- what can be done ----------------------------------------------------------------------------------------
+    # --- requests ------------------------------------------------------------------------------------------------
 
     async def prompt(self, text: str, *, prompt_id: str | None = None, **options: Any) -> Prompt:
         """Sends a prompt; does not wait for an answer. Options (``quality``, ``seed``, …) as in docs/protocol.md."""
         prompt = Prompt(prompt_id or new_id("p-"), text, self._talk.ended)
         fields = {"text": text, "prompt_id": prompt.prompt_id, **options}
-        # Only the handle is told: a refusal is its `accepted`, which nobody needs to await.
+        # Only the handle gets the answer: `accepted` raises a refusal, and callers need not await it.
         self._talk.ask("prompt.set", fields, lambda answer: None, prompt=prompt)
         await self._flush()
         return prompt
 
     async def request(self, kind: str, /, **fields: Any) -> ServerMessage:
-        """Says any message of docs/protocol.md and returns its answer. Raises `Refused`, `SessionLost`."""
+        """Sends any message of docs/protocol.md and returns its answer. Raises `Refused`, `SessionLost`."""
         answered: asyncio.Future[ServerMessage] = asyncio.get_running_loop().create_future()
 
         def answer(given: ServerMessage | SceneshiftError) -> None:
             if answered.done():
-                return  # whoever asked was cancelled
+                return  # the caller was cancelled
             if isinstance(given, SceneshiftError):
                 answered.set_exception(given)
             else:
@@ -175,7 +175,7 @@ class Session:
         return await answered
 
     async def take(self, /, **options: Any) -> ServerMessage:
-        """With ``take="manual"``: puts the clip on air that waits. Options: ``transition``, ``transition_s``."""
+        """With ``take="manual"``: puts the waiting clip on air. Options: ``transition``, ``transition_s``."""
         return await self.request("program.take", **options)
 
     async def blank(self) -> ServerMessage:
@@ -206,17 +206,18 @@ class Session:
         return await self.request("program.push", target=target, push=push)
 
     def events(self) -> AsyncIterator[ServerMessage]:
-        """All that the server says, in order, from `session.created` on; ends with the session.
+        """All events of the server, in order, from `session.created` on; ends with the session.
 
-        At most 256 events wait for their reader. Beyond that the oldest previews and figures are left out, then the
-        oldest of all (`num_dropped_events`); handles of prompts miss nothing. Readers share: each event goes to one.
+        At most 256 events wait for their reader. Beyond that the oldest previews and figures are dropped, then the
+        oldest events (`num_dropped_events`). Handles of prompts miss nothing. Of several readers, each event goes to
+        one.
         """
         return self._buffer
 
     # --- opening and closing -------------------------------------------------------------------------------------
 
     async def open(self, patience_s: float) -> None:
-        """For `connect`. Returns when there is a session; raises what keeps it from being."""
+        """For `connect`. Returns when there is a session, or raises the reason why there is none."""
         self._gives_up_at = self._pace.now() + patience_s
         self._task = asyncio.create_task(self._run(), name="sceneshift-session")
         await asyncio.shield(self._opened)
@@ -252,9 +253,9 @@ class Session:
         except SceneshiftError as trouble:
             error = trouble
         except Exception:
-            # The boundary of the session's task: whoever waits is told instead of waiting for ever.
-            _log.exception("the session met an internal error")
-            error = SessionLost("an error of the SDK's; its log has more")
+            # Boundary of the session's task: callers that wait get an error instead of waiting forever.
+            _log.exception("internal error in the session")
+            error = SessionLost("internal error of the SDK; see its log")
         finally:
             self._buffer.end(None if self._talk.state is State.CLOSED else error)
             self._talk.abandon(error)
@@ -263,7 +264,7 @@ class Session:
                 self._opened.exception()
 
     async def _converse(self) -> None:
-        """One connection from its opening to its end. What goes wrong with the network is not raised."""
+        """One connection from its opening to its end. Network errors are not raised."""
         self._talk.connecting()
         close_code: int | None = None
         try:
@@ -276,7 +277,7 @@ class Session:
                 close_timeout=1.0,
                 ping_interval=PING_INTERVAL_S,
                 ping_timeout=PING_TIMEOUT_S,
-                # A proxy of the environment's is not meant for this machine.
+                # A proxy from the environment is not meant for this machine.
                 proxy=None if self._address.is_this_machine else True,
             ) as socket:
                 self._socket = socket
@@ -300,7 +301,7 @@ class Session:
             self._talk.lost(close_code)
 
     def _refused_by_http(self, refusal: InvalidStatus) -> None:
-        """An answer instead of a WebSocket: ours with an error object, or that of something in between."""
+        """HTTP came instead of a WebSocket: the server's answer with an error object, or a proxy's answer."""
         status = refusal.response.status_code
         try:
             error: SceneshiftError = Refused.by(
@@ -314,7 +315,7 @@ class Session:
             self._talk.trouble = error
 
     async def _flush(self) -> None:
-        """Sends what there is to say. A cut is the reader's to notice; what was not answered is said again."""
+        """Sends the outgoing messages. The reader notices a cut, and unanswered messages are sent again."""
         try:
             while self._socket is not None and self._talk.outgoing:
                 await self._socket.send(self._talk.outgoing.popleft())

@@ -1,11 +1,11 @@
 """The program's H264 and Opus packets as fragmented MP4 (ISO/IEC 14496-12, -15): an init segment, then moof and mdat.
 
 For the viewers of `server.doors.watch`, a fragment a frame, and for the files of `server.media.mp4.recording`, a
-fragment a second. Takes the packets that the encoder made already; nothing is decoded or encoded. Pure; any thread.
+fragment a second. Takes packets that are encoded already; nothing is decoded or encoded. Pure; any thread.
 
-Boxes of our own, because PyAV's muxer, though quicker still (0.01 ms a frame), writes a fragment only when the next
-frame is there, which would cost every viewer one frame of latency, and begins every file at time 0, so that a viewer
-who joins in the middle would not know the program's time. Ours take 0.02 ms for a frame of 10 KB.
+This module writes its own boxes, in 0.02 ms for a frame of 10 KB. PyAV's muxer is quicker (0.01 ms a frame), but it
+writes a fragment only when the next frame has come, which would cost every viewer one frame of latency. It also begins
+every file at time 0, so that a viewer who joins in the middle would not know the program's time.
 
 Time runs in `TICKS_PER_FRAME` ticks a frame, so that every frame rate has exact decode times.
 """
@@ -29,7 +29,7 @@ _SPS, _PPS, _DELIMITER = 7, 8, 9
 # 14496-12, 8.8.3.1: depends on no other; depends on others and is no sync sample.
 _KEYFRAME_FLAGS, _OTHER_FLAGS = 0x0200_0000, 0x0101_0000
 _MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x4000_0000)
-# Tables of samples that lie outside fragments: there are none. Their sizes behind version and flags.
+# The tables of samples outside fragments, which are empty. The number is the size after version and flags.
 _EMPTY_TABLES = (("stts", 4), ("stsc", 4), ("stsz", 8), ("stco", 4))
 # For viewers that are a little behind: as many frames as the longest queue of a viewer holds.
 MAX_KEPT_FRAGMENTS = 128
@@ -79,7 +79,7 @@ class SoundTrack:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One packet in a fragment: of a frame its NAL units, each with its length before it. The duration is in ticks."""
+    """One packet in a fragment; a frame is its NAL units, each after its length. The duration is in ticks."""
 
     payload: bytes
     duration: int
@@ -88,7 +88,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one track has in a fragment: its samples, one after the other from `decode_time` on."""
+    """One track's samples in a fragment, one after the other from `decode_time` on."""
 
     track_id: int
     decode_time: int
@@ -107,15 +107,15 @@ def nal_units(annex_b: bytes) -> Iterator[bytes]:
 
 
 def parameter_sets(annex_b: bytes) -> ParameterSets | None:
-    """SPS and PPS of a keyframe; None if it does not bring both."""
+    """SPS and PPS of a keyframe; None if it does not have both."""
     found = {unit[0] & 0x1F: unit for unit in nal_units(annex_b) if unit[0] & 0x1F in (_SPS, _PPS)}
     return ParameterSets(found[_SPS], found[_PPS]) if len(found) == 2 else None
 
 
 def sample(frame: EncodedFrame, known: ParameterSets, num_frames: int = 1) -> Sample:
-    """A frame as a sample that is shown for so many frames.
+    """A frame as a sample that is shown for `num_frames` frames.
 
-    Parameter sets that the init segment has are left out; other ones stay, for decoders that take them in the stream.
+    Parameter sets that the init segment has are left out. Others stay, for decoders that read them from the stream.
     """
     payload = b"".join(
         struct.pack(">I", len(unit)) + unit
@@ -129,7 +129,7 @@ def sample(frame: EncodedFrame, known: ParameterSets, num_frames: int = 1) -> Sa
 
 
 def init_segment(video: VideoTrack, sound: SoundTrack | None = None) -> bytes:
-    """`ftyp` and `moov`. The film's duration, 0 at first, stands at `duration_offset`."""
+    """`ftyp` and `moov`. The film's duration, 0 at first, is at `duration_offset`."""
     header = _full_box("mvhd", 0, 0, struct.pack(">4I", 0, 0, MOVIE_TIMESCALE, 0), _mvhd_rest(SOUND_TRACK_ID + 1))
     tracks = [_video_trak(video)] if sound is None else [_video_trak(video), _sound_trak(sound)]
     defaults = [
@@ -141,12 +141,12 @@ def init_segment(video: VideoTrack, sound: SoundTrack | None = None) -> bytes:
 
 
 def duration_offset(init: bytes) -> int:
-    """Where in the file the film's duration stands, 64 bits in milliseconds: known only when it has ended."""
+    """The offset of the film's duration in the file, 64 bits in milliseconds, which is known only at the end."""
     return init.index(b"mehd") + 8
 
 
 def fragment(sequence_number: int, runs: Sequence[Run]) -> bytes:
-    """`moof` and `mdat` with what each track has in this stretch of time."""
+    """`moof` and `mdat` with the samples of each track."""
     header = _full_box("mfhd", 0, 0, struct.pack(">I", sequence_number & 0xFFFF_FFFF))
     # The offsets of the samples count from the start of `moof`, whose size does not depend on them.
     moof_size = len(_moof(header, runs, [0] * len(runs)))
@@ -161,7 +161,7 @@ def fragment(sequence_number: int, runs: Sequence[Run]) -> bytes:
 class Fragments:
     """One program's fragments of one frame each, made once for all its viewers.
 
-    Bound: the last `MAX_KEPT_FRAGMENTS`; a viewer that is further behind has its own made again.
+    Bound: the last `MAX_KEPT_FRAGMENTS`; a viewer that is further behind has its fragments made again.
     """
 
     def __init__(self, width: int, height: int, frame_rate: int) -> None:
@@ -172,7 +172,7 @@ class Fragments:
         self.num_made = 0
 
     def track(self, keyframe: EncodedFrame) -> VideoTrack | None:
-        """The track that a keyframe begins or goes on with; None if it brings no parameter sets."""
+        """The track that a keyframe begins or continues; None if it has no parameter sets."""
         found = parameter_sets(keyframe.data)
         if found is None:
             return None
@@ -188,7 +188,7 @@ class Fragments:
         one = sample(frame, track.parameter_sets, frame.frame_index + 1 - begin)
         made = fragment(frame.frame_index + 1, [Run(VIDEO_TRACK_ID, begin * TICKS_PER_FRAME, [one])])
         self.num_made += 1
-        self._kept[key] = frame, made  # with the frame, so that its data's id stays its own
+        self._kept[key] = frame, made  # with the frame, so that its data's id is not reused
         if len(self._kept) > MAX_KEPT_FRAGMENTS:
             self._kept.popitem(last=False)
         return made

@@ -1,13 +1,12 @@
-"""One recording: the program's packets, as they come, into one file of fragmented MP4.
+"""One recording: writes the program's packets, as they come, into one fragmented MP4 file.
 
-Made by `server.session.recordings`; takes its frames from a `Subscription`, which is the bounded queue in between: if
-the disk falls behind by more than that holds, frames are left out up to a keyframe, and the last one before them stays
-on for longer. The sound is collected beside them; where the program has none, silence is written, because players and
-editors want a track without holes. The task that collects runs on the event loop; boxes are made and written in a
-thread of the recording's own.
+Made by `server.session.recordings`; takes its frames from a `Subscription`, a bounded queue. If the disk falls behind
+by more than that holds, frames are left out up to a keyframe, and the last one before them is shown for longer. Sound
+is collected beside the frames. Where the program has none, silence is written, because players and editors want a track
+without holes. A task on the event loop collects; a thread of the recording makes and writes the boxes.
 
-A fragment is written once a second and is in the system's hands then: whoever kills the server loses a second. The
-film's duration, at the head of the file, is brought up to date with each, for players that do not look for themselves.
+A fragment is given to the system once a second, so a killed server loses at most a second. Each write also updates the
+film's duration at the head of the file, for players that do not compute it.
 """
 
 from __future__ import annotations
@@ -48,18 +47,18 @@ from server.media.video.fanout import Subscription, SubscriptionClosed
 _log = logging.getLogger(__name__)
 
 FRAGMENT_S = 1.0
-# Sound is written so much behind the picture: by then what was due in time has come (`audio.MAX_LATENESS_S`).
+# Sound is written this much later than the picture: by then all packets have come (`audio.MAX_LATENESS_S`).
 SOUND_LAG_S = 0.2
 # 20 ms of silence: Opus, CELT in stereo (RFC 6716, section 3.1).
 SILENCE = b"\xfc\xff\xfe"
-# While the disk does not take anything; the oldest go first, and are silence.
+# The bound while the disk takes nothing; the oldest are dropped first and become silence.
 MAX_SOUND_PACKETS = 500
-# The last fragment, and a disk that is slow just now; a session's end does not wait for longer.
+# The time for the last fragment on a slow disk; a session's end waits no longer.
 STOP_TIMEOUT_S = 1.0
 
 
 class RecordingFailed(Exception):
-    """The file cannot be written, or is not to grow any further; the message is for the user and names no path."""
+    """The file cannot be written or may not grow any further; the message is for the user and names no path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,8 @@ class RecordingLimits:
 
 
 class Recording:
-    """One file from its first frame to its last. `open` it; it ends by `stop`, with its program, or by `on_ended`."""
+    """One file from its first frame to its last. `open` it; it ends by `stop`, with its program, or by a failure,
+    which `on_ended` gets."""
 
     def __init__(
         self,
@@ -94,11 +94,11 @@ class Recording:
         self._sound = _Sound(sound)
         self._batch: list[EncodedFrame] = []
         self._origin: int | None = None  # the first frame's number
-        self._remaining: list[EncodedFrame] = []  # what waited when it was stopped
+        self._remaining: list[EncodedFrame] = []  # frames that waited in the queue at `stop`
 
     @property
     def duration_s(self) -> float:
-        """Of what is written."""
+        """Of the part that is written."""
         return self._file.num_frames / self._frame_rate
 
     @property
@@ -117,7 +117,7 @@ class Recording:
         self._task = asyncio.create_task(self._run(), name=f"recording-{self.path.stem}")
 
     async def stop(self) -> None:
-        """Writes what there is and closes the file. Idempotent; `on_ended` is not called any more."""
+        """Writes the remaining frames and closes the file. Idempotent; `on_ended` is not called any more."""
         self._remaining += [await self.subscription.next() for _ in range(self.subscription.num_queued)]
         self.subscription.close()
         if self._task is not None:
@@ -133,11 +133,11 @@ class Recording:
         except RecordingFailed as error:
             failure = error
         except Exception:
-            # Task boundary: the show goes on without the recording, and its streamer is told.
-            _log.exception("! %s met an internal error", self.path)
-            failure = RecordingFailed("an error of the server's")
+            # Task boundary: the show goes on without the recording, and its controller is told.
+            _log.exception("! internal error while recording %s", self.path)
+            failure = RecordingFailed("internal server error")
         finally:
-            # Not awaited: if the disk hangs, whoever gave up waiting for it must not wait here again.
+            # Not awaited here: if the disk hangs and `stop` has given up, this must not wait for it again.
             self.subscription.close()
             self._sound.close()
             closing = self._thread.submit(self._file.close)
@@ -147,7 +147,7 @@ class Recording:
             self._on_ended(failure)
 
     async def _collect(self) -> None:
-        """Until the subscription is closed, by us or with the program. Raises `RecordingFailed`."""
+        """Collects until the subscription is closed, by us or with the program. Raises `RecordingFailed`."""
         try:
             while True:
                 await self._take(await self.subscription.next())
@@ -201,7 +201,7 @@ class _Sound:
             self._fanout.unsubscribe(self._queue)
 
     def take(self, begin_s: float, end_s: float) -> Run:
-        """What is to be written next, up to `end_s`; both in seconds of the program."""
+        """The packets to write next, up to `end_s`; both in seconds of the program."""
         first = self._next_place
         self._next_place = max(first, int((end_s - begin_s) * SAMPLE_RATE / PACKET_SAMPLES))
         found = {round((at - begin_s * SAMPLE_RATE) / PACKET_SAMPLES): at for at in self._packets}
@@ -223,7 +223,7 @@ class _Sound:
 class _File:
     """The file itself. In the recording's thread; the counts may be read from anywhere.
 
-    What could be written only in part is cut off again, so that a full disk leaves a file that plays.
+    A fragment that was written only in part is cut off again, so that a full disk leaves a file that plays.
     """
 
     def __init__(self, path: Path, size: tuple[int, int], frame_rate: int, limits: RecordingLimits) -> None:
@@ -260,7 +260,7 @@ class _File:
             boxes = self._begin(batch[0])
         boxes += self._fragment(batch, end, sound)
         if self.num_bytes + len(boxes) > self._limits.max_bytes:
-            raise RecordingFailed(f"the recording has its largest size, {self._limits.max_bytes / 1e9:.1f} GB")
+            raise RecordingFailed(f"the recording has reached its largest size, {self._limits.max_bytes / 1e9:.1f} GB")
         self._append(boxes, end - self._origin)
 
     def close(self) -> None:
@@ -268,7 +268,7 @@ class _File:
         file, self._file = self._file, None
         if file is not None:
             file.close()
-            if not self.num_bytes:  # nothing came, or the disk was full from the start: an empty file says nothing
+            if not self.num_bytes:  # no frame came, or the disk was full from the start: an empty file is useless
                 with contextlib.suppress(OSError):
                     self._path.unlink()
 
@@ -309,7 +309,7 @@ class _File:
             raise _failed(self._path, error) from error
 
     def _write_all(self, boxes: bytes) -> None:
-        """An unbuffered file may take less than all of it."""
+        """Writes in a loop, because an unbuffered file may take only a part."""
         assert self._file is not None
         left = memoryview(boxes)
         while left:

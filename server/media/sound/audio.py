@@ -1,16 +1,16 @@
-"""One program's sound: its music mixed, faded and encoded to Opus once, in step with its picture.
+"""One program's sound: mixes and fades its music and encodes it to Opus once, in step with the picture.
 
-Owned by the program. `music` says what a name sounds like, the worker thread (one for each program that has ever had
-music) mixes and encodes, `audio_track` hands the packets to the viewers. Runs on the event loop; mixer and encoder live
-in the thread alone.
+Owned by the program. `music` gives the samples of a name, a worker thread (one for each program that has ever had
+music) mixes and encodes them, and `audio_track` hands the packets to the viewers. Runs on the event loop, except for
+mixer and encoder, which only the thread uses.
 
-One clock for both: sample n of the program is due at t0 + n / 48000 as frame k is at t0 + k / frame_rate. A packet's
-RTP timestamp is that of its first sample, and it is sent when that is due; aiortc's sender reports say which wall time
-that was, so a receiver lays sound and picture together to within our lateness, some ms.
+Sound and picture have one clock: sample n of the program is due at t0 + n / 48000, frame k at t0 + k / frame_rate. A
+packet has the RTP timestamp of its first sample, and is sent when that is due. aiortc's sender reports give the wall
+time of it, so a receiver aligns sound and picture to within our lateness, some ms.
 
-Two batches of packets are made ahead: a change is heard 80 to 160 ms later, and then faded over half a second. While
-there is no music, nothing is heard of it (volume 0, blank) or nobody listens, nothing is mixed, encoded or sent, and
-the music stands still. What would be sent late, after the event loop was held up, is left out instead, and counted.
+Two batches of packets are made ahead, so a change is heard 80 to 160 ms later, and then fades over half a second. While
+there is no music, it is inaudible (volume 0, blank) or nobody listens, nothing is mixed, encoded or sent, and the music
+pauses. Packets that would be late, because the event loop was blocked, are left out and counted.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ logger = logging.getLogger(__name__)
 PACKET_SAMPLES = 960  # 20 ms: what every receiver expects
 BATCH_PACKETS = 4
 FADE_S = 0.5
-# Sent after the music has faded out: a receiver that holds packets back until more come must not hold back the end.
+# Silence sent after the music has faded out, so that a receiver which waits for more packets plays the end, too.
 TAIL_BATCHES = 2
 MAX_LATENESS_S = 0.1
 BITRATE = 96_000
 # Of 0 to 10. Measured here: 0.7 % of a core at 5, 1.0 % at 10.
 COMPLEXITY = 5
-# Who flips through the list hears the last few fade; the eldest is cut off, when little is left of it.
+# A user who tries many pieces quickly hears the last few fade; the oldest is cut off, when it is almost silent.
 MAX_VOICES = 3
 TIME_BASE = Fraction(1, SAMPLE_RATE)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be heard. `volume` is the factor of amplitude, 0 to 1."""
+    """What should be heard. `volume` is the factor of amplitude, 0 to 1."""
 
     music: str | None = None
     volume: float = 0.0
@@ -71,7 +71,7 @@ class AudioStatistics:
 
 
 class AudioProgram:
-    """One program's sound. `on_failed` is told, on the event loop, why a piece of music cannot be played (any more)."""
+    """One program's sound. `on_failed` is called on the event loop with the reason why a piece cannot be played."""
 
     def __init__(self, library: Library, *, clock: Clock, on_failed: Callable[[str], None]) -> None:
         self._clock = clock
@@ -91,7 +91,7 @@ class AudioProgram:
         self._task = asyncio.create_task(self._run(), name="audio")
 
     async def close(self) -> None:
-        """End it and wait until its task, its thread and its file are gone. Idempotent."""
+        """End the sound and wait until its task, its thread and its file are gone. Idempotent."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -131,9 +131,9 @@ class AudioProgram:
             try:
                 await self._sound()
             except Exception:
-                # Task boundary: the picture goes on, and so does the sound with the next change.
+                # Task boundary: the picture goes on, and the next change starts the sound again.
                 logger.exception("! the sound failed")
-                self._fail("an error of the server's")
+                self._fail("internal server error")
 
     async def _sound(self) -> None:
         """Play until it is silent, or nobody listens."""
@@ -151,9 +151,9 @@ class AudioProgram:
                 for packet in batch.packets:
                     await self._send(packet)
                 if self._is_late(batch.packets[-1]):
-                    return  # and begin anew, from now on
+                    return  # and begin again at the present time
         finally:
-            # The studio is the thread's own until then. A cancelled future may still be running there: `close` waits.
+            # Only the thread uses the studio. A cancelled future may still be running there: `close` waits.
             making.cancel()
 
     async def _send(self, packet: Packet) -> None:
@@ -190,7 +190,7 @@ class _Studio:
     def __init__(self, library: Library) -> None:
         self._mixer = Mixer(library)
         self._encoder: OpusEncoder | None = None
-        self._clock = MonotonicClock()  # measures work, which no test's clock can
+        self._clock = MonotonicClock()  # real time, because a test's clock cannot measure work
         self._num_silent = 0
         self.packets_encoded = 0
         self.encode_s = 0.0
@@ -243,15 +243,15 @@ class _Voice:
 
 
 class Mixer:
-    """Fades between pieces of music. The last of `_voices` is the one that is wanted; the others are fading out."""
+    """Fades between pieces of music. The last of `_voices` is the wanted one; the others are fading out."""
 
     def __init__(self, library: Library) -> None:
         self._library = library
         self._voices: list[_Voice] = []
-        self._next: _Voice | None = None  # is still being computed; what plays goes on until it is there
+        self._next: _Voice | None = None  # still being computed; the present music plays on until it is ready
 
     def mix(self, wanted: Wanted, num_samples: int) -> Samples | None:
-        """The next samples; None: silence for as long as `wanted` stays. Raises `MusicError`, and forgets all."""
+        """The next samples; None: silence for as long as `wanted` stays. Raises `MusicError` and drops all voices."""
         try:
             self._choose(wanted.music)
             current = self._voices[-1] if self._voices else None

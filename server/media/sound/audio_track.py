@@ -1,4 +1,4 @@
-"""A program's sound to its viewers: ready Opus packets to all who hear it, and the track that feeds aiortc's sender.
+"""Hands a program's Opus packets to all listeners; `AudioTrack` feeds them to aiortc's sender.
 
 `audio` puts packets in; each viewer's `AudioTrack` takes them out of its own bounded queue. Runs on the event loop.
 Drop rule: a viewer that falls behind by half a second loses the oldest packet; its decoder conceals that.
@@ -67,7 +67,7 @@ class AudioQueue:
         self._is_closed = False
 
     def put(self, packet: Packet) -> int:
-        """Queue it; returns how many packets this drops."""
+        """Queue a packet; returns how many packets this drops."""
         num_dropped = 0
         if len(self._packets) >= MAX_QUEUED_PACKETS:
             self._packets.popleft()
@@ -77,7 +77,7 @@ class AudioQueue:
         return num_dropped
 
     async def next(self) -> Packet | None:
-        """The next packet; None when it is closed. Cancelling it loses nothing."""
+        """The next packet; None when the queue is closed. Cancelling it loses nothing."""
         while not self._packets and not self._is_closed:
             self._changed.clear()
             await self._changed.wait()
@@ -102,7 +102,7 @@ class AudioTrack(MediaStreamTrack):
         self._queue: AudioQueue | None = None
 
     async def recv(self) -> Packet:
-        # Only when media can flow is there a listener, for whom it is worth encoding.
+        # Subscribes only when media can flow, so that nothing is encoded before.
         if self._queue is None:
             if self.readyState != "live":
                 raise MediaStreamError
@@ -120,7 +120,7 @@ class AudioTrack(MediaStreamTrack):
 
 
 def add_audio(connection: Any, fanout: AudioFanout) -> AudioTrack:
-    """Have a connection send the program's sound; before its offer or answer is made. The caller stops the track."""
+    """Makes a connection send the program's sound. Call it before the offer or answer; the caller stops the track."""
     track = AudioTrack(fanout)
     transceiver: RTCRtpTransceiver = connection.addTransceiver(track, direction="sendonly")
     codecs = RTCRtpSender.getCapabilities("audio").codecs

@@ -1,10 +1,10 @@
-"""Where music comes from: a name that a client may say becomes samples. Loops that ship, and files of the operator.
+"""The music library: turns a name into samples, from included loops and from the operator's files.
 
 `Library` is made at start and shared by all sessions; `audio` reads the `Music` that it gives, each in its own worker
-thread. Clients choose among names that were listed at start: nothing that they say is ever a path.
+thread. Clients choose among the names that were listed at start, and never give a path.
 
-A loop that ships is computed once, when it is first asked for, in the library's own thread. A file is decoded while it
-plays, never as a whole: a second ahead for the seam, whatever its length. At its end it fades into its own beginning.
+An included loop is computed once, at its first use, in the library's own thread. A file is decoded while it plays, one
+second ahead for the seam, whatever its length. Its end fades into its own beginning.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ logger = logging.getLogger(__name__)
 
 Samples = NDArray[np.float32]  # [N, 2] at 48 kHz, full scale is 1.0
 
-# By suffix, and no other demuxer is tried: a playlist that calls itself .mp3 must not make us open what it names.
+# The demuxer by suffix; no other is tried, because a playlist named .mp3 must not make us open the files in it.
 FORMATS = {".wav": "wav", ".flac": "flac", ".mp3": "mp3", ".ogg": "ogg", ".opus": "ogg", ".m4a": "mov"}
-# More than anybody chooses from a list, and few enough to look into each at start (some ms).
+# More than anybody chooses from a list, and few enough to check each at start (some ms).
 MAX_FILES = 200
 MAX_NAME_CHARACTERS = 64
 CROSSFADE_SAMPLES = SAMPLE_RATE
-# Shorter ones would be opened again and again, several times a second.
+# Shorter files would be opened again several times a second.
 MIN_FILE_SAMPLES = SAMPLE_RATE // 2
 
 
@@ -51,7 +51,7 @@ class Music(Protocol):
         ...
 
     def read(self, num_samples: int) -> Samples:
-        """The next samples. Raises `MusicError`; the piece is then of no more use."""
+        """The next samples. Raises `MusicError`; the piece cannot be used after that."""
         ...
 
     def close(self) -> None: ...
@@ -96,7 +96,7 @@ class LoopMusic:
     def read(self, num_samples: int) -> Samples:
         try:
             pcm = self._pcm.result()
-        except Exception as error:  # whatever the tune's computation raised: it is ours, and the same each time
+        except Exception as error:  # any error of the computation is our bug, and the same each time
             raise MusicError(f"the loop {self._name} cannot be made: {error}") from error
         where = (self._position + np.arange(num_samples)) % len(pcm)
         self._position = (self._position + num_samples) % len(pcm)
@@ -120,7 +120,7 @@ class FileMusic:
         self._round_samples = 0  # of this round, decoded so far
 
     def read(self, num_samples: int) -> Samples:
-        """The next samples. The end of the file is held back until it is known to be none, and then faded."""
+        """The next samples. Holds back one second, which is faded if the file turns out to end there."""
         while self._num_ahead < num_samples + CROSSFADE_SAMPLES:
             if (chunk := self._next_chunk()) is not None:
                 self._put(chunk)
@@ -136,7 +136,7 @@ class FileMusic:
         self._decoder.close()
 
     def _next_chunk(self) -> Samples | None:
-        """None at the end. What cannot be decoded in the middle of a file is its end: some files are cut off."""
+        """None at the end. A part that cannot be decoded counts as the end, because some files are cut off."""
         try:
             return next(self._decoder, None)
         except (av.FFmpegError, OSError) as error:
@@ -178,7 +178,7 @@ def _decoded(path: Path) -> Any:
     resampler = av.AudioResampler(format="flt", layout="stereo", rate=SAMPLE_RATE)
     with av.open(path, format=FORMATS[path.suffix.lower()], options={"protocol_whitelist": "file"}) as container:
         for frame in container.decode(container.streams.audio[0]):
-            frame.pts = None  # some files count oddly; what follows is what is heard next
+            frame.pts = None  # some files have odd timestamps, so frames play in their order
             for resampled in resampler.resample(frame):
                 yield _samples(resampled)
         for resampled in resampler.resample(None):
@@ -194,7 +194,7 @@ def _samples(frame: av.AudioFrame) -> Samples:
 
 
 def _listed(folder: Path) -> dict[str, Path]:
-    """Name (the file's, without suffix) → file. What cannot be played is left out, with a warning that names it."""
+    """Name (the file's, without suffix) → file. Leaves out files that cannot be played, with a warning each."""
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in FORMATS and path.is_file())
     except OSError as error:
@@ -205,7 +205,7 @@ def _listed(folder: Path) -> dict[str, Path]:
         if path.stem in files or path.stem in tunes.TUNES:
             warn(path.name, f"there is another piece called {path.stem}")
         elif not path.stem.isprintable() or len(path.stem) > MAX_NAME_CHARACTERS:
-            warn(repr(path.name), f"its name is no name of at most {MAX_NAME_CHARACTERS} characters")
+            warn(repr(path.name), f"its name is not printable or longer than {MAX_NAME_CHARACTERS} characters")
         elif (reason := _unplayable(path)) is not None:
             warn(path.name, reason)
         else:

@@ -1,10 +1,10 @@
-"""The music that ships: three short ambient loops, computed from notes. No recording, nobody's rights.
+"""The included music: three short ambient loops, computed from notes, so that nobody else has rights to them.
 
 Pure numpy, deterministic; called by `music` in its own thread, since a loop takes some tenths of a second to make.
 
 A loop has no seam by construction. Pads are made in the frequency domain (PADsynth, N. O. Paul 2003: each partial is a
-narrow band of random phases) by an inverse FFT as long as the loop, so all of it is periodic there; the chords fade
-into each other in a circle; and what still rings at the end goes on at the beginning.
+narrow band of random phases) by an inverse FFT as long as the loop, so they are periodic. The chords fade into each
+other in a circle, and a bell that still rings at the end goes on at the beginning.
 """
 
 from __future__ import annotations

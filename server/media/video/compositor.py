@@ -1,10 +1,10 @@
 """Pictures to pixels: scales sources to the program's size, mixes two layers, paints the idle scene and the marker.
 
-The stage names what is due, the compositor makes one yuv420p frame of it, the encoder takes that. Runs in the
-program's worker thread and is owned by it; nothing here is shared between threads.
+The stage names the picture, the compositor makes one yuv420p frame of it, and the encoder encodes that. Runs in the
+program's worker thread, which owns it; nothing here is shared between threads.
 
-Sources are scaled once and kept, least recently used first out, up to `CACHE_BYTES`: a loop of 25 frames at 832 x 480
-is 15 MB. A longer loop is scaled anew each round, at about 0.6 ms a frame.
+Scaled sources are kept up to `CACHE_BYTES`, and the least recently used is dropped first. A loop of 25 frames at
+832 x 480 is 15 MB. A longer loop is scaled again each round, at about 0.6 ms a frame.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Compositor:
         return self._cached_bytes
 
     def identity(self, picture: Picture) -> Hashable | None:
-        """Two pictures of one identity have the same pixels; None for one that is like no other. May be asked anywhere.
+        """Pictures of equal identity have the same pixels; None for a unique picture. Any thread may call this.
 
         It holds no pixels, so keeping it keeps no clip alive.
         """
@@ -67,7 +67,7 @@ class Compositor:
                 assert_never(layer.source)
 
     def compose(self, picture: Picture, frame_index: int) -> Planes:
-        """The picture's pixels, not to be written to: they may be the cache's, or the clip's own."""
+        """The picture's pixels. Never write to them: they may be the cache's, or the clip's own."""
         planes = self._mixed(picture.layers)
         if self._has_marker:
             planes = planes.copy()
@@ -115,7 +115,7 @@ class Compositor:
 
 
 class _Mixer:
-    """Weighted sums of two frames in 16-bit integers; 0.2 ms at 832 x 480 because its buffers stay."""
+    """Weighted sums of two frames in 16-bit integers; 0.2 ms at 832 x 480 because it reuses its buffers."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self._a, self._b = np.empty(shape, np.uint16), np.empty(shape, np.uint16)
@@ -130,7 +130,7 @@ class _Mixer:
 
 
 class _Scaler:
-    """Scales a frame of any size so that it covers the program, and cuts off what hangs over on both sides."""
+    """Scales a frame of any size so that it covers the program, and crops the rest equally on both sides."""
 
     def __init__(self, width: int, height: int) -> None:
         self._width, self._height = width, height

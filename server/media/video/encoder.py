@@ -1,12 +1,12 @@
-"""One encode of a program in one rendition, for all its viewers.
+"""Encodes a program in one rendition, once for all its viewers.
 
-Takes the compositor's frames, gives access units with the program's time in them, cut into RTP payloads already. Runs
-in the program's worker thread only, never on the event loop.
+Takes the compositor's frames, and gives access units with the program's time, already cut into RTP payloads. Runs in
+the program's worker thread only, never on the event loop.
 
-H264 is constrained baseline, level 3.1 or what the size needs: what every browser decodes. x264 `superfast` with
-`zerolatency` gives one packet for each frame at once; the rate buffer is short so that a keyframe is no burst that
-fills a viewer's link. A hardware encoder takes x264's place where `hardware.py` has found that it wins. Where keyframes
-stand is decided by the program (`gop_store.py`), not by the encoder's own clock.
+H264 is constrained baseline, level 3.1 or what the size needs, because every browser decodes that. x264 `superfast`
+with `zerolatency` gives one packet for each frame at once. The rate buffer is short, so that a keyframe is no burst
+that fills a viewer's link. A hardware encoder replaces x264 where `hardware.py` has found it better. The program
+(`gop_store.py`) decides where keyframes stand, not the encoder's own clock.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RATE_BUFFER_S = 0.4
 CONSTANT_QUALITY = 21
 VP8_CONSTANT_QUALITY = 12
 SOFTWARE_H264 = "libx264"
-# An encoder without keyframes of its own making within this many frames: more than any GOP that is asked for.
+# The encoder makes no keyframe by itself within this many frames, which is more than any GOP.
 _NO_KEYFRAMES = 100_000
 # ITU-T H.264 table A-1: level, macroblocks per second, macroblocks per frame.
 _LEVELS = (("3.1", 108_000, 3_600), ("3.2", 216_000, 5_120), ("4.0", 245_760, 8_192), ("4.2", 522_240, 8_704))
@@ -55,7 +55,7 @@ class EncodedFrame:
 
     @property
     def packet(self) -> av.Packet[av.VideoStream]:
-        """A new packet of PyAV's with this data and time, for muxers and aiortc's own sender."""
+        """A new PyAV packet with this data and time, for muxers and aiortc's own sender."""
         packet: av.Packet[Any] = av.Packet(self.data)
         packet.pts = packet.dts = self.time
         packet.time_base = TIME_BASE
@@ -73,7 +73,7 @@ def media_time(frame_index: int, frame_rate: int) -> int:
 
 
 class Encoder:
-    """Encodes one rendition. Not reusable after an error: make another, whose first frame is a keyframe."""
+    """Encodes one rendition. After an error make a new encoder, whose first frame is a keyframe."""
 
     def __init__(self, rendition: Rendition, frame_rate: int, *, h264_encoder: str = SOFTWARE_H264) -> None:
         self._rendition = rendition
@@ -141,7 +141,7 @@ def h264_context(rendition: Rendition, frame_rate: int, name: str) -> av.VideoCo
     return context
 
 
-# What makes each give one packet a frame, at once, with a keyframe on request that a viewer may start from.
+# Options with which each gives one packet a frame, at once, and keyframes on request that a viewer may start from.
 _HARDWARE_OPTIONS = {
     "h264_nvenc": {"preset": "p3", "tune": "ull", "zerolatency": "1", "forced-idr": "1", "delay": "0", "rc": "cbr"},
     "h264_qsv": {"preset": "veryfast", "forced_idr": "1", "async_depth": "1", "low_power": "0"},

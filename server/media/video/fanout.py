@@ -1,15 +1,15 @@
-"""One program's frames to all who take them: viewers, recordings, whoever else subscribes.
+"""Hands one program's frames to all takers: viewers, recordings and other subscribers.
 
-`server.media.program` puts the frames of each rendition in; each taker gets those of the one rendition that it is on.
-Runs on the event loop.
+`server.media.program` puts in the frames of each rendition; each taker gets those of its own rendition. Runs on the
+event loop.
 
-A taker that joins gets the frames since its rendition's last keyframe at once, with their own timestamps, and has a
-picture without waiting. It changes to another rendition at a keyframe of that one. A viewer that asks for a keyframe
-(PLI, FIR) gets a new one, as everyone on its rendition does, at most one a second: the program is never rewound,
-because some receivers ask every two seconds for no reason.
+A new taker gets the frames since its rendition's last keyframe at once, with their own timestamps, so that it has a
+picture without waiting. It changes to another rendition at a keyframe of that one. If a viewer asks for a keyframe
+(PLI, FIR), all viewers of its rendition get a new one, at most one a second. The program is never rewound, because some
+receivers ask every two seconds for no reason.
 
-Drop rule: what a taker's queue cannot hold is its own business, but always the same: the queue is emptied, and what
-follows is dropped up to the next keyframe, which is asked for.
+Drop rule: when a taker's queue is full, it is emptied, the following frames are dropped up to the next keyframe, and
+the taker asks for that keyframe.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class FanoutStatistics:
 
 
 class Taker(ABC):
-    """Somebody who takes frames, in one rendition at a time. Subclasses say how they queue and what they drop."""
+    """Takes frames, in one rendition at a time. Subclasses define how they queue and what they drop."""
 
     def __init__(self, rendition: Rendition, *, is_viewer: bool = True) -> None:
         self.rendition = rendition
@@ -52,14 +52,14 @@ class Taker(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Nothing will be put any more: the program is closed. Idempotent."""
+        """The program is closed and gives no more frames. Idempotent."""
 
     def change_to(self, rendition: Rendition) -> None:
         """Take the frames of another rendition as soon as it has a keyframe; until then those of the present one."""
         self.next_rendition = rendition if rendition != self.rendition else None
 
     def pick(self, frames: Mapping[Rendition, EncodedFrame]) -> EncodedFrame | None:
-        """Of one frame of the program in its renditions, the one for this taker."""
+        """This taker's rendition of one frame of the program."""
         if self.next_rendition is not None:
             frame = frames.get(self.next_rendition)
             if frame is not None and frame.is_keyframe:
@@ -69,7 +69,7 @@ class Taker(ABC):
 
 @dataclass(slots=True)
 class _Line:
-    """What is known of one rendition's stream of frames."""
+    """The state of one rendition's stream of frames."""
 
     since_keyframe: list[EncodedFrame] = field(default_factory=list)
     wants_keyframe: bool = True
@@ -77,7 +77,7 @@ class _Line:
 
 
 class Fanout:
-    """Hands every frame to every taker; remembers what a new one starts with. `best` is what takers begin with."""
+    """Hands every frame to every taker, and keeps the frames that a new one starts with. Takers begin with `best`."""
 
     def __init__(self, best: Rendition, max_queued_frames: int) -> None:
         self.best = best
@@ -92,13 +92,13 @@ class Fanout:
 
     @property
     def wanted(self) -> list[Rendition]:
-        """The renditions that somebody is on, or is about to change to."""
+        """The renditions that a taker uses or is about to change to."""
         renditions = dict.fromkeys(taker.rendition for taker in self._takers)
         renditions |= dict.fromkeys(taker.next_rendition for taker in self._takers if taker.next_rendition is not None)
         return list(renditions)
 
     def subscribe(self, rendition: Rendition | None = None, *, is_viewer: bool = True) -> Subscription:
-        """A queue to take frames from, holding those since the last keyframe already."""
+        """A queue to take frames from, which already holds those since the last keyframe."""
         subscription = Subscription(self, rendition or self.best, self._max_queued_frames, is_viewer=is_viewer)
         self.add(subscription)
         return subscription
@@ -112,7 +112,7 @@ class Fanout:
         self._takers.pop(taker, None)
 
     def put(self, frames: Mapping[Rendition, EncodedFrame]) -> None:
-        """Hand one frame of the program, in its renditions, to everyone. A rendition that is missing has a gap."""
+        """Hand one frame of the program, in its renditions, to all takers. A missing rendition has a gap."""
         for rendition, frame in frames.items():
             line = self._line(rendition)
             if frame.is_keyframe:
@@ -127,12 +127,12 @@ class Fanout:
                 self._hand_over(taker, picked)
 
     def request_keyframe(self, rendition: Rendition | None = None) -> None:
-        """Somebody on this rendition cannot go on without a keyframe."""
+        """A taker of this rendition cannot go on without a keyframe."""
         self._keyframe_requests += 1
         self._line(rendition or self.best).wants_keyframe = True
 
     def next_is_keyframe(self, now: float, rendition: Rendition | None = None) -> bool:
-        """Whether the rendition's next frame must be a keyframe. True answers all the requests there are."""
+        """Whether the rendition's next frame must be a keyframe. True settles all pending requests."""
         line = self._line(rendition or self.best)
         if not line.wants_keyframe:
             return False
@@ -144,7 +144,7 @@ class Fanout:
         return True
 
     def forget(self) -> None:
-        """The frames in between were or will be lost: nothing to start a viewer with until the next keyframe."""
+        """Frames were or will be lost, so no viewer can start before the next keyframe."""
         self._lines.clear()
 
     def close(self) -> None:

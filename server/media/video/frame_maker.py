@@ -1,7 +1,7 @@
-"""The worker thread's part of a program: pictures composed once, encoded once for each rendition that is wanted.
+"""Makes a program's frames: composes each picture once and encodes it once for each wanted rendition.
 
-Used by the program's one worker thread only. What fails is logged when it begins to fail, and counted always: frames
-that cannot be composed hold the last picture, a broken encoder is replaced.
+Used by the program's one worker thread only. Each failure is counted, and the first of a run is logged. If a picture
+cannot be composed, the last one is held; a broken encoder is replaced.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class FrameMaker:
     """Compositor and encoders of one program."""
 
     def __init__(self, compositor: Compositor, frame_rate: int, *, h264_encoder: str = SOFTWARE_H264) -> None:
-        self._clock = MonotonicClock()  # measures work, which no test's clock can
+        self._clock = MonotonicClock()  # real time, because a test's clock cannot measure work
         self._compositor = compositor
         self._frame_rate = frame_rate
         self._h264_encoder = h264_encoder

@@ -1,12 +1,12 @@
-"""Kept GOPs: what a loop showed before is sent again, with new timestamps and without encoding.
+"""Keeps encoded GOPs and replays them when a loop shows the same pictures again, without encoding.
 
-A GOP is the frames from one keyframe to before the next. The store keeps each GOP that was encoded under what its
-pictures show (`identity`), and decides where keyframes stand. When a keyframe is due and a GOP is kept that begins with
-the picture that is due, it is played instead; as soon as a picture comes that it does not hold (a take, a caption, the
-blank), playing ends and the encoder goes on with a keyframe of its own, until what is due is the begin of a kept GOP
-again, in the same place as before (after the same picture: a clip of 12 frames a second shows each one twice). So what
-is encoded is what was touched, and up to a GOP around it. Nothing here knows of loops: the second round of any
-repetition finds the GOPs of the first, where GOPs divide the round after the first round, else after some.
+A GOP is the frames from one keyframe to before the next. The store keeps each encoded GOP by the `identity` of its
+pictures, and decides where keyframes stand. When a keyframe is due and a kept GOP begins with the due picture, that GOP
+is replayed with new timestamps. A picture that it does not hold (a take, a caption, the blank) ends the replay, and the
+encoder goes on with a keyframe. A replay also begins when the first picture of a kept GOP is due after the same picture
+as before (a clip of 12 frames a second shows each one twice). So only changed pictures are encoded, and up to a GOP
+around them. The store knows no loops: the second round of any repetition finds the GOPs of the first, if whole GOPs
+fill the round, else a later round does.
 
 Owned by the program, one for each rendition, on the event loop. Bound: `max_bytes` of payloads; the GOP that was not
 used for the longest is dropped first.
@@ -38,7 +38,7 @@ class _Gop:
 
 
 class GopStore:
-    """See the module. For each frame of the program: `replay`, and where that has nothing, encode and `record`."""
+    """See the module. For each frame of the program call `replay`; if that gives None, encode and `record`."""
 
     def __init__(self, gop_frames: int, *, max_bytes: int = MAX_BYTES) -> None:
         self._gop_frames = gop_frames
@@ -57,13 +57,13 @@ class GopStore:
 
     @property
     def next_is_keyframe(self) -> bool:
-        """Whether the frame that is encoded next must be a keyframe. To be asked after `replay` gave nothing."""
+        """Whether the frame that is encoded next must be a keyframe. Valid after `replay` gave None."""
         return self._recording is None or len(self._recording.frames) >= self._gop_frames
 
     def replay(self, identity: Hashable | None, *, wants_keyframe: bool = False) -> EncodedFrame | None:
-        """The kept frame to send now for a picture, or None: then it has to be encoded.
+        """The kept frame to send now for a picture, or None if it has to be encoded.
 
-        None as `identity` is a picture that is like no other. `wants_keyframe`: a viewer cannot go on without one now.
+        `identity` is None for a unique picture. `wants_keyframe`: a viewer cannot go on without a keyframe.
         """
         self._before, self._shown = self._shown, identity
         playing, self._playing = self._playing, None
@@ -74,18 +74,18 @@ class GopStore:
             return self._play_next(playing)
         is_due = wants_keyframe or playing is not None or self.next_is_keyframe
         if is_due:
-            self._keep_recording()  # a still repeats what was recorded just now
+            self._keep_recording()  # a still picture repeats the GOP recorded just now
         kept = self._kept.get(identity)
         if kept is None or not (is_due or kept.before == self._before):
             return None
         self._kept.move_to_end(identity)
         self._keep_recording()
-        self._recording = None  # the encoder's own GOP is over: after this one it needs a keyframe
+        self._recording = None  # this ends the encoder's own GOP: after the replay it needs a keyframe
         self._position = 0
         return self._play_next(kept)
 
     def record(self, identity: Hashable | None, frame: EncodedFrame) -> None:
-        """Keep what was encoded, in the order of the program."""
+        """Keep an encoded frame. Call it in the order of the program."""
         if frame.is_keyframe:
             self._keep_recording()
             self._recording = _Gop(self._before)
@@ -93,11 +93,11 @@ class GopStore:
             self._recording.append(identity, frame)
 
     def skip(self) -> None:
-        """A frame of the program was left out. The encoder never saw it; what is played would refer to it."""
+        """A frame of the program was left out. The encoder never saw it, but a replayed GOP would refer to it."""
         self._playing = None
 
     def interrupt(self) -> None:
-        """Frames were or will be lost: the next one must be a keyframe, be it kept or encoded."""
+        """Frames were or will be lost: the next one must be a keyframe, replayed or encoded."""
         self._recording = None
         self._playing = None
 

@@ -1,8 +1,8 @@
-"""Which H264 encoder this machine should use: hardware where it is there, correct and cheaper, else x264.
+"""Chooses this machine's H264 encoder: hardware if it is present, correct and cheaper, else x264.
 
-`choose` is called once, at start-up, in a thread: every candidate encodes two seconds of a moving picture, and is taken
-only if it keeps the promises of `encoder.py` (one packet for each frame, keyframes on request that can be started from,
-constrained baseline, a picture that is still one) and needs less CPU than x264.
+`choose` is called once, at start-up, in a thread. Each candidate encodes two seconds of a moving picture. It is taken
+only if it keeps the promises of `encoder.py` (one packet for each frame, keyframes on request that a viewer can start
+from, constrained baseline, a correct picture) and needs less CPU than x264.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BASELINE, _SPS = 66, 7
 
 
 class EncoderUnusable(Exception):
-    """An H264 encoder that is not there, or does not keep what viewers are promised; the message says which."""
+    """An H264 encoder is missing or breaks a promise of `encoder.py`; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def choose(wanted: str = AUTO, *, candidates: Sequence[str] = HARDWARE) -> str:
 
 
 def measure(name: str, *, open_encoder: Callable[[Rendition, str], Encoder] | None = None) -> Measured:
-    """Encode the test picture with this encoder and check what comes out. Raises `EncoderUnusable`."""
+    """Encode the test picture with this encoder and check the result. Raises `EncoderUnusable`."""
     if name not in av.codecs_available:
         raise EncoderUnusable(f"{name} is not part of this FFmpeg")
     rendition = ladder(832, 480, 2_000_000)[0]
@@ -74,7 +74,7 @@ def measure(name: str, *, open_encoder: Callable[[Rendition, str], Encoder] | No
         cpu_at, wall_at = time.process_time(), time.monotonic()
         frames = [encoder.encode(planes, 1 + k, is_keyframe=k in _KEYFRAMES) for k, planes in enumerate(pictures)]
         cpu_s, wall_s = time.process_time() - cpu_at, time.monotonic() - wall_at
-    except Exception as error:  # whatever a driver trips over: it is not used
+    except Exception as error:  # any error of a driver: this encoder is not used
         raise EncoderUnusable(f"{name}: {type(error).__name__}: {error}") from error
     _check(name, frames, pictures)
     return Measured(name, cpu_s / _NUM_FRAMES, wall_s / _NUM_FRAMES)

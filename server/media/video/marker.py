@@ -2,7 +2,7 @@
 
 The compositor paints it, the browser and the tests read it. Pure functions on planes, for any thread.
 
-Layout, for whoever reads it out of a canvas. 32 cells, black or white, read as bits (white is 1) in this order::
+Layout, for reading it from a canvas: 32 cells, black or white, read as bits (white is 1) in this order::
 
     4 sync bits 1 0 1 0 | 24 bits of the frame index, highest first, modulo 2**24 | 4 check bits
 

@@ -1,4 +1,4 @@
-"""Encoded pictures cut into RTP payloads, once for all viewers: H264 by RFC 6184, VP8 by RFC 7741.
+"""Cuts encoded pictures into RTP payloads, once for all viewers: H264 by RFC 6184, VP8 by RFC 7741.
 
 Pure. Called in the program's worker thread right after a frame was encoded; `sender.py` puts the headers before the
 payloads, which it never copies.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-# With the headers of RTP, SRTP, UDP and IPv6 some 1290 bytes, which a VPN's tunnel (1420, some leave 1300) still
-# carries whole. aiortc's own are 1300 before headers.
+# With the headers of RTP, SRTP, UDP and IPv6 some 1290 bytes, which a VPN tunnel (1420, some 1300) carries without
+# fragmentation. aiortc's own are 1300 before headers.
 MAX_PAYLOAD_BYTES = 1200
 
 _STAP_A, _FU_A = 24, 28
@@ -20,7 +20,7 @@ _VP8_FIRST, _VP8_LATER = b"\x10", b"\x00"
 
 
 def h264_payloads(annex_b: bytes, max_bytes: int = MAX_PAYLOAD_BYTES) -> tuple[bytes, ...]:
-    """The payloads of one access unit: small units in a row travel together (STAP-A), large ones in parts (FU-A)."""
+    """The payloads of one access unit. Small units in a row share one (STAP-A), large ones are cut (FU-A)."""
     payloads: list[bytes] = []
     together: list[bytes] = []
     for unit in h264_units(annex_b):
@@ -70,7 +70,7 @@ def _fragmented(unit: bytes, max_bytes: int) -> Iterator[bytes]:
 
 
 def _parts(data: bytes, max_bytes: int) -> Iterator[bytes]:
-    """Of nearly equal size: a last packet of a few bytes would cost as much as a full one."""
+    """Parts of nearly equal size: a last packet of a few bytes would cost as much as a full one."""
     num_parts = max(1, -(-len(data) // max_bytes))
     for k in range(num_parts):
         yield data[len(data) * k // num_parts : len(data) * (k + 1) // num_parts]

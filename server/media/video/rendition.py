@@ -1,8 +1,7 @@
-"""Renditions: the encodings in which one program may go out, from what the session asked for down to what fits a thin
-link. Pure values, known to everyone in `server.media`.
+"""Renditions: the encodings of one program, from what the session asked for down to what fits a slow link.
 
-A rendition is encoded only while somebody needs it. Viewers share them: the best H264 one by default, a lower one where
-the network is worse (`adaptation.py`), VP8 where an offer has no H264.
+Pure values, used everywhere in `server.media`. A rendition is encoded only while a viewer needs it. Viewers share them:
+the best H264 one by default, a lower one on a worse network (`adaptation.py`), VP8 if an offer has no H264.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class Rendition:
 
 # Share of the sides and of the bitrate: the quality of a pixel stays about the same, the picture gets softer.
 _STEPS = (("high", 1.0, 1.0), ("medium", 0.75, 0.45), ("low", 0.5, 0.18))
-# Below that, H264 at these sizes is blocks only: a link that cannot carry it is told apart from a bad moment elsewhere.
+# Below this, H264 at these sizes shows only blocks. `adaptation.py` tells a slow link from a short disturbance.
 MIN_BITRATE = 150_000
 MIN_SIDE = 128
 

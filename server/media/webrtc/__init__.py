@@ -1,1 +1,1 @@
-"""Peers: offers, ICE, and senders that pace and adapt; and pushes by WHIP."""
+"""WebRTC: the viewers' peers (offers, ICE, senders that pace and adapt), and pushes by WHIP."""

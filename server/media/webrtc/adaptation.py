@@ -1,16 +1,16 @@
-"""Which rendition one viewer's network carries: down on loss or on the receiver's estimate, up by probing.
+"""Chooses the rendition that one viewer's network carries: down on loss or a low estimate, up by probing.
 
-Pure and clocked: told what the receiver reports (RTCP, about once a second), says what to do. One for each viewer,
-owned by its sender, on the event loop.
+Pure; the caller gives the time. It takes the receiver's reports (RTCP, about once a second) and decides. One for each
+viewer, owned by its sender, on the event loop.
 
     steady ──loss or low estimate──▶ one rendition lower, steady again after `SETTLE_S`
     steady ──quiet for `wait_s`────▶ probing: the sender adds as much as the better rendition would
     probing ──no harm for PROBE_S──▶ one rendition higher
     probing ──loss or low estimate─▶ steady, and the next probe waits twice as long
 
-Loss that a network has at any rate (radio) is repaired by retransmission and is no reason to go down: only a lot of
-it, twice in a row, is; and an estimate below what is sent, for some seconds. What is probed with are packets that were
-sent before: a receiver throws duplicates away, and some of them repair a loss.
+Retransmission repairs the usual loss of a network (radio), so that is no reason to go down. The reasons are high loss
+twice in a row, and an estimate below the sent rate for some seconds. A probe sends packets that were sent before: a
+receiver throws duplicates away, and some of them repair a loss.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from enum import StrEnum
 # than 10 % congestion.
 HIGH_LOSS = 0.10
 EXTREME_LOSS = 0.30
-# A probe does harm if it loses so much more than there was lost without it.
+# A probe does harm if it raises the loss by more than this.
 PROBE_LOSS = 0.03
 # The receiver's estimate (REMB) falls to 0.85 of what arrives when delay grows, and is above it otherwise.
 LOW_ESTIMATE = 0.95
-# Bad reports in a row that are believed. Estimates alone also fall when the viewer's own machine is busy.
+# How many bad reports in a row are believed. Estimates alone also fall when the viewer's own machine is busy.
 NUM_LOSSY, NUM_LOW = 2, 4
 SETTLE_S = 2.0
 PROBE_S = 3.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 80.0
-# A step up that is taken back so soon was a mistake, and makes the next probe wait.
+# A step up that is reversed within this time was a mistake, and makes the next probe wait.
 MISTAKE_S = 10.0
 
 
@@ -42,7 +42,7 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a receiver said. `estimate` is its REMB in bits per second, `sent_rate` what was sent to it meanwhile."""
+    """A receiver's report. `estimate` is its REMB, `sent_rate` what was sent to it meanwhile, in bits per second."""
 
     fraction_lost: float
     estimate: int | None
@@ -66,7 +66,7 @@ class Adaptation:
     def receive(self, report: Report, now: float) -> bool:
         """Take a report in. True if `level` changed."""
         if now - self._changed_at < SETTLE_S:
-            return False  # it speaks of what was sent before the last change
+            return False  # it is about packets from before the last change
         is_lossy, is_low = report.fraction_lost >= HIGH_LOSS, _is_estimate_low(report)
         is_worse = is_lossy or is_low or report.fraction_lost > self._loss_before + PROBE_LOSS
         if self.mode is Mode.PROBING:

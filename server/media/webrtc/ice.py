@@ -1,13 +1,13 @@
-"""How media finds its way between us and a viewer: ICE servers, our addresses and ports, and whose addresses we try.
+"""ICE: STUN and TURN servers, our addresses and ports, and which addresses of viewers we try.
 
-`peer.py` takes its connections from here and hands answers through here; `session.py` and `whep.py` tell clients the
+`peer.py` takes its connections from here and passes answers through here; `session.py` and `whep.py` tell clients the
 ICE servers. Runs on the event loop.
 
-aiortc (pinned to 1.16.0) leaves all of it to aioice (pinned to 0.13.0), which binds to any port, waits up to 5 s for a
-STUN server that is dead, and asks a public one unless told otherwise. What is reached for by private names is in this
-file, with a test for each in `tests/server/media/webrtc/test_ice.py`:
+aiortc (pinned to 1.16.0) leaves ICE to aioice (pinned to 0.13.0). By default aioice binds to any port, waits up to 5 s
+for a dead STUN server, and asks a public one. To change that, this file uses private names, each with a test in
+`tests/server/media/webrtc/test_ice.py`:
 
-* `RTCPeerConnection.__createDtlsTransport` is wrapped, to get at the aioice connection of each transport;
+* `RTCPeerConnection.__createDtlsTransport` is wrapped, to get the aioice connection of each transport;
 * `aioice.Connection.get_component_candidates` (public, undocumented) is replaced by `_Gathering.candidates`, which uses
   `Connection._protocols`, `StunProtocol`, `server_reflexive_candidate` and `relayed_candidate` of `aioice.ice`;
 * `_Host` reads `Connection._remote_candidates` and `Candidate._network_host`.
@@ -45,16 +45,16 @@ _CREATE_TRANSPORT = "_RTCPeerConnection__createDtlsTransport"
 
 # A STUN server on another continent answers in 0.3 s; TURN over TLS takes four round trips.
 GATHER_TIMEOUT_S = 1.0
-# Whoever was silent is not waited for again for so long: one viewer in a minute is delayed, not each.
+# How long a silent server is not asked again: it delays one viewer in a minute, not each.
 SILENCE_S = 60.0
 # TURN credentials outlive a long show; a `session.resume` brings new ones.
 TURN_TTL_S = 24 * 3600
-# So that bursts of a keyframe's packets are not lost in the kernel (as aioice has it).
+# So that bursts of a keyframe's packets are not lost in the kernel (aioice's value).
 _RECEIVE_BUFFER_BYTES = 256 * 1024
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 _IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-_Asked = tuple[str, str]  # a server, and the address of ours that it is asked from ("" for a relay)
+_Asked = tuple[str, str]  # a server, and our address that asks it ("" for a relay)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class IceSettings:
 
     @property
     def takes_private(self) -> bool:
-        """A server with a public address has no business with addresses inside somebody's network, its own first."""
+        """By default, a server with a public address uses no private addresses, not even its own."""
         if self.private_candidates == "auto":
             return self.public_address is None
         return self.private_candidates == "allow"
@@ -151,21 +151,21 @@ class Ice:
         return connection
 
     def takes(self, address: str) -> bool:
-        """Whether we send checks to this address because a client names it as a candidate of its own.
+        """Whether we send checks to an address that a client names as its candidate.
 
-        It is otherwise an invitation to knock on doors behind our firewall: 169.254.169.254 is every cloud's metadata.
-        Who does reach us from such an address is answered all the same (peer-reflexive): then the check is not blind.
+        Otherwise a client could make us probe hosts behind our firewall: 169.254.169.254 is every cloud's metadata. A
+        viewer that reaches us from such an address is still answered (peer-reflexive): that check is not blind.
         """
         return self.settings.takes_private or is_public(address)
 
     def advertised(self, sdp: str) -> str:
-        """Our answer with the public address in place of our own, or before it where private addresses are welcome."""
+        """Our answer with the public address in place of our own, or before it if private addresses are allowed."""
         if self.settings.public_address is None:
             return sdp
         return "".join(f"{line}\r\n" for line in self._advertised_lines(sdp.splitlines()))
 
     def client_servers(self, name: str) -> tuple[IceServer, ...]:
-        """What a client is told, as `RTCIceServer`. `name` goes into the TURN server's log, no further."""
+        """The ICE servers for a client, as `RTCIceServer`. `name` only appears in the TURN server's log."""
         stun = tuple(server.text for server in self.settings.servers if not server.is_turn)
         turn = tuple(server.text for server in self.settings.servers if server.is_turn)
         servers = [IceServer(urls=stun)] if stun else []
@@ -175,7 +175,7 @@ class Ice:
         return tuple(servers)
 
     def turn_credentials(self, name: str) -> tuple[str, str]:
-        """Good for a day, checked by the TURN server alone (draft-uberti-behave-turn-rest, section 2.2)."""
+        """Valid for a day; only the TURN server checks them (draft-uberti-behave-turn-rest, section 2.2)."""
         username = f"{int(self._wall_time()) + TURN_TTL_S}:{name}"
         secret = (self.settings.turn_secret or "").encode()
         return username, base64.b64encode(hmac.digest(secret, username.encode(), hashlib.sha1)).decode()
@@ -196,7 +196,7 @@ class Ice:
             yield _with_address(line, public)
 
     def _advertised_candidates(self, line: str, public: str) -> Iterator[str]:
-        """All of them are host candidates: with a public address nobody else is asked."""
+        """All are host candidates, because with a public address no server is asked."""
         fields = line.split()
         address = fields[4]
         is_same_family = ipaddress.ip_address(address).version == ipaddress.ip_address(public).version
@@ -211,22 +211,22 @@ class Ice:
 class _Gathering:
     """Our own candidates: one socket for each address of this machine, and what STUN and TURN servers see of them.
 
-    Waits `timeout_s` at most, and not at all for who was silent within the last `SILENCE_S`.
+    Waits `timeout_s` at most, and does not ask a server that was silent within the last `SILENCE_S`.
     """
 
     def __init__(self, ice: Ice, clock: Clock, timeout_s: float) -> None:
         self._ice = ice
         self._clock = clock
         self._timeout_s = timeout_s
-        self._silent_until: dict[_Asked, float] = {}  # as many as there are servers and addresses of ours
+        self._silent_until: dict[_Asked, float] = {}  # one for each server and address at most
 
     async def candidates(
         self, connection: Any, component: int, addresses: list[str], timeout: float = 0.0
     ) -> list[Candidate]:
-        """In the place of `aioice.Connection.get_component_candidates`. Raises `OfferError` without a free port."""
+        """Replaces `aioice.Connection.get_component_candidates`. Raises `OfferError` without a free port."""
         hosts = await self._hosts(connection, component, addresses)
         found = [protocol.local_candidate for protocol in hosts]
-        # A public address that was told needs no asking, and no relay.
+        # With a configured public address no server is asked, and no relay is needed.
         if self._ice.settings.public_address is None:
             found += await self._asked(connection, component, hosts)
         return found
@@ -244,7 +244,7 @@ class _Gathering:
                 continue
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
             _, protocol = await loop.create_datagram_endpoint(partial(_Host, connection), sock=bound)
-            connection._protocols.append(protocol)  # closed with the connection, whatever comes
+            connection._protocols.append(protocol)  # closed with the connection in any case
             host, port = bound.getsockname()[:2]
             protocol.local_candidate = Candidate(
                 foundation=candidate_foundation("host", "udp", host),
@@ -262,7 +262,7 @@ class _Gathering:
         return hosts
 
     async def _asked(self, connection: Any, component: int, hosts: list[StunProtocol]) -> list[Candidate]:
-        """Server-reflexive and relayed candidates, as far as they come in time."""
+        """Server-reflexive and relayed candidates that come in time."""
         tasks = {
             asyncio.create_task(question): whom for whom, question in self._questions(connection, component, hosts)
         }
@@ -282,7 +282,7 @@ class _Gathering:
     def _questions(
         self, connection: Any, component: int, hosts: list[StunProtocol]
     ) -> Iterator[tuple[_Asked, Coroutine[Any, Any, Candidate]]]:
-        """Whom to ask, and the question. aioice speaks no stuns."""
+        """The servers to ask, each with its question. aioice does not support `stuns`."""
         for server in self._ice.settings.servers:
             if server.is_turn and self._is_worth_asking(whom := (server.text, "")):
                 yield whom, self._relayed(connection, component, server)
@@ -319,10 +319,10 @@ class _Gathering:
 
 
 class _Host(StunProtocol):
-    """One of our sockets, deaf to strangers.
+    """One of our sockets, which ignores strangers.
 
-    aioice hands on whatever comes, and a ClientHello of somebody who had this port before, or who wants to do harm,
-    ends the handshake of the viewer that has it now.
+    aioice passes every packet on. A ClientHello from the port's previous viewer or from an attacker would end the
+    handshake of the present viewer.
     """
 
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
@@ -361,7 +361,7 @@ def bind_udp(address: str, ports: PortRange | None) -> socket.socket:
 
 
 def _shuffled(ports: PortRange) -> Iterator[int]:
-    """From somewhere on, once around: a port that was used a moment ago still gets the old viewer's packets."""
+    """All ports once, from a random start, because a port that was just used still gets the old viewer's packets."""
     first, last = ports
     count = last - first + 1
     start = random.randrange(count)
@@ -369,7 +369,7 @@ def _shuffled(ports: PortRange) -> Iterator[int]:
 
 
 def is_public(address: str) -> bool:
-    """Whether the whole world may be meant by it: not private, link-local, loopback, multicast, or one in disguise."""
+    """Whether it is public: not private, link-local, loopback or multicast, and not an IPv6 form of such an address."""
     try:
         parsed: _IpAddress = ipaddress.ip_address(address)
     except ValueError:
@@ -384,7 +384,7 @@ def is_public(address: str) -> bool:
 
 
 def _with_address(line: str, public: str) -> str:
-    """`c=` and `a=rtcp:` name the default candidate, for those who know no ICE."""
+    """`c=` and `a=rtcp:` name the default candidate, for peers without ICE."""
     if not line.startswith(("c=IN IP", "a=rtcp:")) or line.endswith((" 0.0.0.0", " ::")):
         return line
     head, _, _ = line.rpartition(" ")

@@ -1,8 +1,8 @@
-"""When packets leave: one clock for all senders of a program, and how late it ran.
+"""Times the packets of all senders of a program with one clock, and measures how late they leave.
 
-A frame's packets must not leave in one go: on a 4 Mbit/s link with a queue of 32 KB, bursts lost 166 packets and froze
-the picture four times in seven seconds; spaced out, none. One timer serves all senders, because a timer each is what
-made 64 viewers late (p99 55 ms). Runs on the event loop.
+A frame's packets must not leave at once: on a 4 Mbit/s link with a queue of 32 KB, bursts lost 166 packets and froze
+the picture four times in seven seconds; spaced packets had no loss. One timer serves all senders, because one timer
+each made 64 viewers late (p99 55 ms). The program owns it. Runs on the event loop.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ _log = logging.getLogger(__name__)
 
 # Packets that are due within a millisecond leave now: epoll's timers are no finer.
 GRANULARITY_S = 0.001
-# No two rounds are closer: each visits every sender that waits.
+# The least time between two rounds, because each visits every sender that waits.
 MIN_ROUND_S = 0.002
 _BUCKET_S = 0.00025
 _NUM_BUCKETS = 400
 
 
 class Paced(Protocol):
-    """Who has packets to send by the pacer's clock."""
+    """A sender whose packets the pacer times."""
 
     def flush(self, now: float, lateness: Lateness) -> float | None:
         """Send what is due by `now`; return when the next packet is due, None if there is none."""
 
 
 class Lateness:
-    """How long after they were due packets left, as a histogram of quarter milliseconds up to 0.1 s."""
+    """How late packets left, as a histogram of quarter milliseconds up to 0.1 s."""
 
     def __init__(self) -> None:
         self._buckets = [0] * (_NUM_BUCKETS + 1)
@@ -52,7 +52,7 @@ class Lateness:
 
 
 class Pacer:
-    """Visits the senders that have packets, in turns so that nobody is always the last."""
+    """Visits the senders that have packets, in turns, so that none is always the last."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -61,7 +61,7 @@ class Pacer:
         self.lateness = Lateness()
 
     def add(self, paced: Paced) -> None:
-        """It has packets to send: now, in the next `round`, and then as its own pace says."""
+        """This sender has packets: it is visited in the next `round`, and then at its own pace."""
         self._active[paced] = None
         self._woken.set()
 
@@ -69,7 +69,7 @@ class Pacer:
         self._active.pop(paced, None)
 
     async def run(self) -> None:
-        """For as long as the program lives; its task is the program's."""
+        """Runs as long as the program, which owns the task."""
         while True:
             next_due = self.round()
             if next_due is None:
@@ -79,7 +79,7 @@ class Pacer:
                 await self._clock.sleep_until(max(next_due - GRANULARITY_S / 2, self._clock.now() + MIN_ROUND_S))
 
     def round(self) -> float | None:
-        """Send all that is due now; returns when there is more to do, None if nobody waits."""
+        """Send all that is due now; returns when more is due, None if no sender waits."""
         next_due: float | None = None
         for paced in list(self._active):
             due = self._flush(paced)
@@ -96,6 +96,6 @@ class Pacer:
         try:
             return paced.flush(self._clock.now(), self.lateness)
         except Exception:
-            # The boundary between senders: what one of them met must not silence the others.
+            # Boundary between senders: an error in one must not stop the others.
             _log.exception("! a sender failed")
             return None

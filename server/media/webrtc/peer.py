@@ -1,9 +1,9 @@
-"""One viewer: its WebRTC connection, the sender that feeds it, and noticing that it is gone.
+"""One viewer: its WebRTC connection, the sender that feeds it, and the detection of its loss.
 
-Made by `server.media.program` from an offer. Runs on the event loop. aiortc (pinned to 1.16.0) does ICE and DTLS; RTP
-is `sender.py`'s, put into the transceiver by a private name (`RTCRtpTransceiver.__sender`; another one,
-`RTCRtpReceiver._enabled`, is how nothing is received; a test holds both). The plain twin, aiortc's own sender fed with
-ready packets, is in `stock_sender.py`.
+Made by `server.media.program` from an offer. Runs on the event loop. aiortc (pinned to 1.16.0) does ICE and DTLS;
+`sender.py` does RTP. Two private names are used, and a test checks both: `RTCRtpTransceiver.__sender` takes our sender,
+`RTCRtpReceiver._enabled` turns receiving off. The plain twin, aiortc's own sender fed with ready packets, is in
+`stock_sender.py`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _NEXT = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a program's viewers are fed from."""
+    """What a program gives to its viewers' peers."""
 
     fanout: Fanout
     pacer: Pacer
@@ -111,9 +111,9 @@ class Peer:
         return self._state is PeerState.WATCHING
 
     async def open(self, offer: str | Offer) -> str:
-        """Answer an offer, as it came or as a door has read it already.
+        """Answer an offer, which a door may have parsed already.
 
-        Raises `OfferError`; then, and when cancelled, nothing is left open.
+        Raises `OfferError`. Then, and when cancelled, nothing is left open.
         """
         try:
             if not isinstance(offer, Offer):
@@ -126,13 +126,13 @@ class Peer:
         except asyncio.CancelledError:
             await self.close()
             raise
-        except Exception as error:  # whatever aiortc trips over in an offer that looked right is the offer's fault
+        except Exception as error:  # any error of aiortc counts as a fault of the offer
             logger.info("! offer refused by aiortc", exc_info=True)
             await self.close()
             raise OfferError("invalid_sdp", f"the offer cannot be answered ({type(error).__name__})") from error
 
     async def offer(self, *, with_audio: bool) -> str:
-        """The other way round, to publish: our offer, with all candidates. Close the peer, whatever comes of it."""
+        """Our own offer, to publish, with all candidates. The caller closes the peer in any case."""
         connection = self._connection
         self._sending = self._new_sending(connection, Codec.H264)
         if with_audio and self._source.audio is not None:
@@ -178,7 +178,7 @@ class Peer:
 
     async def close(self) -> None:
         """Take the connection down and wait until its tasks and sockets are gone. Idempotent."""
-        self._is_lost = True  # from here on it ends because we say so
+        self._is_lost = True  # from here on we end it, so `on_lost` is not called
         if self._state is not PeerState.CLOSED:
             self._move(PeerState.CLOSED)
         self._turned.set()
@@ -193,7 +193,7 @@ class Peer:
             logger.error("! viewer %s: its connection did not close in time", self.viewer_id)
 
     def check_alive(self) -> None:
-        """Called once in a while: a viewer that never connected, or fell silent, is lost."""
+        """Loses a viewer that did not connect or fell silent. Called about once a second."""
         silent_s = self._clock.now() - self._heard_at
         if self._state is PeerState.CONNECTING and silent_s > self._timeouts.connect_s:
             self._lose("connect_timeout")
@@ -223,8 +223,8 @@ class Peer:
         return self._ice.advertised(connection.localDescription.sdp)
 
     def _refuse_to_receive(self) -> None:
-        """Belt and braces: `signalling` lets no viewer send. aiortc would decode what it receives into a queue that
-        nobody empties: one still picture, sent once more and again, was 90 MB/s."""
+        """A second check, because `signalling` lets no viewer send. aiortc would decode received video into a queue
+        that nothing empties: one still picture, sent over and over, was 90 MB/s."""
         for transceiver in self._connection.getTransceivers():
             receiver: Any = transceiver.receiver
             receiver._enabled = False

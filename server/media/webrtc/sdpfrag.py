@@ -1,4 +1,4 @@
-"""Trickled candidates as an SDP fragment (RFC 8840, section 9). Pure."""
+"""Reads trickled candidates from an SDP fragment (RFC 8840, section 9), for `whep.py`. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CANDIDATE = "a=candidate:"
 
 @dataclass(frozen=True, slots=True)
 class FragmentCandidate:
-    """One line `candidate:…`, and the media section that it stands in, by name and number."""
+    """One line `candidate:…`, and its media section by name and number."""
 
     text: str
     mid: str | None
@@ -27,12 +27,12 @@ class Fragment:
 
 
 def ufrags(sdp: str) -> frozenset[str]:
-    """The names that an ICE agent gave itself in an offer, or in a fragment."""
+    """The `ice-ufrag`s of an offer or a fragment."""
     return frozenset(line.removeprefix(_UFRAG).strip() for line in sdp.splitlines() if line.startswith(_UFRAG))
 
 
 def parsed(fragment: str) -> Fragment:
-    """What we use of a fragment. Of what it may hold beside that, nothing is an error (section 9.2).
+    """What we use of a fragment. Nothing else that it holds is an error (section 9.2).
 
     Raises `OfferError` if it is larger than an offer may be.
     """

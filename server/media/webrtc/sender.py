@@ -1,17 +1,17 @@
-"""One viewer's RTP: ready payloads out with its own sequence numbers, SRTP, retransmission, reports and pace.
+"""One viewer's RTP sender: sends ready payloads with its own sequence numbers, SRTP, retransmission, reports and pace.
 
-Stands in for aiortc's `RTCRtpSender` in a transceiver (`peer.py` puts it there): aiortc negotiates, connects and keeps
-the DTLS session; the packets are ours. Fed by the fan-out, timed by the pacer, one for each viewer; no task of its own.
-Runs on the event loop.
+Replaces aiortc's `RTCRtpSender` in a transceiver (`peer.py` puts it there). aiortc negotiates, connects and keeps the
+DTLS session; this sends the packets. The fan-out feeds it and the pacer times it. There is one for each viewer, without
+a task of its own. Runs on the event loop.
 
-Private names of aiortc 1.16.0, aioice 0.13.0 that are used, each held by `tests/server/media/webrtc/test_sender.py`:
+It uses private names of aiortc 1.16.0 and aioice 0.13.0, each checked by `tests/server/media/webrtc/test_sender.py`:
 `RTCDtlsTransport._tx_srtp`, `_register_rtp_sender`, `_unregister_rtp_sender`; `RTCIceTransport._connection`;
 `aioice.Connection._nominated` (pairs by component, each with `protocol.transport` and `remote_addr`); what
 `RTCPeerConnection` and `RTCRtpTransceiver` ask of a sender (`_ssrc`, `_rtx_ssrc`, `_stream_id`, `_track_id`,
 `_enabled`).
 
-Bounds: the queue holds `MAX_QUEUED_S` of frames at the viewer's pace; when it is full it is emptied and goes on at the
-next keyframe. Retransmission is paid from a bucket of the rendition's own bitrate: a viewer cannot have us send more
+Bounds: the queue holds `MAX_QUEUED_S` of frames at the viewer's pace. When it is full, it is emptied and goes on at the
+next keyframe. A bucket limits retransmission to the rendition's own bitrate, so that a viewer cannot make us send more
 than twice the program.
 """
 
@@ -54,9 +54,9 @@ from server.media.webrtc.pacer import Lateness, Pacer
 
 _log = logging.getLogger(__name__)
 
-# libwebrtc paces at 2.5 times the bitrate, too: a keyframe is through in time, and a burst is none.
+# libwebrtc paces at 2.5 times the bitrate, too: a keyframe arrives in time and makes no burst.
 PACE = 2.5
-# What may leave together after a pause, and what a round that came late may catch up: 6 KB at 2 Mbit/s.
+# How much may leave at once after a pause or a late round: 6 KB at 2 Mbit/s.
 BURST_S = 0.010
 MAX_QUEUED_S = 2.0
 REPORT_INTERVAL_S = 1.0
@@ -75,7 +75,7 @@ _ABS_SEND_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
 
 
 class RtpSender(Taker):
-    """See the module. `renditions`: those that this viewer can take, best first."""
+    """See the module. `renditions` are those that this viewer can take, best first."""
 
     kind = "video"
 
@@ -258,7 +258,7 @@ class RtpSender(Taker):
     def _resend(self, sequence_number: int) -> None:
         kept = self._history[sequence_number % HISTORY_PACKETS]
         now = self._clock.now()
-        # The bucket: what was resent is paid off at the rendition's bitrate, and half a second may be owed.
+        # The bucket: it holds half a second of resent packets and empties at the rendition's bitrate.
         self._resent_until = max(self._resent_until, now)
         if kept is None or kept[0] != sequence_number or self._resent_until - now > 0.5 or self._is_stopped:
             return
@@ -266,7 +266,7 @@ class RtpSender(Taker):
         self._send_again(kept)
 
     def _send_again(self, kept: tuple[int, bytes, bytes]) -> None:
-        """RFC 4588: under the other SSRC, with the sequence number before the payload; else the very same packet."""
+        """RFC 4588: under the other SSRC, with the sequence number before the payload; without RTX, the same packet."""
         sequence_number, header, payload = kept
         self.packets_resent += 1
         if self._rtx_payload_type is None:
@@ -303,7 +303,7 @@ class RtpSender(Taker):
     # --- reports --------------------------------------------------------------------------------------------------
 
     def send_report(self) -> None:
-        """RFC 3550 section 6.4.1: what time it is on both clocks; about once a second, by the program's tick."""
+        """RFC 3550 section 6.4.1: the time on both clocks. The program's tick calls it about once a second."""
         if not self._is_started or self._is_stopped:
             return
         now, ntp_time = self._clock.now(), int((time.time() + _NTP_EPOCH_S) * (1 << 32))
@@ -322,7 +322,7 @@ class RtpSender(Taker):
         now = self._clock.now()
         if self._last_report is not None and info.dlsr and info.lsr == self._last_report[0]:
             self.rtt_s = max(0.0, now - self._last_report[1] - info.dlsr / 65536)
-        # Browsers report with each NACK, too, over a handful of packets: a second's worth says something.
+        # Browsers also report with each NACK, but over a few packets only. Take one report a second.
         if now - self._reported_at < REPORT_INTERVAL_S:
             return
         self._reported_at = now
@@ -355,18 +355,18 @@ class RtpSender(Taker):
             self._estimate = bitrate
 
     def _sent_rate(self, now: float) -> float:
-        """Bits per second since the last report, without what was sent again."""
+        """Bits per second since the last report, without packets sent again."""
         return (self.bytes_sent - self._counted_bytes) * 8 / max(0.05, now - self._counted_at)
 
     # --- the wire -------------------------------------------------------------------------------------------------
 
     def _open_way(self) -> _Way:
-        """Through SRTP to the pair that ICE has nominated; to nowhere while there is none, as a lost packet would."""
+        """Sends through SRTP to the pair that ICE has nominated. Without one, packets are dropped as if lost."""
         path = self._path()
         if path is None:
             return _nowhere
         srtp, udp, address = path
-        # The kernel's buffer is full and asyncio keeps what does not fit: a router would drop it, and so do we.
+        # The kernel's buffer is full, and asyncio would keep the packet. Drop it, as a router would.
         if hasattr(udp, "get_write_buffer_size") and udp.get_write_buffer_size() > _MAX_UNSENT_BYTES:
             return _nowhere
         protect, sendto = srtp.protect, udp.sendto
@@ -383,7 +383,7 @@ class RtpSender(Taker):
             _log.warning("! a report could not be protected: %s", error)
 
     def _path(self) -> tuple[Any, Any, Any] | None:
-        """SRTP session, UDP transport and address of the nominated pair; None before and after there is one."""
+        """SRTP session, UDP transport and address of the nominated pair; None while there is none."""
         srtp = self.transport._tx_srtp
         pair = self.transport.transport._connection._nominated.get(1)
         udp = pair.protocol.transport if pair is not None else None

@@ -1,10 +1,10 @@
-"""SDP in and out: what an offer must be, what of it is used, and the names of what is wrong with it.
+"""Checks offers and answers (SDP), rewrites them to the parts that we use, and names their errors.
 
-Pure: no connection is made here. `checked_offer` and `checked_answer` read what a stranger wrote, once, and `peer.py`
-hands aiortc a text of our own instead: the sections, codecs, addresses and keys that we use, and nobody sends but us.
+Pure: no connection is made here. `checked_offer` and `checked_answer` read a stranger's text once. `peer.py` gives
+aiortc our own text instead: the sections, codecs, addresses and keys that we use, in which only we send.
 
-Bounds stand before the parser. aiortc's is quadratic three times (feedback times codecs, parameters times codecs, ssrc
-times ssrc) and runs on the event loop: one offer of 72 KB stopped every show for 44 s.
+Bounds are checked before parsing. aiortc's parser is quadratic in three places (feedback times codecs, parameters times
+codecs, ssrc times ssrc) and runs on the event loop: one offer of 72 KB stopped every show for 44 s.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from server.media.video.rendition import Codec
 # Chromium's offers, the longest that we know, have 6 to 10 KB in 300 lines.
 MAX_SDP_CHARACTERS = 32 * 1024
 MAX_SDP_LINES = 1000
-# Of each kind, one section. A second video would be one that we receive, or a socket more for each address of ours.
+# One section of each kind. A second video would be one that we receive, or need one more socket for each address.
 _KINDS = ("video", "audio", "application")
-# In one section. Where RTCP comes on the same port, there are 96 payload types (RFC 5761 section 4).
+# In one section. With RTCP on the same port there are 96 payload types (RFC 5761 section 4).
 MAX_ATTRIBUTES = {"rtpmap": 96, "fmtp": 128, "rtcp-fb": 256, "extmap": 32}
 # A host with many interfaces has about ten; each is a check every 20 ms.
 MAX_CANDIDATES = 32
 # Constrained baseline is what we send; plain baseline names a superset that some receivers offer instead.
 _PROFILES = ("42e01f", "42001f")
 
-# What the other side may do, whatever it says that it would: take what we send, or nothing (RFC 8829 section 5.3.1).
+# The direction asked for, and the one granted: the other side may receive, but never send (RFC 8829 section 5.3.1).
 _WITHOUT_SENDING = {"sendrecv": "recvonly", "recvonly": "recvonly", "sendonly": "inactive", "inactive": "inactive"}
 _OUR_FEEDBACK = frozenset(
     " ".join(filter(None, (feedback.type, feedback.parameter)))
@@ -47,7 +47,7 @@ OfferErrorCode = Literal["invalid_sdp", "no_video", "no_video_codec", "too_many_
 
 
 class OfferError(ValueError):
-    """The viewer's offer cannot be answered. The fault is the client's, but for `too_many_viewers`."""
+    """The viewer's offer cannot be answered. The client is at fault, except for `too_many_viewers`."""
 
     def __init__(self, code: OfferErrorCode, message: str) -> None:
         super().__init__(message)
@@ -64,24 +64,24 @@ def _any_address(address: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A viewer's offer that can be answered: in our words, for aiortc, and what `peer` and `calls` ask of it."""
+    """A viewer's offer that can be answered: rewritten for aiortc, with what `peer` and `calls` need to know."""
 
     sdp: str
-    codec: Codec  # H264 where the viewer has it, since then one encode serves all; else VP8
+    codec: Codec  # H264 if the viewer has it, because then one encode serves all; else VP8
     wants_audio: bool
     has_channel: bool  # a place for data channels
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An ingest's answer to our own offer, in our words."""
+    """An ingest's answer to our own offer, rewritten for aiortc."""
 
     sdp: str
     rejects_audio: bool
 
 
 def checked_offer(sdp: str, takes: Takes = _any_address) -> Offer:
-    """What we use of an offer, without candidates that would block, be looked up, or are not ours to try.
+    """What we use of an offer, without candidates that would block, need a lookup or are not allowed.
 
     Raises `OfferError`.
     """
@@ -115,7 +115,7 @@ def checked_answer(sdp: str) -> Answer:
 
 
 def rejects_audio(answer: SessionDescription) -> bool:
-    """Whether an answer refuses an audio section that was offered (RFC 3264 section 6: port 0), or will not hear it."""
+    """Whether an answer refuses an offered audio section (RFC 3264 section 6: port 0), or does not receive it."""
     return any(media.kind == "audio" and not _is_heard(media) for media in answer.media)
 
 
@@ -143,7 +143,7 @@ def parsed_candidate(
     sdp_mline_index: int | None,
     takes: Takes = _any_address,
 ) -> RTCIceCandidate | None:
-    """A trickled candidate; None if it is one of those that we leave out. Raises `OfferError`."""
+    """A trickled candidate; None if it is one that we do not use. Raises `OfferError`."""
     text = candidate.removeprefix("a=").removeprefix("candidate:").strip()
     if not text or not _is_usable(text, takes):
         return None
@@ -161,7 +161,7 @@ def parsed_candidate(
 
 
 def _read(sdp: str, takes: Takes = _any_address) -> SessionDescription:
-    """Read within the bounds, and narrowed to what we use: no more than a few codecs, and nobody sends but us."""
+    """The SDP, read within the bounds and narrowed to what we use: few codecs, and only we send."""
     if not sdp.startswith("v=0"):
         raise OfferError("invalid_sdp", "expected SDP, which begins with v=0 (RFC 8866)")
     check_size(sdp)
@@ -171,13 +171,13 @@ def _read(sdp: str, takes: Takes = _any_address) -> SessionDescription:
     try:
         description = SessionDescription.parse(usable)
         _narrow(description, _direction_of_session(lines))
-    except Exception as error:  # the parser lets whatever went wrong inside it through; all of it means the same
+    except Exception as error:  # the parser raises errors of many kinds; all mean the same
         raise OfferError("invalid_sdp", f"the SDP cannot be read ({type(error).__name__})") from error
     return description
 
 
 def check_size(sdp: str) -> None:
-    """Of an offer, an answer or a fragment, before anybody looks into it. Raises `OfferError`."""
+    """Checks an offer, an answer or a fragment before it is read. Raises `OfferError`."""
     if len(sdp) > MAX_SDP_CHARACTERS:
         raise OfferError("invalid_sdp", f"expected {MAX_SDP_CHARACTERS} characters of SDP at most, got {len(sdp)}")
 
@@ -202,12 +202,12 @@ def _check_bounds(lines: list[str]) -> None:
 
 
 def _usable(lines: list[str], takes: Takes) -> Iterator[str]:
-    """What the parser is given: no candidates that are unusable or beyond the bound, no feedback and no `ssrc` of
-    which we make nothing, and no end of candidates.
+    """The lines for the parser: without candidates that are unusable or beyond the bound, without unused feedback and
+    `ssrc`, and without the end of candidates.
 
-    A browser hides its addresses behind `.local` names; looking one up blocks for a second and finds nothing in a
-    container. Its own checks reach us all the same. The end of candidates goes too: after it, aioice would give up
-    before those checks arrive. Our own time limit decides instead.
+    A browser hides its addresses behind `.local` names. A lookup of one blocks for a second and finds nothing in a
+    container, and the browser's own checks reach us anyway. The end of candidates is left out, because aioice would
+    give up after it before those checks arrive. Our own time limit decides instead.
     """
     num_candidates = 0
     feedback: set[str] = set()  # of this section
@@ -229,12 +229,12 @@ def _usable(lines: list[str], takes: Takes) -> Iterator[str]:
 
 
 def _attribute(line: str) -> str:
-    """`rtpmap` of `a=rtpmap:96 VP8/90000`, as aiortc finds it; empty for what is no attribute."""
+    """`rtpmap` of `a=rtpmap:96 VP8/90000`, as aiortc finds it; empty for other lines."""
     return line[2:].partition(":")[0] if line.startswith("a=") else ""
 
 
 def _direction_of_session(lines: list[str]) -> str:
-    """For sections that name none; both ways where nobody names any (RFC 8866 section 6.7). aiortc knows neither."""
+    """The direction of sections that have none; both ways by default (RFC 8866 section 6.7). aiortc knows neither."""
     direction = "sendrecv"
     for line in lines:
         if line.startswith("m="):
@@ -245,8 +245,8 @@ def _direction_of_session(lines: list[str]) -> str:
 
 
 def _narrow(description: SessionDescription, direction_of_session: str) -> None:
-    """To what we use. Whatever the other side would send, the answer is that we do not take it."""
-    description.host = None  # where media is sent to says ICE alone, and aiortc writes no names
+    """Narrows an offer to what we use. Whatever the other side would send, our answer refuses it."""
+    description.host = None  # ICE alone decides where media is sent, and aiortc writes no names
     for media in description.media:
         media.host = media.rtcp_host = media.msid = None
         if media.kind == "application":
@@ -257,13 +257,13 @@ def _narrow(description: SessionDescription, direction_of_session: str) -> None:
             media.rtp.codecs = codecs
             media.fmt = [codec.payloadType for codec in codecs]
         if media.rtcp_mux:
-            media.rtcp_port = 9  # with which aiortc writes the rtcp-mux
+            media.rtcp_port = 9  # makes aiortc write the rtcp-mux
 
 
 def _common_codecs(media: MediaDescription) -> list[RTCRtpCodecParameters]:
-    """For each codec of aiortc's the first that it can answer with, and its retransmission, in the order offered."""
+    """The first offered codec that matches each codec of aiortc, and its retransmission, in the order offered."""
     common: dict[int | None, RTCRtpCodecParameters] = {}  # by payload type
-    found: set[int] = set()  # which of aiortc's, by their place
+    found: set[int] = set()  # aiortc's codecs, by index
     resent: set[object] = set()  # payload types that have a retransmission
     for codec in media.rtp.codecs:
         if is_rtx(codec):
@@ -282,7 +282,7 @@ def _common_codecs(media: MediaDescription) -> list[RTCRtpCodecParameters]:
 
 
 def _video_codecs(description: SessionDescription, otherwise: str) -> set[Codec]:
-    """Those that the other side can take video in. Raises `OfferError` (`no_video`) if it takes none."""
+    """The codecs in which the other side can receive video. Raises `OfferError` (`no_video`) if it receives none."""
     video = next((media for media in description.media if media.kind == "video"), None)
     if video is None or not _is_heard(video):
         raise OfferError("no_video", otherwise)
@@ -295,17 +295,17 @@ def _is_heard(media: MediaDescription) -> bool:
 
 
 def _leave_us_the_dtls_server(media: MediaDescription) -> None:
-    """Where the viewer leaves us the choice, it begins the handshake.
+    """If the viewer leaves us the choice, makes it the DTLS client, which begins the handshake.
 
-    As DTLS client aiortc takes servers with ECDSA certificates only, and GStreamer's webrtcbin (1.22) has an RSA one.
-    As DTLS server it takes every client.
+    As DTLS client aiortc accepts only servers with ECDSA certificates, and GStreamer's webrtcbin (1.22) has an RSA one.
+    As DTLS server it accepts every client.
     """
     if media.dtls is not None and media.dtls.role == "auto":
         media.dtls.role = "client"
 
 
 def _is_usable(candidate: str, takes: Takes) -> bool:
-    """UDP to a literal address: no names to look up, no TCP (which aioice does not speak)."""
+    """Whether it is UDP to a literal address: no names to look up, no TCP (which aioice does not support)."""
     fields = candidate.split()
     if len(fields) < 8 or fields[2].lower() != "udp":
         return False

@@ -1,12 +1,12 @@
 """The plain twin of `sender.py`: aiortc's own RTP sender, fed with the program's ready packets as a track.
 
-One rendition, no pace but between frames that waited, 1300-byte payloads, a task for each viewer. Kept to measure
-against and to fall back on (`--sender aiortc`); a test holds that viewers of both see the same pictures. Event loop.
+It has one rendition, a pace only between frames that waited, 1300-byte payloads, and a task for each viewer. Kept for
+comparison and as a fallback (`--sender aiortc`). A test checks that viewers of both see the same pictures. Event loop.
 
-Three things that aiortc 1.16.0 does not offer are reached for by private names, each with a test:
+It uses three private names of aiortc 1.16.0, each with a test:
 
 * `RTCRtpSender._send_keyframe` is replaced: with ready packets, a viewer's PLI and FIR would not reach us.
-* `RTCRtpSender._handle_rtcp_packet` is wrapped, to know when the viewer was last heard of.
+* `RTCRtpSender._handle_rtcp_packet` is wrapped, to know when the viewer last sent something.
 * `RTCRtpSender.__rtp_timestamp` is read, to learn the random origin of the RTP timestamps.
 """
 
@@ -33,7 +33,7 @@ BACKLOG_INTERVAL_S = 0.004
 
 
 class StockSending:
-    """One viewer's track and what is hooked into its sender."""
+    """One viewer's track, and our hooks in its sender."""
 
     def __init__(
         self,
@@ -68,13 +68,13 @@ class StockSending:
         self.track.stop()
 
     def rtp_timestamp(self, media_time: int) -> int | None:
-        """None until the first packet went out."""
+        """None until the first packet was sent."""
         if self._timestamp_origin is None:
             return None
         return (self._timestamp_origin + media_time) & 0xFFFFFFFF
 
     def _learn_origin(self, frame: EncodedFrame) -> None:
-        """After a frame is on the wire its RTP timestamp is the sender's last; the difference is the origin."""
+        """After a frame was sent, its RTP timestamp is the sender's last one; the difference is the origin."""
         if self._timestamp_origin is None:
             last_timestamp: int = getattr(self._sender, _RTP_TIMESTAMP)
             self._timestamp_origin = (last_timestamp - frame.time) & 0xFFFFFFFF
@@ -83,10 +83,10 @@ class StockSending:
 class ViewerTrack(MediaStreamTrack):
     """The program's ready packets as a track for one aiortc sender.
 
-    Live frames go as they come. Frames that wait in the queue (a viewer joins: up to a second of them) are spaced out:
-    sent in one go, 250 KB would overrun the buffers on the way.
+    Live frames are sent as they come. Frames that wait in the queue (up to a second of them when a viewer joins) are
+    spaced out, because 250 KB at once would overrun the buffers on the way.
 
-    aiortc ends a sender without a word when its track raises; `on_ended` is called with the reason instead.
+    aiortc ends a sender silently when its track raises, so `on_ended` is called with the reason.
     """
 
     kind = "video"
@@ -108,11 +108,11 @@ class ViewerTrack(MediaStreamTrack):
         self._last: EncodedFrame | None = None
 
     async def recv(self) -> av.Packet[Any]:
-        """The next packet. Being asked for one means that the last is on the wire: the sender is one loop."""
+        """The next packet. A call means that the last packet was sent, because the sender is one loop."""
         try:
             if self._last is not None:
                 self._on_sent(self._last)
-            # Only when media can flow: what a queue would have held during the handshake is old by then.
+            # Subscribes only when media can flow: frames queued during the handshake would be old by then.
             if self._subscription is None:
                 self._subscription = self._subscribe()
             elif self._subscription.num_queued:

@@ -1,14 +1,14 @@
-"""Push of a program to an ingest: a WHIP client (RFC 9725), and the push that keeps it connected.
+"""Pushes a program to an ingest: a WHIP client (RFC 9725), and the push that keeps it connected.
 
-Owned by the session; `Publisher` is a `peer.Peer` of its program, which is composed and encoded for it as for a viewer,
-and asked by the ingest for keyframes as by a viewer. Runs on the event loop, one task for each push.
+Owned by the session. A push connects a `Publisher`, a `peer.Peer` of the program, which counts as a viewer: the program
+is composed and encoded for it, and it may ask for keyframes. Runs on the event loop, one task for each push.
 
-Where to push is the operator's word (`config.WhipTarget`): a client knows targets by name. Addresses hold stream keys
-and are treated as the tokens are: neither is logged, sent to a client, or part of an error's text.
+The operator configures the targets (`config.WhipTarget`); clients know only their names. Addresses hold stream keys, so
+they are secret like the tokens: neither is logged, sent to a client, or part of an error's text.
 
-Ends by themselves are only refusals that would be repeated (401, 404, an answer without H264). Everything else is tried
-again for as long as the push is on, after 1, 2, 4 … 30 s, each shortened by up to half at random, so that an ingest
-that comes back is not met by everybody at once.
+A push ends by itself only after a refusal that would be repeated (401, 404, an answer without H264). After any other
+failure it tries again as long as it is on, after 1, 2, 4 … 30 s. Each delay is shortened by up to half at random, so
+that an ingest that comes back does not get all pushes at once.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from server.media.webrtc.signalling import Answer, OfferError, checked_answer
 logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_S = 10.0
-# A session that ends waits for it.
+# The end of a session waits for it.
 DELETE_TIMEOUT_S = 1.0
 MAX_REDIRECTS = 3
 MAX_ANSWER_BYTES = 64 * 1024
 FIRST_DELAY_S, MAX_DELAY_S = 1.0, 30.0
 MAX_RETRY_AFTER_S = 300.0
-# A connection that held so long was a good one: the next delay is the first again.
+# After a connection that lasted this long, the next delay is the first again.
 STEADY_S = 10.0
-# Refusals that pass: a timeout, somebody else (or our last try) still publishes there, too many requests.
+# Temporary refusals: a timeout, another publisher (or our last try) is still there, too many requests.
 _PASSING = frozenset({408, 409, 425, 429})
 
 
@@ -81,7 +81,7 @@ class PushRefused(Exception):
 
 
 class PushInterrupted(Exception):
-    """It did not work, and may the next time, but not before `retry_after_s`."""
+    """The push failed, but may work later, not before `retry_after_s`."""
 
     def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
@@ -91,7 +91,7 @@ class PushInterrupted(Exception):
 class Push:
     """One program to one ingest: on from `start` until it is stopped or refused.
 
-    `on_changed` hears of what changes by itself, not of `start` and `stop`.
+    `on_changed` is called for changes that happen by themselves, not for `start` and `stop`.
     """
 
     def __init__(
@@ -111,14 +111,14 @@ class Push:
         self._on_changed = on_changed
         self._jitter = jitter
         self._with_audio = True
-        self._tasks: set[asyncio.Task[None]] = set()  # the present one, and one that is still saying goodbye
+        self._tasks: set[asyncio.Task[None]] = set()  # the present one, and one that still ends its session
 
     @property
     def is_on(self) -> bool:
         return self.state in (PushState.CONNECTING, PushState.LIVE)
 
     def start(self) -> None:
-        """Without effect while it is on."""
+        """Begins the push. Does nothing while it is on."""
         if self.is_on:
             return
         self._move(PushState.CONNECTING, None)
@@ -128,14 +128,14 @@ class Push:
         task.add_done_callback(self._tasks.discard)
 
     def stop(self) -> None:
-        """End it. The ingest is told in the background; `close` waits for that. Without effect while it is not on."""
+        """End the push. The ingest is told in the background; `close` waits for that. Idempotent."""
         if self.state is not PushState.STOPPED:
             self._move(PushState.STOPPED, None)
             for task in self._tasks:
                 task.cancel()
 
     async def close(self) -> None:
-        """End it, and wait until nothing is left open. Idempotent."""
+        """End the push and wait until nothing is left open. Idempotent."""
         self.stop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -163,24 +163,24 @@ class Push:
         except Exception:
             # Task boundary: the program and its viewers go on without this push.
             logger.exception("! the push to %s failed", self.target.name)
-            self._enter(PushState.FAILED, "an error of the server's")
+            self._enter(PushState.FAILED, "internal server error")
 
     def _delay_s(self, num_failures: int) -> float:
         return min(MAX_DELAY_S, FIRST_DELAY_S * 2.0**num_failures) * (1 - self._jitter() / 2)
 
     async def _connect(self, http: aiohttp.ClientSession) -> None:
-        """One connection, from offer to loss. Never returns but by raising `PushInterrupted` or `PushRefused`."""
+        """One connection, from offer to loss. Always ends by raising `PushInterrupted` or `PushRefused`."""
         publisher = self._program.new_publisher()
         whip = WhipClient(self.target, http)
         try:
             answer = checked_answer(await whip.post(await publisher.offer(with_audio=self._with_audio)))
             if self._with_audio and answer.rejects_audio:
-                # aiortc would wait for ever for the rejected section to connect: offer what is taken instead.
+                # aiortc would wait forever for the rejected section to connect, so offer again without sound.
                 self._with_audio = False
                 raise PushInterrupted("the ingest takes no sound")
             await publisher.accept(answer)
             if not await publisher.until_watching():
-                raise PushInterrupted("the ingest answered, but no connection came about")
+                raise PushInterrupted("the ingest answered, but did not connect")
             self._enter(PushState.LIVE, None)
             await publisher.until_lost()
             raise PushInterrupted(f"the connection was lost ({publisher.lost_reason})")
@@ -228,12 +228,12 @@ class WhipClient:
                         self._resource = self._allowed(url, location, "names as its session")
                     return await _answer(response)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            # Not its text: that may hold the address.
+            # Without the error's text, which may hold the address.
             raise PushInterrupted(f"the ingest cannot be reached ({_kind(error)})") from None
         raise PushRefused(f"the ingest redirects more than {MAX_REDIRECTS} times")
 
     async def delete(self) -> None:
-        """Tell the ingest that it is over, if there is anything to end. An ingest that does not hear it will notice."""
+        """Tell the ingest to end its session, if there is one. An ingest that misses this will notice by itself."""
         resource, self._resource = self._resource, None
         if resource is None:
             return
@@ -244,12 +244,12 @@ class WhipClient:
             ) as response:
                 logger.info("= push to %s: ended, %d", self._target.name, response.status)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            logger.info("! push to %s: could not be ended there (%s)", self._target.name, _kind(error))
+            logger.info("! push to %s: the ingest could not be told of its end (%s)", self._target.name, _kind(error))
 
     def _allowed(self, base: str, location: str | None, what: str) -> str:
-        """Where the ingest sends us: anywhere by https, else only to the host that the operator named, or loopback.
+        """An address from the ingest: any host by https, else only the host that the operator named, or loopback.
 
-        The token goes with it, as in OBS: large ingests redirect to the machine that has room. Raises `PushRefused`.
+        The token is sent there, too, as in OBS, because large ingests redirect to a free machine. Raises `PushRefused`.
         """
         parts = urlsplit(urljoin(base, location or ""))
         configured = urlsplit(self._target.url)
@@ -267,7 +267,7 @@ def _host(parts: SplitResult) -> tuple[str | None, int | None]:
 
 
 def _check_status(response: aiohttp.ClientResponse) -> None:
-    """201 is what we want (RFC 9725 section 4.2)."""
+    """Only 201 is success (RFC 9725 section 4.2)."""
     status = response.status
     if status == 201:
         return
@@ -276,10 +276,10 @@ def _check_status(response: aiohttp.ClientResponse) -> None:
     meaning = {
         401: "does not accept the token",
         403: "does not accept the token",
-        404: "knows nothing at this address",
+        404: "has nothing at this address",
         405: "does not speak WHIP at this address",
-        410: "knows nothing at this address any more",
-    }.get(status, "redirects as WHIP forbids" if 300 <= status < 400 else "does not take the offer")
+        410: "has nothing at this address any more",
+    }.get(status, "redirects in a way that WHIP forbids" if 300 <= status < 400 else "does not take the offer")
     raise PushRefused(f"the ingest {meaning} (HTTP {status})")
 
 
@@ -300,7 +300,7 @@ async def _answer(response: aiohttp.ClientResponse) -> str:
 
 
 def _kind(error: Exception) -> str:
-    """What went wrong, without an address: the system's own word for it where there is one."""
+    """The error's kind, without an address: the system's own word if there is one."""
     inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(inner, TimeoutError):
         return "no answer in time"

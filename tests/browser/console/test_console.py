@@ -74,7 +74,9 @@ async def test_of_a_burst_the_newest_wins_and_each_has_its_end(console: Any) -> 
         "() => [0, 1, 2].forEach((index) => document.querySelectorAll('#favourites button')[index].click())"
     )
     await console.newest_is("on_air")
-    assert await console.states() == ["on_air", "superseded", "superseded"]
+    newest, between, first = await console.states()
+    assert (newest, between) == ("on_air", "superseded")
+    assert first in ("superseded", "applied"), "it went out at once, and may have been made before the newest was sent"
 
 
 async def test_digits_fire_favourites_unless_one_writes(console: Any) -> None:

@@ -64,14 +64,16 @@ async def test_a_receipt_from_before_the_memory_gives_no_time(page: Any) -> None
 async def test_a_prompt_that_has_ended_stays_ended(page: Any) -> None:
     outcome = await page.evaluate(
         """async () => {
+          const { PromptHandle, finish, receive } = await import("/client/sdk/handle.js");
           const { PromptLog } = await import("/client/console/prompts/prompts.js");
           const log = new PromptLog(() => {});
-          log.add({ promptId: "p", eventId: "e", text: "x", quality: "fast", sentAt: 0 });
-          log.receive({ type: "prompt.cancelled", prompt_id: "p", num_steps_done: 0 });
+          const handle = new PromptHandle("x", {}, () => {});
+          log.follow(handle, "fast");
+          handle[finish]("cancelled");
           try {
-            log.receive({ type: "prompt.superseded", prompt_id: "p", by_prompt_id: "q" });
+            handle[receive]({ type: "prompt.superseded", prompt_id: handle.promptId, by_prompt_id: "q" });
           } catch (error) {
-            return [log.get("p").state, error.message];
+            return [log.get(handle.promptId).state, error.message];
           }
         }"""
     )

@@ -83,18 +83,19 @@ async def test_a_console_that_waits_says_where_it_stands_and_goes_live_by_itself
 async def test_a_reused_and_a_simplified_clip_are_marked(console: Any) -> None:
     marks = await console.page.evaluate(
         """async () => {
+          const { PromptHandle } = await import("/client/sdk/handle.js");
           const { PromptLog } = await import("/client/console/prompts/prompts.js");
           const { History } = await import("/client/console/prompts/history.js");
           const list = document.createElement("ol");
           const history = new History(list, { isFavourite: () => false });
           const log = new PromptLog(() => history.show(log.newestFirst, null));
           const started = { type: "prompt.started", num_steps: 4, attempt: 1, understood: [], not_understood: [] };
-          for (const promptId of ["whole", "reused", "simple"]) {
-            log.add({ promptId, eventId: promptId, text: promptId, quality: "fast", sentAt: 0 });
-          }
-          log.receive({ ...started, prompt_id: "whole", degraded: [], is_reused: false });
-          log.receive({ ...started, prompt_id: "reused", degraded: [], is_reused: true });
-          log.receive({ ...started, prompt_id: "simple", degraded: ["fewer_steps"], is_reused: false });
+          const handles = ["whole", "reused", "simple"].map((text) => new PromptHandle(text, {}, () => {}));
+          for (const handle of handles) log.follow(handle, "fast");
+          const [whole, reused, simple] = handles.map(({ promptId }) => ({ ...started, prompt_id: promptId }));
+          log.receive({ ...whole, degraded: [], is_reused: false });
+          log.receive({ ...reused, degraded: [], is_reused: true });
+          log.receive({ ...simple, degraded: ["fewer_steps"], is_reused: false });
           const marks = (row) => [...row.querySelectorAll(".mark")].map((one) => [one.innerText, one.title]);
           return [...list.children].map(marks);
         }"""

@@ -134,9 +134,10 @@ async def test_a_folder_that_cannot_be_written_is_told_and_the_show_goes_on(tmp_
             assert "sceneshift_recordings_failed_total 1.0" in await response.text()
 
 
-async def test_a_server_without_a_folder_names_the_flag() -> None:
+@pytest.mark.parametrize("recording", [True, False])
+async def test_a_server_without_a_folder_names_the_flag(recording: bool) -> None:
     async with serving() as server:
-        refused = await record(await server.controller(width=320, height=192), True)
+        refused = await record(await server.controller(width=320, height=192), recording)
         assert refused["error"]["code"] == "not_supported" and "--recordings-folder" in refused["error"]["message"]
     async with serving(recordings_folder="x", max_recording_size=0) as server:
         assert (await record(await server.controller(width=320, height=192), True))["type"] == "error"

@@ -1,12 +1,12 @@
 /**
  * The rundown on the page: its list, its buttons, its timer's countdown, its files; kept in this browser.
  *
- * @module rundown_panel
+ * @module rundown/panel
  */
 
-import { icon, iconButton, make } from "../shared/dom.js";
-import { orderByDragging } from "../shared/drag.js";
-import { storage, t } from "../shared/i18n.js";
+import { byId, icon, iconButton, make } from "../../shared/dom.js";
+import { orderByDragging } from "../../shared/drag.js";
+import { storage, t } from "../../shared/i18n.js";
 import { LONGEST_HOLD_S, Rundown, RundownError, TimerState } from "./rundown.js";
 
 /** @typedef {import("./rundown.js").Item} Item */
@@ -18,21 +18,6 @@ const TICK_MS = 250;
 const MAX_FILE_BYTES = 1_000_000;
 
 /**
- * @typedef {object} RundownElements
- * @property {HTMLElement} list an `<ol>`
- * @property {HTMLElement} clock
- * @property {HTMLButtonElement} add
- * @property {HTMLButtonElement} next
- * @property {HTMLButtonElement} timer
- * @property {HTMLButtonElement} stop
- * @property {HTMLInputElement} hold
- * @property {HTMLButtonElement} repeat
- * @property {HTMLButtonElement} importing
- * @property {HTMLButtonElement} exporting
- * @property {HTMLInputElement} file
- */
-
-/**
  * @typedef {object} RundownHandlers
  * @property {(text: string) => boolean} onFire whether it went out
  * @property {(item: Item | null, onSave: (change: {text: string, note: string, holdS: number | null}) => void, onRemove: () => void) => void} onEdit
@@ -42,18 +27,26 @@ const MAX_FILE_BYTES = 1_000_000;
  */
 
 export class RundownPanel {
-  #elements;
+  #elements = {
+    list: byId("rundown", HTMLElement),
+    clock: byId("rundown-clock", HTMLElement),
+    add: byId("rundown-add", HTMLButtonElement),
+    next: byId("rundown-next", HTMLButtonElement),
+    timer: byId("rundown-timer", HTMLButtonElement),
+    stop: byId("rundown-stop", HTMLButtonElement),
+    hold: byId("rundown-hold", HTMLInputElement),
+    repeat: byId("rundown-repeat", HTMLButtonElement),
+    importing: byId("rundown-import", HTMLButtonElement),
+    exporting: byId("rundown-export", HTMLButtonElement),
+    file: byId("rundown-file", HTMLInputElement),
+  };
   #handlers;
   #rundown = new Rundown();
   /** @type {ReturnType<typeof setInterval> | undefined} only while the timer runs */
   #ticking;
 
-  /**
-   * @param {RundownElements} elements
-   * @param {RundownHandlers} handlers
-   */
-  constructor(elements, handlers) {
-    this.#elements = elements;
+  /** @param {RundownHandlers} handlers */
+  constructor(handlers) {
     this.#handlers = handlers;
     this.#load();
     this.#listen();
@@ -86,7 +79,11 @@ export class RundownPanel {
   #listen() {
     const { list, add, next, timer, stop, hold, repeat, importing, exporting, file } = this.#elements;
     add.addEventListener("click", () =>
-      this.#handlers.onEdit(null, (item) => this.#change(() => this.#rundown.add(item)), () => {}),
+      this.#handlers.onEdit(
+        null,
+        (item) => this.#change(() => this.#rundown.add(item)),
+        () => {},
+      ),
     );
     next.addEventListener("click", () => this.fireNext());
     timer.addEventListener("click", () => this.#toggleTimer());
@@ -118,15 +115,22 @@ export class RundownPanel {
     fire.type = "button";
     fire.title = t("rundown.fire", { text: item.text });
     fire.addEventListener("click", () => this.#fire(item));
-    const up = iconButton("small-button", icon("up"), t("rundown.up", { text: item.text }), () => this.#move(index, -1));
-    const down = iconButton("small-button", icon("down"), t("rundown.down", { text: item.text }), () => this.#move(index, 1));
+    const up = iconButton("small-button", icon("up"), t("rundown.up", { text: item.text }), () =>
+      this.#move(index, -1),
+    );
+    const down = iconButton("small-button", icon("down"), t("rundown.down", { text: item.text }), () =>
+      this.#move(index, 1),
+    );
     up.disabled = index === 0;
     down.disabled = index === this.#rundown.items.length - 1;
-    const edit = iconButton("small-button", icon("edit"), t("rundown.edit", { text: item.text }), () => this.#edit(item));
+    const edit = iconButton("small-button", icon("edit"), t("rundown.edit", { text: item.text }), () =>
+      this.#edit(item),
+    );
     const row = make("li", "rundown-row", [fire, make("span", "row-buttons", [up, down, edit])]);
     row.draggable = true;
     row.dataset.itemId = item.id;
-    row.dataset.state = item.id === this.#rundown.currentId ? "current" : item.id === this.#rundown.next?.id ? "next" : "";
+    row.dataset.state =
+      item.id === this.#rundown.currentId ? "current" : item.id === this.#rundown.next?.id ? "next" : "";
     if (row.dataset.state === "current") fire.setAttribute("aria-current", "true");
     return row;
   }
@@ -237,7 +241,8 @@ export class RundownPanel {
     const { clock, timer, stop, next } = this.#elements;
     const state = this.#rundown.timer;
     const leftS = Math.ceil(this.#rundown.leftMs(performance.now()) / 1000);
-    const key = state === TimerState.STOPPED ? "" : this.#rundown.next === null ? "rundown.ends_in" : `rundown.next_in.${state}`;
+    const key =
+      state === TimerState.STOPPED ? "" : this.#rundown.next === null ? "rundown.ends_in" : `rundown.next_in.${state}`;
     const text = key === "" ? "" : t(key, { left: clockText(leftS) });
     if (clock.textContent !== text) clock.textContent = text;
     clock.dataset.state = state;

@@ -5,7 +5,7 @@
  * @module rundown
  */
 
-import { MAX_PROMPT_CHARACTERS, newId } from "../sdk/messages.js";
+import { MAX_PROMPT_CHARACTERS, newId } from "../../sdk/messages.js";
 
 export const RUNDOWN_VERSION = 1;
 export const MAX_ITEMS = 200;
@@ -101,7 +101,8 @@ export class Rundown {
    */
   fired(item, nowMs) {
     this.currentId = item.id;
-    if (this.timer !== TimerState.STOPPED) this.#dueMs = (this.timer === TimerState.RUNNING ? nowMs : 0) + this.holdOf(item) * 1000;
+    if (this.timer !== TimerState.STOPPED)
+      this.#dueMs = (this.timer === TimerState.RUNNING ? nowMs : 0) + this.holdOf(item) * 1000;
   }
 
   /** @param {Item} item */
@@ -147,7 +148,11 @@ export class Rundown {
   /** @returns {string} */
   toJson() {
     const items = this.items.map(({ text, note, holdS }) => ({ text, note, hold_s: holdS }));
-    return JSON.stringify({ sceneshift_rundown: RUNDOWN_VERSION, hold_s: this.holdS, repeat: this.isRepeated, items }, null, 2);
+    return JSON.stringify(
+      { sceneshift_rundown: RUNDOWN_VERSION, hold_s: this.holdS, repeat: this.isRepeated, items },
+      null,
+      2,
+    );
   }
 
   /**
@@ -177,7 +182,8 @@ function checkedFile(text) {
     throw new RundownError("not_json");
   }
   if (!isObject(file) || !("sceneshift_rundown" in file)) throw new RundownError("not_a_rundown");
-  if (file.sceneshift_rundown !== RUNDOWN_VERSION) throw new RundownError("unsupported_version", String(file.sceneshift_rundown));
+  if (file.sceneshift_rundown !== RUNDOWN_VERSION)
+    throw new RundownError("unsupported_version", String(file.sceneshift_rundown));
   refuseUnknown(file, ["sceneshift_rundown", "hold_s", "repeat", "items"], "");
   if (!("items" in file)) throw new RundownError("missing_field", "items");
   if (!Array.isArray(file.items)) throw new RundownError("wrong_type", "items");

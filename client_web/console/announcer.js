@@ -1,0 +1,19 @@
+/**
+ * Says to screen readers how a prompt ended. What changes with every step is for the eyes.
+ *
+ * @module announcer
+ */
+
+import { byId } from "../shared/dom.js";
+import { t } from "../shared/i18n.js";
+
+/** @param {import("./prompts/prompts.js").Prompt} prompt */
+export function announce({ handle, state, text }) {
+  if (!handle.hasEnded && state !== "ready") return;
+  const isGood = state === "applied" || state === "ready";
+  const words = isGood
+    ? t(`announce.${state}`, { text })
+    : t("announce.ended", { state: t(`prompt.state.${state}`), text });
+  const region = byId("announcer", HTMLElement);
+  if (region.textContent !== words) region.textContent = words;
+}

@@ -1,0 +1,63 @@
+/**
+ * What the server refuses, told to the user; and what of it another start without the refused choice would mend.
+ *
+ * @module refusals
+ */
+
+import { RequestError } from "../sdk/errors.js";
+import { hasText, t } from "../shared/i18n.js";
+
+/** @typedef {{code: string, message: string, param?: string | null}} Detail */
+
+export class Refusals {
+  #stageName;
+  #options;
+  #toasts;
+  /** Whether what was refused at the start has been reset, so that another start is worth it. */
+  #mayStartAgain = false;
+
+  /**
+   * @param {import("./stage_name.js").StageName} stageName
+   * @param {import("./options.js").Options} options
+   * @param {import("./toasts.js").Toasts} toasts
+   */
+  constructor(stageName, options, toasts) {
+    this.#stageName = stageName;
+    this.#options = options;
+    this.#toasts = toasts;
+  }
+
+  /** @param {import("../sdk/session.js").Session} session */
+  follow(session) {
+    session.on("error", (error) => {
+      // Chosen with another model, and kept by this browser: a console that cannot start over it would be of no use.
+      if (session.state !== "live" && error instanceof RequestError) this.#mayStartAgain = this.#giveUp(error.detail);
+    });
+    session.on("state", (state) => {
+      if (state !== "refused" || !this.#mayStartAgain) return;
+      this.#mayStartAgain = false;
+      session.retry();
+    });
+  }
+
+  /** @param {Detail} detail of an error of the protocol */
+  tell({ code, message, param }) {
+    if (isOldServer({ code, message, param })) return;
+    const key = code === "name_taken" ? "share.taken" : `error.${code}`;
+    this.#toasts.show(hasText(key) ? t(key, { name: this.#stageName.value }) : message, "error");
+  }
+
+  /**
+   * @param {Detail} detail
+   * @returns {boolean} whether another start may succeed
+   */
+  #giveUp(detail) {
+    if (detail.code === "name_taken") this.#stageName.avoid();
+    else if (isOldServer(detail)) this.#stageName.giveUp();
+    else return this.#options.giveUp(detail.param);
+    return true;
+  }
+}
+
+/** It knows no stage names, and does without. @param {Detail} detail */
+const isOldServer = ({ code, param }) => code === "unknown_field" && param === "name";
