@@ -144,12 +144,12 @@ def sizes(path: Path) -> Iterator[tuple[str, int, int]]:
             yield f"{name}, lines", num_lines, MOST_LINES_OF_A_FUNCTION
 
 
-def test_no_folder_holds_more_modules_than_one_can_overlook() -> None:
+def test_no_folder_holds_too_many_modules() -> None:
     counts = Counter(path.parent for path in MODULES)
     assert {name_of(folder): count for folder, count in counts.items() if count > MOST_MODULES_IN_A_FOLDER} == {}
 
 
-def test_no_folder_of_the_pages_holds_more_files_than_one_can_overlook() -> None:
+def test_no_folder_of_the_pages_holds_too_many_files() -> None:
     files = (path for path in (ROOT / "client_web").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     counts = Counter(path.parent for path in files)
     assert {name_of(folder): count for folder, count in counts.items() if count > MOST_FILES_IN_A_CLIENT_FOLDER} == {}
@@ -161,7 +161,7 @@ def test_classes_and_functions_stay_small(module: Path) -> None:
     assert too_large == {}
 
 
-def test_the_list_of_what_is_larger_names_nothing_that_became_small() -> None:
+def test_the_list_of_larger_code_names_nothing_that_became_small() -> None:
     large = {name for module in MODULES for name, size, most in sizes(module) if size > most}
     assert set(LARGER) == large
 

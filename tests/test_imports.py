@@ -97,7 +97,7 @@ def test_the_server_imports_no_model_code(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", [name for name in SERVER if name != "server.__main__"])
-def test_the_server_knows_only_the_engines_door(module: str) -> None:
+def test_the_server_knows_only_engine_api(module: str) -> None:
     """`server.__main__` alone puts an engine behind it."""
     known = {imported for imported in imports(SERVER[module]) if imported.split(".")[0] == "engine"}
     assert all(imported == "engine.api" or imported.startswith("engine.api.") for imported in known), known
@@ -155,7 +155,7 @@ def test_the_python_sdk_is_imported_where_there_is_no_server(tmp_path: Path) -> 
     assert done.stdout.strip() == "set()"
 
 
-def test_the_door_needs_numpy_only() -> None:
+def test_engine_api_needs_numpy_only() -> None:
     roots = {imported.split(".")[0] for imported in imports(ENGINE["engine.api"])}
     assert roots <= {"__future__", "collections", "dataclasses", "enum", "typing", "numpy"}
 
@@ -167,14 +167,14 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 @pytest.mark.parametrize("package", ["server", "engine", "training", "bench"])
-def test_a_package_says_what_it_is_for_and_nothing_else(package: str) -> None:
+def test_a_package_file_holds_a_docstring_and_nothing_else(package: str) -> None:
     for path in (ROOT / package).rglob("__init__.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         assert ast.get_docstring(tree) and len(tree.body) == 1, path
 
 
 @pytest.mark.parametrize("module", [*SERVER, *ENGINE, *BENCH, *SDK])
-def test_what_ships_knows_no_training(module: str) -> None:
+def test_shipped_code_imports_no_training(module: str) -> None:
     path = {**SERVER, **ENGINE, **BENCH, **SDK}[module]
     assert "training" not in {imported.split(".")[0] for imported in imports(path)}
 

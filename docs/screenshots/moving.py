@@ -1,6 +1,6 @@
-"""Makes the README's moving picture from a running server: `sceneshift serve`, then `python docs/screenshots/moving.py`.
+"""Makes the README's moving picture: `sceneshift serve`, then `python docs/screenshots/moving.py`.
 
-Types two prompts into the console and takes pictures of the page meanwhile. Each is shown for as long as it was true, so
+Types two prompts into the console and takes pictures of the page meanwhile. Each is shown for as long as it was true:
 the picture is as fast as the product was on the machine that made it.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import io
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -51,7 +52,7 @@ class Camera:
 
     def store(self, path: Path) -> None:
         times = [taken_at for taken_at, _ in self.taken]
-        shown_ms = [round(1000 * (later - earlier)) for earlier, later in zip(times, times[1:], strict=False)] + [1000]
+        shown_ms = [*(round(1000 * (later - earlier)) for earlier, later in itertools.pairwise(times)), 1000]
         height = round(WIDTH * VIEWPORT["height"] / VIEWPORT["width"])
         frames = [
             Image.open(io.BytesIO(picture)).resize((WIDTH, height), Image.Resampling.LANCZOS)

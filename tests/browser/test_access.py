@@ -25,9 +25,7 @@ async def guarded_url() -> AsyncIterator[str]:
         yield url
 
 
-async def test_the_token_of_the_address_opens_the_session_and_goes_out_of_sight(
-    open_console: Any, guarded_url: str
-) -> None:
+async def test_the_token_in_the_address_opens_the_session_and_disappears(open_console: Any, guarded_url: str) -> None:
     console = await open_console(f"{guarded_url}/#token={TOKEN}")
     assert TOKEN not in console.page.url
     await console.page.reload()

@@ -81,9 +81,7 @@ async def test_music_is_heard_and_belongs_to_the_picture(browser: Any, synthetic
     await page.context.close()
 
 
-async def test_without_music_there_is_no_sound_and_the_picture_is_as_fast_as_without_a_sound_track(
-    browser: Any, synthetic_url: str
-) -> None:
+async def test_without_music_the_sound_track_is_silent_and_delays_no_picture(browser: Any, synthetic_url: str) -> None:
     """Side by side, so that what else the machine does hits both; again with new viewers, should it hit one of them.
 
     A sound track that held the picture back would do so each time.

@@ -21,7 +21,7 @@ def test_the_embedded_profile_is_the_one_its_weights_were_evaluated_with() -> No
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
-def test_a_ladder_only_gives_up_and_says_what(profile: ModelProfile) -> None:
+def test_lower_rungs_only_give_up_quality_and_name_it(profile: ModelProfile) -> None:
     for above, below in itertools.pairwise(profile.ladder):
         assert below.degraded and set(above.degraded) <= set(below.degraded)
         assert all(below.num_steps[quality] <= above.num_steps[quality] for quality in Quality)
@@ -52,6 +52,6 @@ def test_without_a_gpu_the_default_needs_no_download(monkeypatch: pytest.MonkeyP
     assert PROFILES[default_model()].name == "fastwan2.2-5b"
 
 
-def test_a_decoder_that_is_not_there_takes_nothing_else_from_a_rung() -> None:
+def test_a_missing_decoder_changes_nothing_else_of_a_rung() -> None:
     profile = PROFILES["wan2.2-ti2v-5b"].with_decoders({"full"})
     assert [rung.degraded for rung in profile.ladder] == [(), ("fewer_steps",), ("fewer_steps", "smaller_size")]

@@ -83,7 +83,7 @@ async def test_a_scripted_failure_ends_only_its_own_generation() -> None:
     assert ends == [("GenerationFailed", "a"), ("GenerationFinished", "b")]
 
 
-async def test_what_is_scripted_as_given_up_is_said_at_the_start() -> None:
+async def test_scripted_degradation_is_reported_at_the_start() -> None:
     script = Script(degraded={7: ("fewer_steps",)})
     events = await run(SyntheticEngine(script, sleep=no_time), [Generate("a", "7"), Generate("b", "8")])
     degraded = {event.generation_id: event.degraded for event in events if isinstance(event, GenerationStarted)}

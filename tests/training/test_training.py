@@ -71,7 +71,7 @@ def test_all_stages_run_resume_and_end_in_a_folder_that_loads(recipe: Recipe, tm
     assert (recipe.folder / "clips.csv").read_text().startswith("step,")
 
 
-def test_a_run_goes_on_from_a_folder_with_fewer_words(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_run_starts_from_a_folder_with_fewer_words(recipe: Recipe, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     train.run_stage(recipe, "export", start_from=None, folder=first)
     fewer = TextEncoder(TextEncoderConfig(vocab_size=40, text_dim=recipe.text_dim, max_tokens=MAX_TOKENS))
@@ -111,7 +111,7 @@ def test_a_shallower_transformer_begins_with_blocks_of_a_deeper_one(recipe: Reci
     assert torch.equal(shallow.transformer.proj_out.weight, deep.transformer.proj_out.weight)
 
 
-def test_clips_rendered_ahead_are_the_same_in_any_number_of_sittings(tmp_path: Path) -> None:
+def test_clips_rendered_ahead_are_the_same_in_any_number_of_runs(tmp_path: Path) -> None:
     def sit() -> None:
         clip_files.render_ahead(tmp_path, num_clips=16, seed=3, num_workers=2, on_progress=lambda _: None)
 
@@ -169,7 +169,7 @@ def test_the_pool_takes_clips_while_it_is_used(tmp_path: Path) -> None:
     assert weights.mean((1, 2, 3, 4)).allclose(torch.ones(60), atol=1e-3)
 
 
-def test_what_moves_in_a_clip_weighs_more() -> None:
+def test_moving_places_of_a_clip_weigh_more() -> None:
     latents = torch.zeros(1, 24, NUM_LATENT_FRAMES, 16, 26)
     latents[0, :, ::2, 4, 7] = 1.0
     examples = Examples(latents.half(), [SceneSpec("countryside", "day", layout=1)])
@@ -180,7 +180,7 @@ def test_what_moves_in_a_clip_weighs_more() -> None:
         assert bool((weight[:, :, :, 4, 7] > 10 * weight[:, :, :, 0, 0]).all()) is bool(motion_weight)
 
 
-def test_a_still_stands_where_it_stands_in_its_clip() -> None:
+def test_a_still_keeps_its_position_in_its_clip() -> None:
     rope = Generator(RECIPES["full-rehearsal"]).transformer.rope
     of_clip = rope(torch.zeros(2, 24, 7, 4, 6))
     wrapped = FrameRope(rope)
@@ -209,14 +209,14 @@ def test_the_pool_replaces_its_oldest_pictures() -> None:
     assert len(pool) == 3
 
 
-def test_a_clock_ends_at_its_slice_and_goes_on_from_what_was_spent() -> None:
+def test_a_clock_ends_at_its_slice_and_resumes_at_the_spent_time() -> None:
     clock = Clock(1000.0, slice_s=0.0)
     assert clock.is_over and clock.progress < 0.01
     clock.resume_at(1000.0)
     assert clock.progress == 1.0
 
 
-def test_the_full_recipe_fits_the_package_in_files_that_travel(tmp_path: Path) -> None:
+def test_the_full_recipe_fits_the_package_in_small_files(tmp_path: Path) -> None:
     recipe = RECIPES["full"]
     generator, autoencoder = Generator(recipe), new_autoencoder(recipe)
     assert 18e6 < sum(weight.numel() for weight in generator.transformer.parameters()) < 25e6
@@ -237,9 +237,7 @@ def test_the_full_recipe_fits_the_package_in_files_that_travel(tmp_path: Path) -
     assert torch.equal(loaded.transformer.proj_out.weight, expected)
 
 
-def test_a_decoder_of_another_shape_begins_anew_beside_the_encoder_it_learns_with(
-    recipe: Recipe, tmp_path: Path
-) -> None:
+def test_a_decoder_of_another_shape_starts_fresh_beside_its_encoder(recipe: Recipe, tmp_path: Path) -> None:
     before = new_autoencoder(recipe)
     before.encoder.save_pretrained(tmp_path / "encoder")
     before.decoder.save_pretrained(tmp_path / "decoder")
@@ -280,7 +278,7 @@ def test_muon_steps_are_orthogonal_in_both_precisions() -> None:
     assert not torch.equal(layer.weight, before)
 
 
-def test_curves_are_drawn_for_the_stages_that_there_are(tmp_path: Path) -> None:
+def test_curves_are_drawn_for_the_existing_stages(tmp_path: Path) -> None:
     (tmp_path / "images.csv").write_text("step,seconds,samples,loss\n0,10,0,2.0\n9,60,432,0.5\n")
     drawn = curves.draw(tmp_path)
     assert "stills" in drawn and "autoencoder" not in drawn

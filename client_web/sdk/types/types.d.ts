@@ -64,7 +64,7 @@ export interface ErrorDetail {
   retry_after_ms?: number | null;
 }
 
-/** What a session is made with. `session.updated` and `session.created` repeat all of it. */
+/** The options of a session. `session.created` and `session.updated` repeat all of them. */
 export interface SessionOptions {
   width?: number;
   height?: number;
@@ -84,7 +84,7 @@ export interface SessionOptions {
   marker?: boolean;
 }
 
-/** The options of a new session. `name` becomes its id, so that the addresses of its viewers outlive a restart of the server. No `ClientMessage` by class, because msgspec allows a struct one base. */
+/** The options of a new session. `name` becomes its id, so that the addresses of its viewers outlive a restart of the server. Not a subclass of `ClientMessage`, because msgspec allows a struct one base. */
 export interface SessionStart {
   type: "session.start";
   width?: number;
@@ -107,7 +107,7 @@ export interface SessionStart {
   name?: string | null;
 }
 
-/** Changes what may change while the show is on; size and frame rate may not. */
+/** Changes options while the show is on. Size and frame rate cannot change. */
 export interface SessionUpdate {
   type: "session.update";
   event_id?: string | null;
@@ -124,7 +124,7 @@ export interface SessionUpdate {
   music_volume?: number;
 }
 
-/** Takes up a session whose connection was lost; the events after `last_seq` are sent again. Answered by those events and then `session.created`. With -1 all that is still kept is sent, gap or not. */
+/** Resumes a session whose connection was lost. The server sends the events after `last_seq` again, then `session.created`. With -1 it sends all events that it still has, even if some are missing. */
 export interface SessionResume {
   type: "session.resume";
   event_id?: string | null;
@@ -143,7 +143,7 @@ export interface SessionPing {
   event_id?: string | null;
 }
 
-/** A prompt for the stage. Options left out are the session's. `prompt_id` is the server's unless given. `audience`: a viewer's wish that a bot hands on. Under load the engine serves the operator's own prompts first. */
+/** A prompt for the stage. Missing options are the session's. The server chooses a missing `prompt_id`. `audience`: a viewer's prompt that a bot forwards. Under load the engine serves the operator's own prompts first. */
 export interface PromptSet {
   type: "prompt.set";
   event_id?: string | null;
@@ -165,7 +165,7 @@ export interface PromptCancel {
   prompt_id: string;
 }
 
-/** Puts the clip that waits (`take: manual`) on air. */
+/** Puts the waiting clip (`take: manual`) on air. */
 export interface ProgramTake {
   type: "program.take";
   event_id?: string | null;
@@ -185,7 +185,7 @@ export interface ProgramResume {
   event_id?: string | null;
 }
 
-/** Sends the program to an ingest (WHIP) that the operator has named, or ends that. */
+/** Begins or ends a push of the program to an ingest (WHIP) that the operator has named. */
 export interface ProgramPush {
   type: "program.push";
   event_id?: string | null;
@@ -215,14 +215,14 @@ export interface WebrtcCandidate {
   sdp_mline_index?: number | null;
 }
 
-/** As `RTCIceServer` of browsers, which would take a null for the text "null": what there is none of is left out. */
+/** Like a browser's `RTCIceServer`. Missing fields are left out: a browser would take null for the text "null". */
 export interface IceServer {
   urls: string[];
   username?: string | null;
   credential?: string | null;
 }
 
-/** Which frame first shows something, by its number in the program and its RTP timestamp. */
+/** The frame that first shows something, by its number in the program and its RTP timestamp. */
 export interface FrameStamp {
   frame_index: number;
   rtp_timestamp: number | null;
@@ -278,7 +278,7 @@ export interface SessionUpdated {
   options: SessionOptions;
 }
 
-/** The codes are in docs/protocol.md. `degraded` says what clips are made without, with the code of that name. `core_share`, with `machine_busy`: of the time in which the engine wanted a core, the share in which it had one. */
+/** docs/protocol.md has the codes. `degraded` comes with the code of that name, and says what clips lack. `core_share` comes with `machine_busy`: the share of the wanted core time that the engine got. */
 export interface SessionWarning {
   type: "session.warning";
   session_id: string | null;
@@ -323,7 +323,7 @@ export interface PromptAccepted {
   not_understood: string[];
 }
 
-/** Sent again, with a higher `attempt`, when the engine was lost and the prompt is generated anew. `degraded`: what the engine gave up to be in time. `is_reused`: the clip was made before, and comes at once. */
+/** Sent again, with a higher `attempt`, when the engine was lost and the prompt is generated again. `degraded`: what the engine gave up to be in time. `is_reused`: the clip was made before, and comes at once. */
 export interface PromptStarted {
   type: "prompt.started";
   session_id: string | null;
@@ -338,7 +338,7 @@ export interface PromptStarted {
   is_reused: boolean;
 }
 
-/** After each denoising step, with `picture` (a JPEG data URI) and without `frame`. Without a picture for the last step, after which the clip itself is decoded, and with `on_preview: off`. Sent once more for the step whose preview was the first on air, with `frame` and without `picture`. */
+/** Sent after each denoising step, with `picture` (a JPEG data URI) and without `frame`. There is no picture for the last step, after which the clip itself is decoded, or with `on_preview: off`. Sent once more for the step whose preview was the first on air, with `frame` and without `picture`. */
 export interface PromptPreview {
   type: "prompt.preview";
   session_id: string | null;
@@ -361,7 +361,7 @@ export interface PromptApplied {
   timings: PromptTimings;
 }
 
-/** With `after: continue`: the scene of an applied prompt goes on with its next clip. Not an end. `is_late`: the clip before was shown again until this one was there. */
+/** With `after: continue`: the scene of an applied prompt goes on with its next clip. Not an end. `is_late`: the clip before was shown again until this one was ready. */
 export interface PromptContinued {
   type: "prompt.continued";
   session_id: string | null;
@@ -432,7 +432,7 @@ export interface ProgramChanged {
   event_id: string | null;
 }
 
-/** How a push stands. `failed` and `stopped` are ends; `detail` says why it is not live, for a person. */
+/** The state of a push. `failed` and `stopped` are ends; `detail` tells a person why it is not live. */
 export interface PushChanged {
   type: "push.changed";
   session_id: string | null;
@@ -444,7 +444,7 @@ export interface PushChanged {
   event_id: string | null;
 }
 
-/** A recording began or ended, by `program.record` or by itself: then `error` says why. The other fields are of the recording that runs, or of the one that just ended; all null if there was none. */
+/** A recording began or ended, by `program.record` or by itself. In the last case `error` says why. The other fields belong to the running recording, or to the one that just ended; all are null if there was none. */
 export interface RecordingChanged {
   type: "recording.changed";
   session_id: string | null;
@@ -492,7 +492,7 @@ export interface ErrorMessage {
   error: ErrorDetail;
 }
 
-/** The first word of `WS /v1/sessions/{session_id}/watch`; after it comes fragmented MP4, in binary frames. */
+/** The first message of `WS /v1/sessions/{session_id}/watch`; fragmented MP4 follows, in binary frames. */
 export interface StreamStarted {
   type: "stream.started";
   mime: string;

@@ -24,7 +24,7 @@ def test_two_stages_for_two_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     assert "prompt to picture" in load._table(result)
 
 
-def test_percentiles_are_values_that_were_measured() -> None:
+def test_percentiles_are_measured_values() -> None:
     assert load._percentile([1.0], 0.99) == 1.0
     hundred = [float(number) for number in range(1, 101)]
     assert [load._percentile(hundred, share) for share in (0.5, 0.9, 0.95, 0.99)] == [50.0, 90.0, 95.0, 99.0]
@@ -35,6 +35,6 @@ def test_an_estimate_is_off_by_its_share_of_what_was_real() -> None:
     assert load._errors(pairs) == {"n": 3, "p50": 0.5, "p90": 0.5}
 
 
-def test_a_server_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_server_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert load.main(["--url", "http://127.0.0.1:9", "--duration", "1"]) == 2
     assert "bench load:" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import pytest
 from bench.model import gpu_wan, wan_shapes
 
 
-def test_it_runs_through(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_bench_runs_with_small_shapes_on_a_cpu(capsys: pytest.CaptureFixture[str]) -> None:
     assert gpu_wan.main(["--shapes", "small", "--device", "cpu", "--rounds", "1", "--no-compile", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     measured = [
@@ -28,7 +28,7 @@ def test_the_published_shapes_need_a_gpu(capsys: pytest.CaptureFixture[str]) -> 
     assert "--shapes small" in capsys.readouterr().err
 
 
-def test_the_published_operations() -> None:
+def test_the_published_shapes_have_the_published_operations() -> None:
     """Counted on shapes alone; the same figures as in the design's facts."""
     published = wan_shapes.PUBLISHED
     assert round(gpu_wan._forward_flops(published, 49) / 1e12) == 55

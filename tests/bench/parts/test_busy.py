@@ -22,7 +22,7 @@ def is_running(pid: int) -> bool:
     return True
 
 
-async def test_they_share_our_session_and_end_with_the_block_even_if_it_fails() -> None:
+async def test_busy_processes_share_our_session_and_end_with_a_failing_block() -> None:
     pids: list[int] = []
     with pytest.raises(ZeroDivisionError):
         async with busy(2) as pids:
@@ -32,7 +32,7 @@ async def test_they_share_our_session_and_end_with_the_block_even_if_it_fails() 
     assert len(pids) == 2 and not any(map(is_running, pids))
 
 
-async def test_they_end_with_a_bench_that_is_killed() -> None:
+async def test_busy_processes_end_with_a_killed_bench() -> None:
     script = (
         "import asyncio\nfrom bench.parts.busy import busy\n"
         "async def main():\n"
@@ -52,24 +52,24 @@ async def test_they_end_with_a_bench_that_is_killed() -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_work_beside_them_gives_its_own_result() -> None:
+async def test_work_beside_busy_processes_gives_its_result() -> None:
     assert await beside_busy(0, asyncio.sleep(0, "done")) == "done"
 
 
-def test_the_fair_share_is_of_what_the_engine_has_alone() -> None:
+def test_the_fair_share_is_relative_to_the_engine_alone() -> None:
     assert fair_share(0, num_cores=2, num_threads=2) == 1.0
     assert fair_share(3, num_cores=2, num_threads=2) == pytest.approx(0.4)  # 0.8 of 2 cores
     assert fair_share(3, num_cores=2, num_threads=1) == pytest.approx(0.5)  # half a core of one
     assert fair_share(1, num_cores=8, num_threads=4) == 1.0  # there is room for everybody
 
 
-def test_the_play_ratio_beside_them_does_not_count_what_came_before() -> None:
+def test_the_play_ratio_beside_busy_processes_ignores_earlier_frames() -> None:
     seconds = [(1000.0, 100, 100, 42.0), (2000.0, 124, 112, 90.0), (3000.0, 148, 124, 90.0)]
     assert glass._ratio_since(seconds, 1500.0) == 0.5
     assert glass._ratio_since(seconds, 3500.0) == 1.0
 
 
-def test_glass_beside_busy_processes_asks_for_pictures_engines_and_a_fair_clip() -> None:
+def test_glass_beside_busy_processes_checks_pictures_losses_and_clip_time() -> None:
     met = {"busy": {"engines_lost": 0, "prompts_on_air": 8, "clip_times_fair": 1.4}}
     good = met | {"prompts": 8, "prompts_with_exactly_one_end": 8}
     assert all(glass._met_beside_busy(good).values())

@@ -27,7 +27,7 @@ def test_each_table_can_be_read_and_says_where_it_is_from(path: Path) -> None:
     assert table.cost().is_measured
 
 
-def test_every_policy_is_asked_for_the_same_prompts_and_the_goals_hold() -> None:
+def test_every_policy_gets_the_same_prompts_and_the_goals_hold() -> None:
     # Ten tenants: of 200 clips, Jain's index is 0.95 to 0.98 by chance alone; of 800 it is 0.99.
     trace = traces.flood(EMBEDDED.cost(), 3, 1.5, num_clips=400)
     rows = {policy.__name__: result(policy, trace) for policy in (FirstComeFirstServed, EarliestDeadline, Arbiter)}
@@ -66,7 +66,7 @@ def test_the_plot_names_every_bar(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert any(title.startswith("streams, fcfs:") for title in titles)
 
 
-def test_a_plot_of_nothing_that_took_time_is_no_error() -> None:
+def test_a_plot_of_zero_times_is_no_error() -> None:
     row = {key: 0.0 for key in ("preview_p95_s", "on_time_share")}
     policies = {name: row for name in ("fcfs", "round robin", "edf", "ours, no ladder", "ours")}
     assert plot({"steady": policies}, title="<nothing>").startswith("<svg")

@@ -68,7 +68,7 @@ _LEGEND = """(isWidest) => {
 
 @pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
 @pytest.mark.parametrize("is_widest", [False, True], ids=["usual", "widest"])
-async def test_where_the_time_went_is_told_whole_or_not_at_all(
+async def test_the_timing_legend_is_shown_complete_or_not_at_all(
     open_console: Any, locale: str, *, is_widest: bool
 ) -> None:
     console = await open_console(locale=locale)

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 ABLE = {"can_start_from_frame": True, "loras": ["ink", "水墨"]}
 
 
-async def test_what_the_model_cannot_is_disabled_and_says_why(console: Any) -> None:
+async def test_unsupported_options_are_disabled_with_the_reason(console: Any) -> None:
     for option, value in [("transition", "morph"), ("after", "continue")]:
         choice = f"input[name={option}][value={value}]"
         assert await console.page.is_disabled(choice)
@@ -23,7 +23,7 @@ async def test_what_the_model_cannot_is_disabled_and_says_why(console: Any) -> N
     assert await console.page.locator("select[name=lora]").count() == 0
 
 
-async def test_what_the_model_can_may_be_chosen(console: Any) -> None:
+async def test_supported_options_can_be_chosen(console: Any) -> None:
     chosen = await console.page.evaluate(
         """async (abilities) => {
           const { Options } = await import("/client/console/options.js");
@@ -61,14 +61,14 @@ async def test_settings_of_another_model_do_not_keep_the_console_out(open_consol
     assert await fresh.is_checked("#options input[name=after][value=loop]")
 
 
-async def test_fresh_work_is_asked_of_the_server(console: Any) -> None:
+async def test_fresh_work_is_requested_from_the_server(console: Any) -> None:
     await console.page.check("#options input[name=fresh]")
     await console.send("scene 5")
     await console.newest_is("on_air")
     assert await console.page.is_checked("#options input[name=fresh]")
 
 
-async def test_a_console_that_waits_says_where_it_stands_and_goes_live_by_itself(open_console: Any) -> None:
+async def test_a_waiting_console_shows_its_place_and_goes_live_by_itself(open_console: Any) -> None:
     async with served(["--engine", "synthetic", "--max-sessions", "1"]) as server:
         first = await open_console(server.url)
         page = await first.page.context.new_page()
@@ -104,13 +104,13 @@ async def test_a_reused_and_a_simplified_clip_are_marked(console: Any) -> None:
     assert marks[0][0][1] == "fewer steps"
 
 
-async def test_that_clips_are_simplified_is_said(console: Any) -> None:
+async def test_the_console_says_that_clips_are_simplified(console: Any) -> None:
     warning = {"type": "session.warning", "seq": 10**6, "code": "degraded", "message": "short of time"}
     console.sockets[-1].send(json.dumps(warning | {"degraded": ["fewer_steps"]}))
     await console.until("() => /made simpler/.test(document.querySelector('#toasts').innerText)")
 
 
-async def test_that_the_machine_is_busy_is_said_with_its_figure(console: Any) -> None:
+async def test_the_console_says_how_busy_the_machine_is(console: Any) -> None:
     warning = {"type": "session.warning", "seq": 10**6, "code": "machine_busy", "message": "busy", "core_share": 0.118}
     console.sockets[-1].send(json.dumps(warning))
     await console.until("() => /the engine got 12 % of a core/.test(document.querySelector('#toasts').innerText)")

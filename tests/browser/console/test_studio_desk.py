@@ -139,7 +139,7 @@ async def test_a_rundown_goes_out_and_in_as_a_file_and_a_bad_file_is_named(conso
     assert await _rundown(console) == ["scene 5", "海边日落"]
 
 
-async def test_every_way_in_which_a_file_is_no_rundown_has_a_name(console: Any) -> None:
+async def test_every_fault_of_a_rundown_file_has_a_name(console: Any) -> None:
     good = {"sceneshift_rundown": 1, "items": [{"text": "a"}]}
     files = {
         "{": "not_json ",
@@ -264,7 +264,7 @@ async def test_a_console_that_was_closed_takes_its_stage_up_when_it_is_opened_ag
         await again.wait_for_selector("#monitor[data-on-air=clip][data-video=playing]")
 
 
-async def test_what_was_recorded_can_be_fetched(console: Any) -> None:
+async def test_a_recording_can_be_fetched(console: Any) -> None:
     page = console.page
     await console.send("scene 5")
     await console.shows_number(5)

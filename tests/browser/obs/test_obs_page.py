@@ -83,7 +83,7 @@ async def test_transparent_before_and_held_while_the_server_is_away(open_source:
     assert any("unknown_session" in line for line in page.log), "but in the log"
 
 
-async def test_off_air_it_is_no_viewer_and_nothing_is_made_for_nobody(open_source: OpenSource) -> None:
+async def test_a_source_off_air_is_no_viewer_and_causes_no_clips(open_source: OpenSource) -> None:
     engine = SyntheticEngine(Script(can_start_from_frame=True, num_frames=9))
     app = server_app.build(Settings(), engine)
     async with AsyncExitStack() as stack:
@@ -118,9 +118,7 @@ async def fire(page: Any, kind: str, **detail: bool) -> None:
     await page.evaluate("([kind, detail]) => window.dispatchEvent(new CustomEvent(kind, { detail }))", [kind, detail])
 
 
-async def test_where_udp_does_not_get_through_the_picture_comes_over_the_websocket(
-    open_source: OpenSource, synthetic_url: str
-) -> None:
+async def test_without_udp_the_picture_comes_over_the_websocket(open_source: OpenSource, synthetic_url: str) -> None:
     async with operator(synthetic_url) as one:
         await one.show("scene 5")
         page = await open_source(f"{synthetic_url}/obs/{one.session_id}", script="delete window.RTCPeerConnection")
@@ -155,7 +153,7 @@ async def test_the_preview_of_studio_mode_still_watches(open_source: OpenSource,
     assert changes == {"waiting": [5000], "back": 0, "changes": [False, True]}
 
 
-async def test_the_address_says_how_it_is_shown(open_source: OpenSource, synthetic_url: str) -> None:
+async def test_the_address_sets_how_the_picture_is_shown(open_source: OpenSource, synthetic_url: str) -> None:
     page = await open_source(f"{synthetic_url}/livez")
     read = """async (address) => {
       const { readAddress } = await import("/client/obs/address.js");

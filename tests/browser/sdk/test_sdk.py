@@ -53,7 +53,7 @@ async def test_a_prompt_is_accepted_previewed_and_seen_at_the_glass(open_bare: A
     assert seen["onAir"] == {"on_air": "clip", "prompt_id": seen["promptId"]}
 
 
-async def test_of_a_burst_the_last_is_made_and_most_never_leave_the_page(bare: Any) -> None:
+async def test_of_a_burst_the_last_is_made_and_most_are_never_sent(bare: Any) -> None:
     prompts = await bare.run(
         """async ({ connect }) => {
           const session = await connect(location.origin, { options: { take: "manual" } });
@@ -105,7 +105,7 @@ async def test_a_manual_take_blank_and_update_are_answered(bare: Any) -> None:
     assert said == ["clip", "applied", "blank", "clip", "fine", "client", "closed", "rejected"]
 
 
-async def test_what_is_wrong_is_named_with_code_and_field(bare: Any) -> None:
+async def test_errors_name_their_code_and_field(bare: Any) -> None:
     errors = await bare.run(
         """async ({ connect, RequestError, SceneshiftError }) => {
           const named = ({ code, param }) => [code, param];
@@ -132,7 +132,7 @@ async def test_what_is_wrong_is_named_with_code_and_field(bare: Any) -> None:
     ]
 
 
-async def test_after_a_cut_the_session_goes_on_and_what_did_not_arrive_is_said_again(bare: Any) -> None:
+async def test_after_a_cut_the_session_continues_and_lost_messages_are_resent(bare: Any) -> None:
     said: list[dict[str, Any]] = []
 
     def swallow_first_prompt(route: Any) -> None:
@@ -200,7 +200,7 @@ async def test_the_stage_comes_back_after_a_restart_of_the_server(open_bare: Any
         assert await bare.page.evaluate("() => window.sessions") == [["my-show", False]], "another one of the same name"
 
 
-async def test_a_session_is_taken_up_by_the_next_page(bare: Any) -> None:
+async def test_the_next_page_takes_over_the_session(bare: Any) -> None:
     ids = await bare.run(
         """async ({ connect }) => {
           const first = await connect();

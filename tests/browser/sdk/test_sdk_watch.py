@@ -112,7 +112,7 @@ async def test_a_stream_that_is_cut_comes_back(bare: Any) -> None:
     await bare.shows_number(9)
 
 
-async def test_a_viewer_of_no_session_says_so_and_goes_on_asking(bare: Any) -> None:
+async def test_a_viewer_of_no_session_reports_it_and_keeps_asking(bare: Any) -> None:
     codes = await bare.run(
         """async ({ watch, video }) => {
           const codes = [];

@@ -188,7 +188,7 @@ async def test_the_person_stands_before_the_scene(page: Any, change: dict[str, A
     assert np.abs(np.subtract(colours, [left, right])).max() <= 3, colours
 
 
-async def test_who_is_to_be_cut_out_is_never_shown_uncut(page: Any) -> None:
+async def test_the_uncut_camera_is_never_shown_before_a_mask(page: Any) -> None:
     """Before the first mask, and when there will be none, the room stays private."""
     colours = await page.evaluate(_COMPOSE, {"change": {}, "points": [LEFT, RIGHT], "cut": False})
     assert colours == [list(GREEN), list(GREEN)]
@@ -219,7 +219,7 @@ async def test_a_scene_of_another_shape_fills_the_picture_or_is_seen_whole(page:
     assert fits == [[0.5, 1], [1, 2], [1, 0.5], [2, 1]]
 
 
-async def test_what_is_kept_from_another_version_is_taken_as_far_as_it_fits(page: Any) -> None:
+async def test_settings_of_another_version_are_used_as_far_as_they_fit(page: Any) -> None:
     values = await page.evaluate(
         """async () => {
           const { Settings } = await import("/client/studio/settings.js");
@@ -233,7 +233,7 @@ async def test_what_is_kept_from_another_version_is_taken_as_far_as_it_fits(page
     assert values == {"x": 1.5, "size": 1, "mirror": True, "fit": "contain", "old": None, "broken": 1}
 
 
-async def test_a_slow_machine_is_asked_less_often(page: Any) -> None:
+async def test_the_segmenter_runs_less_often_on_a_slow_machine(page: Any) -> None:
     rates = await page.evaluate(
         """async () => {
           const { Pace } = await import("/client/studio/pace.js");
@@ -430,7 +430,7 @@ _FRAMES_PASS = """(count) => new Promise((resolve) => {
 })"""
 
 
-async def test_an_unknown_stage_is_said_and_asked_for_again(open_studio: OpenStudio, stage: str) -> None:
+async def test_an_unknown_stage_is_reported_and_tried_again(open_studio: OpenStudio, stage: str) -> None:
     studio = await open_studio("?session=nobody", locale="zh-CN")
     assert "nobody" in await studio.problem()
     await studio.page.fill("#stage", stage)

@@ -149,7 +149,7 @@ async def test_a_preset_starts_it_on_a_page_of_another_origin(open_page: OpenPag
     assert page.problems == []
 
 
-async def test_it_runs_while_somebody_sees_it_and_only_then(open_page: OpenPage, site: Site) -> None:
+async def test_it_runs_only_while_it_is_visible(open_page: OpenPage, site: Site) -> None:
     page = await open_page(
         "<style>live-scene { margin: 2000px 0 }</style>"  # far below what one sees
         '<live-scene autostart prompt="scene 7"></live-scene>'
@@ -196,7 +196,7 @@ HOSTILE = """<style>
 </style>"""
 
 
-async def test_no_style_sheet_of_the_page_takes_the_label_away(open_page: OpenPage) -> None:
+async def test_no_style_sheet_of_the_page_hides_the_label(open_page: OpenPage) -> None:
     async def label(style: str) -> bytes:
         page = await open_page(f"{style}<live-scene controls=none></live-scene>", is_open=False)
         assert await page.evaluate("() => document.querySelector('live-scene').shadowRoot") is None
@@ -208,9 +208,7 @@ async def test_no_style_sheet_of_the_page_takes_the_label_away(open_page: OpenPa
     assert await label(HOSTILE) == await label("")
 
 
-async def test_somebody_elses_stage_is_watched_and_wishes_are_handed_to_the_page(
-    open_page: OpenPage, site: Site
-) -> None:
+async def test_it_watches_another_stage_and_hands_prompts_to_the_page(open_page: OpenPage, site: Site) -> None:
     async with operator(site.server_url) as one:
         await one.show("scene 3")
         page = await open_page(f'<live-scene session="{one.session_id}" presets="scene 5" autostart></live-scene>')
@@ -241,7 +239,7 @@ async def test_the_page_may_forbid_a_prompt_and_is_told_of_errors(open_page: Ope
     await page.wait_for_selector("text=Waiting for the show to begin")
 
 
-async def test_a_queue_is_told_and_a_failure_offers_another_try(open_page: OpenPage) -> None:
+async def test_the_queue_is_shown_and_a_failure_offers_a_retry(open_page: OpenPage) -> None:
     """Scripted: the socket is the test's, so that each state stays for as long as it is looked at."""
     fake = """
       window.WebSocket = class extends EventTarget {
@@ -282,7 +280,7 @@ async def test_a_queue_is_told_and_a_failure_offers_another_try(open_page: OpenP
     await said("prompt.set", 2)
 
 
-async def test_what_it_loads_fits_the_budget(open_page: OpenPage, site: Site) -> None:
+async def test_its_files_fit_the_budget(open_page: OpenPage, site: Site) -> None:
     page = await open_page('<live-scene autostart prompt="scene 5"></live-scene>')
     await shows(page, 5)
     loaded: dict[str, int] = {}

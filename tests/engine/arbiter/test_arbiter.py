@@ -67,7 +67,7 @@ def ends(turns: Sequence[tuple[str, Piece]]) -> list[str]:
     return sorted(last, key=lambda name: last[name])
 
 
-def test_one_alone_gets_a_preview_after_each_step_and_all_its_pieces() -> None:
+def test_a_single_work_gets_all_its_pieces_and_a_preview_after_each_step() -> None:
     policy = arbiter()
     policy.add(work("a"))
     turns, _ = run(policy, 10.0)
@@ -76,7 +76,7 @@ def test_one_alone_gets_a_preview_after_each_step_and_all_its_pieces() -> None:
     assert len(policy) == 0 and policy.next(10.0) is None
 
 
-def test_everybodys_first_preview_comes_before_anybodys_second_step() -> None:
+def test_all_first_previews_come_before_any_second_step() -> None:
     policy = arbiter()
     for name in "abc":
         policy.add(work(name))
@@ -86,14 +86,14 @@ def test_everybodys_first_preview_comes_before_anybodys_second_step() -> None:
     assert sorted(begun) == ["a", "b", "c"]
 
 
-def test_then_the_clip_that_is_due_first() -> None:
+def test_after_the_previews_the_clip_that_is_due_first_runs() -> None:
     policy = arbiter()
     policy.add(work("late", due_in_s=10.0))
     policy.add(work("soon", due_in_s=4.0))
     assert ends(run(policy, 10.0)[0]) == ["soon", "late"]
 
 
-def test_a_deadline_that_cannot_be_kept_takes_no_other_down() -> None:
+def test_a_hopeless_deadline_makes_no_other_work_late() -> None:
     policy = arbiter()
     policy.add(work("hopeless", due_in_s=0.2, quality=Quality.FINE))
     policy.add(work("kept", due_in_s=1.2))
@@ -187,7 +187,7 @@ def test_different_shapes_never_share_a_step() -> None:
             each.shape_key = each.work_id
 
 
-def test_whoever_waited_long_is_served_while_others_keep_coming() -> None:
+def test_work_that_waited_long_is_served_while_others_keep_coming() -> None:
     """Rule 1. The others take all of the time and each is more urgent."""
     policy = arbiter()
     policy.add(work("old", is_operator=False))
@@ -205,7 +205,7 @@ def test_whoever_waited_long_is_served_while_others_keep_coming() -> None:
     assert AGED_AFTER_S < now <= bound_s
 
 
-def test_who_prompts_again_before_being_served_keeps_waiting_since_the_first_prompt() -> None:
+def test_a_stage_that_prompts_again_unserved_keeps_its_waiting_time() -> None:
     policy = arbiter()
     for name in ("first", "again"):
         again = work(name, 0.0 if name == "first" else 15.0)
@@ -232,7 +232,7 @@ def test_a_prompt_that_is_added_to_a_copy_takes_no_place_from_the_original() -> 
         assert again.waits_since == 0.0
 
 
-def test_run_ahead_foretells_what_then_happens_and_touches_nothing() -> None:
+def test_run_ahead_predicts_what_happens_and_changes_nothing() -> None:
     policy = arbiter()
     for number in range(6):
         policy.add(work(f"w{number}", quality=list(Quality)[number % 2]))
@@ -248,7 +248,7 @@ def test_run_ahead_foretells_what_then_happens_and_touches_nothing() -> None:
 # --- what it remembers ------------------------------------------------------------------------------------------------
 
 
-def test_how_busy_it_was_is_forgotten_with_a_time_constant_of_five_seconds() -> None:
+def test_busyness_decays_with_a_time_constant_of_five_seconds() -> None:
     standing = Standing()
     standing.worked(5.0, is_first_preview=False)
     assert standing.busyness == pytest.approx(1 - math.exp(-1)) and standing.ended_at == 5.0
@@ -259,7 +259,7 @@ def test_how_busy_it_was_is_forgotten_with_a_time_constant_of_five_seconds() -> 
     assert standing.busyness == pytest.approx((1 - math.exp(-1)) * math.exp(-1))
 
 
-def test_the_load_of_first_previews_rises_with_them_up_to_their_share_and_falls_without() -> None:
+def test_preview_load_rises_with_first_previews_up_to_their_share_and_falls() -> None:
     standing = Standing()
     standing.worked(5.0, is_first_preview=True)
     loaded = PREVIEW_SHARE * (1 - math.exp(-1))
@@ -268,7 +268,7 @@ def test_the_load_of_first_previews_rises_with_them_up_to_their_share_and_falls_
     assert standing.preview_load == pytest.approx(loaded * math.exp(-1))
 
 
-def test_a_joint_step_counts_for_each_tenant_in_part() -> None:
+def test_the_time_of_a_joint_step_is_split_among_its_tenants() -> None:
     policy = arbiter(max_batch=2, batch_s=0.12)
     for name in "ab":
         policy.add(work(name))
@@ -276,7 +276,7 @@ def test_a_joint_step_counts_for_each_tenant_in_part() -> None:
     assert policy._standing.served_s == pytest.approx({"tenant of a": 0.06, "tenant of b": 0.06})
 
 
-def test_the_credit_of_the_old_grows_by_a_tenth_and_pays_for_their_turns() -> None:
+def test_old_work_earns_a_tenth_of_the_time_and_pays_for_its_turns() -> None:
     policy = arbiter(max_batch=2, batch_s=0.12)
     old, young = work("old"), work("young")
     for each in (old, young):
@@ -288,7 +288,7 @@ def test_the_credit_of_the_old_grows_by_a_tenth_and_pays_for_their_turns() -> No
     assert policy._standing.aged_credit_s == pytest.approx(0.1 + 0.012 - 0.06)
 
 
-def test_the_credit_of_first_previews_is_their_share_and_never_more_than_two_of_them() -> None:
+def test_preview_credit_grows_by_its_share_up_to_two_previews() -> None:
     policy = arbiter()
     policy.add(one := work("one"))
     policy.ended(Turn(Piece.BEGIN, (one,)), 0.01)  # the way to a first preview
@@ -303,7 +303,7 @@ def test_the_credit_of_first_previews_is_their_share_and_never_more_than_two_of_
     assert policy._standing.preview_credit_s == pytest.approx(-0.28)
 
 
-def test_which_stage_had_a_first_preview_is_remembered_with_its_time() -> None:
+def test_the_time_of_each_stages_last_first_preview_is_remembered() -> None:
     policy = arbiter()
     policy.add(each := work("one"))
     turns, now = [], 0.0
@@ -340,7 +340,7 @@ def test_the_newest_stages_are_remembered_and_the_oldest_forgotten() -> None:
     ],
     ids=["unserved", "a preview was made", "under way", "served for its age", "of no stage"],
 )
-def test_whoever_is_replaced_unserved_keeps_the_place_of_its_stage(fields: dict, is_remembered: bool) -> None:
+def test_work_replaced_unserved_keeps_its_stages_place(fields: dict, is_remembered: bool) -> None:
     policy = arbiter()
     policy.add(gone := replace(work("gone", 3.0), **fields))
     policy.remove("gone")
@@ -363,7 +363,7 @@ def test_a_finished_work_leaves_the_plan_as_it_is() -> None:
 # --- bounds and shares ------------------------------------------------------------------------------------------------
 
 
-def test_the_bound_counts_a_whole_fine_clip_for_each_elder() -> None:
+def test_the_bound_counts_a_whole_fine_clip_for_each_older_work() -> None:
     policy = arbiter()
     for name, at in (("elder", 0.0), ("twin", 1.0), ("me", 1.0), ("younger", 2.0)):
         policy.add(work(name, at))
@@ -380,7 +380,7 @@ def test_the_bound_waits_for_the_longest_piece_which_may_be_a_joint_step() -> No
 
 
 @pytest.mark.parametrize(("due_in_s", "could_be_met"), [(0.5, False), (0.5501, True), (3.0, True)])
-def test_whether_a_deadline_could_be_kept_is_asked_of_the_lowest_rung(due_in_s: float, could_be_met: bool) -> None:
+def test_whether_a_deadline_could_be_met_is_judged_on_the_lowest_rung(due_in_s: float, could_be_met: bool) -> None:
     policy = arbiter()
     policy.add(each := work("a", due_in_s=due_in_s))
     assert each.could_be_met is could_be_met
@@ -394,7 +394,7 @@ def test_a_deadline_that_is_just_met_could_be_kept() -> None:
     assert each.could_be_met
 
 
-def test_a_tenant_that_comes_back_starts_level_with_those_who_are_here() -> None:
+def test_a_tenant_that_comes_back_starts_level_with_those_here() -> None:
     policy = arbiter()
     standing = policy._standing
     standing.served_s = {"tenant of idle": 1.0, "tenant of rich": 9.0, "tenant of gone": 2.0, "tenant of owes": 7.0}
@@ -435,7 +435,7 @@ def test_age_counts_from_twenty_seconds_on_and_only_while_its_share_is_due() -> 
     assert policy._aged(AGED_AFTER_S + 5.0) is None and policy._standing.aged_credit_s == -0.001
 
 
-def test_who_had_clearly_more_than_the_mean_is_of_the_lowest_rank() -> None:
+def test_a_tenant_with_clearly_more_than_the_mean_has_the_lowest_rank() -> None:
     policy = arbiter()
     for name in ("greedy", "modest"):
         policy.add(work(name, is_stage_empty=True))
@@ -489,7 +489,7 @@ def test_without_slack_a_stage_gets_one_first_preview_a_second() -> None:
     assert policy._preview_first(plan) is restless
 
 
-def test_previews_and_late_work_use_up_what_is_to_spare() -> None:
+def test_previews_and_late_work_use_up_the_spare_time() -> None:
     policy = arbiter()
     policy.add(late := work("late", due_in_s=10.0))
     policy.add(work("other", due_in_s=10.0))
@@ -522,7 +522,7 @@ def joined(*works: Work, max_batch: int = 3, batch_s: float = 0.15) -> tuple[str
     return tuple(each.work_id for each in policy._companions(works[0]))
 
 
-def test_as_many_share_a_step_as_are_ready_and_may() -> None:
+def test_as_many_works_share_a_step_as_are_ready_and_fit() -> None:
     assert joined(ready("a"), ready("b"), ready("c"), ready("d")) == ("a", "b", "c")
     assert joined(ready("a"), ready("b"), max_batch=2, batch_s=0.12) == ("a", "b")
     assert joined(ready("a")) == ("a",)
@@ -540,15 +540,15 @@ def test_as_many_share_a_step_as_are_ready_and_may() -> None:
     ],
     ids=["ready", "of another shape", "denoised", "owes a first preview", "owes a later preview", "not begun yet"],
 )
-def test_who_may_share_a_step(other: dict, may_join: bool) -> None:
+def test_which_works_may_share_a_step(other: dict, may_join: bool) -> None:
     assert joined(ready("a"), ready("b", **other), max_batch=2, batch_s=0.12) == (("a", "b") if may_join else ("a",))
 
 
-def test_without_a_shape_nobody_joins() -> None:
+def test_work_without_a_shape_shares_no_step() -> None:
     assert joined(ready("a", shape_key=None), ready("b", shape_key=None), max_batch=2, batch_s=0.12) == ("a",)
 
 
-def test_a_joint_step_must_be_worth_everybodys_waiting() -> None:
+def test_a_joint_step_must_take_less_than_95_percent_of_single_steps() -> None:
     assert joined(ready("a"), ready("b"), max_batch=2, batch_s=0.189) == ("a", "b")
     assert joined(ready("a"), ready("b"), max_batch=2, batch_s=0.191) == ("a",)
 
@@ -580,7 +580,7 @@ def test_a_joint_step_breaks_no_promise() -> None:
     assert policy._companions(works[0]) == (works[0],)
 
 
-def test_whoever_joins_gives_up_the_preview_that_it_owes() -> None:
+def test_work_that_joins_a_step_gives_up_its_owed_preview() -> None:
     policy = arbiter(max_batch=2, batch_s=0.12)
     works = [ready("a"), ready("b", owes_preview=True)]
     for each in works:
@@ -592,7 +592,7 @@ def test_whoever_joins_gives_up_the_preview_that_it_owes() -> None:
 # --- plans ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_plan_stands_for_a_second() -> None:
+def test_a_plan_is_valid_for_a_second() -> None:
     policy = arbiter()
     policy.add(work("a", due_in_s=30.0))
     plan = policy._plan(0.0)
@@ -600,7 +600,7 @@ def test_a_plan_stands_for_a_second() -> None:
     assert policy._plan(1.001) is not plan
 
 
-def test_late_work_is_ordered_by_rank_then_what_is_under_way_then_the_tenant_that_had_less() -> None:
+def test_late_work_is_ordered_by_rank_then_under_way_then_tenant_time() -> None:
     policy = arbiter()
     settings = {
         "audience": {"is_operator": False},
@@ -619,7 +619,7 @@ def test_late_work_is_ordered_by_rank_then_what_is_under_way_then_the_tenant_tha
     assert [each.work_id for each in plan.unseen] == unseen
 
 
-def test_whoever_is_promised_is_late_no_more() -> None:
+def test_promised_work_is_no_longer_late() -> None:
     policy = arbiter()
     policy.add(each := replace(work("a", due_in_s=30.0), is_late=True, could_be_met=False))
     policy._plan(0.0)
@@ -647,7 +647,7 @@ def test_of_one_tenants_works_the_one_that_is_due_first_is_promised_first() -> N
     assert [each.work_id for each in plan.promised] == ["first"]
 
 
-def test_what_a_tenant_is_promised_counts_before_its_next_work_is_considered() -> None:
+def test_a_tenants_promised_time_counts_before_its_next_work() -> None:
     policy = arbiter()
     for name, tenant in (("a1", "a"), ("a2", "a"), ("b1", "b")):
         each = work(name, due_in_s=1.5)  # room for two of three
@@ -658,14 +658,14 @@ def test_what_a_tenant_is_promised_counts_before_its_next_work_is_considered() -
 
 
 @pytest.mark.parametrize(("waited_s", "share"), [(AGED_AFTER_S - 0.001, 1.0), (AGED_AFTER_S, 1 - AGED_SHARE)])
-def test_while_somebody_is_old_promises_count_on_nine_tenths_of_the_time(waited_s: float, share: float) -> None:
+def test_while_work_is_old_promises_count_on_nine_tenths_of_the_time(waited_s: float, share: float) -> None:
     policy = arbiter()
     policy.add(work("a", due_in_s=60.0))
     spare_s = policy._make_plan(waited_s).spare_s
     assert spare_s == pytest.approx(60.0 - waited_s - 0.85 * HEADROOM / share)
 
 
-def test_another_preview_than_the_first_needs_a_clips_time_to_spare_unless_nobody_else_is_here() -> None:
+def test_a_second_preview_needs_a_clips_spare_time_unless_alone() -> None:
     policy = arbiter()
     policy.add(first := ready("first", owes_preview=True))
     plan = policy._plan(0.0)
@@ -705,9 +705,7 @@ def test_nothing_is_refined_while_another_waits_for_its_first_preview() -> None:
 @pytest.mark.parametrize(
     ("busyness", "due_in_s", "level"), [(0.0, 0.86, 0), (0.0, 0.84, 1), (1.0, 1.46, 0), (1.0, 1.43, 1)]
 )
-def test_a_rung_does_when_there_is_room_for_more_by_how_busy_it_was(
-    busyness: float, due_in_s: float, level: int
-) -> None:
+def test_a_rung_needs_room_in_proportion_to_recent_load(busyness: float, due_in_s: float, level: int) -> None:
     """What is alone needs 0.85 s on the topmost rung, 0.65 s on the next; 1.7 times that when it was busy of late."""
     policy = arbiter()
     policy.add(work("a", due_in_s=due_in_s))
@@ -734,7 +732,7 @@ def test_quality_climbs_after_five_seconds_without_pressure_and_only_with_more_r
     assert policy._choose_level(CLIMB_AFTER_S) == 0
 
 
-def test_to_climb_needs_twice_the_room_that_to_stay_does() -> None:
+def test_climbing_needs_twice_the_room_of_staying() -> None:
     """At a busyness of 0.5: 1.35 times what is known to stay, 1.7 times to climb."""
     policy = arbiter()
     policy.add(work("a", due_in_s=1.3))  # 0.85 s and 1.35 times that fit, 1.7 times do not
@@ -744,7 +742,7 @@ def test_to_climb_needs_twice_the_room_that_to_stay_does() -> None:
         assert policy._choose_level(0.0) == expected
 
 
-def test_work_that_is_not_begun_moves_with_the_level_but_not_above_its_memory() -> None:
+def test_unbegun_work_follows_the_level_but_not_above_its_memory_limit() -> None:
     policy = arbiter()
     works = [work("free", due_in_s=30.0), replace(work("bound", due_in_s=30.0), min_rung=1), ready("begun")]
     for each in works:

@@ -95,7 +95,7 @@ def test_each_prompt_ends_once_and_no_time_is_lost(first_seed: int) -> None:
 
 @pytest.mark.random
 @pytest.mark.parametrize("first_seed", seeds(300)[::30])
-def test_nobody_waits_longer_than_the_stated_bound(first_seed: int) -> None:
+def test_no_prompt_waits_longer_than_the_stated_bound(first_seed: int) -> None:
     for seed in range(first_seed, first_seed + 30):
         run, _, _ = played(seed, has_losses=False)
         for outcome in run.outcomes:

@@ -34,7 +34,7 @@ def test_a_clip_costs_its_pieces_and_fewer_steps_cost_less() -> None:
     assert cost.preview_s(0) == pytest.approx(0.1 + 1.0 + 0.2)
 
 
-def test_rungs_of_one_size_share_their_measurements_and_smaller_ones_are_foretold_by_their_pixels() -> None:
+def test_rungs_of_one_size_share_costs_and_smaller_ones_scale_by_pixels() -> None:
     cost = measured()
     cost.measure(Piece.STEP, 1, 2.0)
     assert cost.seconds(Piece.STEP, 0) == cost.seconds(Piece.STEP, 1) > 1.0
@@ -43,7 +43,7 @@ def test_rungs_of_one_size_share_their_measurements_and_smaller_ones_are_foretol
     assert cost.seconds(Piece.STEP, 2) == 0.3
 
 
-def test_a_size_that_was_not_measured_is_foretold_from_the_same_decoder() -> None:
+def test_an_unmeasured_size_is_predicted_from_the_same_decoder() -> None:
     # Foretold from the full decoder, the smallest rung seemed dearer than the one above it.
     ladder = (*LADDER[:1], Rung(STEPS, 832, 480, "tiny", ("tiny_decoder",)), LADDER[2])
     cost = Cost(ladder, num_pieces=7)
@@ -59,7 +59,7 @@ def test_the_mean_follows_a_machine_that_slows_down() -> None:
     assert cost.seconds(Piece.STEP) == pytest.approx(2.0, rel=0.02)
 
 
-def test_a_batch_gains_nothing_before_it_was_seen_to() -> None:
+def test_a_batch_is_predicted_to_gain_only_after_a_measured_gain() -> None:
     cost = measured()
     assert cost.seconds(Piece.STEP, batch=2) == 2.0
     cost.measure(Piece.STEP, 0, 2.5, batch=4)
@@ -67,7 +67,7 @@ def test_a_batch_gains_nothing_before_it_was_seen_to() -> None:
     assert cost.seconds(Piece.STEP, batch=8) == pytest.approx(5.0)
 
 
-def test_each_row_tells_how_far_its_predictions_were_off() -> None:
+def test_each_row_has_the_error_of_its_predictions() -> None:
     cost = measured()
     for seconds in (1.0, 1.0, 2.0):
         cost.measure(Piece.STEP, 0, seconds)
@@ -77,7 +77,7 @@ def test_each_row_tells_how_far_its_predictions_were_off() -> None:
     assert entry.error == pytest.approx(0.5)  # 1 s was foretold, 2 s came
 
 
-def test_what_crosses_to_the_supervisor_predicts_the_same() -> None:
+def test_the_supervisors_copy_predicts_the_same() -> None:
     cost, copy = measured(), Cost(LADDER, 7)
     cost.measure(Piece.STEP, 0, 2.5, batch=4)
     copy.take(cost.rows())

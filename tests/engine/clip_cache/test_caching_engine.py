@@ -104,7 +104,7 @@ def clip_of(events: list[Event]) -> np.ndarray:
 # --- what is given again ------------------------------------------------------------------------------------------
 
 
-async def test_an_exact_repeat_comes_at_once_with_all_that_the_first_said(open_kitchen: OpenKitchen) -> None:
+async def test_an_exact_repeat_comes_at_once_with_the_same_events(open_kitchen: OpenKitchen) -> None:
     harness = await open_kitchen()
     first = await harness.make("scene 5 by night", seed=1)
     again = await harness.make("scene 5 by night", seed=2)
@@ -127,7 +127,7 @@ async def test_an_exact_repeat_comes_at_once_with_all_that_the_first_said(open_k
     ],
     ids=["prompt", "quality", "LoRA", "scene seed", "first frame"],
 )
-async def test_what_differs_in_anything_is_made_anew(open_kitchen: OpenKitchen, other: dict) -> None:
+async def test_a_command_that_differs_in_anything_makes_a_new_clip(open_kitchen: OpenKitchen, other: dict) -> None:
     harness = await open_kitchen(Script(can_start_from_frame=True, loras=("ink",)))
     await harness.make("scene 5")
     assert not is_reused(await harness.make(**{"prompt": "scene 5"} | other))
@@ -163,7 +163,7 @@ async def test_degraded_clips_are_never_kept(open_kitchen: OpenKitchen) -> None:
         assert not is_reused(await harness.make("scene 5"))
 
 
-async def test_a_clip_that_the_engine_was_lost_over_is_kept_once_and_whole(open_kitchen: OpenKitchen) -> None:
+async def test_a_clip_made_again_after_a_loss_is_kept_once_and_complete(open_kitchen: OpenKitchen) -> None:
     harness = await open_kitchen(Script(faults={5: Fault.LOSE}))
     first = await harness.make("scene 5")
     again = await harness.make("scene 5")
@@ -172,7 +172,7 @@ async def test_a_clip_that_the_engine_was_lost_over_is_kept_once_and_whole(open_
     assert read(clip_of(first)[3]) == read(clip_of(again)[3]) == (5, 3)
 
 
-async def test_estimates_know_what_is_there(open_kitchen: OpenKitchen) -> None:
+async def test_estimates_know_the_stored_clips(open_kitchen: OpenKitchen) -> None:
     harness = await open_kitchen()
     before = harness.engine.estimate(harness.command("scene 5"))
     await harness.make("scene 5")
@@ -183,7 +183,7 @@ async def test_estimates_know_what_is_there(open_kitchen: OpenKitchen) -> None:
     assert after.picture_s == 0.0
 
 
-async def test_a_closed_engine_refuses_what_it_has_too(open_kitchen: OpenKitchen) -> None:
+async def test_a_closed_engine_refuses_stored_clips_too(open_kitchen: OpenKitchen) -> None:
     harness = await open_kitchen()
     await harness.make("scene 5")
     await harness.engine.close()
@@ -217,7 +217,7 @@ async def test_every_generation_ends_once_whatever_is_cancelled(
 # --- what is kept -------------------------------------------------------------------------------------------------
 
 
-def test_the_cheapest_a_byte_goes_first_and_use_keeps_a_clip() -> None:
+def test_the_clip_cheapest_per_byte_is_evicted_first_and_use_keeps_a_clip() -> None:
     ranking = Ranking(100)
     assert ranking.add("dear", 50, cost_s=10.0) == []
     assert ranking.add("cheap", 50, cost_s=1.0) == []
@@ -227,7 +227,7 @@ def test_the_cheapest_a_byte_goes_first_and_use_keeps_a_clip() -> None:
     assert ranking.add("newer", 50, cost_s=3.0) == ["dear"]
 
 
-def test_what_was_used_much_long_ago_goes_at_last() -> None:
+def test_a_clip_used_often_long_ago_is_evicted_at_last() -> None:
     ranking = Ranking(100)
     ranking.add("old star", 50, cost_s=1.0)
     for _ in range(20):
@@ -318,7 +318,7 @@ async def test_nothing_that_a_client_wrote_is_on_disk(open_kitchen: OpenKitchen,
     ],
     ids=["cut short", "a byte flipped", "of another kind", "empty", "gone"],
 )
-async def test_a_damaged_file_is_dropped_and_the_clip_made_anew(
+async def test_a_damaged_file_is_dropped_and_the_clip_made_again(
     open_kitchen: OpenKitchen, tmp_path: Path, damage: Callable[[Path], object]
 ) -> None:
     harness = await open_kitchen(memory_bytes=0, disk_bytes=10 * CLIP_BYTES, folder=tmp_path)
@@ -355,7 +355,7 @@ async def test_the_disk_is_bounded_also_when_the_bound_has_shrunk(open_kitchen: 
     assert len(list(tmp_path.iterdir())) == 1
 
 
-async def test_a_disk_that_cannot_be_written_costs_nothing(
+async def test_an_unwritable_disk_is_no_error(
     open_kitchen: OpenKitchen, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
@@ -389,6 +389,6 @@ def test_other_files_or_another_way_of_loading_have_another_fingerprint(tmp_path
     assert fingerprint(replace(load, lora_folder=str(tmp_path))) != fingerprint(load)
 
 
-def test_clips_go_where_the_user_keeps_what_can_be_made_again() -> None:
+def test_clips_go_to_the_users_cache_folder() -> None:
     assert default_folder({"XDG_CACHE_HOME": "/var/cache/me"}) == Path("/var/cache/me/sceneshift/clips")
     assert default_folder({}) == Path.home() / ".cache" / "sceneshift" / "clips"

@@ -38,7 +38,7 @@ def test_prompts_are_heard_as_their_concepts_in_order(text: str, understood: tup
     assert unknown(text) == []
 
 
-def test_words_that_the_model_never_learned_are_reported_and_scenery_is_silent() -> None:
+def test_unknown_words_are_reported_and_scenery_is_not() -> None:
     text = "a big red car under white clouds and green trees in the city, so fast"
     assert concepts(text) == ("red", "car", "city")
     assert unknown(text) == ["big", "fast"]
@@ -85,11 +85,11 @@ def test_words_are_matched_whole() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "   ", "please show me the", "🎉🎉", "给我看看", "123 4"])
-def test_nothing_understood_leaves_the_choice_to_the_model(text: str) -> None:
+def test_a_text_of_fillers_or_signs_gives_no_words(text: str) -> None:
     assert hear(text) == ()
 
 
-def test_any_unicode_of_any_length_is_survived() -> None:
+def test_any_unicode_text_of_any_length_is_accepted() -> None:
     rng = random.Random(5)
     for length in (1, 10, 100, 2000, 20_000):
         text = "".join(chr(rng.choice((rng.randrange(0xD800), rng.randrange(0xE000, 0x110000)))) for _ in range(length))

@@ -90,7 +90,7 @@ def test_prompts_name_their_slots_and_nothing_is_lost(text: str, named: dict[str
         ("a big dog", ("dog",), ("big",)),
     ],
 )
-def test_what_one_clip_cannot_show_is_reported(
+def test_words_that_one_clip_cannot_show_are_reported(
     text: str, understood: tuple[str, ...], not_understood: tuple[str, ...]
 ) -> None:
     heard = read(text)
@@ -107,7 +107,7 @@ def test_what_one_clip_cannot_show_is_reported(
         ("雪夜的城市", ("雪", "夜", "城市")),
     ],
 )
-def test_what_is_understood_is_told_in_the_words_of_the_prompt(text: str, understood: tuple[str, ...]) -> None:
+def test_understood_words_are_reported_as_the_prompt_wrote_them(text: str, understood: tuple[str, ...]) -> None:
     heard = read(text)
     assert heard.understood == understood
     assert heard.not_understood == ()
@@ -124,7 +124,7 @@ def test_an_unknown_word_becomes_unk_and_is_reported_once() -> None:
     assert heard.token_ids[0] == UNK_ID
 
 
-def test_subjects_may_go_where_they_were_never_seen() -> None:
+def test_subjects_may_be_in_scenes_that_training_never_showed() -> None:
     spec, _ = complete(read("a sailboat in the desert"), 0)
     assert (spec.subject, spec.scene) == ("sailboat", "desert")
 

@@ -28,22 +28,22 @@ def forward(model: WanTransformer3DModel) -> torch.Tensor:
     return velocity
 
 
-def test_the_cpu_has_torchs_own() -> None:
+def test_the_cpu_uses_torchs_kernel() -> None:
     assert attention.choose(CPU, torch.float32) == attention.AttentionChoice("native")
 
 
-def test_what_is_not_there_is_passed_over_with_the_reason() -> None:
+def test_a_missing_kernel_is_skipped_with_the_reason() -> None:
     choice = attention.first_that_works(CPU, torch.float32, ("_flash_3", "_native_math"))
     assert choice.name == "_native_math"
     assert "flash_3: Flash Attention 3" in choice.tried[0]
     assert str(choice).startswith("native_math (not flash_3: ")
 
 
-def test_where_nothing_works_torchs_own_does() -> None:
+def test_torchs_kernel_is_used_if_no_other_works() -> None:
     assert attention.first_that_works(CPU, torch.float32, ("_flash_3", "no such kernel")).name == "native"
 
 
-def test_a_kernel_that_is_wrong_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_with_wrong_results_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(query: torch.Tensor, *_: torch.Tensor, backend: str | None = None) -> torch.Tensor:
         return query if backend else query + 1
 

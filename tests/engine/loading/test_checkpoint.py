@@ -55,7 +55,7 @@ def test_a_published_layout_is_recognised(builder: Builder, name: str) -> None:
     assert profile.can_start_from_frame == (builder in (ti2v_5b, fastwan))
 
 
-def test_a_few_step_folder_is_known_by_its_own_name_not_by_where_it_lies(folder: Path, tmp_path: Path) -> None:
+def test_a_few_step_folder_is_recognised_by_its_name_not_its_path(folder: Path, tmp_path: Path) -> None:
     lies = shutil.copytree(folder, tmp_path / "fastwan experiments" / "Wan2.2-TI2V-5B-Diffusers")
     called = shutil.copytree(folder, tmp_path / "FastWan2.2-TI2V-5B")
     in_the_hubs_cache = shutil.copytree(folder, tmp_path / "models--FastVideo--FastWan2.2" / "snapshots" / "abc")
@@ -63,7 +63,7 @@ def test_a_few_step_folder_is_known_by_its_own_name_not_by_where_it_lies(folder:
     assert names == ["wan2.2-ti2v-5b", "fastwan2.2-5b", "fastwan2.2-5b"]
 
 
-def test_a_few_step_model_of_unknown_steps_runs_only_as_what_the_user_says(tmp_path: Path) -> None:
+def test_a_few_step_model_of_unknown_steps_needs_a_named_profile(tmp_path: Path) -> None:
     folder = shutil.copytree(cached(t2v_1_3b), tmp_path / "model")
     edit(folder / "model_index.json", _class_name="WanDMDPipeline")
     with pytest.raises(ModelError, match=r"few-step model.* --model PROFILE="):
@@ -71,7 +71,7 @@ def test_a_few_step_model_of_unknown_steps_runs_only_as_what_the_user_says(tmp_p
     assert checkpoint.resolve(settings(f"fastwan2.2-5b={folder}")).name == "fastwan2.2-5b"
 
 
-def test_two_experts_need_to_know_where_they_change_over(tmp_path: Path) -> None:
+def test_two_experts_need_a_boundary_ratio(tmp_path: Path) -> None:
     folder = shutil.copytree(cached(a14b), tmp_path / "model")
     for value, message in ((None, "names a transformer_2 and no boundary_ratio"), ("high", "expected 0 to 1")):
         edit(folder / "model_index.json", boundary_ratio=value)
@@ -90,7 +90,7 @@ def test_a_profile_may_be_named_with_its_folder() -> None:
         checkpoint.resolve(settings(f"embedded={cached(ti2v_5b)}"))
 
 
-def test_the_size_asked_for_reaches_every_rung() -> None:
+def test_a_chosen_size_applies_to_every_rung() -> None:
     profile = checkpoint.resolve(settings(cached(ti2v_5b), width=416, height=256))
     assert {(rung.width, rung.height) for rung in profile.ladder} == {(416, 256), (320, 192)}
 
@@ -199,14 +199,14 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("what", BREAKS)
-def test_what_is_wrong_with_a_folder_is_named(folder: Path, what: str) -> None:
+def test_the_fault_of_a_folder_is_named(folder: Path, what: str) -> None:
     break_it, message = BREAKS[what]
     break_it(folder)
     with pytest.raises(ModelError, match=message):
         checkpoint.resolve(settings(folder))
 
 
-def test_a_few_step_model_needs_no_scheduler_that_we_know(folder: Path) -> None:
+def test_a_few_step_model_may_name_an_unknown_scheduler(folder: Path) -> None:
     edit(folder / "scheduler" / "scheduler_config.json", _class_name="SelfForcingFlowMatchScheduler")
     model = load(settings(f"fastwan2.2-5b={folder}"))
     assert model.noise_schedule.solver(3, model.device).timestep_number(1) == 757
@@ -221,7 +221,7 @@ def test_weights_in_shards_are_the_same_model(folder: Path) -> None:
     assert all(torch.equal(sharded[name], tensor) for name, tensor in transformer.state_dict().items())
 
 
-def test_pickles_are_taken_if_the_user_insists(folder: Path) -> None:
+def test_pickles_are_loaded_if_the_user_allows_them(folder: Path) -> None:
     pickle(folder)
     checkpoint.resolve(settings(folder, allows_pickles=True))
 
@@ -242,12 +242,12 @@ def test_a_tensor_of_another_shape_is_named(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["wan3", "./nowhere", "/nowhere/at/all"])
-def test_a_model_that_does_not_exist_is_refused_with_what_may_be_said(model: str) -> None:
+def test_an_unknown_model_is_refused_with_the_valid_choices(model: str) -> None:
     with pytest.raises(ModelError, match=r"does not exist|expected one of embedded, fastwan2\.2-5b"):
         checkpoint.fetch(LoadSettings(model=model))
 
 
-def test_a_large_part_is_given_the_time_that_a_slow_disk_takes(folder: Path) -> None:
+def test_the_startup_timeout_allows_for_a_slow_disk(folder: Path) -> None:
     assert checkpoint.startup_timeout_s(settings(folder)) == pytest.approx(120, abs=1)
     with (folder / "text_encoder" / "notes.txt").open("wb") as file:
         file.truncate(10 * 10**9)  # sparse
@@ -286,7 +286,7 @@ def test_a_profile_is_downloaded_by_its_hub_id_and_keeps_its_numbers(hub_cache: 
     assert profile.num_steps[Quality.FAST] == 3
 
 
-def test_only_safetensors_and_what_describes_them_are_downloaded(hub_cache: Path) -> None:
+def test_only_safetensors_and_configs_are_downloaded(hub_cache: Path) -> None:
     hub = FakeHub(cached(ti2v_5b))
     checkpoint.fetch(settings("someone/their-wan"), download=hub)
     [(hub_id, wanted)] = hub.asked
@@ -301,7 +301,7 @@ def test_a_published_hub_id_is_the_profile_of_that_name(hub_cache: Path) -> None
     assert checkpoint.resolve(fetched).name == "fastwan2.2-5b"
 
 
-def test_what_is_in_the_hubs_cache_is_not_downloaded_again(hub_cache: Path) -> None:
+def test_a_cached_model_is_not_downloaded_again(hub_cache: Path) -> None:
     folder = put_in_cache(hub_cache, PROFILES["wan2.2-ti2v-5b"].hub_id, cached(ti2v_5b))
     hub = FakeHub(Path("never"))
     fetched = checkpoint.fetch(settings("wan2.2-ti2v-5b"), download=hub)
@@ -310,7 +310,7 @@ def test_what_is_in_the_hubs_cache_is_not_downloaded_again(hub_cache: Path) -> N
     assert checkpoint.resolve(settings("wan2.2-ti2v-5b")).folder == folder
 
 
-def test_an_interrupted_download_goes_on(hub_cache: Path) -> None:
+def test_an_interrupted_download_is_continued(hub_cache: Path) -> None:
     folder = put_in_cache(hub_cache, PROFILES["wan2.2-ti2v-5b"].hub_id, cached(ti2v_5b))
     (folder / "transformer" / WEIGHTS).unlink()
     hub = FakeHub(cached(ti2v_5b))
@@ -318,12 +318,12 @@ def test_an_interrupted_download_goes_on(hub_cache: Path) -> None:
     assert len(hub.asked) == 1
 
 
-def test_offline_a_model_that_is_not_here_says_who_downloads_it(hub_cache: Path) -> None:
+def test_offline_a_missing_model_names_the_command_that_downloads_it(hub_cache: Path) -> None:
     with pytest.raises(ModelError, match=r"is not on this machine yet; `sceneshift serve --model wan2\.2-ti2v-5b`"):
         checkpoint.resolve(LoadSettings(model="wan2.2-ti2v-5b"))
 
 
-def test_a_folder_is_never_asked_of_the_hub(hub_cache: Path) -> None:
+def test_a_folder_is_never_looked_up_on_the_hub(hub_cache: Path) -> None:
     hub = FakeHub(Path("never"))
     assert checkpoint.fetch(settings(cached(a14b)), download=hub) == settings(cached(a14b))
     assert not hub.asked

@@ -92,7 +92,7 @@ def test_weights_are_shared() -> None:
     assert torch.allclose(step(behind), step(model), atol=1e-6)
 
 
-def test_what_cannot_be_compiled_stays_eager_and_is_told() -> None:
+def test_a_shape_that_cannot_be_compiled_stays_eager_and_is_noted() -> None:
     def broken(*_: Any) -> Any:
         raise RuntimeError("no Triton here")
 
@@ -118,7 +118,7 @@ def test_a_compiled_kernel_that_fails_costs_no_step() -> None:
     assert torch.equal(step(behind), step(model))  # eager from now on
 
 
-def test_out_of_memory_is_told_to_the_caller_who_frees_some() -> None:
+def test_out_of_memory_is_raised_to_the_caller() -> None:
     calls = Calls()
     behind = CompiledBehind(transformer(), backend=calls)  # type: ignore[arg-type]
     step(behind)

@@ -88,23 +88,23 @@ def theirs(builder: object, ours: Generation, *files: tuple[Path, bool], **optio
     return latents
 
 
-def test_its_files_are_listed_by_name(model: Model) -> None:
+def test_lora_files_are_listed_by_name(model: Model) -> None:
     assert model.description.loras == ("clay", "ink.v2")
 
 
 @pytest.mark.parametrize("name", ["ink.v2", "clay"])
-def test_each_is_bitwise_the_pipelines_with_the_same_file(model: Model, folder: Path, name: str) -> None:
+def test_each_lora_equals_the_pipeline_bitwise(model: Model, folder: Path, name: str) -> None:
     generation = begun(model, name)
     ours = finish(model, generation)
     assert torch.equal(ours, theirs(t2v_1_3b, generation, (folder / f"{name}.safetensors", False)))
 
 
-def test_without_one_the_numbers_are_the_bare_models(model: Model) -> None:
+def test_without_a_lora_the_numbers_are_the_bare_models(model: Model) -> None:
     bare = loaded(t2v_1_3b, None)
     assert torch.equal(finish(model, begun(model, None)), finish(bare, begun(bare, None)))
 
 
-def test_generations_with_different_ones_alternate_step_by_step(model: Model) -> None:
+def test_generations_with_different_loras_alternate_step_by_step(model: Model) -> None:
     names = ["ink.v2", None, "clay"]
     alone = [finish(model, begun(model, name)) for name in names]
     assert not torch.allclose(alone[0], alone[1], atol=1e-3)
@@ -116,7 +116,7 @@ def test_generations_with_different_ones_alternate_step_by_step(model: Model) ->
         assert generation.latents is not None and torch.equal(generation.latents, expected)
 
 
-def test_they_never_share_a_step(model: Model) -> None:
+def test_generations_with_different_loras_never_share_a_step(model: Model) -> None:
     with pytest.raises(ValueError, match="cannot share a step"):
         model.denoiser.step([begun(model, "clay"), begun(model, None)])
 

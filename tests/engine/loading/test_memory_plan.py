@@ -64,7 +64,7 @@ def test_a_large_gpu_holds_everything(sizes: dict[str, PartSize], workload: Work
     assert plan.overlaps and plan.has_room_to_compile
 
 
-def test_there_must_be_room_for_a_forward_in_the_background(sizes: dict[str, PartSize], workload: Workload) -> None:
+def test_compiling_needs_room_for_a_forward_in_the_background(sizes: dict[str, PartSize], workload: Workload) -> None:
     tight = memory_plan.plan(sizes, workload, memory_plan.plan(sizes, workload, 80 * GB).peak_bytes)
     assert tight.parts["transformer"].storage is Storage.BF16 and not tight.has_room_to_compile
 
@@ -84,7 +84,7 @@ def test_the_plan_is_told_line_by_line(sizes: dict[str, PartSize], workload: Wor
     assert lines[-1].startswith("peak: ") and lines[-1].endswith(" of 74.5 GiB")
 
 
-def test_less_memory_never_makes_a_quicker_plan_and_what_fits_is_kept_to(
+def test_less_memory_never_makes_a_faster_plan_and_plans_keep_to_the_budget(
     sizes: dict[str, PartSize], workload: Workload
 ) -> None:
     lost = []
@@ -95,7 +95,7 @@ def test_less_memory_never_makes_a_quicker_plan_and_what_fits_is_kept_to(
     assert lost == sorted(lost, reverse=True)
 
 
-def test_too_little_is_refused_with_the_smallest_that_would_do(sizes: dict[str, PartSize], workload: Workload) -> None:
+def test_too_little_memory_is_refused_with_the_smallest_budget(sizes: dict[str, PartSize], workload: Workload) -> None:
     with pytest.raises(
         ModelError, match=r"4\.0 GB of GPU memory are too few.* it needs (\d+\.\d) GB at least"
     ) as refused:
@@ -156,7 +156,7 @@ def placed(placement: Placement, storage: Storage = Storage.BF16) -> placing.Pla
     return placing.place(part, small(), torch.device("cpu"), dtype=torch.float32)
 
 
-def test_a_part_that_is_away_comes_for_its_use_and_goes_after_the_last() -> None:
+def test_an_away_part_is_on_the_device_only_while_it_is_used() -> None:
     part = placed(Placement.AWAY)
     weight = next(part.module.parameters())
     home = weight.data_ptr()
@@ -173,7 +173,7 @@ def test_a_streamed_part_computes_the_same() -> None:
         assert torch.equal(forward(part.module), forward(small()))
 
 
-def test_fp8_holds_what_it_may_in_one_byte_and_stays_close() -> None:
+def test_fp8_stores_castable_weights_in_one_byte_and_stays_close() -> None:
     part = placed(Placement.RESIDENT, Storage.FP8)
     stored = {name for name, weight in part.module.named_parameters() if weight.dtype is torch.float8_e4m3fn}
     assert "blocks.0.attn1.to_q.weight" in stored and "blocks.0.ffn.net.2.weight" in stored
@@ -207,7 +207,7 @@ def test_the_text_encoder_works_wherever_it_lives(placement: Placement, storage:
 
 
 @pytest.mark.parametrize(("name", "make"), [("transformer", small), ("text_encoder", text_encoder)])
-def test_the_sizes_know_what_fp8_may_hold(name: str, make: Callable[[], Any]) -> None:
+def test_the_sizes_count_the_weights_that_fp8_may_hold(name: str, make: Callable[[], Any]) -> None:
     size = part_sizes.read_sizes(cached(ti2v_5b))[name]
     part = PartPlan(size, Placement.RESIDENT, Storage.FP8)
     module = placing.place(part, make(), torch.device("cpu"), dtype=torch.float32).module
@@ -226,7 +226,7 @@ def test_the_sizes_know_what_fp8_may_hold(name: str, make: Callable[[], Any]) ->
         (ValueError("out of memory lane"), False),
     ],
 )
-def test_out_of_memory_is_known_by_its_words_too(error: Exception, is_one: bool) -> None:
+def test_out_of_memory_is_recognised_by_its_message_too(error: Exception, is_one: bool) -> None:
     assert device_memory.is_out_of_memory(error) is is_one
 
 
@@ -251,7 +251,7 @@ def test_the_budget_is_held_on_a_device_that_is_named_without_its_index(monkeypa
     assert all(0.23 < share < 0.25 for share, _ in held)
 
 
-def test_a_header_is_all_that_is_read(tmp_path: Path) -> None:
+def test_only_the_header_is_read(tmp_path: Path) -> None:
     """A file whose weights are gone still tells its sizes: 20 GB are not read to plan."""
     (tmp_path / "vae").mkdir()
     file = tmp_path / "vae" / "model.safetensors"

@@ -75,7 +75,7 @@ def test_without_a_tiny_decoder_no_rung_promises_one() -> None:
     assert {rung.decoder for rung in model.profile.ladder} == {"full"}
 
 
-def test_a_tiny_decoder_asked_for_is_on_every_rung(with_tiny_decoder: Path) -> None:
+def test_a_chosen_tiny_decoder_is_on_every_rung(with_tiny_decoder: Path) -> None:
     model = loaded(with_tiny_decoder, decoder="tiny", width=128, height=64)
     assert {rung.decoder for rung in model.profile.ladder} == {"tiny"}
     assert all("tiny_decoder" not in rung.degraded for rung in model.profile.ladder)
@@ -98,14 +98,12 @@ def test_a_pruned_vae_of_another_model_is_refused() -> None:
         loaded(cached(ti2v_5b), decoder=str(cached(t2v_1_3b) / "vae"))
 
 
-def test_a_decoder_that_is_not_there_is_refused_with_what_may_be_said() -> None:
+def test_a_missing_decoder_is_refused_with_the_valid_choices() -> None:
     with pytest.raises(ModelError, match=r"no decoder 'tiny': expected full, tiny \(with taew2_2\.safetensors in"):
         loaded(cached(ti2v_5b), decoder="tiny")
 
 
-def test_a_folder_that_happens_to_be_called_like_a_decoder_is_not_taken_for_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_named_like_a_decoder_is_not_used_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "full").mkdir()
     monkeypatch.chdir(tmp_path)
     assert loaded(cached(ti2v_5b)).profile.decoder == "full"
@@ -115,7 +113,7 @@ def test_a_folder_that_happens_to_be_called_like_a_decoder_is_not_taken_for_one(
     ("device", "message"),
     [("cuda", "there is no device cuda: torch .* finds 0 GPUs"), ("gpu", "unknown device 'gpu'; expected cpu, cuda")],
 )
-def test_a_device_that_is_not_there_is_named(device: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_device_is_named(device: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(ModelError, match=message):
         load(LoadSettings(device=device))
@@ -129,7 +127,7 @@ def test_a_device_that_is_not_there_is_named(device: str, message: str, monkeypa
         ("text_encoder", "config.json", {"num_heads": "x"}),
     ],
 )
-def test_a_part_that_a_library_stumbles_over_is_named(tmp_path: Path, part: str, file: str, content: Any) -> None:
+def test_a_part_that_a_library_cannot_load_is_named(tmp_path: Path, part: str, file: str, content: Any) -> None:
     folder = Path(shutil.copytree(cached(ti2v_5b), tmp_path / "model"))
     broken = folder / part / file
     if isinstance(content, dict):
@@ -139,7 +137,7 @@ def test_a_part_that_a_library_stumbles_over_is_named(tmp_path: Path, part: str,
         loaded(folder)
 
 
-def test_memory_that_is_short_at_load_is_not_the_models_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_at_load_is_no_model_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def short(*_: Any, **__: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -149,7 +147,7 @@ def test_memory_that_is_short_at_load_is_not_the_models_fault(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_embedded_model_runs_in_what_is_fastest_here(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+def test_the_embedded_model_runs_in_the_fastest_dtype(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
     monkeypatch.setattr(models, "fastest_dtype", lambda _: dtype)
     model = load(LoadSettings(model="embedded", device="cpu"))
     assert model.report().dtype == str(dtype).removeprefix("torch.")
@@ -164,14 +162,14 @@ def test_the_embedded_model_takes_no_lora_files(tmp_path: Path) -> None:
 # --- what it says of itself ---------------------------------------------------------------------------------------
 
 
-def test_the_report_says_how_it_runs_and_is_news_only_when_something_changed() -> None:
+def test_the_report_changes_only_if_something_changed() -> None:
     model = loaded(cached(ti2v_5b))
     report = model.report()
     assert (report.dtype, report.attention, report.decoder, report.preview) == ("float32", "native", "full", "linear")
     assert model.report() is report
 
 
-def test_a_memory_budget_that_nothing_keeps_to_is_said() -> None:
+def test_a_memory_budget_without_effect_is_reported() -> None:
     for model in (loaded(cached(fastwan), gpu_memory_bytes=2**34), load(LoadSettings(gpu_memory_bytes=2**34))):
         assert any("--gpu-memory has no effect" in note for note in model.report().notes)
     assert not loaded(cached(fastwan)).report().notes
@@ -188,7 +186,7 @@ def test_a_preview_follows_every_step_but_the_last() -> None:
     assert previews[-1] is None and all(preview is not None for preview in previews[:-1])
 
 
-def test_each_part_is_told_before_it_is_loaded() -> None:
+def test_each_part_is_announced_before_it_is_loaded() -> None:
     parts: list[str] = []
     load(LoadSettings(model=str(cached(ti2v_5b)), device="cpu", **SIZE), on_part=parts.append)
     assert set(parts) == {"text_encoder", "tokenizer", "vae", "transformer"}
@@ -247,7 +245,7 @@ def test_the_same_seed_is_the_same_clip_and_another_is_not() -> None:
     assert not torch.equal(torch.cat(list(model.decode(other))), first)
 
 
-def test_joint_rows_push_nothing_off_the_device() -> None:
+def test_joint_rows_move_no_part_off_the_device() -> None:
     sizes = part_sizes.read_sizes(cached(fastwan))
 
     def workload_of(rows: int) -> Workload:
@@ -271,7 +269,7 @@ def plan_of(monkeypatch: pytest.MonkeyPatch, **options: Any) -> MemoryPlan:
     return plan
 
 
-def test_the_plan_counts_a_pruned_vae_and_what_it_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_counts_a_pruned_vae_and_its_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vae = AutoencoderKLWan.from_pretrained(cached(fastwan) / "vae")
     AutoencoderKLWan.from_config({**vae.config, "decoder_base_dim": 2}).save_pretrained(tmp_path / "small")
     full, tiny = plan_of(monkeypatch), plan_of(monkeypatch, decoder="tiny")

@@ -153,7 +153,7 @@ class FrameByFrame(torch.nn.Module):
         return (hidden_states.sin(),)
 
 
-def test_a_clip_that_is_turned_step_by_step_is_turned_back_exactly(schedule: NoiseSchedule) -> None:
+def test_a_clip_that_each_step_rotates_is_rotated_back_exactly(schedule: NoiseSchedule) -> None:
     clips, seen = [], []
     for loop_shift in (0, 1):
         generation = started("a", 1, schedule, guidance_scale=3.0, num_steps=NUM_STEPS)
@@ -169,7 +169,7 @@ def test_a_clip_that_is_turned_step_by_step_is_turned_back_exactly(schedule: Noi
         assert torch.equal(turned, plain.roll(-step_index, dims=2))
 
 
-def test_no_clip_is_turned_unless_its_profile_says_so(
+def test_no_clip_is_rotated_unless_its_profile_says_so(
     transformer: WanTransformer3DModel, schedule: NoiseSchedule
 ) -> None:
     clips = []

@@ -43,19 +43,19 @@ def test_the_command_writes_what_the_engine_reads(tmp_path: Path, capsys: pytest
         linear_preview.read(file, latent_channels=16)
 
 
-def test_a_folder_without_a_vae_is_said_plainly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_a_vae_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit_preview.main([str(tmp_path)]) == 1
     assert "no Wan VAE can be loaded" in capsys.readouterr().err
 
 
-def test_a_broken_file_is_said_plainly(tmp_path: Path) -> None:
+def test_a_broken_file_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "preview.json"
     file.write_text(json.dumps({"matrix": "none"}))
     with pytest.raises(ModelError, match="cannot be read"):
         linear_preview.read(file, latent_channels=48)
 
 
-def test_pictures_of_a_wan_vae_are_encoded_each_for_itself() -> None:
+def test_a_wan_vae_encodes_pictures_one_at_a_time() -> None:
     vae = AutoencoderKLWan.from_pretrained(cached(ti2v_5b) / "vae").eval()
     pictures = linear_preview.dead_leaves(2, 32)
     encode = linear_preview.vae_encode(vae)

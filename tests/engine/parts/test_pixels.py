@@ -20,7 +20,7 @@ def test_agrees_with_ffmpeg() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_not_a_number_is_the_models_error(value: float) -> None:
+def test_frames_that_are_not_finite_are_a_model_error(value: float) -> None:
     with pytest.raises(ModelError, match="not numbers"):
         to_frames(torch.full((1, 3, 4, 4), value))
 

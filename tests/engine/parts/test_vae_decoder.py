@@ -60,7 +60,7 @@ def test_a_preview_is_the_picture_of_one_latent_frame() -> None:
     assert torch.equal(VaeDecoder(vae).decode_around(latents, 1), as_the_pipeline_does(vae, latents[:, :, 1:2]))
 
 
-def test_a_decode_that_is_given_up_lets_go_of_the_device() -> None:
+def test_an_abandoned_decode_releases_the_device() -> None:
     held: list[str] = []
 
     @contextmanager
@@ -79,7 +79,7 @@ def test_a_decode_that_is_given_up_lets_go_of_the_device() -> None:
     assert held == ["taken", "let go"]
 
 
-def test_scaling_there_and_back() -> None:
+def test_normalising_undoes_denormalising() -> None:
     vae = vae_of(ti2v_5b)
     latents = latents_for(vae)
     assert torch.allclose(normalised(vae, denormalised(vae, latents)), latents, atol=1e-5)

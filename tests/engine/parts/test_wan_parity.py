@@ -177,7 +177,7 @@ def test_a_clip_from_the_frame_on_air_is_bitwise_the_image_to_video_pipelines() 
     assert torch.equal(finish(model, generation), expected)
 
 
-def test_its_first_latent_frame_is_that_frame_in_every_preview() -> None:
+def test_every_preview_keeps_the_given_first_latent_frame() -> None:
     model = model_of(ti2v_5b)
     generation = begun(model, first_frame=air_frame())
     model.denoiser.step([generation])

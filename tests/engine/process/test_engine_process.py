@@ -129,7 +129,7 @@ async def test_cancel_takes_effect_at_the_next_step(driver: Driver) -> None:
     assert end.num_steps_done <= 4
 
 
-async def test_cancelling_what_waits_or_is_unknown(driver: Driver) -> None:
+async def test_cancelling_a_waiting_or_unknown_generation(driver: Driver) -> None:
     driver.engine.send(Generate("first", "a forest"))
     driver.engine.send(Generate("second", "a city"))
     driver.engine.send(Cancel("second"))

@@ -28,27 +28,27 @@ def own_s(*samples: Sample, every_s: float = 0.5) -> list[float]:
 # --- spans --------------------------------------------------------------------------------------------------------
 
 
-def test_a_deadlock_is_all_the_process_s_own() -> None:
+def test_a_deadlock_counts_fully_as_own_time() -> None:
     asleep = threads((1.0, 1.0, False), (1.0, 1.0, False))
     assert own_s(asleep, asleep, asleep) == [0.5, 0.5]
 
 
-def test_a_process_that_waits_for_a_core_and_never_gets_one_has_no_time_of_its_own() -> None:
+def test_a_process_that_never_gets_a_core_has_no_own_time() -> None:
     waiting = threads((1.0, 1.0, True))
     assert own_s(waiting, waiting, waiting) == [0.0, 0.0]
 
 
-def test_a_wait_counts_once_though_the_kernel_tells_of_it_when_it_is_over() -> None:
+def test_a_wait_counts_once_although_the_kernel_reports_it_at_its_end() -> None:
     waiting, ran, asleep = (1.0, 1.0, True), (1.1, 2.4, False), (1.1, 2.4, False)
     # 1.0 s of the 1.4 s were counted while they lasted.
     assert own_s(*map(threads, (waiting, waiting, waiting, ran, asleep))) == [0.0, 0.0, 0.1, 0.5]
 
 
-def test_what_a_starved_thread_ran_at_the_beginning_of_a_span_does_not_make_the_rest_its_own() -> None:
+def test_a_starved_threads_wait_is_no_own_time_after_a_short_run() -> None:
     assert own_s(threads((1.0, 1.0, True)), threads((1.003, 1.0, True))) == [0.003]
 
 
-def test_a_loop_that_spins_has_the_time_that_it_runs_on_a_busy_machine_too() -> None:
+def test_a_spinning_loop_has_own_time_on_a_busy_machine_too() -> None:
     counts = [(0.2 * k, 0.3 * k, True) for k in range(4)]
     assert own_s(*map(threads, counts)) == [0.2, 0.2, 0.2]
 
@@ -58,20 +58,20 @@ def test_many_threads_that_spin_cannot_hide_each_other() -> None:
     assert own_s(*samples) == [0.1, 0.1]
 
 
-def test_a_loop_that_sleeps_until_its_starved_helper_is_done_has_no_time_of_its_own() -> None:
+def test_a_loop_that_waits_for_its_starved_helper_has_no_own_time() -> None:
     before = threads((1.0, 0.0, False), (1.0, 0.0, True))
     after = threads((1.05, 0.2, False), (1.05, 0.2, True))
     assert own_s(before, after) == [0.05]
 
 
-def test_a_thread_that_is_new_or_gone_or_has_an_old_one_s_id_is_counted_for_the_span_at_most() -> None:
+def test_new_and_gone_threads_and_reused_ids_count_for_the_span_at_most() -> None:
     first = {1: Thread(1.0, 1.0, False), 2: Thread(9.0, 9.0, False)}
     second = {1: Thread(1.0, 1.0, False), 2: Thread(0.0, 0.3, False), 3: Thread(0.0, 0.1, False)}
     assert own_s(first, second) == [0.1]
     assert own_s(first, {}) == [0.5]
 
 
-def test_a_clock_that_stands_or_goes_back_gives_no_time() -> None:
+def test_a_clock_that_stops_or_goes_back_gives_no_time() -> None:
     asleep = threads((1.0, 1.0, False))
     assert own_s(asleep, asleep, every_s=0.0) == [0.0]
     assert own_s(asleep, asleep, every_s=-1.0) == [0.0]
@@ -87,7 +87,7 @@ def looked_at(sample: Sample | None, num_looks: int, *, every_s: float = LOOK_EV
     return silence
 
 
-def test_silence_of_its_own_is_over_patience_and_a_wait_for_a_core_never_is() -> None:
+def test_own_silence_ends_patience_but_a_wait_for_a_core_does_not() -> None:
     asleep, waiting = threads((1.0, 1.0, False)), threads((1.0, 1.0, True))
     assert not looked_at(asleep, 3).is_over_patience
     assert looked_at(asleep, 4).is_over_patience
@@ -96,11 +96,11 @@ def test_silence_of_its_own_is_over_patience_and_a_wait_for_a_core_never_is() ->
     assert starved.own_s == LOOK_EVERY_S  # before the first look
 
 
-def test_a_watcher_that_was_held_up_itself_does_not_call_its_own_absence_silence() -> None:
+def test_a_late_look_is_not_counted_as_silence() -> None:
     assert not looked_at(threads((1.0, 1.0, False)), 3, every_s=100.0).is_over_patience
 
 
-def test_where_the_kernel_does_not_tell_patience_is_longer() -> None:
+def test_patience_is_longer_if_the_kernel_reports_nothing() -> None:
     assert not looked_at(None, 39).is_over_patience
     assert looked_at(None, 40).is_over_patience
 
@@ -116,12 +116,12 @@ def share_of(counts: list[tuple[float, float]], *, now: float | None = None) -> 
     return share.share(float(len(counts)) if now is None else now)
 
 
-def test_the_share_is_what_ran_of_what_wanted_to() -> None:
+def test_the_share_is_run_time_over_wanted_time() -> None:
     assert share_of([(0.25 * k, 0.75 * k) for k in range(6)]) == pytest.approx(0.25)
     assert share_of([(0.3 * k, 0.0) for k in range(9)]) == pytest.approx(1.0)  # it sleeps for the rest
 
 
-def test_there_is_no_share_without_evidence_and_none_of_long_ago() -> None:
+def test_there_is_no_share_without_recent_evidence() -> None:
     assert share_of([]) is None
     assert share_of([(0.1 * k, 0.1 * k) for k in range(6)]) is None
     assert share_of([(0.25 * k, 0.75 * k) for k in range(6)], now=100.0) is None
@@ -133,7 +133,7 @@ def test_only_the_last_seconds_of_work_count() -> None:
     assert share_of(hindered + free) == pytest.approx(1.0)
 
 
-def test_what_lies_between_two_times_of_work_does_not_count() -> None:
+def test_time_between_two_periods_of_work_does_not_count() -> None:
     share = CoreShare()
     share.begin(0.0, threads((0.0, 0.0, True)))
     share.add(4.0, threads((4.0, 0.0, False)))

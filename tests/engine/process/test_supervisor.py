@@ -90,7 +90,7 @@ async def test_a_prompt_that_is_made_again_keeps_its_deadline_and_its_class(tmp_
         assert failed.message == "6.0 t False True"
 
 
-async def test_an_estimate_counts_what_is_in_flight_but_not_ones_own_stage_nor_what_is_cancelled(
+async def test_an_estimate_counts_neither_its_own_stage_nor_cancelled_work(
     tmp_path: Path,
 ) -> None:
     async with opened(tmp_path, Clock()) as (engine, events):
@@ -114,7 +114,7 @@ async def test_an_estimate_counts_what_is_in_flight_but_not_ones_own_stage_nor_w
         assert {entry.what for entry in engine.costs()} >= {"begin", "step 224x128 batch 1"}
 
 
-async def test_the_spare_process_waits_until_nobody_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_spare_process_waits_for_an_idle_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Its imports beside the first prompts took the play ratio of a fresh server down to 0.989.
     spawned: list[float] = []
     waits: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
@@ -151,7 +151,7 @@ async def stopped(pid: int, is_stopped: bool) -> None:
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="only what the system kills with us may be stopped")
-async def test_the_spare_gives_way_to_work_and_goes_on_after_it(tmp_path: Path) -> None:
+async def test_the_spare_process_pauses_while_there_is_work(tmp_path: Path) -> None:
     # Its imports beside a prompt made that clip three times as long.
     async def at_once(_seconds: float) -> None:
         return
@@ -212,7 +212,7 @@ async def test_a_process_that_only_waits_for_a_core_is_not_killed(tmp_path: Path
         assert time.monotonic() - began_at > PATIENCE_S, "it was not silent for long enough to show anything"
 
 
-async def test_a_start_without_a_word_ends_where_the_system_does_not_tell_too(
+async def test_a_silent_start_ends_even_if_the_system_reports_no_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "threads_of", lambda pid: None)
@@ -273,7 +273,7 @@ def failing_spawn(monkeypatch: pytest.MonkeyPatch, failures: list[OSError]) -> N
     monkeypatch.setattr(Child, "spawn", spawned)
 
 
-async def test_an_engine_that_has_been_ready_is_started_until_it_is_again(
+async def test_an_engine_that_was_ready_is_restarted_until_it_is_ready_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A passing lack of descriptors ended the engine for good, and the server lived on with none.
@@ -290,7 +290,7 @@ async def test_an_engine_that_has_been_ready_is_started_until_it_is_again(
         assert engine.state is EngineState.READY
 
 
-async def test_a_lack_of_descriptors_passes(tmp_path: Path) -> None:
+async def test_the_engine_survives_a_lack_of_descriptors(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     paused = asyncio.Event()
 
@@ -326,7 +326,7 @@ def test_the_pause_between_failed_starts_grows_to_a_minute() -> None:
     assert [restart_pause_s(number) for number in (1, 2, 3, 6, 7, 8, 5000)] == [1, 2, 4, 32, 60, 60, 60]
 
 
-async def test_what_nobody_can_decode_costs_one_process(tmp_path: Path) -> None:
+async def test_a_message_that_cannot_be_decoded_costs_one_process(tmp_path: Path) -> None:
     async with opened(tmp_path, Clock(), Pauses()) as (engine, events):
         engine.send(Generate("a", "garbage"))
         lost = await until(events, EngineLost)
@@ -345,7 +345,7 @@ async def test_events_of_unknown_generations_are_dropped(tmp_path: Path) -> None
         assert engine.pid == pid
 
 
-async def test_a_spare_that_could_not_be_started_is_done_without(
+async def test_the_engine_recovers_without_a_spare_that_could_not_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses = Pauses()

@@ -22,7 +22,9 @@ async def _read_to_the_end(engine: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("is_cached", [False, True])
-async def test_of_the_synthetic_engine(is_cached: bool, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_events_end_when_the_synthetic_engines_task_dies(
+    is_cached: bool, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inner = SyntheticEngine()
     engine: Any = CachingEngine(inner, CacheSettings(2**20, 0, tmp_path), fingerprint="x") if is_cached else inner
     monkeypatch.setattr(inner, "_generate", lambda command: 1 / 0)
@@ -32,7 +34,7 @@ async def test_of_the_synthetic_engine(is_cached: bool, tmp_path: Any, monkeypat
     await engine.close()
 
 
-async def test_of_the_engine_process_when_its_supervisor_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_events_end_when_the_supervisor_dies(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = EngineProcess(EngineSettings())
 
     async def die() -> None:

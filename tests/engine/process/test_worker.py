@@ -159,7 +159,7 @@ def test_a_warm_up_on_a_busy_machine_does_not_make_the_model_look_slow() -> None
     assert {entry.what: entry.seconds for entry in worker.cost.entries()}["step 32x32 batch 2"] == pytest.approx(0.12)
 
 
-def test_the_costs_are_told_with_each_end_and_the_report_when_it_changes() -> None:
+def test_costs_are_sent_with_each_end_and_the_report_when_it_changes() -> None:
     model = PlainModel()
     worker, link = made(model)
     link.inbox.put(Generate("a", "x"))
@@ -172,7 +172,7 @@ def test_the_costs_are_told_with_each_end_and_the_report_when_it_changes() -> No
     assert [each for each in link.sent if isinstance(each, EngineReport)] == [model.reports]
 
 
-def test_two_of_one_shape_share_their_steps_where_that_gains() -> None:
+def test_two_generations_of_one_shape_share_steps_if_that_gains() -> None:
     model = PlainModel()
     worker, link = made(model)
     for name in "ab":
@@ -183,7 +183,7 @@ def test_two_of_one_shape_share_their_steps_where_that_gains() -> None:
         assert [each.step_index for each in link.of(name, StepFinished)] == [0, 1, 2, 3]
 
 
-def test_what_is_given_up_is_told_when_it_begins() -> None:
+def test_the_start_reports_what_was_given_up() -> None:
     worker, link = made(PlainModel())
     for number in range(40):
         link.inbox.put(Generate(f"g{number}", "x", due_in_s=5.0))
@@ -194,7 +194,7 @@ def test_what_is_given_up_is_told_when_it_begins() -> None:
     assert all(each.num_steps == (2 if each.degraded else 4) for each in started)
 
 
-def test_without_memory_it_is_made_again_smaller_once() -> None:
+def test_out_of_memory_makes_it_again_once_on_a_lower_rung() -> None:
     failures = iter([True])
 
     def once(piece: str, prompts: list[str]) -> None:
@@ -211,7 +211,7 @@ def test_without_memory_it_is_made_again_smaller_once() -> None:
     assert model.num_freed == 1
 
 
-def test_without_memory_on_the_floor_it_is_made_again_as_it_was() -> None:
+def test_out_of_memory_on_the_floor_makes_it_again_on_the_floor() -> None:
     failures = iter([True])
 
     def once(piece: str, prompts: list[str]) -> None:
@@ -227,7 +227,7 @@ def test_without_memory_on_the_floor_it_is_made_again_as_it_was() -> None:
     assert [type(each) for each in link.of("a", *ENDS)] == [GenerationFinished]
 
 
-def test_without_memory_again_it_fails_and_the_process_starts_anew() -> None:
+def test_a_second_out_of_memory_fails_it_and_ends_the_process() -> None:
     def big(piece: str, prompts: list[str]) -> None:
         if piece == "step" and "big" in prompts:
             raise torch.OutOfMemoryError("scripted")

@@ -22,12 +22,12 @@ def test_the_embedded_model_is_here_and_fits() -> None:
     assert 20e6 < embedded["weight_bytes"] < 40e6
 
 
-def test_what_the_engine_would_get_of_the_cores_is_measured() -> None:
+def test_the_engines_share_of_the_cores_is_measured() -> None:
     share = doctor.core_share()
     assert share is None or 0.0 < share <= 1.0
 
 
-def test_a_planned_gpu_says_what_would_live_where() -> None:
+def test_the_plan_for_a_gpu_lists_where_each_part_would_live() -> None:
     found = profiles(16 * GB)
     assert found["fastwan2.2-5b"]["fits"]
     assert found["fastwan2.2-5b"]["plan"][0].startswith("transformer: ")

@@ -38,7 +38,7 @@ def test_a_wan_folder_makes_a_video_in_an_engine_process_of_its_own(tmp_path: Pa
         assert len(list(container.decode(video=0))) == 9
 
 
-def test_a_model_that_cannot_be_loaded_is_told_before_anything_starts(
+def test_an_unloadable_model_is_reported_before_anything_starts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["the sea", "-o", str(tmp_path / "clip.mp4"), "--model", str(tmp_path)]) == 1

@@ -59,7 +59,7 @@ def test_captions_leave_each_slot_open_and_name_each() -> None:
         assert 40 < sum(value in words for words in heard) < 395, value
 
 
-def test_training_text_is_sometimes_empty_and_sometimes_holds_something_unknown() -> None:
+def test_training_text_is_sometimes_empty_or_has_an_unknown_word() -> None:
     rng = random.Random(3)
     texts = []
     for _ in range(2000):

@@ -8,7 +8,7 @@ from training.evaluation.evaluate import generate, probes
 from training.evaluation.sampling import EmbeddedModel
 
 
-def test_each_pair_that_training_left_out_is_asked_for_in_every_round() -> None:
+def test_every_round_asks_for_each_held_out_pair() -> None:
     asked = probes(num_seen=10, rounds=2)
     of_kind = {kind: [probe.spec for probe in asked if probe.kind == kind] for kind in {probe.kind for probe in asked}}
     assert len(of_kind["seen"]) == 10 and not any(spec.is_held_out for spec in of_kind["seen"])

@@ -99,7 +99,7 @@ def test_a_subject_is_three_latent_cells_wide_and_stays_in_its_box(scene: str, s
         assert changed[y0:y1, x0:x1].sum() > 0.9 * changed.sum()
 
 
-def test_held_out_pairs_never_come_but_to_the_judge() -> None:
+def test_only_the_judge_draws_held_out_pairs() -> None:
     rng = random.Random(1)
     assert not any(draw_spec(rng).is_held_out for _ in range(3000))
     judged = [draw_spec(rng, with_held_out=True) for _ in range(6000)]
@@ -127,7 +127,7 @@ def test_a_judge_is_asked_for_no_direction_where_none_can_be_seen() -> None:
     assert true_names(replace(spec, subject="bird"))["direction"] == "left"
 
 
-def test_subjects_lie_alike_in_the_patches_of_every_scene() -> None:
+def test_subjects_cover_the_same_patches_in_every_scene() -> None:
     """A patch is 32 pixels wide, a latent row 16 high: a subject is then the same few patches wherever it is."""
     for scene in SCENES:
         for subject in SUBJECTS_OF_SCENE[scene]:
@@ -153,6 +153,6 @@ def test_subjects_lie_alike_in_the_patches_of_every_scene() -> None:
         {"scene": "sea", "time": "day", "subject": "bird", "colour": "pink", "direction": "left"},
     ],
 )
-def test_a_spec_that_cannot_be_drawn_does_not_exist(fields: dict[str, str]) -> None:
+def test_a_spec_that_cannot_be_drawn_raises(fields: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"must be (one of|in)|describe a subject"):
         SceneSpec(**fields)
