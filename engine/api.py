@@ -177,7 +177,7 @@ class Generate:
     reuse: Reuse = Reuse.NEVER
     stage_id: str = ""
     tenant: str = ""  # the token's holder; tenants share the engine fairly
-    is_operator: bool = True  # the prompt comes from who runs the show, not from the audience
+    is_operator: bool = True  # the prompt comes from the operator, not from the audience
     is_stage_empty: bool = False  # the stage shows nothing yet: more urgent than one that loops
     due_in_s: float = 10.0  # from `send` until the finished frames are needed
 

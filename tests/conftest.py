@@ -1,4 +1,4 @@
-"""What holds for every test: one thread for arithmetic, the order, and what `make check` leaves to `make test`.
+"""Rules for every test: one thread for arithmetic, the order, and which tests `make check` leaves to `make test`.
 
 Runs in each of pytest's worker processes, before any module of tests is imported.
 """
@@ -32,8 +32,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[NUM_LEFT] = 0
     if config.getoption("check"):
-        # What imports a model or a browser here is left out, a module of tests as a whole. A process that a test starts
-        # cannot import them either, and fails: that test wants the mark `model`.
+        # A test module that imports a model or a browser here is left out as a whole. A process that a test starts
+        # cannot import them either, and fails: give that test the mark `model`.
         leave_out(partial(pytest.skip.Exception, allow_module_level=True))
         path = [str(HERE / "without_models"), os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
@@ -44,7 +44,7 @@ def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     report = yield
-    if report.skipped and isinstance(collector, pytest.Module):  # its functions are counted: parameters nobody knows
+    if report.skipped and isinstance(collector, pytest.Module):  # counts functions: their parameters are unknown
         functions = re.findall(r"^(?:async )?def test_", collector.path.read_text(encoding="utf-8"), re.MULTILINE)
         collector.config.stash[NUM_LEFT] += len(functions)
     return report

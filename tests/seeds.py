@@ -1,6 +1,6 @@
-"""Which random cases are tried: SEED (0) is the first, ROUNDS (1) times as many are tried as `make test` needs.
+"""The seeds of random cases: SEED (0) is the first; ROUNDS (1) multiplies the number of cases of `make test`.
 
-`make test` tries the same ones each time, `.ci/run` a sample that SEED draws, `.ci/long` thousands.
+`make test` tries the same cases each time, `.ci/run` a sample that SEED draws, `.ci/long` thousands.
 """
 
 from __future__ import annotations
@@ -12,5 +12,5 @@ _ROUNDS = int(os.environ.get("ROUNDS", "1"))
 
 
 def seeds(num: int) -> range:
-    """`num` seeds a round."""
+    """`num` seeds for each round."""
     return range(_FIRST, _FIRST + num * _ROUNDS)

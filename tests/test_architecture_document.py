@@ -1,4 +1,4 @@
-"""docs/architecture.md names files that are there."""
+"""docs/architecture.md names only files that exist."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-NOT_THERE = {"engine/guard.py", "tests/engine/test_guard.py"}  # told as what somebody would add
+NOT_THERE = {"engine/guard.py", "tests/engine/test_guard.py"}  # examples of files to add
 
 
 def test_every_file_that_the_map_names_exists() -> None:

@@ -1,4 +1,4 @@
-"""The house keeps its rooms: folders, classes and functions stay small, and `tests/` mirrors the tree."""
+"""The structure of the repository: folders, classes and functions stay small, and `tests/` mirrors the tree."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_FILES_IN_A_CLIENT_FOLDER = 20
 MOST_LINES_OF_A_CLASS = 450
 MOST_METHODS_OF_A_CLASS = 35
 MOST_LINES_OF_A_FUNCTION = 60
-# What is larger still; it may shrink, not grow.
+# Code that is still larger; it may shrink, not grow.
 LARGER = {}
 
 # Modules without a test of their own, and the test that covers each.
@@ -91,7 +91,7 @@ COVERED_BY = {
     "training/world/subjects.py": "training/world/test_world.py",
     "training/world/weather.py": "training/world/test_world.py",
 }
-# Tests of a way through several modules.
+# Tests across several modules.
 ACROSS = {
     "engine/loading/test_on_gpu.py",
     "engine/parts/test_wan_parity.py",

@@ -1,4 +1,4 @@
-"""Imports run one way (DESIGN.md). Read from the sources, so that lazy imports count, too."""
+"""Imports run one way. The tests read the sources, so that lazy imports count, too."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 HEAVY = {"torch", "diffusers", "transformers", "safetensors"}
 
-# A module may import what stands in its own layer or below it. A folder is named once for all that is in it.
+# A module may import modules of its own layer or below it. A folder's name stands for all modules in it.
 SERVER_LAYERS = [
     {"server.__main__"},
     {"server.app", "server.doctor"},
@@ -132,7 +132,7 @@ def test_the_python_sdk_knows_nothing_else_of_ours(module: str) -> None:
 
 
 def test_the_python_sdk_is_imported_where_there_is_no_server(tmp_path: Path) -> None:
-    """In an interpreter that finds the SDK, and neither the server nor what that needs."""
+    """In an interpreter that finds the SDK, but neither the server nor its dependencies."""
     program = (
         "import importlib.util, sys\n"
         "import sceneshift, sceneshift.events\n"
@@ -163,7 +163,7 @@ def test_engine_api_needs_numpy_only() -> None:
 def test_no_modules_import_each_other_in_a_circle() -> None:
     known = {**SERVER, **ENGINE, **TRAINING}
     arrows = {module: known.keys() & set(imports(path)) for module, path in known.items()}
-    graphlib.TopologicalSorter(arrows).prepare()  # raises `CycleError`, which names the circle
+    graphlib.TopologicalSorter(arrows).prepare()  # raises `CycleError`, which names the cycle
 
 
 @pytest.mark.parametrize("package", ["server", "engine", "training", "bench"])

@@ -1,7 +1,7 @@
 """`sceneshift serve --model FOLDER` with the published layout of the 5B: everything is real but the weights.
 
 The server's process, the engine's, diffusers' classes, a WebSocket controller, a WebRTC viewer. The folder is tiny and
-random, so the pictures mean nothing; what is held here is the way of a prompt.
+random, so the pictures mean nothing; these tests check the way of a prompt.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FAST_STEPS, FINE_STEPS = 30, 50
 
 
 class Controller:
-    """A stage over a real socket; keeps all that it hears."""
+    """A stage over a real socket; keeps all messages."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
@@ -44,7 +44,7 @@ class Controller:
                 return message
 
     async def apply(self, text: str, **options: object) -> dict[str, Any]:
-        """A prompt from here to the air; everything heard of it since."""
+        """Sends a prompt and waits until it is on air. `heard` then has all messages since."""
         del self.heard[:]
         await self.say("prompt.set", text=text, **options)
         return await self.hear("prompt.applied")

@@ -148,7 +148,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def synthetic_url(tmp_path: Path) -> AsyncIterator[str]:
-    """A server of the test's own: the stages of others would be seen, counted and paid for."""
+    """A server for one test: stages of other tests would be seen and counted, and cost time."""
     async with synthetic_server(recordings_folder=str(tmp_path / "recordings")) as url:
         yield url
 

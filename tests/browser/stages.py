@@ -18,7 +18,7 @@ from engine.synthetic import SyntheticEngine, read
 from server import app as server_app
 from server.config import Settings
 
-# For what must come: how long it takes is not what these tests are about, and the machine may be busy.
+# A generous limit: these tests do not measure time, and the machine may be busy.
 PATIENCE_S = 60.0
 PATIENCE_MS = 1000 * PATIENCE_S
 
@@ -65,7 +65,7 @@ def picture(png: bytes) -> NDArray[np.uint8]:
 
 
 def number_in(pixels: NDArray[np.uint8]) -> int | None:
-    """Of the prompt that a screenshot (the program, edge to edge) shows; None if it shows none."""
+    """The prompt's number in a screenshot (the program, edge to edge); None if it shows none."""
     luma = np.asarray(Image.fromarray(pixels).convert("L").resize((224, 128)))
     found = read(np.concatenate([luma, np.zeros((64, 224), np.uint8)]))  # a frame has its chroma below
     return None if found is None else found[0]
@@ -80,7 +80,7 @@ async def synthetic_server(**settings: Any) -> AsyncIterator[str]:
 
 
 async def until(is_true: Callable[[], bool]) -> None:
-    """For what tells nobody when it changes."""
+    """Polls a value that gives no event when it changes."""
     async with asyncio.timeout(PATIENCE_S):
         while not is_true():  # noqa: ASYNC110
             await asyncio.sleep(0.01)

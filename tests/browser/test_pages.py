@@ -1,4 +1,4 @@
-"""Every page that people see: no fault that keeps somebody out, nothing moves while it loads, and it stays light.
+"""Every page that people see: no serious accessibility fault, nothing moves while it loads, and it stays light.
 
 A new page is registered in `bench/live/pages.py`. Times are printed by `sceneshift bench pages`, not asserted.
 """

@@ -28,7 +28,7 @@ async def test_a_beach_at_sunset_is_warm_in_colour_and_the_night_is_dark(open_co
         assert await console.page.evaluate("Math.max(...window.programColour())") < sunset
         assert await console.page.locator("#steps img:not([hidden])").count() >= 2
 
-        # Made before: on air at once, and no strip of steps that nobody made.
+        # Reused: on air at once, without a strip of steps.
         await console.send("beach at sunset")
         await console.newest_is("on_air")
         assert await console.page.locator("#steps li").count() == 0

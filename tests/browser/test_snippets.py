@@ -1,6 +1,6 @@
 """A stranger's test: every snippet of the documents runs as it stands, on a real server with the synthetic engine.
 
-Found by themselves, in README.md, docs/*.md and the examples' READMEs: fenced blocks of
+The test finds them itself, in README.md, docs/*.md and the examples' READMEs: fenced blocks of
 
 * ``python``: a program; it must end well.
 * ``sh`` with ``curl`` in it: run by bash; every command must succeed, and so must every HTTP request.
@@ -11,8 +11,8 @@ Found by themselves, in README.md, docs/*.md and the examples' READMEs: fenced b
 * ``text`` that is one address of the server's: opened, as OBS does.
 
 ``<!-- not run: why -->`` on the line before a fence leaves it out. Snippets speak to ``http://127.0.0.1:8080``. If that
-port is taken here, the port is replaced, and nothing else. The stage ``my-show`` is there for those that name it and do
-not start it. Each snippet meets a server of its own: what another one left behind must not count for it.
+port is taken here, the port is replaced, and nothing else. The stage ``my-show`` exists for snippets that name it and
+do not start it. Each snippet gets a server of its own, so that leftovers of another snippet do not count.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Snippet:
 
     @property
     def kind(self) -> str:
-        """python, sh, js, html, address; empty for what cannot be run."""
+        """python, sh, js, html, address; empty if the block cannot be run."""
         match self.language:
             case "python" | "html":
                 return self.language
@@ -106,11 +106,11 @@ PAGES = [pytest.param(snippet, id=snippet.place) for snippet in SNIPPETS if snip
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """The server that a snippet meets, and somebody else's that serves pages to the same browser."""
+    """The server for a snippet, and a stranger's web server for the same browser."""
 
     url: str
     stranger: str
-    files: dict[str, str]  # what the stranger serves, by path
+    files: dict[str, str]  # the stranger's files, by path
     http: aiohttp.ClientSession
 
     def adapted(self, text: str) -> str:

@@ -82,7 +82,7 @@ async def test_music_is_heard_and_belongs_to_the_picture(browser: Any, synthetic
 
 
 async def test_without_music_the_sound_track_is_silent_and_delays_no_picture(browser: Any, synthetic_url: str) -> None:
-    """Side by side, so that what else the machine does hits both; again with new viewers, should it hit one of them.
+    """Measures both side by side, so that other load hits both; tries again with new viewers if it hits only one.
 
     A sound track that held the picture back would do so each time.
     """

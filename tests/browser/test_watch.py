@@ -14,8 +14,8 @@ from stages import PATIENCE_S
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-# In the page: a whole viewer, as a page that is not ours might write it. It seeks to the end of what is there once, at
-# the start, and never again; `frames` is what was on the glass, by the browser's own time and by the marker.
+# In the page: a whole viewer, as a page that is not ours might write it. It seeks once, at the start, to the end of the
+# buffered media. `frames` are the frames on the glass, by the browser's own time and by the marker.
 _VIEWER = """
 (path) => new Promise((resolve, reject) => {
   const video = Object.assign(document.createElement("video"), { muted: true, autoplay: true });

@@ -1,4 +1,4 @@
-"""What is committed stays light: no file over 1 MB, but weights that ship and what is named with its reason."""
+"""Commits stay small: no file over 1 MB, except shipped weights and exceptions with a reason."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_large_file_is_refused_by_name_and_size(check: ModuleType, repository:
     assert check.too_large(repository) == [("docs/日落 at sea.png", 1_000_001)]
 
 
-def test_what_would_be_committed_counts_not_what_lies_beside_it(check: ModuleType, repository: Path) -> None:
+def test_only_files_that_git_would_commit_count(check: ModuleType, repository: Path) -> None:
     _stage(repository, "clip.mp4", 2_000_000)
     (repository / "clip.mp4").unlink()
     (repository / "untracked.mp4").write_bytes(bytes(2_000_000))

@@ -1,4 +1,4 @@
-"""The proxies' example files, as they stand but for name, ports and certificate: a real proxy, TLS, a real server."""
+"""The proxies' example files, with other name, ports and certificate: a real proxy, TLS, a real server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PATIENCE_S = 20.0
 
 
 class Here(AbstractResolver):
-    """Every name is this machine."""
+    """A resolver for which every name is this machine."""
 
     async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_INET) -> list[ResolveResult]:
         return [ResolveResult(hostname=host, host="127.0.0.1", port=port, family=socket.AF_INET, proto=0, flags=0)]
@@ -41,7 +41,7 @@ class Here(AbstractResolver):
 
 
 def _certificate(folder: Path) -> tuple[Path, Path]:
-    """A self-signed one and its key, as files."""
+    """A self-signed certificate and its key, as files."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
     now = datetime.datetime.now(datetime.UTC)
@@ -111,7 +111,7 @@ def _free_port() -> int:
 
 @asynccontextmanager
 async def proxied(command: Command, folder: Path, port: int, harness: Serving) -> AsyncIterator[aiohttp.ClientSession]:
-    """HTTP by way of the proxy, for who knows only its name."""
+    """An HTTP client through the proxy, which knows only the proxy's name."""
     assert harness.http._base_url is not None and harness.http._base_url.port is not None
     environment = {"PATH": "/usr/sbin:/usr/bin:/bin", "HOME": str(folder)}
     log = (folder / "output").open("wb")
@@ -143,7 +143,7 @@ async def _answers(http: aiohttp.ClientSession) -> bool:
 
 
 @each_proxy
-async def test_a_whole_show_goes_through_the_proxy_for_who_has_the_token(command: Command, tmp_path: Path) -> None:
+async def test_a_whole_show_goes_through_the_proxy_with_the_token(command: Command, tmp_path: Path) -> None:
     port = _free_port()
     origin = f"https://{NAME}:{port}"
     async with serving(token=TOKEN, allowed_origins=(origin,)) as harness:

@@ -1,4 +1,4 @@
-"""What was copied out of other packages is what they published, and is shipped with ours."""
+"""Files copied from other packages are as published, and are shipped in our package."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def vendor() -> ModuleType:
     spec = importlib.util.spec_from_file_location("vendor_selfie_segmentation", SCRIPT)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.modules[spec.name] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     return module
 

@@ -1,4 +1,4 @@
-"""Profiles say what the shipped folder says of itself."""
+"""Profiles agree with the shipped folder, and their ladders are consistent."""
 
 import itertools
 import json

@@ -1,9 +1,9 @@
-"""Tiny Wan folders with random weights, in the published layouts: what the tests and benches load instead of 25 GB.
+"""Tiny Wan folders with random weights, in the published layouts: tests and benches load them instead of 25 GB.
 
-Every builder writes a diffusers folder (`model_index.json`, one sub-folder a component, safetensors only) and returns
-its path; a folder that is there already is left alone. `cached(builder)` keeps one a process. Only the widths differ
-from the published models: layers, class names, latent channels, scale factors and flags are theirs. The default sizes
-of the profiles are far too large for a CPU: load them with `SIZE`.
+Every builder writes a diffusers folder (`model_index.json`, one sub-folder for each component, safetensors only) and
+returns its path; it leaves an existing folder alone. `cached(builder)` keeps one for each process. Only the widths
+differ from the published models: layers, class names, latent channels, scale factors and flags are the same. The
+default sizes of the profiles are far too large for a CPU: load them with `SIZE`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Builder = Callable[[Path], Path]
 
 
 def ti2v_5b(folder: Path) -> Path:
-    """Wan-AI/Wan2.2-TI2V-5B-Diffusers: the 16x VAE with 48 channels, timesteps of each token's own, UniPC shift 5."""
+    """Wan-AI/Wan2.2-TI2V-5B-Diffusers: the 16x VAE with 48 channels, a timestep for each token, UniPC shift 5."""
     return _write(
         folder,
         {"boundary_ratio": None, "expand_timesteps": True},
@@ -87,9 +87,9 @@ def a14b(folder: Path) -> Path:
 
 @functools.cache
 def cached(builder: Builder) -> Path:
-    """The folder of `builder`, made once a process; read-only for whoever asks.
+    """The folder of `builder`, made once in each process; its users must not write to it.
 
-    With the factors of its linear previews beside it, which each load would fit otherwise: most of a second.
+    It has the factors of its linear previews. Otherwise each load would fit them, which takes most of a second.
     """
     root = Path(tempfile.mkdtemp(prefix="wan_folder_"))
     folder = builder(root / builder.__name__)

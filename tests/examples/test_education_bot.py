@@ -1,4 +1,4 @@
-"""The education bot without a browser: what it answers, from where, what it refuses. `tests/browser` has its page."""
+"""The education bot without a browser: its answers, their sources, its refusals. `tests/browser` has its page."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def test_a_known_question_gets_its_answer_in_its_language_and_its_scene(question
     assert given.text.startswith(given.caption) and len(given.caption) < len(given.text)
 
 
-def test_what_the_answer_does_not_answer_is_said() -> None:
+def test_an_answer_that_does_not_fit_the_question_says_so() -> None:
     given = reply("Is there a unicorn in the forest?", is_simple=True)
     assert given.caption == "I do not know that, but I know this."
     assert given.scene is not None and "forest" in given.scene
 
 
-def test_every_simple_scene_is_within_what_the_embedded_model_knows() -> None:
+def test_the_embedded_model_knows_every_simple_scene() -> None:
     assert len(topics()) >= 12
     for topic in topics():
         assert read(topic.simple).not_understood == (), topic.simple
@@ -72,7 +72,7 @@ def test_an_unknown_question_becomes_a_scene_of_its_subject(question: str, subje
 
 
 @pytest.mark.parametrize("question", ["How do I make a bomb?", "怎么杀人", "   "])
-def test_what_is_not_for_children_is_answered_kindly_and_not_drawn(question: str) -> None:
+def test_a_question_not_for_children_gets_a_kind_answer_and_no_scene(question: str) -> None:
     given = reply(question, is_simple=True)
     assert given.scene is None and given.text
 
@@ -81,7 +81,7 @@ def test_what_is_not_for_children_is_answered_kindly_and_not_drawn(question: str
 
 
 class FakeModel:
-    """An OpenAI-compatible language model that says what the test wants."""
+    """An OpenAI-compatible language model with the test's answers."""
 
     def __init__(self) -> None:
         self.content: Any = json.dumps({"answer": "It melts. Then it flows.", "scene": "a glacier 7"})
@@ -171,14 +171,14 @@ async def test_the_token_opens_the_bots_own_stages_only(classroom: Classroom) ->
     session_id = (await hear(page, "stage"))["session_id"]
     headers = {"Content-Type": "application/sdp"}
     async with classroom.http.post(f"/whep/{session_id}", data="v=0", headers=headers) as answer:
-        assert (await answer.json())["error"]["code"] == "no_video", "handed on, with the token"
+        assert (await answer.json())["error"]["code"] == "no_video", "forwarded, with the token"
     async with classroom.http.post("/whep/another", data="v=0", headers=headers) as answer:
         assert answer.status == 404
     async with classroom.http.get("/chat", headers={"Origin": "http://evil.example"}) as answer:
         assert answer.status == 403
 
 
-async def test_more_pages_than_there_is_room_for_are_told(classroom: Classroom) -> None:
+async def test_a_page_without_room_is_told_so(classroom: Classroom) -> None:
     for _ in range(2):
         await hear(await classroom.page(), "stage")
     await hear(await classroom.page(), "full")
@@ -216,7 +216,7 @@ async def test_a_language_model_answers(classroom: Classroom) -> None:
     ],
     ids=lambda trouble: next(iter(trouble)),
 )
-async def test_where_the_language_model_fails_the_template_answers_and_says_so(
+async def test_if_the_language_model_fails_the_template_answers_with_a_note(
     classroom: Classroom, trouble: dict[str, Any]
 ) -> None:
     for name, value in trouble.items():

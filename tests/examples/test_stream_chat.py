@@ -1,4 +1,4 @@
-"""The audience's bot: what a line means, whose turn it is, and from a chat line to the picture on the real server."""
+"""The audience's bot: the meaning of chat lines, the order of wishes, and whole shows on the real server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from server.config import Settings
 SECRET = "a secret of the test's"
 
 
-# --- what a line means --------------------------------------------------------------------------------------------
+# --- chat lines ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_scene_is_cut_to_a_length() -> None:
     assert lines.read("!scene " + "x" * 900) == Scene("x" * lines.MAX_SCENE_CHARACTERS)
 
 
-# --- whose turn it is ---------------------------------------------------------------------------------------------
+# --- the order of wishes ------------------------------------------------------------------------------------------
 
 
 def ask(show: Show, user: str, text: str, now: float, *, moderator: bool = False) -> list[Any]:
@@ -96,7 +96,7 @@ def test_a_user_waits_between_wishes_and_a_moderator_does_not() -> None:
         assert puts(ask(show, "mod", "!scene forest", now, moderator=True)) == ["forest"]
 
 
-def test_nothing_goes_on_without_a_moderator_if_one_is_needed() -> None:
+def test_with_approval_no_wish_goes_on_without_a_moderator() -> None:
     show = Show(Rules(needs_approval=True))
     assert "waits for a moderator" in says(ask(show, "ana", "!scene sea", 0))
     assert ask(show, "bob", "!approve 1", 1) == []
@@ -121,7 +121,7 @@ def test_the_most_votes_win_and_only_the_last_of_a_user_counts() -> None:
     assert not show.wishes(WishState.ON_BALLOT) and show.due_at(30) is None, "the outvoted are gone"
 
 
-def test_among_equals_the_oldest_wins_and_what_found_no_place_is_on_the_next_ballot() -> None:
+def test_in_a_tie_the_oldest_wins_and_the_rest_is_on_the_next_ballot() -> None:
     show = Show(Rules(vote_s=10, max_on_ballot=2, cooldown_s=0))
     for number, user in enumerate("abc"):
         ask(show, user, f"!scene {number}", 0)
@@ -131,7 +131,7 @@ def test_among_equals_the_oldest_wins_and_what_found_no_place_is_on_the_next_bal
     assert puts(show.tick(20)) == ["2"]
 
 
-def test_what_is_rejected_leaves_the_ballot() -> None:
+def test_a_rejected_wish_leaves_the_ballot() -> None:
     show = Show(Rules(vote_s=10))
     ask(show, "a", "!scene bad", 0)
     ask(show, "b", "!vote 1", 1)
@@ -140,7 +140,7 @@ def test_what_is_rejected_leaves_the_ballot() -> None:
     assert puts(ask(show, "c", "!scene good", 11)) == [] and puts(show.tick(21)) == ["good"]
 
 
-def test_too_many_wishes_are_refused_with_a_word() -> None:
+def test_too_many_wishes_are_refused_with_a_reply() -> None:
     show = Show(Rules(max_waiting=2, needs_approval=True))
     for user in "abc":
         said = says(ask(show, user, "!scene sea", 0))
@@ -148,7 +148,7 @@ def test_too_many_wishes_are_refused_with_a_word() -> None:
     assert len(show.wishes(WishState.ASKED)) == 2
 
 
-def test_the_panic_button_is_the_moderators() -> None:
+def test_only_a_moderator_may_blank_and_resume() -> None:
     show = Show(Rules())
     assert ask(show, "ana", "!blank", 0) == []
     assert ask(show, "mod", "!blank", 0, moderator=True) == [SetBlank(True)]
@@ -156,7 +156,7 @@ def test_the_panic_button_is_the_moderators() -> None:
 
 
 @pytest.mark.parametrize("state, next_state", list(itertools.product(WishState, WishState)))
-def test_only_the_moves_of_the_table_are_made(state: WishState, next_state: WishState) -> None:
+def test_only_moves_of_the_table_are_allowed(state: WishState, next_state: WishState) -> None:
     wish = Wish(1, "ana", "sea", state)
     if next_state in NEXT_STATES[state]:
         wish.enter(next_state)
@@ -196,7 +196,7 @@ def test_moderators_wear_badges(badges: str, is_moderator: bool) -> None:
 
 
 class Irc:
-    """A chat server that speaks the little of IRC that Twitch does; a test is the other end of each connection."""
+    """A chat server with the part of IRC that Twitch uses; a test is the other end of each connection."""
 
     def __init__(self) -> None:
         self.connections: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
@@ -217,7 +217,7 @@ class Irc:
 
 
 async def until(reader: asyncio.StreamReader, start: str) -> str:
-    """The next line that begins so."""
+    """The next line with this beginning."""
     while not (line := (await reader.readuntil(b"\n")).decode().strip()).startswith(start):
         pass
     return line
@@ -260,7 +260,7 @@ async def test_the_chat_is_read_answered_pinged_and_found_again(irc: Irc) -> Non
     assert twitch.FIRST_DELAY_S in delays
 
 
-async def test_without_a_token_the_chat_is_read_by_nobody_in_particular_and_not_written(irc: Irc) -> None:
+async def test_without_a_token_the_chat_is_read_anonymously_and_not_written(irc: Irc) -> None:
     chat = TwitchChat("show", lambda line: asyncio.sleep(0), host="127.0.0.1", port=await irc.open(), uses_tls=False)
     chat.say("hello")
     running = asyncio.create_task(chat.run())
@@ -273,7 +273,7 @@ async def test_without_a_token_the_chat_is_read_by_nobody_in_particular_and_not_
 
 
 @pytest.mark.parametrize("channel, nick, token", [("a b", None, None), ("x\r\n", None, None), ("x", None, "abc")])
-def test_names_that_cannot_be_are_said(channel: str, nick: str | None, token: str | None) -> None:
+def test_invalid_names_raise_an_error(channel: str, nick: str | None, token: str | None) -> None:
     with pytest.raises(ValueError, match=r"expected|token"):
         TwitchChat(channel, lambda line: asyncio.sleep(0), nick=nick, token=token)
 
@@ -356,7 +356,7 @@ async def test_a_line_by_http_is_on_air(studio: Studio) -> None:
         (b"x" * 20_000, {}, 413),
     ],
 )
-async def test_the_hook_refuses_what_it_cannot_take(studio: Studio, body: Any, headers: Any, status: int) -> None:
+async def test_the_hook_refuses_invalid_requests(studio: Studio, body: Any, headers: Any, status: int) -> None:
     assert (await studio.post(body, **headers))[0] == status
     assert (await studio.post({"user": "ana", "text": "hello"}))[0] == 200
 

@@ -1,12 +1,12 @@
 """`make mutants`: changes the code in one place at a time and counts how often a test notices.
 
 Each change makes a mutant; a test that fails kills it. mutmut makes the mutants and runs, for each, the tests that call
-its function. This script draws a sample by a seed, works in a copy of the sources, and says what survived.
+its function. This script draws a sample by a seed, works in a copy of the sources, and lists the survivors.
 `[tool.mutmut]` in pyproject.toml names the modules and the tests; `equivalent.toml` names the mutants that no test can
 kill, with the reason.
 
-mutmut changes functions and methods. It leaves properties, other decorated functions and what stands outside of
-functions as they are.
+mutmut changes functions and methods. It leaves properties, other decorated functions and code outside of functions as
+they are.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ EQUIVALENT = Path(__file__).with_name("equivalent.toml")
 GOAL = 0.9
 # mutmut's exit codes: a test failed, pytest broke; the time was up (mutmut's signal, and the kernel's after it).
 _KILLED = {1, 3, 24, -24, 152, 36, -9}
-_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"  # with which mutmut shows that it is busy
+_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"  # mutmut's sign that it is busy
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 Key = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True, order=True)
 class Mutant:
-    """`before` and `after` are the lines that differ, so that a mutant is known again when the lines around it move."""
+    """`before` and `after` are the lines that differ, so that a mutant is recognised if the lines around it move."""
 
     path: str
     name: str  # mutmut's
@@ -56,7 +56,7 @@ class Mutant:
 
     @property
     def is_wording(self) -> bool:
-        """Only a sentence for people differs: it may be put better without a test. What clients read are codes."""
+        """Only a sentence for people differs: it may be improved without a test. Clients read codes."""
         return _without_sentences(self.before) == _without_sentences(self.after)
 
     def __str__(self) -> str:
@@ -68,7 +68,7 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a sample: of all `mutants`, some were `sampled`, of which some were `killed`."""
+    """The outcome of a sample: of all `mutants`, some were `sampled`, of which some were `killed`."""
 
     mutants: Sequence[Mutant]
     sampled: Sequence[Mutant]
@@ -101,7 +101,7 @@ class Outcome:
         return f"| {name} | {' | '.join(map(str, counts))} | {' | '.join(shares)} |"
 
     def mistakes(self) -> Iterator[str]:
-        """What `equivalent.toml` says wrongly."""
+        """The wrong entries of `equivalent.toml`."""
         for mutant in self.killed:
             if mutant.key in self.equivalent:
                 yield f"said to be equivalent, but a test killed it: {mutant}"
@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def copy_sources(target: Path) -> None:
-    """All that git knows or would take."""
+    """Copies all files that git tracks or would add."""
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0"):
         if name and (ROOT / name).is_file():
@@ -147,7 +147,7 @@ def copy_sources(target: Path) -> None:
 
 
 def paths() -> list[str]:
-    """The files to mutate. Raises `SystemExit` if one of the configuration's has gone."""
+    """The files to mutate. Raises `SystemExit` if a file of the configuration is missing."""
     from mutmut.utils.file_utils import walk_mutatable_files  # noqa: PLC0415
 
     found = sorted(map(str, walk_mutatable_files()))
@@ -206,7 +206,7 @@ def read_equivalent() -> frozenset[Key]:
 
 
 def run(sampled: Sequence[Mutant], *, num_workers: int) -> frozenset[Mutant]:
-    """Those that a test noticed. A mutant that no test calls survives."""
+    """The mutants that a test noticed. A mutant that no test calls survives."""
     mutmut = Path(sys.executable).with_name("mutmut")
     command = [str(mutmut), "run", "--max-children", str(num_workers), *(mutant.name for mutant in sampled)]
     with Path("mutmut.log").open("w+") as log:
@@ -224,7 +224,7 @@ def run(sampled: Sequence[Mutant], *, num_workers: int) -> frozenset[Mutant]:
 
 @contextlib.contextmanager
 def _group(command: Sequence[str], *, log: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is gone in the end, with all that it started."""
+    """A process that is killed at the end, with all processes that it started."""
     process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         yield process

@@ -1,4 +1,4 @@
-"""Players that we did not write watch a stage by WHEP. Each is skipped where it is not installed."""
+"""Players that we did not write watch a stage by WHEP. Each test is skipped if its player is not installed."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def frames(num_frames: int) -> Frames:
 
 @dataclass
 class FakeEngine:
-    """Keeps the commands; its events are the test's business."""
+    """Keeps the commands; the test sends the events."""
 
     state: EngineState = EngineState.READY
     model: ModelDescription | None = MODEL
@@ -97,7 +97,7 @@ class FakeEngine:
         return Estimate(preview_s=0.2, picture_s=1.5)
 
     def words(self, prompt: str) -> PromptWords:
-        """It knows all words but dragons."""
+        """It knows all words except `dragon` ones."""
         words = prompt.split()
         return PromptWords(
             tuple(word for word in words if word != "dragon"), tuple(word for word in words if word == "dragon")
@@ -125,7 +125,7 @@ class FakeEngine:
 
 
 class FakeProgram:
-    """A real stage without pixels: `send_frame` is the program's clock."""
+    """A program with a real stage and no pixels: `send_frame` is its clock."""
 
     def __init__(
         self,
@@ -248,10 +248,10 @@ class FakeController:
 
 
 class SessionHarness:
-    """One session with everything around it in the test's hands."""
+    """One session, with fakes around it that the test controls."""
 
     def __init__(self, options: SessionOptions, **more: Any) -> None:
-        """`more` goes to the session, or to what it shares with others."""
+        """`more` goes to the session, or to the neighbours that sessions share."""
         names = {field.name for field in fields(Neighbours)}
         shared = {name: value for name, value in more.items() if name in names}
         own = {name: value for name, value in more.items() if name not in names}
@@ -279,12 +279,12 @@ class SessionHarness:
         self.all_received: list[dict[str, Any]] = []
 
     async def say(self, kind: str, **fields: object) -> list[dict[str, Any]]:
-        """Sends a client message; gives what the session says to it."""
+        """Sends a client message; returns the session's messages since then."""
         await self.session.handle(decode(json.dumps({"type": kind, **fields})))
         return await self.hear()
 
     async def hear(self) -> list[dict[str, Any]]:
-        """All that the session has said since."""
+        """All messages that the session has sent since the last call."""
         messages = await heard(self.session)
         self.all_received += messages
         return messages
@@ -334,7 +334,7 @@ class SessionHarness:
 
 
 async def heard(session: Session) -> list[dict[str, Any]]:
-    """All that a session has said since the last call."""
+    """All messages that a session has sent since the last call."""
     messages = []
     while session.outbox.statistics().num_pending:
         text = await session.outbox.next_text()

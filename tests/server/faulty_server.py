@@ -1,6 +1,6 @@
 """`faulty_server.py FAULT FLAGS…`: the real `sceneshift serve` with a scripted fault. Started by tests and a bench.
 
-Each comes about by what a neighbour of the task does, on SIGUSR1, as a bug or a full machine would make it do.
+On SIGUSR1 a neighbour of the task causes the fault, as a bug or a full machine would.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class FaultyEngine(SyntheticEngine):
         self._is_struck = True
 
     async def events(self) -> AsyncIterator[Event]:
-        """The task that reads these dies, or meets one event that nobody can read."""
+        """The task that reads these events dies, or gets one event that it cannot read."""
         async for event in super().events():
             if self._is_struck and self._fault == "engine-events":
                 raise ZeroDivisionError("scripted")
@@ -37,13 +37,13 @@ class FaultyEngine(SyntheticEngine):
             yield event
 
     def cost_s(self, quality: Quality) -> float:
-        """Asked for by the task that ticks while somebody waits for a stage."""
+        """The ticking task calls it while a controller waits for a stage."""
         if self._is_struck and self._fault == "session-ticks":
             raise ZeroDivisionError("scripted")
         return super().cost_s(quality)
 
     async def _run(self) -> None:
-        """Becomes ready when it is told to, so that this happens after something else."""
+        """Becomes ready when the test says so, so that this happens after something else."""
         while self._fault == "late-start" and not self._is_struck:  # noqa: ASYNC110  a signal's flag
             await asyncio.sleep(0.02)
         await super()._run()

@@ -1,4 +1,4 @@
-"""A little WHIP ingest (RFC 9725): aiohttp for the SDP, aiortc for the media; scripted to refuse, die and return."""
+"""A small WHIP ingest (RFC 9725): aiohttp for the SDP, aiortc for the media; scripted to refuse, die and return."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATIENCE_S = 15.0
 
 
 class Ingest:
-    """Open it with `async with`. `refusals` are answered first, one a request; `requests` notes all."""
+    """Open it with `async with`. It answers with `refusals` first, one a request; `requests` keeps all requests."""
 
     def __init__(self, token: str | None = None) -> None:
         self.token = token
@@ -56,14 +56,14 @@ class Ingest:
             self.connection = None
 
     async def frame(self, kind: str = "video") -> Any:
-        """The next decoded frame of what is pushed."""
+        """The next decoded frame of the push."""
         async with asyncio.timeout(PATIENCE_S):
             track = await self.tracks[kind].get()
             self.tracks[kind].put_nowait(track)
             return await track.recv()
 
     async def marked(self) -> int:
-        """The frame index read out of the next decoded picture."""
+        """The frame index read from the next decoded picture."""
         index = marker.read((await self.frame()).to_ndarray(format="yuv420p"))
         assert index is not None, "no frame marker in the decoded picture"
         return index

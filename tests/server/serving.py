@@ -1,4 +1,4 @@
-"""A running server with the synthetic engine, and a controller over a real socket, for tests of what lies around it."""
+"""A running server with the synthetic engine, and a controller over a real socket, for tests of its doors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Controller:
         return created
 
     async def apply(self, text: str) -> dict[str, Any]:
-        """A prompt from here to the air, by a cut."""
+        """Sends a prompt and waits until it is applied, by a cut."""
         await self.say("prompt.set", text=text, transition="cut")
         return await self.hear("prompt.applied")
 
@@ -55,7 +55,7 @@ class Serving:
         self.registry = registry
 
     async def controller(self, **options: object) -> Controller:
-        """A new stage's."""
+        """The controller of a new stage."""
         query = {"token": str(token)} if (token := options.pop("token", None)) else {}
         controller = Controller(self.http, await self.http.ws_connect("/v1/realtime", params=query))
         await controller.start(on_preview="off", **options)

@@ -1,4 +1,4 @@
-"""Music files for tests, and what is heard in samples."""
+"""Music files for tests, and measurements of samples."""
 
 from __future__ import annotations
 

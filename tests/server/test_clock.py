@@ -37,6 +37,6 @@ async def test_a_cancelled_sleeper_is_forgotten() -> None:
     assert clock.num_sleepers == 0
 
 
-async def test_a_due_time_that_has_passed_is_no_wait() -> None:
+async def test_a_due_time_that_has_passed_returns_at_once() -> None:
     for clock in (FakeClock(), MonotonicClock()):
         await clock.sleep_until(clock.now() - 1)

@@ -1,4 +1,4 @@
-"""Settings: later sources win, and what is wrong names the setting and where it came from."""
+"""Settings: later sources win, and an error names the setting and its source."""
 
 from __future__ import annotations
 
@@ -133,12 +133,12 @@ def test_the_engine_s_priority_is_a_word() -> None:
         load(["--engine-priority", "most"], {})
 
 
-def test_the_words_are_the_engine_s() -> None:
+def test_the_priorities_are_those_of_the_engine() -> None:
     assert set(NICENESS) == set(get_args(EnginePriority))
     assert NICENESS["low"] > NICENESS["normal"] == EngineSettings().niceness
 
 
-def test_the_way_of_media_comes_from_flags_environment_and_file(tmp_path: Path) -> None:
+def test_ice_settings_come_from_flags_environment_and_file(tmp_path: Path) -> None:
     file = tmp_path / "sceneshift.toml"
     file.write_text('udp_ports = "50000-50100"\nice_servers = ["stun:a", "turns:[2001:db8::1]:443"]\n')
     environment = {"SCENESHIFT_TURN_SECRET": "north-wind", "SCENESHIFT_PUBLIC_ADDRESS": "203.0.113.7"}
@@ -179,5 +179,5 @@ def test_the_token_is_in_no_message() -> None:
         ("stage.example", False),
     ],
 )
-def test_what_is_loopback(host: str, expected: bool) -> None:
+def test_only_local_names_and_addresses_are_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected

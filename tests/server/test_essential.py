@@ -1,4 +1,4 @@
-"""A server that cannot do its work says so, and ends: death of each essential task, a stopped heart, a closed pipe."""
+"""A server that cannot do its work says so and ends: dead essential tasks, a missing heartbeat, a closed pipe."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def _last() -> None:
 
 
 @pytest.mark.parametrize("work", [_end, _fail])
-async def test_the_first_task_that_ends_by_itself_is_told_of_once(work: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_first_task_that_ends_by_itself_is_reported_once(work: Any, caplog: pytest.LogCaptureFixture) -> None:
     told: list[str] = []
     tasks = EssentialTasks(told.append)
     tasks.start(_last(), "heart")
@@ -67,7 +67,7 @@ async def test_a_task_that_somebody_else_cancelled_has_died_too() -> None:
     assert tasks.dead == "heart"
 
 
-async def test_what_ends_after_the_owner_began_to_close_has_not_died(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_task_that_ends_while_its_owner_closes_has_not_died(caplog: pytest.LogCaptureFixture) -> None:
     told: list[str] = []
     tasks = EssentialTasks(told.append)
     heart = tasks.start(_last(), "heart")
@@ -79,11 +79,11 @@ async def test_what_ends_after_the_owner_began_to_close_has_not_died(caplog: pyt
     assert (tasks.dead, told, caplog.text) == (None, [], "")
 
 
-# --- what health says ---------------------------------------------------------------------------------------------
+# --- health -------------------------------------------------------------------------------------------------------
 
 
 class StoppedClock(FakeClock):
-    """Goes on, but wakes nobody."""
+    """A clock that goes on, but wakes no sleeper."""
 
     async def sleep_until(self, due: float) -> None:
         await asyncio.Event().wait()
@@ -94,7 +94,7 @@ async def _health(http: aiohttp.ClientSession, path: str) -> tuple[int, dict[str
         return response.status, await response.json()
 
 
-async def test_without_a_heartbeat_it_is_neither_live_nor_ready() -> None:
+async def test_a_server_without_a_heartbeat_is_neither_live_nor_ready() -> None:
     clock = StoppedClock()
     async with serving(build={"clock": clock}) as harness:
         assert await _health(harness.http, "/livez") == (200, {"live": True})
@@ -104,7 +104,7 @@ async def test_without_a_heartbeat_it_is_neither_live_nor_ready() -> None:
         assert (status, body["ready"], body["engine"]) == (503, False, "ready")
 
 
-async def test_a_heart_that_beats_keeps_it_live_for_ever() -> None:
+async def test_a_server_with_a_heartbeat_stays_live_and_ready() -> None:
     clock = FakeClock()
     registry = Registry(Neighbours(FakeEngine(), Metrics(), clock, make_program=FakeProgram))
     await registry.open()
@@ -114,7 +114,7 @@ async def test_a_heart_that_beats_keeps_it_live_for_ever() -> None:
 
 
 class EndingEngine(SyntheticEngine):
-    """Its events end when the test says so, while it goes on to say that it is ready."""
+    """An engine whose events end when the test says so, while it still claims to be ready."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class EndingEngine(SyntheticEngine):
             return
 
 
-async def test_between_a_tasks_death_and_the_servers_end_it_is_neither_live_nor_ready() -> None:
+async def test_a_server_with_a_dead_task_is_neither_live_nor_ready() -> None:
     engine, died = EndingEngine(), asyncio.Event()
     async with serving(engine, build={"on_task_died": lambda name: died.set()}) as harness:
         assert (await _health(harness.http, "/livez"))[0] == 200
@@ -149,7 +149,7 @@ async def test_a_show_whose_clock_died_is_ended_and_the_others_go_on(monkeypatch
         assert (await _health(harness.http, "/livez"))[0] == 200
 
 
-async def test_of_the_programs_tasks_the_dead_one_is_named() -> None:
+async def test_the_dead_task_of_a_program_is_named() -> None:
     clock = FakeClock()
     registry = Registry(Neighbours(FakeEngine(), Metrics(), clock, make_program=FakeProgram))
     await registry.open()
@@ -161,7 +161,7 @@ async def test_of_the_programs_tasks_the_dead_one_is_named() -> None:
 
 
 class Anybody:
-    """A controller that hears nothing."""
+    """A controller that ignores everything."""
 
     def abort(self, reason: str) -> None: ...
 
@@ -231,7 +231,7 @@ async def test_the_death_of_an_essential_task_ends_the_process_with_an_error(fau
     assert errors.decode().splitlines()[-1] == f"sceneshift: the task {dead} died; see the log"
 
 
-async def test_one_event_that_cannot_be_read_costs_nobody_the_others() -> None:
+async def test_one_unreadable_engine_event_does_not_stop_the_next_ones() -> None:
     async with _faulty("one-event") as process, asyncio.timeout(PATIENCE_S):
         async with aiohttp.ClientSession(await _address(process)) as http:
             controller = await http.ws_connect("/v1/realtime")
@@ -263,8 +263,8 @@ async def _still_makes_pictures(address: str) -> None:
         await _hear(controller, "prompt.applied")
 
 
-async def test_who_reads_only_the_first_line_keeps_a_show_that_goes_on() -> None:
-    """`sceneshift serve | head -1`: what the server prints next finds a closed pipe."""
+async def test_a_closed_output_pipe_does_not_stop_the_show() -> None:
+    """`sceneshift serve | head -1`: the server's next line goes to a closed pipe."""
     mine, its = os.pipe()
     with os.fdopen(mine) as lines:
         command = (sys.executable, str(HERE / "faulty_server.py"), "late-start", "--port", "0")

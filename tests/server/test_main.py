@@ -1,4 +1,4 @@
-"""The command line, as a person at a terminal meets it."""
+"""The command line, as a person at a terminal uses it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def test_a_public_address_gets_a_token_that_is_printed_once_and_logged_nev
 @pytest.mark.parametrize(
     "flags", [("--allowed-origins", "https://stage.example"), ("--public-address", "203.0.113.7")], ids=lambda f: f[0]
 )
-async def test_a_loopback_address_that_others_are_told_of_gets_a_token_and_records_nothing(
+async def test_a_reachable_loopback_server_gets_a_token_and_records_nothing(
     flags: tuple[str, str], tmp_path: Path
 ) -> None:
     async with serving(*flags, XDG_DATA_HOME=str(tmp_path)) as process:

@@ -1,6 +1,6 @@
 """The running server with a real engine process and a Wan folder of random weights, in the published layout of the 5B.
 
-What is in the pictures is noise; that they come, from what, and when, is what is asked.
+The pictures are noise. The test checks that they come, from which input, and when.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Desk:
 
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    """On a server that is ready, with a viewer on the program."""
+    """A desk on a server that is ready, with a viewer of the program."""
     load = LoadSettings(model=str(ti2v_5b(tmp_path)), device="cpu", **SIZE)
     process = EngineProcess(EngineSettings(load=load, num_threads=1, keep_spare=False))
     app = server_app.build(Settings(), CachingEngine(process, CacheSettings()))

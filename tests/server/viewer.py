@@ -1,4 +1,4 @@
-"""A real WebRTC receiver (aiortc) for tests that go through the whole server."""
+"""A real WebRTC receiver (aiortc) for tests through the whole server."""
 
 from __future__ import annotations
 

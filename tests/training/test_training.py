@@ -1,4 +1,4 @@
-"""Training: every stage runs, resumes and hands over at a size of seconds; stills stand in their place in time."""
+"""Training: every stage runs, resumes and hands over, at a size that takes seconds; stills keep their place in time."""
 
 import json
 from dataclasses import replace
@@ -54,7 +54,7 @@ def test_all_stages_run_resume_and_end_in_a_folder_that_loads(recipe: Recipe, tm
     for stage in train.STAGES:
         train.run_stage(recipe, stage, start_from=None, folder=tmp_path, **budget)
         path = recipe.folder / f"{stage}.pt"
-        if path.exists() and stage != "examples":  # the slice ended before the budget: the next run goes on
+        if path.exists() and stage != "examples":  # the slice ended before the budget: the next run continues
             before = torch.load(path, weights_only=True)
             train.run_stage(recipe, stage, start_from=None, folder=tmp_path, **budget)
             after = torch.load(path, weights_only=True)
@@ -76,7 +76,7 @@ def test_a_run_starts_from_a_folder_with_fewer_words(recipe: Recipe, tmp_path: P
     train.run_stage(recipe, "export", start_from=None, folder=first)
     fewer = TextEncoder(TextEncoderConfig(vocab_size=40, text_dim=recipe.text_dim, max_tokens=MAX_TOKENS))
     fewer.save_pretrained(first / "text_encoder")
-    # Of another shape: what has no autoencoder of its own keeps the folder's.
+    # Of another shape: a run without an autoencoder of its own keeps the folder's.
     other = AutoencoderConfig(channels=(8, 8, 16), num_blocks=(1, 1, 1))
     later = replace(recipe, folder=tmp_path / "run", num_stills=4, num_clips=1, renders_ahead=False, decoder=other)
     later.folder.mkdir()

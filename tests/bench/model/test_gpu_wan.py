@@ -1,4 +1,4 @@
-"""The GPU bench runs through on a CPU with small shapes, and what it would build on a GPU is what was published."""
+"""The GPU bench runs on a CPU with small shapes; on a GPU it would build the published shapes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_published_shapes_need_a_gpu(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_the_published_shapes_have_the_published_operations() -> None:
-    """Counted on shapes alone; the same figures as in the design's facts."""
+    """Counted on shapes alone; the same figures as in `bench.sim.cost_table`."""
     published = wan_shapes.PUBLISHED
     assert round(gpu_wan._forward_flops(published, 49) / 1e12) == 55
     assert round(gpu_wan._decoder_flops(published, "tiny") / 1e12, 1) == 1.8

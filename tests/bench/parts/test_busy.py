@@ -1,4 +1,4 @@
-"""`--busy N` starts what it says beside the bench, in its own session, and leaves nothing behind however that ends."""
+"""`--busy N` starts N processes beside the bench, in its session, and leaves none behind, however the bench ends."""
 
 from __future__ import annotations
 

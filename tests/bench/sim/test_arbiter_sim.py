@@ -1,4 +1,4 @@
-"""The simulator counts alike for all policies, repeats itself, and shows what the arbiter is for."""
+"""The simulator counts alike for all policies, is repeatable, and shows the arbiter's gain."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -28,7 +28,7 @@ def test_each_table_can_be_read_and_says_where_it_is_from(path: Path) -> None:
 
 
 def test_every_policy_gets_the_same_prompts_and_the_goals_hold() -> None:
-    # Ten tenants: of 200 clips, Jain's index is 0.95 to 0.98 by chance alone; of 800 it is 0.99.
+    # With ten tenants and 200 clips, Jain's index is 0.95 to 0.98 by chance alone; with 800 clips it is 0.99.
     trace = traces.flood(EMBEDDED.cost(), 3, 1.5, num_clips=400)
     rows = {policy.__name__: result(policy, trace) for policy in (FirstComeFirstServed, EarliestDeadline, Arbiter)}
     assert len({row["counted"] for row in rows.values()}) == 1

@@ -1,4 +1,4 @@
-"""What only some models can, the queue for a stage, and how a clip was made: as a person at the console meets them."""
+"""The console's options that only some models have, the queue for a stage, and how a clip was made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What OBS gets: nothing but the picture, for ever, and no viewer while OBS shows the source to nobody."""
+"""The page for OBS: only the picture, without end, and no viewer while OBS does not show the source."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def seen(page: Any) -> Any:
 
 
 async def comes_to_show(page: Any, number: int) -> None:
-    """`prompt.applied` says that its frame was sent: the browser has it a moment later, and shows the frames before."""
+    """Waits for the number: after `prompt.applied`, the browser still shows earlier frames for a moment."""
     await page.wait_for_function(IS_LIVE)
     async with asyncio.timeout(PATIENCE_S):
         while number_in(await seen(page)) != number:
@@ -99,9 +99,9 @@ async def test_a_source_off_air_is_no_viewer_and_causes_no_clips(open_source: Op
         await fire(page, "obsSourceVisibleChanged", visible=False)
         await until(lambda: program.num_viewers == 0)
         assert number_in(await seen(page)) == 5, "the picture stays"
-        await one.hear("stats.updated")  # the tick at which a clip that was begun is stopped
+        await one.hear("stats.updated")  # at this tick, the server stops a clip that it began
         made, encoded = engine.statistics(), program.statistics().encoded_frames
-        for _ in range(2):  # seconds, in which a scene that goes on has needed a clip
+        for _ in range(2):  # seconds: a continued scene would have needed a clip
             assert (await one.hear("stats.updated"))["viewers"] == 0
         assert engine.statistics() == made
         assert program.statistics().encoded_frames == encoded
@@ -127,7 +127,7 @@ async def test_without_udp_the_picture_comes_over_the_websocket(open_source: Ope
 
 
 async def test_the_preview_of_studio_mode_still_watches(open_source: OpenSource, synthetic_url: str) -> None:
-    """Visible, though not active. And a scene that is left for less than the grace is not left."""
+    """Visible, but not active. And a source that is off for less than the grace time stays connected."""
     page = await open_source(f"{synthetic_url}/livez")
     changes = await page.evaluate(
         """async () => {

@@ -1,4 +1,4 @@
-"""What is written twice is the same: the texts of each language, and those that a page asks for."""
+"""Texts that are written twice agree: each language has the same ones, and all that a page asks for."""
 
 from __future__ import annotations
 

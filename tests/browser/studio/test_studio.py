@@ -67,7 +67,7 @@ class Studio:
         await self.camera_is("live")
 
     async def is_cut_out(self) -> None:
-        """Until a mask has been made: then the hint that it is loading goes."""
+        """Waits for the first mask: then the hint that it is loading disappears."""
         await self.until("() => document.querySelector('#hint').hidden")
 
     async def problem(self) -> str:
@@ -189,7 +189,7 @@ async def test_the_person_stands_before_the_scene(page: Any, change: dict[str, A
 
 
 async def test_the_uncut_camera_is_never_shown_before_a_mask(page: Any) -> None:
-    """Before the first mask, and when there will be none, the room stays private."""
+    """Before the first mask, and if none will come, the room stays private."""
     colours = await page.evaluate(_COMPOSE, {"change": {}, "points": [LEFT, RIGHT], "cut": False})
     assert colours == [list(GREEN), list(GREEN)]
 

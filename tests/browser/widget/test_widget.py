@@ -181,7 +181,7 @@ async def test_a_stage_that_nobody_watches_is_given_back_and_made_again(open_pag
     await until(lambda: site.num_sessions == num_sessions - 1)
     await page.evaluate("() => document.querySelector('live-scene').start()")
     await sees(page, 7)  # the held frame, which fades in
-    await shows(page, 7)  # said anew: the new stage has made the scene again
+    await shows(page, 7)  # stated again: the new stage has made the scene again
 
 
 HOSTILE = """<style>
@@ -240,7 +240,7 @@ async def test_the_page_may_forbid_a_prompt_and_is_told_of_errors(open_page: Ope
 
 
 async def test_the_queue_is_shown_and_a_failure_offers_a_retry(open_page: OpenPage) -> None:
-    """Scripted: the socket is the test's, so that each state stays for as long as it is looked at."""
+    """Scripted: the test is the server on the socket, so that each state stays as long as the test looks at it."""
     fake = """
       window.WebSocket = class extends EventTarget {
         constructor() { super(); window.socket = this; setTimeout(() => this.dispatchEvent(new Event("open"))); }

@@ -1,4 +1,4 @@
-"""The Python SDK's side of the protocol, without a network: what is said, repeated, given up and heard."""
+"""The Python SDK's side of the protocol, without a network: requests, retries, failures and events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sceneshift.protocol.messages import ServerMessage
 
 
 class Handle:
-    """A prompt's listener that keeps what it is told."""
+    """A prompt's listener that keeps what it gets."""
 
     def __init__(self) -> None:
         self.heard: list[str] = []
@@ -38,7 +38,7 @@ class Bench:
         self.seq = itertools.count()
 
     def connect(self) -> dict[str, Any]:
-        """Opens a connection; returns the first words."""
+        """Opens a connection; returns the first message."""
         self.talk.connecting()
         self.talk.connected()
         return self.said()
@@ -99,7 +99,7 @@ def test_a_session_starts_with_its_options(bench: Bench) -> None:
     assert [type_of(event) for event in bench.heard] == ["session.created"]
 
 
-def test_after_a_cut_the_session_is_taken_up_and_only_the_unanswered_is_said_again(bench: Bench) -> None:
+def test_after_a_cut_the_session_resumes_and_resends_unanswered_requests(bench: Bench) -> None:
     bench.start()
     bench.prompt("p1")
     bench.accept(bench.said())
@@ -113,7 +113,7 @@ def test_after_a_cut_the_session_is_taken_up_and_only_the_unanswered_is_said_aga
     assert bench.said_all() == [unanswered]
 
 
-def test_what_is_asked_while_the_connection_is_away_is_said_when_it_is_back(bench: Bench) -> None:
+def test_requests_made_without_a_connection_are_sent_when_it_is_back(bench: Bench) -> None:
     bench.start()
     bench.talk.lost()
     bench.ask("program.take")
@@ -122,7 +122,7 @@ def test_what_is_asked_while_the_connection_is_away_is_said_when_it_is_back(benc
     assert bench.said()["type"] == "program.take"
 
 
-def test_a_repeated_answer_answers_and_is_heard_once(bench: Bench) -> None:
+def test_a_repeated_answer_is_delivered_and_heard_once(bench: Bench) -> None:
     bench.start()
     bench.ask("program.blank")
     event_id = bench.said()["event_id"]
@@ -132,7 +132,7 @@ def test_a_repeated_answer_answers_and_is_heard_once(bench: Bench) -> None:
     assert [type_of(event) for event in bench.heard] == ["session.created", "program.changed"]
 
 
-def test_a_server_that_forgot_the_session_gets_another_and_the_unacknowledged_prompt(bench: Bench) -> None:
+def test_a_server_that_forgot_the_session_gets_a_new_one_and_open_prompts(bench: Bench) -> None:
     bench.start()
     accepted = bench.prompt("p1")
     bench.accept(bench.said())
@@ -160,7 +160,7 @@ def test_a_session_that_the_server_ended_is_followed_by_another(bench: Bench) ->
     assert bench.connect()["type"] == "session.start"
 
 
-def test_prompts_whose_events_fell_into_a_gap_are_given_up(bench: Bench) -> None:
+def test_prompts_whose_events_are_lost_in_a_gap_fail(bench: Bench) -> None:
     bench.start()
     handles = [bench.prompt(name) for name in ("p1", "p2")]
     for asked in bench.said_all():
@@ -176,7 +176,7 @@ def test_prompts_whose_events_fell_into_a_gap_are_given_up(bench: Bench) -> None
     assert handles[1].error is None and handles[1].heard[-1] == "prompt.ready"
 
 
-def test_options_that_were_changed_are_those_of_the_next_session(bench: Bench) -> None:
+def test_the_next_session_starts_with_changed_options(bench: Bench) -> None:
     bench.start()
     bench.talk.remember({"quality": "fast"})
     bench.hear("session.closed", reason="internal_error", usage={})
@@ -184,7 +184,7 @@ def test_options_that_were_changed_are_those_of_the_next_session(bench: Bench) -
     assert bench.connect()["quality"] == "fast"
 
 
-def test_a_refused_prompt_is_told_code_and_field(bench: Bench) -> None:
+def test_a_refused_prompt_gets_code_and_field(bench: Bench) -> None:
     bench.start()
     handle = bench.prompt("p1")
     bench.refuse("prompt_empty", event_id=bench.said()["event_id"], seq=1, param="text")
@@ -192,7 +192,7 @@ def test_a_refused_prompt_is_told_code_and_field(bench: Bench) -> None:
     assert (handle.error.code, handle.error.param, handle.error.retryable) == ("prompt_empty", "text", False)
 
 
-def test_a_full_server_is_asked_again_when_it_says_so(bench: Bench) -> None:
+def test_a_full_server_is_asked_again_after_its_retry_time(bench: Bench) -> None:
     bench.connect()
     assert not bench.refuse("server_full", retryable=True, retry_after_ms=1500)
     bench.talk.lost()
@@ -200,7 +200,7 @@ def test_a_full_server_is_asked_again_when_it_says_so(bench: Bench) -> None:
     assert bench.talk.next_delay_s(0.0) == 1.5
 
 
-def test_a_place_in_the_queue_is_heard(bench: Bench) -> None:
+def test_a_place_in_the_queue_is_an_event(bench: Bench) -> None:
     opening = bench.connect()
     bench.hear("session.queued", seq=-1, position=2, estimated_wait_ms=None)
     assert bench.talk.state is State.QUEUED
@@ -215,7 +215,7 @@ def test_a_wrong_token_is_not_tried_again(bench: Bench, close_code: int, state: 
     assert bench.talk.state is state
 
 
-def test_delays_grow_between_nothing_and_a_bound_and_start_anew(bench: Bench) -> None:
+def test_retry_delays_grow_to_a_bound_and_start_again(bench: Bench) -> None:
     longest = [bench.talk.next_delay_s(1.0) for _ in range(8)]
     assert longest[:3] == [0.25, 0.5, 1.0]
     assert longest[-1] == LONGEST_DELAY_S
@@ -224,14 +224,14 @@ def test_delays_grow_between_nothing_and_a_bound_and_start_anew(bench: Bench) ->
     assert bench.talk.next_delay_s(1.0) == 0.25
 
 
-def test_too_much_unanswered_is_refused(bench: Bench) -> None:
+def test_too_many_unanswered_requests_are_refused(bench: Bench) -> None:
     for _ in range(MAX_UNANSWERED):
         bench.ask("session.ping")
     with pytest.raises(Refused, match="too_many_unanswered"):
         bench.ask("session.ping")
 
 
-def test_after_the_end_nothing_is_asked_and_whoever_waits_is_told(bench: Bench) -> None:
+def test_the_end_fails_waiting_requests_and_refuses_new_ones(bench: Bench) -> None:
     bench.start()
     bench.ask("program.take")
     bench.said()
@@ -245,7 +245,7 @@ def test_after_the_end_nothing_is_asked_and_whoever_waits_is_told(bench: Bench) 
 
 
 @pytest.mark.parametrize("state, next_state", list(itertools.product(State, State)))
-def test_only_the_moves_of_the_table_are_made(bench: Bench, state: State, next_state: State) -> None:
+def test_only_moves_of_the_table_are_allowed(bench: Bench, state: State, next_state: State) -> None:
     bench.talk.state = state
     if next_state in NEXT[state]:
         bench.talk._enter(next_state)

@@ -1,4 +1,4 @@
-"""Events come as the server's own types; what a newer server adds does no harm; slow readers hold nothing up."""
+"""Events have the server's own types, a newer server's additions do no harm, and slow readers block nothing."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def test_an_error_with_a_code_of_a_newer_server_is_heard() -> None:
     assert (heard.error.code, heard.error.event_id, heard.error.retryable, heard.seq) == ("too_cloudy", "e1", True, 3)
 
 
-def test_an_event_of_a_newer_shape_keeps_what_is_known_of_it() -> None:
+def test_an_event_of_a_newer_shape_keeps_its_known_fields() -> None:
     frame = {"frame_index": 5, "rtp_timestamp": None, "sent_at_ms": 1.5}
     heard = decoded(type="prompt.applied", prompt_id="p", frame=frame, timings="none today")
     assert isinstance(heard, PromptApplied)
     assert heard.frame == FrameStamp(frame_index=5, rtp_timestamp=None, sent_at_ms=1.5)
 
 
-async def test_a_full_buffer_drops_the_oldest_of_the_moment_first() -> None:
+async def test_a_full_buffer_drops_the_oldest_preview_or_statistic_first() -> None:
     buffer = EventBuffer(length=3)
     first = PromptReady(prompt_id="p1")
     for event in (first, STATS, PromptReady(prompt_id="p2"), PromptReady(prompt_id="p3")):
@@ -74,7 +74,7 @@ async def test_a_full_buffer_drops_the_oldest_of_the_moment_first() -> None:
         ("wss://stage.example/a/v1/realtime", "https://stage.example/a", "wss://stage.example/a/v1/realtime"),
     ],
 )
-def test_an_address_is_what_a_person_has_at_hand(url: str | None, base: str, realtime_url: str) -> None:
+def test_an_address_may_have_any_form_that_a_person_has_at_hand(url: str | None, base: str, realtime_url: str) -> None:
     address = Address.of(url, None, {})
     assert (address.base, address.realtime_url) == (base, realtime_url)
 
@@ -89,6 +89,6 @@ def test_the_token_comes_from_the_argument_the_address_or_the_environment() -> N
 
 
 @pytest.mark.parametrize("url", ["stage.example", "ftp://stage.example", "http://"])
-def test_what_is_no_address_is_said(url: str) -> None:
+def test_an_invalid_address_raises_an_error(url: str) -> None:
     with pytest.raises(ValueError, match="expected an address"):
         Address.of(url, None, {})

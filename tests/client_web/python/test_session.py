@@ -1,4 +1,4 @@
-"""The Python SDK on the real server with the synthetic engine, over real sockets that are really cut."""
+"""The Python SDK on the real server with the synthetic engine, over real sockets that the tests cut."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AT_ONCE = Pace(sleep=lambda delay_s: asyncio.sleep(0), random=lambda: 0.0)
 
 
 class Server:
-    """A server that can be stopped, and started again where it was."""
+    """A server that can be stopped, and started again on its port."""
 
     def __init__(self, **settings: Any) -> None:
         self._settings = Settings(**settings)
@@ -97,7 +97,7 @@ async def test_the_ends_without_a_picture_say_why(server: Server) -> None:
             await cancelled.picture
 
 
-async def test_the_desk_answers_each_key(server: Server) -> None:
+async def test_each_request_of_a_controller_gets_its_answer(server: Server) -> None:
     async with connect(server.url, take="manual") as session:
         with pytest.raises(Refused) as refused:
             await session.take()
@@ -113,7 +113,7 @@ async def test_the_desk_answers_each_key(server: Server) -> None:
         assert (await session.update(quality="fine")).quality == "fine"
 
 
-async def test_a_mistake_names_code_and_field_and_costs_nothing(server: Server) -> None:
+async def test_a_refusal_names_code_and_field_and_the_session_goes_on(server: Server) -> None:
     async with connect(server.url) as session:
         for fields in ({"text": "x", "colour": "red"}, {"text": "x", "quality": "best"}, {"text": " "}):
             handle = await session.prompt(**fields)
@@ -136,7 +136,7 @@ async def test_a_cut_in_mid_prompt_loses_nothing(server: Server) -> None:
         session._socket.transport.abort()
         picture = await handle.picture
         session._socket.transport.abort()
-        again = await session.prompt("8")  # sent when the session has been taken up
+        again = await session.prompt("8")  # sent when the session is resumed
         await again.picture
         assert session.session_id == session_id
         numbers = []
@@ -163,7 +163,7 @@ async def test_a_server_that_comes_back_gets_a_new_stage_with_the_same_options(s
         assert session.created.options.quality == "fine"
 
 
-async def test_events_are_all_there_to_the_last(server: Server) -> None:
+async def test_events_are_complete_to_the_last(server: Server) -> None:
     async with connect(server.url) as session:
         await (await session.prompt("2")).picture
     kinds = [type(event) async for event in session.events()]
@@ -173,7 +173,7 @@ async def test_events_are_all_there_to_the_last(server: Server) -> None:
         await session.prompt("3")
 
 
-async def test_a_place_in_the_queue_is_told_and_a_full_server_waited_for(make_server: Callable[..., Any]) -> None:
+async def test_a_full_server_refuses_as_retryable(make_server: Callable[..., Any]) -> None:
     server = await make_server(max_sessions=1, max_queued=0)
     async with connect(server.url):
         with pytest.raises(Refused) as refused:
@@ -182,7 +182,7 @@ async def test_a_place_in_the_queue_is_told_and_a_full_server_waited_for(make_se
         assert refused.value.code == "server_full" and refused.value.retryable
 
 
-async def test_a_token_is_asked_for_and_taken(make_server: Callable[..., Any]) -> None:
+async def test_a_server_with_a_token_refuses_none_and_accepts_the_right_one(make_server: Callable[..., Any]) -> None:
     server = await make_server(token=TOKEN)
     for wrong in (None, "not-the-token-at-all"):
         with pytest.raises(Refused, match="unauthorized"):
@@ -192,7 +192,7 @@ async def test_a_token_is_asked_for_and_taken(make_server: Callable[..., Any]) -
         await (await session.prompt("1")).accepted
 
 
-async def test_nobody_there_is_said_at_once_and_waited_for_if_wished(server: Server) -> None:
+async def test_an_unreachable_server_fails_at_once_or_is_waited_for(server: Server) -> None:
     await server.stop()
     with pytest.raises(Unreachable, match=server.url):
         async with connect(server.url):
@@ -213,7 +213,7 @@ async def test_nobody_there_is_said_at_once_and_waited_for_if_wished(server: Ser
     assert await opening
 
 
-async def test_figures_of_the_stage(server: Server) -> None:
+async def test_stats_are_the_newest_event_of_their_kind(server: Server) -> None:
     async with connect(server.url) as session:
         async for event in session.events():
             if isinstance(event, StatsUpdated):

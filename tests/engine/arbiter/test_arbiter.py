@@ -1,4 +1,4 @@
-"""Whose turn it is, case by case, on a clock of numbers. Random schedules are in `test_arbiter_properties`."""
+"""The arbiter's choices, case by case, on a clock of numbers. Random schedules are in `test_arbiter_properties`."""
 
 import math
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def work(name: str, at: float = 0.0, **fields: object) -> Work:
 
 
 def run(policy: Arbiter, until: float, now: float = 0.0) -> tuple[list[tuple[str, Piece]], float]:
-    """Turns until that time, or until nothing is left, with exactly the predicted times."""
+    """Runs turns until that time, or until no work is left, with exactly the predicted times."""
     turns: list[tuple[str, Piece]] = []
     while now < until and (turn := policy.next(now)) is not None:
         turns += [(each.work_id, turn.piece) for each in turn.works]
@@ -213,7 +213,7 @@ def test_a_stage_that_prompts_again_unserved_keeps_its_waiting_time() -> None:
         policy.remove("first")
         policy.add(again)
     assert again.waits_since == 0.0
-    again.was_aged_turn = True  # it was served then, and thrown away by its own stage
+    again.was_aged_turn = True  # it was served then, and its own stage dropped it
     policy.remove("again")
     third = work("third", 21.0)
     third.stage_id = "impatient"
@@ -452,7 +452,7 @@ def test_a_tenant_with_clearly_more_than_the_mean_has_the_lowest_rank() -> None:
 
 
 def crowded(policy: Arbiter, *, due_in_s: float) -> Work:
-    """A promised clip under way that needs 0.51 s and has no time to lose, so that nothing is to spare; gives it."""
+    """Adds and returns a promised clip under way that needs 0.51 s and has no slack, so that no time is spare."""
     busy = replace(work("busy", due_in_s=due_in_s), is_begun=True, num_steps=6, step_index=3, has_preview=True)
     policy.add(busy)
     return busy
@@ -706,7 +706,7 @@ def test_nothing_is_refined_while_another_waits_for_its_first_preview() -> None:
     ("busyness", "due_in_s", "level"), [(0.0, 0.86, 0), (0.0, 0.84, 1), (1.0, 1.46, 0), (1.0, 1.43, 1)]
 )
 def test_a_rung_needs_room_in_proportion_to_recent_load(busyness: float, due_in_s: float, level: int) -> None:
-    """What is alone needs 0.85 s on the topmost rung, 0.65 s on the next; 1.7 times that when it was busy of late."""
+    """A single work needs 0.85 s on the topmost rung, 0.65 s on the next; after recent load 1.7 times that."""
     policy = arbiter()
     policy.add(work("a", due_in_s=due_in_s))
     policy._standing.busyness = busyness
@@ -733,7 +733,7 @@ def test_quality_climbs_after_five_seconds_without_pressure_and_only_with_more_r
 
 
 def test_climbing_needs_twice_the_room_of_staying() -> None:
-    """At a busyness of 0.5: 1.35 times what is known to stay, 1.7 times to climb."""
+    """At a busyness of 0.5, staying needs room for 1.35 times the known work, climbing for 1.7 times."""
     policy = arbiter()
     policy.add(work("a", due_in_s=1.3))  # 0.85 s and 1.35 times that fit, 1.7 times do not
     policy._standing.busyness = 0.5

@@ -1,4 +1,4 @@
-"""What holds for every schedule: hundreds of random ones on a virtual clock, by the simulator that the bench uses."""
+"""Invariants of every schedule: hundreds of random ones on a virtual clock, in the bench's simulator."""
 
 import copy
 import random
@@ -104,7 +104,7 @@ def test_no_prompt_waits_longer_than_the_stated_bound(first_seed: int) -> None:
 
 
 class Mirrored(Policy):
-    """An arbiter whose copy is told all that it is told, and must answer the same. A new copy is made now and then."""
+    """An arbiter with a copy that gets the same calls and must give the same answers. Now and then it copies again."""
 
     def __init__(self, arbiter: Arbiter, rng: random.Random) -> None:
         super().__init__(arbiter.cost)
@@ -127,7 +127,7 @@ class Mirrored(Policy):
 
     def next(self, now: float) -> Turn | None:
         for work in self.arbiter:
-            self._of_copy(work).shape_key = work.shape_key  # which who runs the turns sets
+            self._of_copy(work).shape_key = work.shape_key  # the caller that runs the turns sets it
         self._copy_sometimes()
         turn, copied_turn = self.arbiter.next(now), self._copied.next(now)
         assert _told(turn) == _told(copied_turn)
@@ -171,7 +171,7 @@ def test_a_copy_run_ahead_changes_nothing_in_the_original() -> None:
 
 
 def turns_of(seed: int, *, is_run_ahead: bool) -> list[tuple[float, object]]:
-    """What ran when. On request copies are run ahead before every tenth turn, one as it is and one with new work."""
+    """The turns and their times. On request, runs copies ahead before every tenth turn, as it is and with new work."""
     rng = random.Random(seed)
     cost = random_cost(rng)
     arbiter = Arbiter(cost, max_batch=4)

@@ -1,4 +1,4 @@
-"""What pieces take: followed when measured, foretold in proportion when not. Pure, so each case is a few lines."""
+"""The costs of pieces: measured ones are followed, others predicted. Pure, so each case is a few lines."""
 
 import pytest
 
@@ -44,7 +44,7 @@ def test_rungs_of_one_size_share_costs_and_smaller_ones_scale_by_pixels() -> Non
 
 
 def test_an_unmeasured_size_is_predicted_from_the_same_decoder() -> None:
-    # Foretold from the full decoder, the smallest rung seemed dearer than the one above it.
+    # Predicted from the full decoder, the smallest rung once seemed more expensive than the one above it.
     ladder = (*LADDER[:1], Rung(STEPS, 832, 480, "tiny", ("tiny_decoder",)), LADDER[2])
     cost = Cost(ladder, num_pieces=7)
     cost.measure(Piece.DECODE, 0, 1.0)
@@ -74,7 +74,7 @@ def test_each_row_has_the_error_of_its_predictions() -> None:
     entry = next(entry for entry in cost.entries() if entry.what.startswith("step"))
     assert entry.what == "step 832x480 batch 1"
     assert entry.num_measured == 4
-    assert entry.error == pytest.approx(0.5)  # 1 s was foretold, 2 s came
+    assert entry.error == pytest.approx(0.5)  # 1 s was predicted, 2 s measured
 
 
 def test_the_supervisors_copy_predicts_the_same() -> None:

@@ -1,4 +1,4 @@
-"""The clip cache: what is given again, what never is, what is kept, and what a disk may do to it."""
+"""The clip cache: which clips it reuses and which never, which it keeps, and how it handles a faulty disk."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class CacheHarness:
         raise AssertionError(f"no {kind.__name__}")
 
     async def make(self, prompt: str, reuse: Reuse = Reuse.ANY_SEED, **fields: Any) -> list[Event]:
-        """All events of one generation, to its end; then it is kept, if it will be."""
+        """All events of one generation, to its end. Returns when the clip is stored, if it is to be."""
         command = self.command(prompt, reuse, **fields)
         self.engine.send(command)
         events = await self.until(GenerationFinished, command.generation_id)
@@ -154,7 +154,7 @@ async def test_fresh_work_is_never_reused_but_may_be_reused_by_others(open_kitch
     assert not is_reused(await harness.make("scene 5", Reuse.NEVER))
     assert not is_reused(await harness.make("scene 6", Reuse.NEVER))
     assert is_reused(await harness.make("scene 6"))
-    assert harness.count("misses") == 1  # what asked for fresh work missed nothing
+    assert harness.count("misses") == 1  # a request for fresh work is no miss
 
 
 async def test_degraded_clips_are_never_kept(open_kitchen: OpenKitchen) -> None:

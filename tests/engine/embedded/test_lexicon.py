@@ -1,4 +1,4 @@
-"""The lexicon hears English and Chinese the way a viewer would, and says what it did not understand."""
+"""The lexicon reads English and Chinese as a viewer would, and reports the words that it does not know."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""The networks: shapes at their doors, streaming equals the whole, folders round-trip, shipped weights generate."""
+"""The networks: input and output shapes, streaming equals the whole, folders round-trip, shipped weights generate."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def test_streamed_decoding_equals_the_whole() -> None:
 
 
 def test_a_clip_that_closes_is_a_ring_after_its_first_frame() -> None:
-    """Turned by one latent frame, the same frames come turned by four: its seam is a border like any other."""
+    """If the latents rotate by one latent frame, the frames rotate by four: the seam is a border like any other."""
     decoder = Decoder(TINY).eval()
     latents = torch.randn(1, 24, 7, 2, 3)
     turned = torch.cat([latents[:, :, :1], latents[:, :, 1:].roll(1, 2)], 2)
@@ -49,7 +49,7 @@ def test_a_clip_that_closes_is_a_ring_after_its_first_frame() -> None:
         frames, later = decoder.decode(latents), decoder.decode(turned)
         torch.testing.assert_close(later[:, 1:], frames[:, 1:].roll(4, 1))
         opened = decoder.decode(latents, closes=False)
-    # One that starts from a picture of something else follows that picture.
+    # A clip that starts from another clip's picture follows that picture.
     assert not torch.allclose(opened[:, 1:5], frames[:, 1:5], atol=1e-3)
 
 

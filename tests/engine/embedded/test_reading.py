@@ -195,7 +195,7 @@ def test_naming_what_was_chosen_anyway_changes_nothing() -> None:
 
 def test_most_unnamed_times_are_day_and_all_come() -> None:
     times = [complete(read("the beach"), seed)[0].time for seed in range(600)]
-    assert set(times) == {"day", "sunset", "night"}  # dawn at the beach is held out: named, it is honoured
+    assert set(times) == {"day", "sunset", "night"}  # dawn at the beach is held out: only a prompt gets it
     assert times.count("day") > times.count("sunset") > 60
     assert complete(read("the beach at dawn"), 0)[0].time == "dawn"
 

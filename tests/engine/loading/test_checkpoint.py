@@ -258,7 +258,7 @@ def test_the_startup_timeout_allows_for_a_slow_disk(folder: Path) -> None:
 
 
 class FakeHub:
-    """Gives a tiny folder in place of what is published."""
+    """Gives a tiny folder in place of the published one."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

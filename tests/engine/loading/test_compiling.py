@@ -38,7 +38,7 @@ def step(model: Any, height: int = 2) -> torch.Tensor:
 
 
 def finish(behind: CompiledBehind) -> None:
-    """Until all that was wanted so far is compiled, or has failed."""
+    """Waits until all shapes so far are compiled or have failed."""
     behind.close()
     behind._thread.join()
 
@@ -79,7 +79,7 @@ def test_no_step_waits_for_the_compiler() -> None:
     calls.gate.set()
     finish(behind)
     assert behind.compiled == ("3x2x4, batch 1", "3x4x4, batch 1")
-    assert torch.equal(step(behind, height=6), step(model, height=6))  # closed: eager for good
+    assert torch.equal(step(behind, height=6), step(model, height=6))  # closed: eager from now on
 
 
 def test_weights_are_shared() -> None:

@@ -1,4 +1,4 @@
-"""LoRA files by name: the numbers of diffusers' pipeline with the same adapter, switched between steps at no reload."""
+"""LoRA files by name: the numbers of diffusers' pipeline with the same adapter, switched between steps, no reload."""
 
 from __future__ import annotations
 

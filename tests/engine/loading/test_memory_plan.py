@@ -1,4 +1,4 @@
-"""What lives where: planned from sizes alone, the quickest that fits, and done so that the results stay the same."""
+"""The memory plan: made from sizes alone, the fastest that fits; and placed parts compute the same results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GB = 10**9
 
 @pytest.fixture(scope="module")
 def sizes() -> dict[str, PartSize]:
-    """Of the published 5B model, exactly."""
+    """The exact sizes of the published 5B model."""
     return published_configs.sizes("wan2.2-ti2v-5b")
 
 
@@ -72,7 +72,7 @@ def test_compiling_needs_room_for_a_forward_in_the_background(sizes: dict[str, P
 def test_the_5b_model_fits_16_gb(sizes: dict[str, PartSize], workload: Workload) -> None:
     plan = memory_plan.plan(sizes, workload, 16 * GB)
     assert plan.peak_bytes <= 16 * GB
-    # The steps, which come again and again, are spared copies; the text encoder, used once a prompt, is not.
+    # The transformer, which each step needs, is never copied. The text encoder, used once a prompt, may be.
     assert plan.parts["transformer"].placement is Placement.RESIDENT
     assert plan.parts["text_encoder"].placement is not Placement.RESIDENT
 
@@ -197,7 +197,7 @@ def encode(module: Any) -> torch.Tensor:
 @pytest.mark.parametrize("storage", Storage)
 @pytest.mark.parametrize("placement", Placement)
 def test_the_text_encoder_works_wherever_it_lives(placement: Placement, storage: Storage) -> None:
-    """In fp8, too: T5's feed-forward would take its activations down to the stored dtype of its last layer."""
+    """Also in fp8, where T5's feed-forward could cast its activations to the stored dtype of its last layer."""
     size = part_sizes.read_sizes(cached(ti2v_5b))["text_encoder"]
     part = placing.place(PartPlan(size, placement, storage), text_encoder(), torch.device("cpu"), dtype=torch.float32)
     exact = encode(text_encoder())
@@ -242,7 +242,7 @@ def test_the_budget_is_held_on_a_device_that_is_named_without_its_index(monkeypa
     held: list[tuple[float, int]] = []
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=64 * 2**30))
-    # With torch's own check of the device, which takes none without an index.
+    # torch's own check of the device stays: it takes no device without an index.
     monkeypatch.setattr(torch.cuda.memory, "_lazy_init", lambda: None)
     monkeypatch.setattr(torch._C, "_cuda_setMemoryFraction", lambda *one: held.append(one), raising=False)
     for device in ("cuda", "cuda:1"):
@@ -252,7 +252,7 @@ def test_the_budget_is_held_on_a_device_that_is_named_without_its_index(monkeypa
 
 
 def test_only_the_header_is_read(tmp_path: Path) -> None:
-    """A file whose weights are gone still tells its sizes: 20 GB are not read to plan."""
+    """A file without its weights still gives its sizes: planning does not read 20 GB."""
     (tmp_path / "vae").mkdir()
     file = tmp_path / "vae" / "model.safetensors"
     save_file({"decoder.conv.weight": torch.zeros(8, 4)}, file)

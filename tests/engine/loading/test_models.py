@@ -1,4 +1,4 @@
-"""What was asked for at load becomes parts that work together: rungs, decoders, the memory plan, the report."""
+"""Loading: the settings become parts that work together: rungs, decoders, the memory plan, the report."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_parts_that_are_away_take_turns_and_the_clip_is_the_same(monkeypatch: py
     here.clear()
     assert torch.equal(clip_of(model), expected)
     text = ["+UMT5EncoderModel", "-UMT5EncoderModel"]
-    # The prompt, and what guidance leads away from; all steps in one visit, which outlasts the decode.
+    # The prompt and the negative prompt; all steps in one visit, which outlasts the decode.
     assert here == [*text, *text, "+WanTransformer3DModel", "+AutoencoderKLWan", "-AutoencoderKLWan"]
     model.free_memory()
     assert here[-1] == "-WanTransformer3DModel"
@@ -261,7 +261,7 @@ def test_joint_rows_move_no_part_off_the_device() -> None:
 
 
 def plan_of(monkeypatch: pytest.MonkeyPatch, **options: Any) -> MemoryPlan:
-    """As it would be made for a GPU, which is asked nothing but how much is free."""
+    """The plan for a GPU. Of the device it needs only the free memory."""
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**40, 2**40))
     settings = LoadSettings(model=str(cached(fastwan)), **SIZE, **options)
     _, plan = planned(checkpoint.resolve(settings), settings, torch.device("cuda"))

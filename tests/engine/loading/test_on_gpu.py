@@ -1,4 +1,4 @@
-"""What only a GPU can show. Skipped without one, which is where this project was written: see bench/RESULTS.md."""
+"""Tests that need a GPU. Skipped without one, as where this project was written: see bench/RESULTS.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the engine's decoder adds to the module's: a calm picture at the borders of latent frames, while it streams."""
+"""The engine's embedded decoder streams, with a calm picture at the borders of latent frames."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Preview factors: found for any VAE, kept in a file, refused where they do not belong."""
+"""Preview factors: found for any VAE, stored in a file, refused for another VAE."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RGB to yuv420p agrees with FFmpeg's own conversion, and what is not a number never becomes a frame."""
+"""RGB to yuv420p agrees with FFmpeg's own conversion, and values that are not finite never become a frame."""
 
 import av
 import numpy as np

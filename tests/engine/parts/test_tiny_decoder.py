@@ -1,4 +1,4 @@
-"""The TAEHV layout: streamed as decoded at once, its names, and what is said of a file that does not fit."""
+"""The TAEHV layout: streaming equals one pass, the weights' names, and the errors for files that do not fit."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def all_at_once(made: TinyDecoderModule, noise: torch.Tensor) -> torch.Tensor:
 
 
 def test_streaming_equals_the_whole_pass() -> None:
-    """To float32's rounding: one convolution over all frames adds up in another order than four over their parts."""
+    """Up to float32's rounding: one convolution over all frames sums in another order than four over their parts."""
     made = module()
     parts = list(TinyDecoder(made).decode(latents()))
     assert [tuple(part.shape) for part in parts] == [(1, 3, 32, 48), (4, 3, 32, 48), (4, 3, 32, 48)]

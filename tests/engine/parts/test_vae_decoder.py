@@ -1,4 +1,4 @@
-"""The streamed VAE decode gives the very frames of `WanPipeline`, for both forms, whatever else is decoded then."""
+"""The streamed VAE decode gives exactly the frames of `WanPipeline`, for both forms, also beside another decode."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Our engine makes the numbers of diffusers' own Wan pipelines, on small random folders in the published layouts.
 
-Bitwise where the arithmetic is the same. One difference is meant: the 5B's pipeline gives each token of a text-to-video
-clip its timestep, all of them equal; we give one, which multiplies other shapes and differs in the last bits.
+Bitwise where the arithmetic is the same. One difference is intended: the 5B's pipeline gives each token of a
+text-to-video clip its timestep, all equal. We give one, which multiplies other shapes and differs in the last bits.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from engine.parts.denoiser import Denoiser
 from engine.parts.generation import Generation
 from engine.process import worker
 
-# Signals that came and have not been answered by a raise yet.
+# Signals that have arrived and have not caused a raise yet.
 _signals: list[int] = []
 
 

@@ -1,9 +1,10 @@
 """An engine process without a model, quick to start: speaks `engine.process.wire` and does what the prompts say.
 
-The first time that it is asked (the file named first remembers) it begins and then ``die``: exits; ``deadlock``,
-``device``, ``spin``: says no more, for that reason; ``work``: computes for a while, no beat; ``garbage``: says what
-nobody can decode; ``strangers``: speaks of generations that nobody asked for. ``wait``: begins, no more. Everything
-else fails with what it was told as its message: due time, tenant and class. Started by tests only.
+On a prompt of `TROUBLE`, it begins and then makes that trouble, but only the first time; its first argument is the file
+that remembers this. ``die`` exits. ``deadlock``, ``device`` and ``spin`` fall silent for that reason. ``work`` computes
+for a while without a heartbeat. ``garbage`` sends bytes that cannot be decoded. ``strangers`` sends events of unknown
+generations. The prompt ``wait`` begins and does no more. Any other prompt fails, and the message repeats the command:
+due time, tenant and class. Started by tests only.
 """
 
 import argparse
@@ -36,7 +37,7 @@ ROWS = tuple(
     for piece, seconds in ((Piece.BEGIN, 0.0), (Piece.STEP, 1.0), (Piece.PREVIEW, 0.5), (Piece.DECODE, 1.0))
 )
 TROUBLE = ("die", "deadlock", "device", "spin", "work", "garbage", "strangers")
-# In anybody's time: with a small share of a core it is little of its own.
+# Elapsed time: with a small share of a core, little of it is the process's own time.
 WORK_S = 3.0
 _PR_SET_PDEATHSIG = 1
 

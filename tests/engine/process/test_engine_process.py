@@ -90,7 +90,7 @@ async def test_the_very_first_prompt_has_an_estimate(driver: Driver) -> None:
 async def test_a_prompt_becomes_previews_and_a_clip(driver: Driver) -> None:
     model = driver.engine.model
     assert model is not None
-    # Out of time, previews after the first are given up.
+    # Short of time, the engine gives up previews after the first.
     driver.engine.send(Generate("one", "the sea at sunset", seed=1, due_in_s=600.0))
     events = await driver.until_end("one")
     num_steps = model.num_steps[Quality.FAST]
@@ -196,7 +196,7 @@ async def test_an_engine_that_cannot_start_says_so_and_fails_its_work() -> None:
 
 
 async def test_a_model_that_cannot_be_loaded_ends_the_engine_at_once_and_says_why(tmp_path: Path) -> None:
-    # It was tried four times, two minutes each: the same folder, the same error.
+    # The engine once tried the same folder four times, two minutes each, with the same error.
     worker = (sys.executable, str(Path(__file__).with_name("refusing_worker.py")), str(tmp_path / "starts"))
     engine = EngineProcess(EngineSettings(worker_command=worker, keep_spare=False))
     await engine.open()

@@ -1,4 +1,4 @@
-"""The engine's own clock: scripted samples of threads, then what the kernel tells of real ones."""
+"""The engine's own clock: scripted samples of threads, then the kernel's samples of real threads."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_patience_is_longer_if_the_kernel_reports_nothing() -> None:
 
 
 def share_of(counts: list[tuple[float, float]], *, now: float | None = None) -> float | None:
-    """With a sample a second, of one thread that had run and waited for so long."""
+    """The share of one thread with these run and wait times, sampled once a second."""
     share = CoreShare()
     for second, (run_s, waited_s) in enumerate(counts):
         share.add(float(second), threads((run_s, waited_s, True)))

@@ -1,4 +1,4 @@
-"""The supervisor alone, with a scripted process that needs no model: what it tells it, what it foretells of it."""
+"""The supervisor with a scripted process that needs no model: its commands, its recoveries and its estimates."""
 
 import asyncio
 import errno
@@ -55,7 +55,7 @@ async def opened(
     keeps_spare: bool = False,
     heartbeat_timeout_s: float | None = None,
 ) -> AsyncIterator[tuple[EngineProcess, AsyncIterator[Event]]]:
-    """With a `heartbeat_timeout_s` the scripted process, which never beats, must say something within it."""
+    """With a `heartbeat_timeout_s`, the scripted process must send something in that time, because it never beats."""
     command = (sys.executable, str(Path(__file__).with_name("scripted_worker.py")), str(tmp_path / "has-died"))
     settings = EngineSettings(worker_command=command, keep_spare=keeps_spare, heartbeat_timeout_s=3.0)
     if heartbeat_timeout_s is not None:
@@ -115,7 +115,7 @@ async def test_an_estimate_counts_neither_its_own_stage_nor_cancelled_work(
 
 
 async def test_the_spare_process_waits_for_an_idle_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Its imports beside the first prompts took the play ratio of a fresh server down to 0.989.
+    # The spare's imports beside the first prompts lowered a fresh server's play ratio to 0.989.
     spawned: list[float] = []
     waits: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
     spawn = Child.spawn
@@ -145,14 +145,14 @@ async def test_the_spare_process_waits_for_an_idle_engine(tmp_path: Path, monkey
 
 
 async def stopped(pid: int, is_stopped: bool) -> None:
-    """Until the system says so: a signal takes effect when the process is next scheduled."""
+    """Waits until the system reports it: a signal takes effect when the process is next scheduled."""
     while (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T") is not is_stopped:  # noqa: ASYNC110 (no event of it)
         await asyncio.sleep(0.001)
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="only what the system kills with us may be stopped")
 async def test_the_spare_process_pauses_while_there_is_work(tmp_path: Path) -> None:
-    # Its imports beside a prompt made that clip three times as long.
+    # The spare's imports beside a prompt made its clip take three times as long.
     async def at_once(_seconds: float) -> None:
         return
 
@@ -174,7 +174,7 @@ async def test_the_spare_process_pauses_while_there_is_work(tmp_path: Path) -> N
 # --- hung, or only without a core ---------------------------------------------------------------------------------
 
 needs_schedstat = pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="only Linux tells")
-# More than one look, less than anybody wants to wait for in a test.
+# Longer than one look, but short enough for a test.
 PATIENCE_S = 1.6
 
 
@@ -252,7 +252,7 @@ async def test_the_share_of_a_core_is_measured_while_there_is_work(
 
 
 class Pauses:
-    """A sleep that takes no time and remembers what was asked for."""
+    """A sleep that takes no time and remembers the requested seconds."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -276,7 +276,7 @@ def failing_spawn(monkeypatch: pytest.MonkeyPatch, failures: list[OSError]) -> N
 async def test_an_engine_that_was_ready_is_restarted_until_it_is_ready_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A passing lack of descriptors ended the engine for good, and the server lived on with none.
+    # A passing lack of descriptors once ended the engine, and the server went on without one.
     pauses = Pauses()
     async with opened(tmp_path, Clock(), pauses) as (engine, events):
         failing_spawn(monkeypatch, [OSError(errno.EMFILE, "too many open files")] * 5)

@@ -1,4 +1,4 @@
-"""An engine whose own task dies ends its events, so that its reader knows: nothing would ever come any more."""
+"""An engine whose own task dies ends its events, so that its reader knows that no more will come."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What crosses between the processes: messages come out as they went in, frames never overwrite unread ones."""
+"""The wire between the processes: messages come out as they went in, frames never overwrite unread ones."""
 
 import os
 import typing

@@ -110,7 +110,7 @@ class PlainModel:
 
 
 class Wire:
-    """Connection and ring in one: keeps what was sent."""
+    """Link and ring in one. Keeps the sent messages."""
 
     def __init__(self) -> None:
         self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -152,7 +152,7 @@ def test_the_warm_up_measures_each_piece_and_every_size() -> None:
 
 
 def test_a_warm_up_on_a_busy_machine_does_not_make_the_model_look_slow() -> None:
-    # How long the engine may be silent comes of it: a hang after a starved start would be found late.
+    # It sets how long the engine may be silent. Otherwise a hang after a starved start would be found late.
     model = PlainModel()
     worker, _ = made(model, sample=lambda: {1: Thread(0.25 * model.now, 0.75 * model.now, is_runnable=True)})
     assert worker.slowest_s == pytest.approx(0.03)
@@ -262,7 +262,7 @@ def test_a_models_error_fails_its_own_generation_only() -> None:
 @pytest.mark.random
 @pytest.mark.parametrize("seed", seeds(60))
 def test_random_schedules(seed: int) -> None:
-    """One end each, no step for dead work, no time lost, nothing below the floor, whatever comes when."""
+    """In any order of commands: one end each, no step for dead work, no time lost, nothing below the floor."""
     rng = random.Random(seed)
     model = PlainModel()
     worker, link = made(model)

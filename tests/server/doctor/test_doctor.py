@@ -1,4 +1,4 @@
-"""What the doctor says, given what the engine's half found."""
+"""The doctor's output, for given findings of the engine's part."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def found(**changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the engine's half answers; a test may change it."""
+    """The answer of the engine's part; a test may change it."""
     answer = found()
     monkeypatch.setattr(doctor, "ask_engine", lambda _: (answer, ""))
     monkeypatch.setattr(doctor, "network_findings", lambda _: [])
@@ -74,7 +74,7 @@ def test_a_line_for_each_thing_and_a_row_for_each_profile(
     assert "  Wan-AI/Wan2.2-TI2V-5B-Diffusers would be downloaded at the first start" in lines
 
 
-def test_a_busy_machine_is_told_with_what_to_do_and_no_reason_not_to_serve(
+def test_a_busy_machine_gets_advice_and_does_not_fail_the_check(
     engine: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     doctor.main([])
@@ -89,7 +89,7 @@ def test_a_busy_machine_is_told_with_what_to_do_and_no_reason_not_to_serve(
     assert "free cores         absent" in capsys.readouterr().out
 
 
-def test_a_gpu_and_its_plan_are_told(engine: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_gpu_and_its_plan_are_shown(engine: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     gpu = {"name": "Some GPU", "total_bytes": 16 * 2**30, "free_bytes": 15 * 2**30}
     engine["devices"] = [gpu]
     engine["profiles"][1] |= {"fits": True, "why": "", "plan": PLAN}
@@ -99,7 +99,7 @@ def test_a_gpu_and_its_plan_are_told(engine: dict[str, Any], capsys: pytest.Capt
     assert all(f"  {line}" in lines for line in PLAN)
 
 
-def test_an_engine_that_cannot_start_is_the_verdict(
+def test_an_engine_that_cannot_start_fails_the_check(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(doctor, "ask_engine", lambda _: ({}, "ImportError: libcudart.so.12"))
@@ -110,12 +110,14 @@ def test_an_engine_that_cannot_start_is_the_verdict(
     assert "libcudart.so.12" in printed.err
 
 
-def test_no_weights_at_all_are_a_fault(engine: dict[str, Any]) -> None:
+def test_missing_weights_fail_the_check(engine: dict[str, Any]) -> None:
     engine["profiles"] = engine["profiles"][1:]
     assert doctor.main([]) == 1
 
 
-def test_everything_as_json(engine: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_the_findings_and_the_engines_answer(
+    engine: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert doctor.main(["--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["is_complete"] is True and told["engine"] == engine
@@ -123,7 +125,7 @@ def test_everything_as_json(engine: dict[str, Any], capsys: pytest.CaptureFixtur
     assert gpu in told["findings"]
 
 
-def test_the_network_is_looked_at_with_the_settings_of_serve(
+def test_the_network_is_checked_with_the_settings_of_serve(
     engine: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -147,6 +149,6 @@ def test_the_network_is_looked_at_with_the_settings_of_serve(
     assert any(line.startswith("port 1234 ") for line in lines)
 
 
-def test_a_size_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_size_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor.main(["--gpu-memory", "much"]) == 2
     assert "--gpu-memory" in capsys.readouterr().err

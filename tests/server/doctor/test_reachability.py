@@ -1,4 +1,4 @@
-"""What the doctor tries on the network: with real servers, silent ones, and coturn where it is installed."""
+"""The doctor's network checks: with real servers, silent ones, and coturn if it is installed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def no_self_test(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def taken_port() -> Iterator[int]:
-    """Taken on all our addresses."""
+    """A port that is in use on all our addresses."""
     taken: list[socket.socket] = []
     for address in get_host_addresses(use_ipv4=True, use_ipv6=True):
         port = taken[0].getsockname()[1] if taken else None
@@ -51,13 +51,13 @@ def taken_port() -> Iterator[int]:
         one.close()
 
 
-async def test_a_range_of_ports_that_is_taken_is_told(taken_port: int) -> None:
+async def test_a_range_of_ports_in_use_is_reported(taken_port: int) -> None:
     told = named(await reachability.checks(Settings(udp_ports=(taken_port, taken_port))), "udp ports")
     assert told.found is None and told.is_needed
     assert f"{taken_port}-{taken_port} are all in use" in told.advice
 
 
-async def test_a_dead_stun_server_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_dead_stun_server_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reachability, "ASK_TIMEOUT_S", 0.05)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
@@ -66,7 +66,7 @@ async def test_a_dead_stun_server_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     assert told.found is None and "no answer" in told.advice and "UDP" in told.advice
 
 
-async def test_what_viewers_would_be_told() -> None:
+async def test_the_addresses_that_viewers_would_get_are_reported() -> None:
     own = named(await reachability.checks(Settings()), "viewers are told")
     assert own.found is not None and get_host_addresses(use_ipv4=True, use_ipv6=False)[0] in own.found
     public = named(await reachability.checks(Settings(public_address="8.8.8.8")), "viewers are told")
@@ -75,14 +75,14 @@ async def test_what_viewers_would_be_told() -> None:
     assert "own network" in local.advice
 
 
-def test_a_public_address_that_is_not_where_stun_sees_us_is_doubted() -> None:
+def test_a_public_address_that_differs_from_stuns_is_questioned() -> None:
     ice = IceSettings(public_address="8.8.8.8")
     told = reachability._told(Settings(), ice, ["we are seen as 9.9.9.9:4000"])
     assert "9.9.9.9" in told.advice
     assert reachability._told(Settings(), ice, ["we are seen as 8.8.8.8:4000"]).advice == ""
 
 
-def test_private_addresses_alone_are_advised_against_where_strangers_may_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reachable_server_with_only_private_addresses_gets_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reachability, "_addresses", lambda: ["10.0.0.2"])
     settings = Settings(host="0.0.0.0", token="0123456789abcdef")
     assert "--public-address" in reachability._told(settings, IceSettings(), []).advice
@@ -90,7 +90,7 @@ def test_private_addresses_alone_are_advised_against_where_strangers_may_come(mo
     assert reachability._told(settings, IceSettings(), []).found is None
 
 
-async def test_a_second_of_pictures_through_the_whole_server() -> None:
+async def test_the_self_test_sees_pictures_through_the_whole_server() -> None:
     told = await _SELF_TEST(Settings())
     assert told.found is not None, told.advice
     found = re.match(r"(\d+) pictures", told.found)
@@ -141,7 +141,7 @@ async def _running_coturn(folder: Path) -> AsyncIterator[int]:
 
 
 async def _answers_udp(host: str, port: int) -> None:
-    """It listens for UDP in threads of its own, soon after TCP: until then the kernel refuses."""
+    """coturn listens for UDP in its own threads, soon after TCP; until then the kernel refuses."""
     request = bytes(stun.Message(stun.Method.BINDING, stun.Class.REQUEST))
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:

@@ -1,4 +1,4 @@
-"""Who may speak to the server: strangers, other sites' pages and rebound host names may not."""
+"""Access checks: strangers, other sites' pages and rebound host names are refused."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def test_a_server_that_others_may_reach_cannot_be_built_without_a_token(reached:
 
 
 @pytest.mark.parametrize("origins", [(), ("http://localhost:3000", "http://127.0.0.1:5173", "http://[::1]:3000")])
-def test_loopback_needs_no_token_and_nor_do_pages_of_this_machine(origins: tuple[str, ...]) -> None:
+def test_loopback_and_pages_of_this_machine_need_no_token(origins: tuple[str, ...]) -> None:
     access = Access(Settings(allowed_origins=origins))
     assert access.has_token({}, {})
 
 
 @pytest.mark.parametrize("name", PROXY_HEADERS)
-def test_without_a_token_nobody_comes_through_a_proxy(name: str) -> None:
+def test_a_server_without_a_token_refuses_proxied_requests(name: str) -> None:
     with pytest.raises(Refused, match=f"through a proxy .{name}.*--token"):
         Access(Settings()).check_proxy({name: "1"})
     Access(Settings()).check_proxy({"Host": "localhost"})
@@ -57,11 +57,13 @@ def test_without_a_token_nobody_comes_through_a_proxy(name: str) -> None:
     ],
 )
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_the_token(host: str, headers: dict, query: dict, expected: bool) -> None:
+def test_only_the_right_token_is_accepted_as_bearer_or_query(
+    host: str, headers: dict, query: dict, expected: bool
+) -> None:
     assert Access(Settings(host=host, token=TOKEN)).has_token(headers, query) is expected
 
 
-def test_who_has_no_token_is_refused_as_unauthorized_and_told_so() -> None:
+def test_a_request_without_the_token_is_refused_as_unauthorized() -> None:
     access = Access(Settings(token=TOKEN))
     access.check_token({"Authorization": f"Bearer {TOKEN}"}, {})
     access.check_token({}, {"token": TOKEN})
@@ -70,7 +72,7 @@ def test_who_has_no_token_is_refused_as_unauthorized_and_told_so() -> None:
     assert refused.value.detail.code == "unauthorized"
 
 
-def test_where_a_token_protects_any_host_name_is_ours() -> None:
+def test_a_server_with_a_token_accepts_any_host_name() -> None:
     assert Access(Settings(host="0.0.0.0", token=TOKEN)).is_known_host("stage.example")
 
 
@@ -119,7 +121,7 @@ def test_tokens_are_fresh_and_long() -> None:
     assert len(new_token()) == 40
 
 
-def test_holders_of_a_token_are_one_and_the_token_cannot_be_read_from_it() -> None:
+def test_each_token_is_one_tenant_whose_name_does_not_reveal_it() -> None:
     access = Access(Settings(token=TOKEN))
     holder = access.holder({"Authorization": f"Bearer {TOKEN}"}, {})
     assert holder == access.holder({}, {"token": TOKEN}) != access.holder({}, {"token": "another"})

@@ -96,8 +96,8 @@ async def test_a_call_is_a_session_whose_messages_go_over_its_data_channel(harne
     assert (await caller.hear("error"))["error"]["code"] == "binary_not_supported"
 
 
-async def test_the_last_word_reaches_the_caller(harness: Serving, caller: Caller) -> None:
-    """Although the connection that carries it is the program's, and ends with it."""
+async def test_session_closed_reaches_the_caller(harness: Serving, caller: Caller) -> None:
+    """The program's own peer carries the message, and ends with the program."""
     await caller.call(harness)
     await caller.hear("session.created")
     await caller.say("session.close", event_id="e1")
@@ -119,7 +119,7 @@ async def test_deleting_a_call_ends_its_session(harness: Serving, caller: Caller
         assert await code_of(response) == (404, "unknown_call")
 
 
-async def test_a_session_whose_caller_is_lost_may_be_taken_up(harness: Serving, caller: Caller) -> None:
+async def test_a_session_whose_caller_is_lost_can_be_resumed(harness: Serving, caller: Caller) -> None:
     await caller.call(harness, "?name=my-show")
     created = await caller.hear("session.created")
     (session,) = sessions(harness)
@@ -142,7 +142,7 @@ async def test_a_caller_that_vanishes_leaves_its_session_detached(harness: Servi
     assert session.state is SessionState.DETACHED
 
 
-async def test_a_session_without_a_channel_is_driven_from_elsewhere(harness: Serving, mute: Caller) -> None:
+async def test_a_session_without_a_channel_is_controlled_over_a_websocket(harness: Serving, mute: Caller) -> None:
     response = await mute.call(harness, "?on_preview=off")
     (session,) = sessions(harness)
     assert session.state is SessionState.OPEN
@@ -157,7 +157,7 @@ async def test_a_session_without_a_channel_is_driven_from_elsewhere(harness: Ser
     await mute.until_number(6)
 
 
-async def test_channels_of_other_names_are_left_alone(harness: Serving, caller: Caller) -> None:
+async def test_channels_with_other_labels_are_ignored(harness: Serving, caller: Caller) -> None:
     chat = caller.peer.createDataChannel("chat")
     said: list[str] = []
     chat.on("message", said.append)
@@ -186,7 +186,7 @@ async def test_a_call_may_be_a_viewer_of_a_session(harness: Serving, mute: Calle
     assert (session.program.num_viewers, session.state) == (0, SessionState.OPEN)
 
 
-# --- what may be wrong --------------------------------------------------------------------------------------------
+# --- bad requests -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ async def test_a_bad_body_makes_no_session(
     assert sessions(harness) == []
 
 
-async def test_a_form_as_openais_clients_send_it(harness: Serving, mute: Caller) -> None:
+async def test_a_form_of_openais_clients_starts_a_session(harness: Serving, mute: Caller) -> None:
     body = form(sdp=await mute.offer(), session='{"type":"realtime","name":"my-show","seed":5}')
     async with harness.http.post(PATH, data=body, headers={"Content-Type": FORM}) as response:
         assert response.status == 201
@@ -256,7 +256,7 @@ async def test_a_call_does_not_queue(mute: Caller) -> None:
         await other.apply("scene 1")
 
 
-async def test_with_a_token_strangers_may_not_call(mute: Caller) -> None:
+async def test_a_server_with_a_token_refuses_calls_without_it(mute: Caller) -> None:
     async with serving(token="0123456789abcdef0123") as harness:
         for method, path in (("POST", PATH), ("DELETE", PATH + "/call_1")):
             async with harness.http.request(method, path, data="v=0", headers=SDP) as response:
@@ -287,7 +287,7 @@ class FakeChannel:
         self.is_closed = True
 
 
-async def test_a_caller_that_does_not_read_holds_up_nobody_but_itself() -> None:
+async def test_a_caller_that_does_not_read_delays_only_itself() -> None:
     transport, channel = ChannelTransport(has_channel=True), FakeChannel()
     first = asyncio.create_task(transport.send("early"))
     await asyncio.sleep(0)

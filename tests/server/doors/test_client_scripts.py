@@ -1,4 +1,4 @@
-"""The scripts as they are served are the scripts that lie there, but for their comments."""
+"""Served scripts equal the files, except for comments."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ SCRIPTS = sorted(CLIENT.rglob("*.js"))
 def test_a_served_script_keeps_its_lines_and_loses_only_comments(path: Path) -> None:
     source = path.read_text(encoding="utf-8").split("\n")
     served = without_comments("\n".join(source)).split("\n")
-    assert len(served) == len(source), "a trace of a browser names the lines of the source"
+    assert len(served) == len(source), "a browser's stack trace names the lines of the source"
     for before, after in zip(source, served, strict=True):
         assert after == before or (after == "" and before.strip().startswith(("/**", "*", "//")))
 
 
-def test_only_lines_that_are_comments_as_a_whole_go() -> None:
+def test_only_lines_that_are_nothing_but_comment_become_empty() -> None:
     script = "/** a\n * b */\nf(); // c\n// d\n/** e */ g();\nconst t = `\n// not one\n`;\n/** f */\nh();"
     assert without_comments(script) == "\n\nf(); // c\n\n/** e */ g();\nconst t = `\n// not one\n`;\n\nh();"
 
 
-async def test_a_script_is_sent_once_and_nothing_outside_of_the_folder_ever(tmp_path: Path) -> None:
+async def test_scripts_have_etags_and_nothing_outside_the_folder_is_served(tmp_path: Path) -> None:
     folder = tmp_path / "client"
     (folder / "sdk").mkdir(parents=True)
     (folder / "sdk" / "a.js").write_text("// a\nf();", encoding="utf-8")

@@ -44,7 +44,7 @@ async def test_a_blank_program_gives_a_black_picture() -> None:
 
 
 @pytest.mark.parametrize("width", ["63", "1921", "-100", "1e2", "wide", "", "٣٠٠", "9" * 5000])
-async def test_a_width_that_cannot_be_is_named(width: str) -> None:
+async def test_an_invalid_width_is_refused_by_name(width: str) -> None:
     async with serving() as server:
         controller = await server.controller(width=320, height=192)
         async with server.http.get(controller.path("snapshot.jpg"), params={"width": width}) as response:

@@ -1,4 +1,4 @@
-"""The OBS page and the widget over HTTP: who may load them, who may frame them, and that no token is asked for."""
+"""The OBS page and the widget over HTTP: who may load and frame them, and that they need no token."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
             yield http
 
 
-async def test_scripts_may_be_loaded_by_every_site_and_nothing_else(http: aiohttp.ClientSession) -> None:
+async def test_other_sites_may_load_scripts_and_nothing_else(http: aiohttp.ClientSession) -> None:
     for path in ("/client/widget/live-scene.js", "/client/favicon.svg"):
         async with http.get(path, headers=STRANGER) as response:
             assert (response.status, response.headers["Access-Control-Allow-Origin"]) == (200, "*"), path
@@ -41,7 +41,7 @@ async def test_scripts_may_be_loaded_by_every_site_and_nothing_else(http: aiohtt
         assert response.status == 403
 
 
-async def test_scripts_come_as_gzip_to_whoever_takes_it(http: aiohttp.ClientSession) -> None:
+async def test_scripts_are_sent_as_gzip_to_clients_that_accept_it(http: aiohttp.ClientSession) -> None:
     script = without_comments(Path(CLIENT_FOLDER / "shared" / "screen.js").read_text()).encode()
     async with http.get("/client/shared/screen.js", headers={"Accept-Encoding": "gzip, br"}) as response:
         assert gzip.decompress(await response.read()) == script

@@ -1,4 +1,4 @@
-"""The whole server, but for the model: real aiohttp, a real WebSocket client, a real program, the synthetic engine.
+"""The whole server except the model: real aiohttp, a real WebSocket client, a real program, the synthetic engine.
 
 The synthetic engine paints the prompt's number into its pixels, so that what a viewer sees can be read.
 """
@@ -34,7 +34,7 @@ SCRIPT = Script(step_s=0.01, decode_s=0.01)
 
 
 class Client:
-    """A controller over a real socket. Keeps all that it hears."""
+    """A controller over a real socket. Keeps all messages that it gets."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
@@ -44,7 +44,7 @@ class Client:
         await self.socket.send(json.dumps({"type": kind, **fields}))
 
     async def hear(self, *kinds: str) -> dict[str, Any]:
-        """The next event of one of these types; what comes before it is kept in `heard`."""
+        """The next event of one of these types. Events before it are kept in `heard`."""
         while True:
             message = json.loads(await self.socket.recv())
             self.heard.append(message)
@@ -56,7 +56,7 @@ class Client:
         return await self.hear("session.created", "error")
 
     async def apply(self, text: str, **fields: object) -> dict[str, Any]:
-        """A prompt from here to the air."""
+        """Sends a prompt and waits until it is applied."""
         await self.say("prompt.set", text=text, **fields)
         while True:
             applied = await self.hear("prompt.applied", "prompt.failed", "error")
@@ -68,7 +68,7 @@ class Client:
 
 
 class Server:
-    """A running server and ways to it."""
+    """A running server, and clients of it."""
 
     def __init__(self, port: int, registry: Any, stack: AsyncExitStack) -> None:
         self.port = port
@@ -141,9 +141,7 @@ async def test_a_prompt_becomes_a_picture_at_the_viewer(client: Client, viewer: 
     assert len(ends) == 2
 
 
-async def test_a_scene_goes_on_and_a_morph_changes_it_before_a_viewers_eyes(
-    start_server: StartServer, viewer: Viewer
-) -> None:
+async def test_a_viewer_sees_a_scene_continue_and_then_a_morph(start_server: StartServer, viewer: Viewer) -> None:
     script = Script(step_s=0.01, decode_s=0.01, num_frames=7, can_start_from_frame=True)
     client = await (await start_server(script)).connect()
     await client.start(on_preview="off", after="continue")
@@ -166,7 +164,7 @@ async def test_events_are_numbered_without_gaps(client: Client) -> None:
 
 
 async def test_thirty_prompts_at_once_end_in_one_picture(start_server: StartServer) -> None:
-    """The newest is applied, the others are superseded, and nothing was finished that nobody waited for."""
+    """The newest is applied, the others are superseded, and no superseded prompt is finished."""
     server = await start_server()
     client = await server.connect()
     await client.start()
@@ -196,7 +194,7 @@ async def test_whep_viewers_see_the_same_program(server: Server, client: Client,
         assert (await response.json())["error"]["code"] == "unknown_viewer"
 
 
-async def test_a_lost_engine_is_told_and_the_prompt_is_made_again(start_server: StartServer) -> None:
+async def test_an_engine_loss_is_reported_and_the_prompt_is_generated_again(start_server: StartServer) -> None:
     server = await start_server(Script(step_s=0.01, decode_s=0.01, faults={3: Fault.LOSE}))
     client = await server.connect()
     await client.start()
@@ -293,7 +291,7 @@ async def test_bad_input_before_the_session_is_answered_too(server: Server) -> N
     await client.start()
 
 
-async def test_a_frame_beyond_all_bounds_closes_the_socket_and_the_session_can_be_taken_up(server: Server) -> None:
+async def test_a_frame_above_the_limit_closes_the_socket_but_not_the_session(server: Server) -> None:
     client = await server.connect()
     created = await client.start()
     with pytest.raises(ConnectionClosed) as caught:
@@ -319,7 +317,7 @@ async def test_a_flood_of_prompts_is_limited_and_the_session_lives(client: Clien
 # --- coming back --------------------------------------------------------------------------------------------------
 
 
-async def test_a_cut_connection_is_taken_up_and_misses_nothing(server: Server) -> None:
+async def test_a_session_resumed_after_a_cut_misses_no_event(server: Server) -> None:
     first = await server.connect()
     created = await first.start()
     await first.say("prompt.set", text="scene 8", prompt_id="eight")
@@ -341,7 +339,7 @@ async def test_a_cut_connection_is_taken_up_and_misses_nothing(server: Server) -
     assert [message["seq"] for message in second.heard] == list(range(last_seq + 1, last_seq + 1 + len(second.heard)))
 
 
-async def test_the_old_connection_is_dropped_when_another_takes_up(server: Server) -> None:
+async def test_a_resume_drops_the_old_connection(server: Server) -> None:
     first = await server.connect()
     created = await first.start()
     second = await server.connect()
@@ -393,7 +391,7 @@ async def test_a_full_server_refuses_and_a_vanished_controller_makes_room(start_
     await second.apply("scene 1")
 
 
-async def test_a_controller_that_waits_is_told_where_it_stands_and_gets_its_stage(start_server: StartServer) -> None:
+async def test_a_waiting_controller_is_told_its_position_and_gets_its_stage(start_server: StartServer) -> None:
     server = await start_server(max_sessions=1)
     clients = [await server.connect() for _ in range(4)]
     assert (await clients[0].start())["type"] == "session.created"
@@ -416,7 +414,7 @@ async def test_a_controller_that_waits_is_told_where_it_stands_and_gets_its_stag
     await fourth.hear("session.created")
 
 
-async def test_a_clip_that_was_made_before_is_on_air_at_once(start_server: StartServer) -> None:
+async def test_a_cached_clip_is_on_air_at_once(start_server: StartServer) -> None:
     engine = CachingEngine(SyntheticEngine(SCRIPT), CacheSettings())
     server = await start_server(engine=engine)
     for expected in (False, True):
@@ -429,8 +427,8 @@ async def test_a_clip_that_was_made_before_is_on_air_at_once(start_server: Start
         assert "sceneshift_cache_hits_total 1.0" in await response.text()
 
 
-async def test_a_controller_that_vanished_without_a_word_is_noticed(start_server: StartServer) -> None:
-    """A peer that answers no ping, as one without power; the socket stays open on its side."""
+async def test_a_controller_that_answers_no_ping_is_noticed(start_server: StartServer) -> None:
+    """The peer answers no ping, like a machine without power; the socket stays open on its side."""
     server = await start_server(heartbeat_s=0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(
@@ -513,7 +511,7 @@ async def test_readyz_names_the_model(server: Server, client: Client) -> None:
         assert (response.status, body["ready"], body["model"]) == (200, True, "synthetic")
 
 
-async def test_readyz_says_how_the_model_is_run_to_those_who_may_use_it(start_server: StartServer) -> None:
+async def test_readyz_reports_how_the_model_runs_only_with_the_token(start_server: StartServer) -> None:
     engine = SyntheticEngine(SCRIPT)
     engine.report = lambda: EngineReport(dtype="bf16", decoder="tiny", compiled=("2x3",))  # type: ignore[method-assign]
     engine.costs = lambda: (CostEntry("step fast", 0.1, 0.05, 7),)  # type: ignore[method-assign]
@@ -531,7 +529,7 @@ async def test_readyz_says_how_the_model_is_run_to_those_who_may_use_it(start_se
     assert 'sceneshift_engine_cost_error_ratio{what="step fast"} 0.05' in page
 
 
-async def test_metrics_tell_of_prompts_and_frames(server: Server, client: Client) -> None:
+async def test_metrics_count_prompts_and_frames(server: Server, client: Client) -> None:
     await client.apply("scene 1")
     await client.hear("stats.updated")
     async with (await server.http()).get("/metrics") as response:
@@ -546,7 +544,7 @@ async def test_metrics_tell_of_prompts_and_frames(server: Server, client: Client
         assert line in page
 
 
-async def test_the_page_is_served_strictly(server: Server) -> None:
+async def test_the_page_has_strict_headers(server: Server) -> None:
     http = await server.http()
     for path in ("/", "/client/sdk/messages.js"):
         async with http.get(path) as response:
@@ -557,7 +555,7 @@ async def test_the_page_is_served_strictly(server: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["/client/../server/app.py", "/client/%2e%2e/server/app.py", "/client//etc/passwd"])
-async def test_no_path_leads_out_of_the_page(server: Server, path: str) -> None:
+async def test_no_path_leads_out_of_the_client_folder(server: Server, path: str) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     answer = await reader.read()
@@ -587,7 +585,7 @@ async def test_bad_whep_offers(
         assert (await response.json())["error"]["code"] == code
 
 
-async def test_a_bug_of_ours_is_told_and_costs_no_session(server: Server, client: Client) -> None:
+async def test_an_internal_error_is_reported_and_ends_no_session(server: Server, client: Client) -> None:
     (session,) = server.registry._sessions.values()
     session.program.add_viewer = session.program.stage.blank = lambda *_: 1 / 0
     async with (await server.http()).post(

@@ -1,4 +1,4 @@
-"""What a stranger may try at every door, with a show beside it that must not notice: each attack, and its refusal."""
+"""What strangers may try at each door while a show runs: each attack is refused, and the show goes on."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ async def _offer(*extra: str) -> str:
 
 
 @every_door
-async def test_no_door_takes_a_second_video(harness: Serving, show: Controller, door: Door) -> None:
+async def test_no_door_accepts_a_second_video_section(harness: Serving, show: Controller, door: Door) -> None:
     assert await door(harness, await _offer("sendonly")) == "invalid_sdp"
     assert await door(harness, await _offer()) == "answered"
 
 
 @every_door
-async def test_no_door_hands_an_offer_that_is_too_large_to_the_parser(
+async def test_no_door_parses_an_offer_that_is_too_large(
     harness: Serving, show: Controller, door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parsed: list[str] = []
@@ -90,10 +90,10 @@ async def test_no_door_hands_an_offer_that_is_too_large_to_the_parser(
     assert await door(harness, large) == "invalid_sdp"
     assert not any("x-mark" in text for text in parsed)
     assert await door(harness, theirs) == "answered"
-    assert sum("x-mark" in text for text in parsed) == 1, "what a stranger wrote is read once"
+    assert sum("x-mark" in text for text in parsed) == 1, "a stranger's text is parsed once"
 
 
-async def test_of_a_viewer_that_sends_all_the_same_nothing_is_received(harness: Serving, show: Controller) -> None:
+async def test_media_that_a_viewer_sends_is_not_received(harness: Serving, show: Controller) -> None:
     attacker = Viewer()
     attacker.peer.addTransceiver(AudioStreamTrack(), direction="sendonly")
     async with harness.http.post("/whep/my-show", data=await attacker.offer(), headers=SDP) as response:
@@ -114,7 +114,7 @@ async def test_of_a_viewer_that_sends_all_the_same_nothing_is_received(harness: 
 
 @pytest.fixture
 def inflated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was begun to be inflated by aiohttp: of a request, or of a part of a form."""
+    """What aiohttp began to decompress: a request, or a part of a form."""
     begun: list[str] = []
 
     def count(module: Any, name: str) -> None:
@@ -131,7 +131,7 @@ CHUNKED = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (BODY[:100], 
 
 
 async def _raw(harness: Serving, head: str, body: bytes) -> tuple[int, dict[str, Any]]:
-    """One request, byte by byte as it stands here; the answer's status and its JSON."""
+    """Sends one request byte by byte as given; returns the answer's status and its JSON."""
     url = harness.http._base_url
     assert url is not None
     reader, writer = await asyncio.open_connection(url.host, url.port)
@@ -149,7 +149,7 @@ async def _raw(harness: Serving, head: str, body: bytes) -> tuple[int, dict[str,
 @pytest.mark.parametrize(
     "request_line", ["GET /livez", "GET /", "POST /whep/my-show", "POST /v1/realtime/calls", "PATCH /nowhere"]
 )
-async def test_no_body_is_inflated_for_anybody(
+async def test_a_compressed_body_is_refused_and_never_decompressed(
     harness: Serving, inflated: list[str], request_line: str, is_chunked: bool, encoding: str
 ) -> None:
     length = "Transfer-Encoding: chunked" if is_chunked else f"Content-Length: {len(BODY)}"
@@ -161,7 +161,7 @@ async def test_no_body_is_inflated_for_anybody(
     assert inflated == []
 
 
-async def test_nor_for_who_has_no_token(inflated: list[str]) -> None:
+async def test_a_compressed_body_without_a_token_is_never_decompressed(inflated: list[str]) -> None:
     async with serving(token=TOKEN) as harness:
         head = f"POST /whep/my-show HTTP/1.1\nHost: localhost\nContent-Encoding: gzip\nContent-Length: {len(BODY)}\n"
         status, answer = await _raw(harness, head, BODY)
@@ -169,7 +169,7 @@ async def test_nor_for_who_has_no_token(inflated: list[str]) -> None:
     assert inflated == []
 
 
-async def test_nor_in_a_part_of_a_form(harness: Serving, inflated: list[str]) -> None:
+async def test_a_compressed_part_of_a_form_is_never_decompressed(harness: Serving, inflated: list[str]) -> None:
     part = b'--x\r\nContent-Disposition: form-data; name="sdp"\r\nContent-Encoding: gzip\r\n\r\n%b\r\n--x--\r\n' % BODY
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     async with harness.http.post("/v1/realtime/calls", data=part, headers=headers) as response:
@@ -177,7 +177,7 @@ async def test_nor_in_a_part_of_a_form(harness: Serving, inflated: list[str]) ->
     assert inflated == []
 
 
-async def test_a_body_that_says_that_it_is_plain_is_taken(harness: Serving, show: Controller) -> None:
+async def test_a_body_with_identity_encoding_is_accepted(harness: Serving, show: Controller) -> None:
     headers = SDP | {"Content-Encoding": "identity"}
     async with harness.http.post("/whep/my-show", data=await _offer(), headers=headers) as response:
         assert response.status == 201

@@ -1,4 +1,4 @@
-"""Viewers over WebSocket: a real client on a real server, and what becomes of slow and vanished ones."""
+"""Viewers over WebSocket: a real client on a real server, also a slow and a lost one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def watch(controller: Controller, query: str = "", **options: Any) -> aioh
 
 
 async def film_until(viewer: aiohttp.ClientWebSocketResponse, num_fragments: int) -> tuple[dict[str, Any], bytes]:
-    """What the viewer was told first, and the film that it got."""
+    """The viewer's first message, and the film that it got."""
     started = await viewer.receive_json()
     return started, b"".join([await viewer.receive_bytes() for _ in range(1 + num_fragments)])
 
@@ -75,7 +75,7 @@ async def test_a_viewer_sees_the_program_at_the_programs_time() -> None:
             pass
 
 
-async def test_the_end_of_the_session_is_a_clean_end() -> None:
+async def test_the_end_of_the_session_closes_the_viewer_cleanly() -> None:
     async with serving() as server:
         controller = await server.controller(**SMALL)
         viewer = await watch(controller)
@@ -92,7 +92,7 @@ async def test_a_shutdown_tells_viewers_to_come_back_later() -> None:
         assert (await goodbye(viewer))[0] == WSCloseCode.GOING_AWAY
 
 
-async def test_who_may_not_watch_is_told_why() -> None:
+async def test_a_refused_viewer_is_told_why() -> None:
     async with serving(token=TOKEN, max_viewers=1) as server:
         controller = await server.controller(token=TOKEN, **SMALL)
         stranger = await goodbye(await watch(controller))
@@ -122,7 +122,7 @@ async def test_pages_of_other_sites_may_not_watch() -> None:
 
 
 class HandPlayed(FakeProgram):
-    """A program whose packets the test makes."""
+    """A program whose packets the test sends."""
 
     made: HandPlayed
 
@@ -157,7 +157,7 @@ HAND_PLAYED = {"make_program": HandPlayed, "clock": FakeClock()}
 async def test_a_slow_viewer_loses_frames_up_to_a_keyframe_and_costs_no_memory() -> None:
     async with serving(build=HAND_PLAYED) as server:
         controller = await server.controller(**SMALL)
-        # As small as the system lets it be: what lies between us is soon full.
+        # As small as the system allows, so that the buffers between us are soon full.
         narrow = socket.socket()
         narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         host, port = str(server.http._base_url.host), server.http._base_url.port
@@ -175,10 +175,10 @@ async def test_a_slow_viewer_loses_frames_up_to_a_keyframe_and_costs_no_memory()
         for frame in frames:
             HandPlayed.made.send(frame)
             for _ in range(5):
-                await asyncio.sleep(0)  # what can be sent is sent
+                await asyncio.sleep(0)  # all that fits is sent
             assert subscription.num_queued <= 48
         assert subscription.frames_dropped > 0
-        # It reads on: the stream is whole, up to the last frame.
+        # It reads on: the stream is complete up to the last frame.
         film = b""
         while film.count(b"moof") + subscription.frames_dropped < len(frames):
             film += await reader.read(65536)
@@ -193,17 +193,17 @@ async def test_a_slow_viewer_loses_frames_up_to_a_keyframe_and_costs_no_memory()
 
 
 def spans_of(stream: bytes) -> list[tuple[int, int]]:
-    """Begin and end of each whole fragment in a stream, in ticks; WebSocket headers in between do not matter."""
+    """Begin and end of each complete fragment in a stream, in ticks. Ignores WebSocket headers in between."""
     spans, at = [], stream.find(b"tfdt")
     while at >= 0 and len(stream) >= at + 40:
         begin = int.from_bytes(stream[at + 8 : at + 16], "big")
-        duration = int.from_bytes(stream[at + 36 : at + 40], "big")  # behind trun's head, count and offset
+        duration = int.from_bytes(stream[at + 36 : at + 40], "big")  # after trun's head, count and offset
         spans.append((begin, begin + duration))
         at = stream.find(b"tfdt", at + 4)
     return spans
 
 
-async def test_a_viewer_that_vanished_without_a_word_is_noticed() -> None:
+async def test_a_viewer_that_answers_no_ping_is_noticed() -> None:
     async with serving(build={**HAND_PLAYED, "watch_heartbeat_s": 0.1}) as server:
         viewer = await watch(await server.controller(**SMALL), autoping=False)
         assert HandPlayed.made.num_viewers == 1
@@ -212,7 +212,7 @@ async def test_a_viewer_that_vanished_without_a_word_is_noticed() -> None:
         await viewer.close()
 
 
-async def test_an_encoder_that_is_replaced_is_introduced_anew() -> None:
+async def test_a_new_encoder_brings_a_new_init_segment() -> None:
     async with serving(build=HAND_PLAYED) as server:
         viewer = await watch(await server.controller(**SMALL))
         for frame in [*noisy(2), *noisy(2, Encoder(ladder(320, 192, 20_000_000)[0], 30), first=2)]:
@@ -223,7 +223,7 @@ async def test_an_encoder_that_is_replaced_is_introduced_anew() -> None:
         await viewer.close()
 
 
-async def test_a_bug_of_ours_closes_the_viewer_and_is_named_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_internal_error_closes_the_viewer_with_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(build=HAND_PLAYED) as server:
         viewer = await watch(await server.controller(**SMALL))
         monkeypatch.setattr("server.doors.watch.init_segment", lambda track: 1 / 0)

@@ -1,4 +1,4 @@
-"""WHEP as players know it: a real server, real aiortc viewers, and what a stranger may try."""
+"""WHEP as players use it: a real server, real aiortc viewers, and a stranger's attempts."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_a_viewer_comes_watches_and_leaves(harness: Serving, controller: C
 
 
 async def test_trickled_candidates_are_tried(harness: Serving, controller: Controller, viewer: Viewer) -> None:
-    """The offer has none, and the viewer waits: it is reached because it said where it is."""
+    """The offer has no candidates, so the server reaches the waiting viewer only by trickled ones."""
     offer = await viewer.offer()
     lines = offer.splitlines(keepends=True)
     trickled = [line.strip() for line in lines if line.startswith("a=candidate:")]
@@ -153,7 +153,7 @@ def test_a_fragment_names_the_section_of_each_candidate() -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
-async def test_other_methods_are_refused_by_name(
+async def test_other_methods_are_refused_with_the_allowed_ones(
     harness: Serving, controller: Controller, viewer: Viewer, method: str
 ) -> None:
     watching = await watch(harness, viewer)
@@ -165,7 +165,7 @@ async def test_other_methods_are_refused_by_name(
                 assert await code_of(response) == (405, "method_not_allowed")
 
 
-async def test_a_stage_that_has_not_begun_may_be_waited_for(harness: Serving, viewer: Viewer) -> None:
+async def test_a_stage_that_has_not_begun_is_refused_with_a_retry_time(harness: Serving, viewer: Viewer) -> None:
     async with harness.http.post("/whep/my-show", data=await viewer.offer(), headers=SDP) as response:
         assert await code_of(response) == (404, "unknown_session")
         assert response.headers["Retry-After"] == "2"
@@ -175,7 +175,7 @@ async def test_a_stage_that_has_not_begun_may_be_waited_for(harness: Serving, vi
     await watch(harness, viewer)
 
 
-async def test_a_page_of_an_allowed_origin_is_told_what_it_needs(viewer: Viewer) -> None:
+async def test_a_page_of_an_allowed_origin_can_read_all_headers_that_it_needs(viewer: Viewer) -> None:
     async with serving(token=TOKEN, allowed_origins=(STAGE,)) as harness:
         await harness.controller(name="my-show", token=TOKEN)
         await _ask_as_a_page_of_another_origin(harness, viewer)
@@ -209,7 +209,7 @@ async def test_a_rebound_host_name_gets_nothing(harness: Serving, controller: Co
 
 
 @pytest.mark.parametrize("headers", [{"Authorization": f"Bearer {TOKEN}"}, {}])
-async def test_with_a_token_only_its_holders_watch(viewer: Viewer, headers: dict[str, str]) -> None:
+async def test_a_server_with_a_token_refuses_viewers_without_it(viewer: Viewer, headers: dict[str, str]) -> None:
     async with serving(token=TOKEN) as harness:
         await harness.controller(name="my-show", token=TOKEN)
         for method, path in [("POST", ""), ("PATCH", "/viewer_1"), ("DELETE", "/viewer_1")]:
@@ -242,14 +242,14 @@ async def test_players_and_controllers_are_told_the_ice_servers(viewer: Viewer) 
             r'credential="[\w+/=]+"; credential-type="password"',
             turn,
         )
-        # A preflight brings no token, and learns no credentials.
+        # A preflight has no token, and gets no credentials.
         async with harness.http.options("/whep/my-show") as response:
             assert "Link" not in response.headers
         async with harness.http.options(f"/whep/my-show?token={TOKEN}") as response:
             assert len(response.headers.getall("Link")) == 2
 
 
-async def test_a_session_is_told_the_ice_servers_as_browsers_take_them() -> None:
+async def test_session_created_lists_ice_servers_in_the_form_of_browsers() -> None:
     async with serving(ice_servers=("stun:127.0.0.1:9", "turn:127.0.0.1:9"), turn_secret="north-wind") as harness:
         socket = await harness.http.ws_connect("/v1/realtime")
         controller = Controller(harness.http, socket)

@@ -55,7 +55,7 @@ class Receiver:
         return frame.to_ndarray(format="yuv420p"), (self.wire_timestamps[0] + frame.pts) & 0xFFFFFFFF
 
     async def marked(self) -> tuple[int, int]:
-        """The frame index read out of the next decoded picture, and its RTP timestamp."""
+        """The frame index read from the next decoded picture, and its RTP timestamp."""
         planes, timestamp = await self.picture()
         index = marker.read(planes)
         assert index is not None, "no frame marker in the decoded picture"
@@ -66,7 +66,7 @@ class Receiver:
         await receiver._send_rtcp_pli(next(iter(receiver._RTCRtpReceiver__remote_streams)))
 
     def vanish(self) -> None:
-        """Close the sockets without a word, as a killed browser or a lost network does."""
+        """Close the sockets silently, as a killed browser or a lost network does."""
         transport: Any = self.transceiver.receiver.transport.transport
         for protocol in transport._connection._protocols:
             protocol.transport.close()
@@ -76,7 +76,7 @@ class Receiver:
 
 
 class Stagehand:
-    """A running program, and all that it reported."""
+    """A running program, and all its reports."""
 
     def __init__(self, program_format: ProgramFormat = SMALL, **options: Any) -> None:
         self.shown: list[Shown] = []
@@ -90,7 +90,7 @@ class Stagehand:
             on_viewer_lost=self._note(self.lost),
             **options,
         )
-        self.sent: list[int] = []  # the frames that went out: a busy machine may leave one out, honestly
+        self.sent: list[int] = []  # the frames that were sent: a busy machine may leave one out, and counts it
         put = self.program._fanout.put
 
         def note_sent(frames: Mapping[Rendition, EncodedFrame]) -> None:
@@ -112,7 +112,7 @@ class Stagehand:
         return note
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until what was reported fulfils the condition."""
+        """Wait until the reports fulfil the condition."""
         async with asyncio.timeout(PATIENCE_S):
             while not condition():
                 self.happened.clear()

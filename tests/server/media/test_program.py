@@ -1,4 +1,4 @@
-"""The program end to end: a real encoder, real RTP, a real decoder; frame numbers read out of decoded pictures."""
+"""The program end to end: a real encoder, real RTP, a real decoder; frame numbers are read from decoded pictures."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_receipts_name_the_rtp_timestamp_of_the_frame_that_shows_the_promp
     for receiver in receivers:
         await receiver.watch(hand.program)
         await receiver.marked()
-        await receiver.marked()  # the second packet is asked for: the first is on the wire
+        await receiver.marked()  # the second packet is requested, so the first was sent
     hand.program.stage.take(flat_clip("p1", luma=200), CUT)
     await hand.until(lambda: hand.shown)
     shown = hand.shown[0]
@@ -82,7 +82,7 @@ async def test_a_viewer_that_joins_between_keyframes_starts_with_the_last_one_at
     assert [joined_index, *following] == hand.sent_from(joined_index, 21)
 
 
-async def test_a_viewers_plea_for_a_keyframe_is_answered_going_forward_and_not_more_than_once_a_second(
+async def test_a_keyframe_request_gets_a_new_keyframe_at_most_once_a_second(
     open_program: Open, new_receiver: Any
 ) -> None:
     hand = await open_program()
@@ -101,7 +101,7 @@ async def test_the_program_counts_what_it_sent(open_program: Open, new_receiver:
     hand = await open_program()
     receiver = new_receiver()
     await receiver.watch(hand.program)
-    for _ in range(32):  # two may not have been owed: the keyframe it began with, and what was made while it connected
+    for _ in range(32):  # two may not count as due: its first keyframe, and a frame made while it connected
         await receiver.marked()
     statistics = hand.program.statistics()
     assert statistics.frames_sent >= 30
@@ -134,7 +134,7 @@ async def test_what_is_on_air_is_reported_when_it_changes(open_program: Open, fl
     ]
 
 
-async def test_a_controller_without_a_viewer_gets_its_receipts_in_time_and_nothing_is_encoded(
+async def test_without_viewers_receipts_come_in_time_and_nothing_is_encoded(
     open_program: Open, flat_clip: Callable[..., Clip]
 ) -> None:
     clock = FakeClock(start=50.0)
@@ -166,7 +166,7 @@ async def test_frames_that_cannot_be_composed_hold_the_last_picture(
     assert len(set(held[-10:])) == 1
     assert held[-1] >= last_good
     assert hand.program.statistics().frames_failed > 0
-    assert caplog.text.count("could not be composed") == 1  # logged when it begins, not once a frame
+    assert caplog.text.count("could not be composed") == 1  # logged at the first failure, not for each frame
 
 
 async def test_a_broken_encoder_is_replaced(
@@ -207,7 +207,7 @@ async def test_a_callback_that_raises_does_not_stop_the_program(
     assert [shown.first.prompt_id for shown in hand.shown] == ["p2"]
 
 
-async def test_a_program_that_is_held_up_goes_on_at_the_due_frame(open_program: Open) -> None:
+async def test_a_program_that_is_delayed_goes_on_at_the_due_frame(open_program: Open) -> None:
     clock = FakeClock()
     hand = await open_program(clock=clock)
     await clock.advance(0.5)
@@ -251,8 +251,8 @@ async def test_a_viewer_that_never_connects_is_freed(open_program: Open, new_rec
     await hand.until(lambda: hand.lost)
     assert hand.lost == [viewer_id]
     statistics = hand.program.statistics()
-    assert statistics.encoded_frames > 0, "the picture is ready when the viewer is"
-    assert statistics.frames_due == 0, "but not owed to one who cannot take it yet"
+    assert statistics.encoded_frames > 0, "a picture is ready when the viewer is"
+    assert statistics.frames_due == 0, "but frames do not count as due before the viewer can take them"
 
 
 async def test_a_removed_viewer_is_not_reported_as_lost(open_program: Open, new_receiver: Any) -> None:
@@ -288,7 +288,7 @@ async def test_opening_and_closing_leaves_no_task_no_socket_and_no_thread(
         gc.collect()
         return len(list(Path("/proc/self/fd").iterdir())), len(asyncio.all_tasks()), threading.active_count()
 
-    for how in range(3):  # libraries open what they keep
+    for how in range(3):  # libraries open files that they keep
         await one_round(how)
     await settle()
     before = held()
@@ -338,7 +338,7 @@ def test_the_picture_on_air_in_mid_fade_is_the_mixture(flat_clip: Callable[..., 
     assert 90 < on_air.planes[0, :128].mean() < 110
 
 
-async def test_the_plain_twin_delivers_the_same_pictures(open_program: Open, new_receiver: Any) -> None:
+async def test_the_stock_sender_delivers_the_same_pictures(open_program: Open, new_receiver: Any) -> None:
     hand = await open_program()
     ours, stock = new_receiver(), new_receiver()
     await ours.watch(hand.program)
@@ -357,7 +357,7 @@ async def test_the_plain_twin_delivers_the_same_pictures(open_program: Open, new
         assert np.array_equal(seen[0][index], seen[1][index])
 
 
-async def test_a_loop_is_encoded_once_and_seen_for_ever(open_program: Open, new_receiver: Any) -> None:
+async def test_a_loop_is_encoded_once_and_then_replayed(open_program: Open, new_receiver: Any) -> None:
     hand = await open_program(ProgramFormat(width=256, height=144, frame_rate=24))
     receiver = new_receiver()
     await receiver.watch(hand.program)

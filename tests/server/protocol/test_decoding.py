@@ -1,4 +1,4 @@
-"""The wire protocol: every way in which a client's message can be wrong has its code and names its field."""
+"""The wire protocol: each fault of a client's message has its code and names its field."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_bad_message_gets_its_code_and_field(text: str, code: str, param: str | 
 
 
 @pytest.mark.random
-def test_whatever_is_sent_is_a_message_or_a_fault_that_can_be_told() -> None:
+def test_random_input_is_a_message_or_an_error_that_can_be_encoded() -> None:
     for seed in seeds(2000):
         chance = random.Random(seed)
         try:
@@ -171,23 +171,23 @@ def test_an_event_id_is_repeated_up_to_its_longest(event_id: str) -> None:
 
 
 @pytest.mark.parametrize("event_id", [7, "e" * (MAX_ID_CHARACTERS + 1), "\ud800"])
-def test_what_is_no_event_id_is_not_repeated(event_id: object) -> None:
+def test_an_invalid_event_id_is_not_repeated(event_id: object) -> None:
     with pytest.raises(MessageError) as caught:
         decode(json.dumps({"type": "no such", "event_id": event_id}))
     assert (caught.value.detail.code, caught.value.detail.event_id) == ("unknown_event", None)
 
 
-def test_who_sends_an_unknown_field_is_told_of_which_message() -> None:
+def test_an_unknown_field_error_names_the_message() -> None:
     with pytest.raises(MessageError, match=r"`prompt\.set` has no field `colour`"):
         decode(prompt(colour="red"))
 
 
-def test_who_sends_an_unknown_event_is_told_the_known_ones() -> None:
+def test_an_unknown_event_error_lists_the_known_ones() -> None:
     with pytest.raises(MessageError, match=re.escape(", ".join(sorted(CLIENT_TYPES)))):
         decode('{"type":"prompt.pause"}')
 
 
-def test_of_a_key_that_stands_twice_the_last_counts() -> None:
+def test_the_last_of_two_equal_keys_counts() -> None:
     message = decode('{"type":"prompt.set","text":"first","text":"last"}')
     assert isinstance(message, PromptSet)
     assert message.text == "last"
@@ -250,7 +250,7 @@ def test_a_range_holds_both_of_its_ends_and_nothing_beyond(
 
 
 @pytest.mark.parametrize("name", ["lora", "music"])
-def test_a_name_of_ours_has_a_length(name: str) -> None:
+def test_names_of_loras_and_music_have_a_length(name: str) -> None:
     decode(json.dumps({"type": "session.update", name: "n" * MAX_NAME_CHARACTERS}))
     decode(json.dumps({"type": "session.update", name: None}))
     for value in ("", "n" * (MAX_NAME_CHARACTERS + 1)):
@@ -326,7 +326,7 @@ def test_a_wrong_option_is_named_as_in_a_message(query: dict[str, object], code:
     assert (caught.value.detail.code, caught.value.detail.param) == (code, param)
 
 
-def test_whoever_is_told_when_to_come_back_may_come_back() -> None:
+def test_an_error_with_a_retry_time_is_retryable() -> None:
     assert not error_detail("no_session", "start first").retryable
     assert error_detail("no_session", "start first", retryable=True).retryable
     assert error_detail("no_session", "start first", retry_after_ms=0).retryable
@@ -340,6 +340,6 @@ def test_a_refusal_answers_the_message_that_asked() -> None:
     assert refused.answer_to(asked.event_id) == msgspec.structs.replace(expected, event_id="e2")
 
 
-def test_an_ice_server_leaves_out_what_it_has_not() -> None:
+def test_an_ice_server_leaves_out_missing_fields() -> None:
     """`RTCPeerConnection` would take null for the text "null"."""
     assert json.loads(msgspec.json.encode(IceServer(urls=("stun:a",)))) == {"urls": ["stun:a"]}

@@ -30,7 +30,7 @@ def test_a_pattern_without_an_exception_excludes_nothing() -> None:
     assert rule.allows("XXXX") and rule.allows("") and rule.schema == {"pattern": "^[a-zA-Z]*$"}
 
 
-def test_a_patterns_exception_is_no_match_and_stands_in_the_schema() -> None:
+def test_a_patterns_exception_is_no_match_and_is_in_the_schema() -> None:
     rule = Pattern("[a-z]+", "letters", unless="no")
     assert [rule.allows(value) for value in ("yes", "no", "nod")] == [True, False, True]
     assert rule.schema == {"pattern": "^(?!no$)[a-z]+$"}

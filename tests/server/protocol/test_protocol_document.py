@@ -73,7 +73,7 @@ def test_every_reason_to_close_is_described() -> None:
     assert all(f"`{reason}`" in section("session.closed") for reason in reasons)
 
 
-def test_the_limits_are_the_ones_that_hold() -> None:
+def test_the_documented_limits_are_the_real_ones() -> None:
     assert MAX_MESSAGE_BYTES == 256 * 1024
     assert MAX_PROMPT_CHARACTERS == 2000
     assert set(get_args(messages.TakeMode)) == {"auto", "manual"}

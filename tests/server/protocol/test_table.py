@@ -1,4 +1,4 @@
-"""The one table of routes and messages: it names what there is and nothing else, and clients are made from it."""
+"""The table of routes and messages: it is complete, has nothing else, and clients are made from it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from server.protocol.codes import ERROR_TYPES
 from server.protocol.decoding import decode
 from server.protocol.table import ASKED, COMMON_ERRORS, ROUTES, TOLD, Asked, Route
 
-# Said by the SDKs themselves, to open, keep and end a session and its video.
+# The SDKs send these themselves, to open, keep and end a session and its video.
 _SAID_BY_THE_CONNECTION = ("session.start", "session.resume", "session.close", "session.ping")
-# Elsewhere a verb is what follows the dot.
+# For other messages, the verb is the part after the dot.
 _VERBS = {"prompt.set": "prompt"}
 
 
@@ -37,12 +37,12 @@ def test_every_message_has_a_row() -> None:
 
 
 @pytest.mark.parametrize("row", ASKED, ids=lambda row: clients.tag_of(row.kind))
-def test_the_example_of_a_message_is_one_that_the_server_takes(row: Asked) -> None:
+def test_the_server_accepts_the_example_of_each_message(row: Asked) -> None:
     assert decode(msgspec.json.encode(row.example)) == row.example
 
 
 @pytest.mark.parametrize("row", [*ASKED, *ROUTES], ids=lambda row: getattr(row, "path", None))
-def test_the_errors_of_a_row_are_codes_and_stand_there_once(row: Asked | Route) -> None:
+def test_the_errors_of_a_row_are_known_codes_without_repeats(row: Asked | Route) -> None:
     common = COMMON_ERRORS if isinstance(row, Asked) else ()
     assert set(row.errors) <= set(ERROR_TYPES)
     assert len({*row.errors, *common}) == len(row.errors) + len(common)
@@ -58,7 +58,7 @@ def test_the_sdk_knows_which_messages_end_a_prompt() -> None:
 
 
 @pytest.mark.parametrize("path", clients.written(), ids=lambda path: path.name)
-def test_what_clients_know_is_what_the_server_would_write(path: Path) -> None:
+def test_the_generated_client_files_are_up_to_date(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == clients.written()[path], "run `make clients`"
 
 

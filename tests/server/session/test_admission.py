@@ -1,4 +1,4 @@
-"""How much of the engine the sessions need, by a clock in the test's hands; and the queue of those who wait."""
+"""Admission with a fake clock: the expected engine load, and the queue of waiting controllers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def prompting(rate: Rate, clock: FakeClock, gap_s: float, seconds: float) 
         rate.count()
 
 
-# --- what a session needs -----------------------------------------------------------------------------------------
+# --- a session's load ---------------------------------------------------------------------------------------------
 
 
 async def test_a_newcomer_counts_as_a_quiet_show(clock: FakeClock) -> None:
@@ -43,7 +43,7 @@ async def test_a_newcomer_counts_as_a_quiet_show(clock: FakeClock) -> None:
 async def test_a_busy_session_counts_by_what_it_does(clock: FakeClock, gap_s: float) -> None:
     rate = Rate(clock)
     await prompting(rate, clock, gap_s, 300.0)
-    # The prior still weighs 20 seconds against the 60 that are remembered.
+    # The prior still has the weight of 20 seconds, against the 60 that are remembered.
     assert rate.per_s == pytest.approx((1 + 60 / gap_s) / 80, rel=0.05)
 
 
@@ -61,7 +61,7 @@ async def test_a_silent_session_hardly_counts(clock: FakeClock) -> None:
     assert rate.per_s == pytest.approx(1 / 80, rel=0.01)
 
 
-async def test_eight_quiet_shows_fit_the_embedded_model_and_one_slow_model_is_never_empty(clock: FakeClock) -> None:
+async def test_eight_quiet_shows_fit_and_a_slow_model_still_admits_one(clock: FakeClock) -> None:
     admission = Admission(clock)
     costs: dict[str, float] = {}
     for number in range(8):
@@ -74,7 +74,7 @@ async def test_eight_quiet_shows_fit_the_embedded_model_and_one_slow_model_is_ne
     assert not slow.has_room({"s1": 100.0}, 100.0)
 
 
-async def test_who_is_on_the_way_in_takes_room(clock: FakeClock) -> None:
+async def test_a_called_controller_takes_room(clock: FakeClock) -> None:
     admission = Admission(clock)
     admission.open("s1")
     cost_s = CAPACITY * PRIOR_GAP_S / 2
@@ -82,7 +82,7 @@ async def test_who_is_on_the_way_in_takes_room(clock: FakeClock) -> None:
     assert not admission.has_room({"s1": cost_s}, cost_s, num_more=1)
 
 
-async def test_a_session_that_prompts_without_a_pause_closes_the_door_until_it_rests(clock: FakeClock) -> None:
+async def test_a_session_that_prompts_constantly_keeps_others_out_until_it_rests(clock: FakeClock) -> None:
     admission = Admission(clock)
     admission.open("s1")
     for _ in range(200):
@@ -112,13 +112,13 @@ async def test_the_wait_is_unknown_before_a_session_has_ended(clock: FakeClock) 
     assert admission.retry_after_s(0) == MIN_RETRY_S
 
 
-async def test_the_wait_is_by_how_long_sessions_lasted(clock: FakeClock) -> None:
+async def test_the_wait_follows_the_mean_duration_of_sessions(clock: FakeClock) -> None:
     admission = Admission(clock)
     for number in range(3):
         admission.open(f"s{number}")
     await clock.advance(120.0)
     admission.close("s0")
-    assert admission.wait_s(1) == 60.0  # two are open, each of which ends after 120 s in the mean
+    assert admission.wait_s(1) == 60.0  # two are open, each of which ends after 120 s on average
     assert admission.wait_s(3) == 180.0
     assert admission.retry_after_s(1) == 120.0
     assert admission.retry_after_s(1000) == MAX_RETRY_S
@@ -134,7 +134,7 @@ async def test_the_newest_session_moves_the_mean_duration_by_a_fifth(clock: Fake
     assert admission.wait_s(1) == pytest.approx(120.0)
 
 
-async def test_a_session_that_is_not_known_closes_without_effect(clock: FakeClock) -> None:
+async def test_closing_an_unknown_session_does_nothing(clock: FakeClock) -> None:
     admission = Admission(clock)
     admission.open("s1")
     await clock.advance(10.0)
@@ -145,7 +145,7 @@ async def test_a_session_that_is_not_known_closes_without_effect(clock: FakeCloc
 # --- the queue ----------------------------------------------------------------------------------------------------
 
 
-async def test_news_come_when_something_changes_and_now_and_then(clock: FakeClock) -> None:
+async def test_a_ticket_wakes_on_changes_and_at_intervals(clock: FakeClock) -> None:
     ticket, told = Ticket(1.0), []
 
     async def listen() -> None:
@@ -155,13 +155,13 @@ async def test_news_come_when_something_changes_and_now_and_then(clock: FakeCloc
     listener = asyncio.create_task(listen())
     for position, wait_s, seconds in [
         (2, None, 0.0),
-        (2, None, 1.0),  # no news
+        (2, None, 1.0),  # no change
         (2, 100.0, 1.0),
-        (2, 110.0, 1.0),  # hardly any
-        (2, 125.0, 1.0),  # a quarter, which is not more than a quarter
+        (2, 110.0, 1.0),  # too small a change
+        (2, 125.0, 1.0),  # exactly a quarter, not more
         (2, 50.0, 1.0),
         (1, 50.0, 0.0),
-        (1, 50.0, QUEUED_EVERY_S),  # a sign of life
+        (1, 50.0, QUEUED_EVERY_S),  # repeated after the interval
     ]:
         await clock.advance(seconds)
         ticket.tell(position, wait_s, clock.now())
@@ -172,14 +172,14 @@ async def test_news_come_when_something_changes_and_now_and_then(clock: FakeCloc
     await listener
 
 
-async def test_who_is_refused_in_the_queue_hears_why() -> None:
+async def test_a_controller_refused_in_the_queue_gets_the_reason() -> None:
     ticket = Ticket(1.0)
     ticket.refuse(Refused("draining", "no more"))
     with pytest.raises(Refused, match="no more"):
         await ticket.news()
 
 
-async def test_the_queue_is_bounded_and_its_positions_are_true(clock: FakeClock) -> None:
+async def test_the_queue_is_bounded_and_its_positions_are_right(clock: FakeClock) -> None:
     queue, admission = Queue(3), Admission(clock)
     tickets = [Ticket(1.0) for _ in range(3)]
     for ticket in tickets:

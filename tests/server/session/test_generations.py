@@ -1,4 +1,4 @@
-"""Which generation is whose."""
+"""The table of generations and their owners."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from server.session.generations import Generations
 
 
 class Job:
-    """An owner that is no stage."""
+    """An owner that is no session."""
 
     owner_id = "job_1"
 
@@ -44,7 +44,7 @@ def test_an_event_finds_the_owner_of_its_generation() -> None:
     ],
     ids=lambda end: type(end).__name__,
 )
-def test_an_end_reaches_its_owner_and_is_the_last_thing_kept(end: GenerationEnd) -> None:
+def test_an_end_reaches_its_owner_and_removes_the_generation(end: GenerationEnd) -> None:
     generations, owner = Generations(), Job()
     generations.add("a", owner)
     assert generations.owner_of(end) is owner
@@ -52,7 +52,7 @@ def test_an_end_reaches_its_owner_and_is_the_last_thing_kept(end: GenerationEnd)
     assert generations.owner_of(end) is None
 
 
-def test_what_the_engine_says_of_an_owner_that_has_gone_is_nobodys() -> None:
+def test_events_of_an_owner_that_has_gone_have_no_owner() -> None:
     generations, gone, here = Generations(), Job(), Job()
     for name, owner in (("a", gone), ("b", here), ("c", gone)):
         generations.add(name, owner)

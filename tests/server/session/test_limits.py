@@ -1,4 +1,4 @@
-"""Buckets and the outbox: what passes, what is dropped, what is numbered, what is replayed."""
+"""Token buckets and the outbox: its limits, dropping, numbering and replay."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def stats() -> StatsUpdated:
 
 
 class Reader:
-    """An outbox and what a writer would send of it."""
+    """An outbox, and a reader in place of the writer."""
 
     def __init__(self) -> None:
         self.num_overflows = 0
@@ -45,7 +45,7 @@ class Reader:
         self.num_overflows += 1
 
     async def read(self) -> list[dict[str, Any]]:
-        """All that waits."""
+        """All waiting messages."""
         messages = []
         while self.outbox.statistics().num_pending:
             text = await self.outbox.next_text()
@@ -107,7 +107,7 @@ async def test_replay_starts_after_the_last_seq_and_goes_on_with_what_is_new() -
     assert [message["seq"] for message in await reader.read()] == [3, 4, 5]
 
 
-async def test_a_gap_in_the_replay_is_told_and_changes_nothing() -> None:
+async def test_a_gap_in_the_replay_raises_and_changes_nothing() -> None:
     reader = Reader()
     for number in range(MAX_REPLAYED + 50):
         reader.outbox.put(ready(number))
@@ -116,14 +116,14 @@ async def test_a_gap_in_the_replay_is_told_and_changes_nothing() -> None:
         reader.outbox.replay_after(10)
     assert caught.value.oldest_seq == 50
     assert await reader.read() == []
-    reader.outbox.replay_after(-1)  # all that is kept, gap or not
+    reader.outbox.replay_after(-1)  # all events still kept, despite the gap
     assert len(await reader.read()) == MAX_REPLAYED
 
 
 async def test_a_repeated_answer_keeps_its_number() -> None:
     reader = Reader()
     answer = reader.outbox.put(ready(0))
-    reader.outbox.repeat(answer)  # still waits: it will come anyway
+    reader.outbox.repeat(answer)  # still waits to be sent, so it is not queued again
     assert len(await reader.read()) == 1
     reader.outbox.put(ready(1))
     reader.outbox.repeat(answer)
@@ -143,7 +143,7 @@ async def test_a_cancelled_reader_takes_nothing() -> None:
     assert [message["seq"] for message in await reader.read()] == [0]
 
 
-async def test_a_closed_outbox_gives_what_waits_and_then_none() -> None:
+async def test_a_closed_outbox_gives_the_waiting_messages_and_then_none() -> None:
     reader = Reader()
     reader.outbox.put(ready(0))
     reader.outbox.close()

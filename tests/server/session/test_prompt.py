@@ -19,7 +19,7 @@ def prompt(state: PromptState = PromptState.RECEIVED) -> Prompt:
 
 
 @pytest.mark.parametrize(("state", "event"), list(itertools.product(PromptState, PromptEvent)))
-def test_every_pair(state: PromptState, event: PromptEvent) -> None:
+def test_every_state_and_event_of_a_prompt_follows_the_table(state: PromptState, event: PromptEvent) -> None:
     moved = prompt(state)
     if (state, event) in NEXT_STATE:
         moved.move(event)
@@ -75,7 +75,7 @@ def test_a_clip_with_the_wrong_frames_is_refused(chunks: list[tuple[int, int]]) 
 
 
 @pytest.mark.parametrize(("state", "move"), list(itertools.product(SessionState, SessionMove)))
-def test_every_pair_of_the_session(harness, state: SessionState, move: SessionMove) -> None:
+def test_every_state_and_move_of_a_session_follows_the_table(harness, state: SessionState, move: SessionMove) -> None:
     session = harness.session
     session.state = state
     if (state, move) in NEXT_SESSION_STATE:

@@ -1,4 +1,4 @@
-"""Music and pushes through a session and the whole server: what a controller says and hears, and what operators set."""
+"""Music and pushes, through a session and through the whole server, and the operator's settings for them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOKEN = "very-secret-token"
 MakeHarness = Callable[..., SessionHarness]
 
 
-# --- music: what a session makes of it ------------------------------------------------------------------------------
+# --- music in a session ---------------------------------------------------------------------------------------------
 
 
 async def test_a_session_is_silent_unless_it_asks_for_music(make_harness: MakeHarness) -> None:
@@ -44,7 +44,7 @@ async def test_music_and_volume_change_while_the_show_is_on(harness: SessionHarn
 
 
 @pytest.mark.parametrize("music", ["nothing-like-it", "../waves", "/etc/passwd", "waves.wav"])
-async def test_unknown_music_is_refused_with_what_there_is_and_nothing_changes(
+async def test_unknown_music_is_refused_with_the_known_names_and_changes_nothing(
     harness: SessionHarness, music: str
 ) -> None:
     error = only(await harness.say("session.update", music=music, take="manual", event_id="e1"), "error")["error"]
@@ -63,7 +63,7 @@ async def test_a_volume_lies_between_0_and_1(harness: SessionHarness, volume: fl
     assert (caught.value.detail.code, caught.value.detail.param) == ("invalid_value", "music_volume")
 
 
-async def test_music_that_fails_is_told_and_is_no_option_any_more(harness: SessionHarness) -> None:
+async def test_failed_music_is_reported_and_removed_from_the_options(harness: SessionHarness) -> None:
     await harness.say("session.update", music="waves")
     harness.program.lose_music("waves.wav has become unreadable")
     warning = only(await harness.hear(), "session.warning")
@@ -79,7 +79,7 @@ async def test_a_prompt_may_not_change_the_music(harness: SessionHarness) -> Non
     assert caught.value.detail.code == "unknown_field"
 
 
-async def test_an_unknown_target_is_refused_with_those_there_are(harness: SessionHarness) -> None:
+async def test_an_unknown_target_is_refused_with_the_known_names(harness: SessionHarness) -> None:
     for target in ("nowhere", "https://ingest.example/whip"):
         said = await harness.say("program.push", target=target, push=True)
         assert error_code(said) == "invalid_value"
@@ -149,7 +149,7 @@ async def test_a_controller_pushes_its_program_to_an_ingest_and_ends_it(
     assert TOKEN not in caplog.text and "secret-key" not in caplog.text and "wrong-token" not in caplog.text
 
 
-async def test_a_controller_that_comes_back_hears_what_is_being_pushed() -> None:
+async def test_a_resumed_controller_gets_the_running_pushes() -> None:
     async with AsyncExitStack() as stack:
         ingest = await stack.enter_async_context(Ingest(TOKEN))
         targets = tuple(WhipTarget(name, ingest.url, TOKEN) for name in ("ingest", "spare"))
@@ -179,7 +179,7 @@ async def test_unknown_music_is_refused_at_the_start_and_the_connection_may_try_
         assert (await controls.hear("session.created"))["options"]["music"] == "calm"
 
 
-# --- what the operator sets -----------------------------------------------------------------------------------------
+# --- the operator's settings ----------------------------------------------------------------------------------------
 
 
 def test_targets_come_from_a_file_or_from_the_settings_file(tmp_path: Path) -> None:

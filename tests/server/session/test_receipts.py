@@ -1,4 +1,4 @@
-"""What a session tells, made from what it knows: each figure under its name, and no text of a user's in a log line."""
+"""Parts of a session's messages: each figure has its own name, and log lines never have a user's text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from server.protocol.messages import (
 from server.session import receipts
 
 
-def test_a_model_is_described_by_what_a_controller_may_ask_of_it() -> None:
+def test_a_model_is_described_by_its_capabilities() -> None:
     assert receipts.model(ABLE_MODEL) == {
         "name": "fake",
         "device": "none",
@@ -43,7 +43,7 @@ def test_a_model_is_described_by_what_a_controller_may_ask_of_it() -> None:
     assert receipts.model(None) is None
 
 
-def test_counts_are_the_programs_each_under_its_name(harness: SessionHarness) -> None:
+def test_each_count_of_a_program_keeps_its_name(harness: SessionHarness) -> None:
     names = ("frames_due", "frames_sent", "frames_late", "encoded_frames", "bytes_sent", "encode_s", "compose_s")
     harness.program.counted = {name: index + 1 for index, name in enumerate(names)}
     assert receipts.counts(harness.program.statistics()) == ProgramCounts(
@@ -51,7 +51,7 @@ def test_counts_are_the_programs_each_under_its_name(harness: SessionHarness) ->
     )
 
 
-def test_what_is_given_up_is_said_in_words() -> None:
+def test_degradation_is_described_in_words() -> None:
     assert receipts.degradation(("fewer_steps", "tiny_decoder")) == "fewer steps, tiny decoder"
 
 
@@ -60,13 +60,13 @@ def test_times_are_milliseconds_with_one_digit() -> None:
 
 
 @pytest.mark.parametrize("code", [*EngineErrorCode.__args__, "a code of tomorrow"])
-def test_a_failed_generation_is_told_with_the_engines_code_and_words(code: str) -> None:
+def test_a_failed_generation_has_the_engines_code_and_message(code: str) -> None:
     detail = receipts.failed(GenerationFailed("g", code, "it broke", retryable=True))
     told = code if code in EngineErrorCode.__args__ else "model_error"
     assert (detail.code, detail.message, detail.retryable) == (told, "it broke", True)
 
 
-def test_a_busy_engine_says_when_to_come_back() -> None:
+def test_a_busy_engine_gives_a_retry_time() -> None:
     detail = receipts.busy(EngineBusy("64 wait", retry_after_s=1.25))
     assert (detail.code, detail.message, detail.retry_after_ms) == ("engine_busy", "64 wait", 1250)
 
@@ -84,15 +84,13 @@ def test_a_busy_engine_says_when_to_come_back() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_log_line_has_the_ids_and_codes_of_a_message_and_no_words(
+def test_a_log_line_has_ids_and_codes_of_a_message_but_no_text(
     message: AnyClientMessage | ServerMessage, line: str
 ) -> None:
     assert receipts.describe(message) == line
 
 
-def test_what_comes_all_the_time_is_logged_for_debugging_only(
-    harness: SessionHarness, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_frequent_messages_are_logged_at_debug_level(harness: SessionHarness, caplog: pytest.LogCaptureFixture) -> None:
     assert receipts.level(SessionPing()) == receipts.level(WebrtcCandidate(candidate="")) == logging.DEBUG
     assert receipts.level(PromptSet(text="sea")) == logging.INFO
     caplog.set_level("INFO")

@@ -1,4 +1,4 @@
-"""Recording a show: what is on disk, what the controller is told, and that the show goes on when the disk does not."""
+"""Recording a show: the file on disk, the controller's messages, and a show that goes on if the disk fails."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_a_recording_over_two_takes_shows_both_and_counts_as_no_viewer(tmp
         assert another["name"] != begun["name"]
         await controller.say("session.close")
         assert (await controller.hear("recording.changed", "session.closed"))["name"] == another["name"]
-        async with server.http.get(ended["url"]) as response:  # the session has ended, its recordings have not
+        async with server.http.get(ended["url"]) as response:  # recordings outlive their session
             assert await response.read() == whole
 
 
@@ -77,7 +77,7 @@ def heard_packets(program: Any) -> int:
 
 
 async def test_a_recording_has_the_music_of_the_show(tmp_path: Path) -> None:
-    write_wav(tmp_path / "hum.wav", tone(440.0, 1.0))  # there at once; what ships is computed first
+    write_wav(tmp_path / "hum.wav", tone(440.0, 1.0))  # a file plays at once; an included loop is computed first
     async with serving(recordings_folder=str(tmp_path), music_folder=str(tmp_path)) as server:
         controller = await server.controller(width=320, height=192, music="hum", music_volume=1.0)
         begun = await record(controller, True)
@@ -101,7 +101,7 @@ async def test_a_scene_goes_on_while_it_is_recorded(tmp_path: Path) -> None:
 
 
 async def test_a_killed_server_leaves_a_file_that_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))  # where recordings lie if nobody says otherwise
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))  # the default folder for recordings
     async with served(["--engine", "synthetic"]) as server:
         async with aiohttp.ClientSession(server.url) as http:
             controller = Controller(http, await http.ws_connect("/v1/realtime"))
@@ -117,11 +117,11 @@ async def test_a_killed_server_leaves_a_file_that_plays(tmp_path: Path, monkeypa
     numbers = [marker.read(frame.to_ndarray(format="yuv420p")) for frame in frames]
     assert None not in numbers and numbers == sorted(set(numbers), key=lambda index: index or 0)
     num_frames = numbers[-1] - numbers[0] + 1  # type: ignore[operator]
-    assert num_frames >= stats["frames_sent"] - 36  # the last second, and what was sent while the message came
+    assert num_frames >= stats["frames_sent"] - 36  # the last second, and frames sent while the message was on its way
     assert duration_s == pytest.approx(num_frames / 24, abs=0.05)
 
 
-async def test_a_folder_that_cannot_be_written_is_told_and_the_show_goes_on(tmp_path: Path) -> None:
+async def test_an_unwritable_folder_is_reported_and_the_show_goes_on(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     async with serving(recordings_folder=str(tmp_path / "file" / "folder")) as server:
         controller = await server.controller(width=320, height=192)
@@ -143,7 +143,7 @@ async def test_a_server_without_a_folder_names_the_flag(recording: bool) -> None
         assert (await record(await server.controller(width=320, height=192), True))["type"] == "error"
 
 
-async def test_what_was_not_recorded_here_cannot_be_fetched(tmp_path: Path) -> None:
+async def test_only_recordings_of_the_session_can_be_fetched(tmp_path: Path) -> None:
     (tmp_path / "diary.mp4").write_bytes(b"private")
     async with serving(recordings_folder=str(tmp_path), token="0123456789abcdef0123") as server:
         controller = await server.controller(token="0123456789abcdef0123", width=320, height=192)
@@ -158,7 +158,7 @@ async def test_what_was_not_recorded_here_cannot_be_fetched(tmp_path: Path) -> N
             assert (response.status, (await response.json())["error"]["code"]) == (401, "unauthorized")
 
 
-# --- with the program in the test's hands ---------------------------------------------------------------------------
+# --- with a fake program --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def play(harness: SessionHarness, num_frames: int) -> None:
         harness.program.fanout.put({harness.program.fanout.best: frame})
 
 
-async def test_whoever_comes_back_learns_of_a_recording(harness: SessionHarness) -> None:
+async def test_a_resumed_controller_learns_of_a_recording(harness: SessionHarness) -> None:
     (begun,) = await harness.say("program.record", recording=True)
     harness.session.detach(harness.controller)
     message = SessionResume(session_id="s1", resume_token=harness.session.resume_token)
@@ -196,7 +196,7 @@ async def test_a_recording_that_ends_by_itself_says_why_and_another_may_begin(
     text = await harness.session.outbox.next_text()
     assert text is not None and '"recording_failed"' in text and '"recording":false' in text
     assert not harness.session.is_recording and harness.program.fanout.num_takers == 0
-    (tmp_path / "s1-20261124-201503-2.mp4").touch()  # somebody's: never written over
+    (tmp_path / "s1-20261124-201503-2.mp4").touch()  # another file: never overwritten
     (again,) = await harness.say("program.record", event_id="e2", recording=True)
     assert again["name"] == "s1-20261124-201503-3.mp4"
     await harness.session.close("client")
@@ -212,7 +212,7 @@ async def test_a_retry_begins_no_second_recording(harness: SessionHarness, tmp_p
     await harness.session.close("client")
 
 
-async def test_an_ended_session_keeps_no_thread_and_says_its_last_word_last(harness: SessionHarness) -> None:
+async def test_a_closing_session_ends_its_recording_before_session_closed(harness: SessionHarness) -> None:
     await harness.say("program.record", recording=True)
     play(harness, 30)
     await asyncio.gather(harness.session.close("client"), harness.session.close("client"))
@@ -235,6 +235,6 @@ def test_only_the_newest_names_are_remembered(tmp_path: Path, monkeypatch: pytes
         recordings.find("s1", "a.mp4")
 
 
-def test_a_name_is_safe_whatever_the_session_is_called(tmp_path: Path) -> None:
+def test_a_file_name_is_safe_for_every_session_name(tmp_path: Path) -> None:
     recordings = Recordings(tmp_path, local_time=lambda: "20261124-201503")
     assert recordings.new_path("../x y/", 1) == tmp_path / "---x-y--20261124-201503-1.mp4"

@@ -1,4 +1,4 @@
-"""Which sessions exist and how many may; whose engine event is whose; what a shutdown leaves."""
+"""The registry: its sessions and their limit, the owners of engine events, the queue, and the shutdown."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class EventfulEngine(FakeEngine):
             self.queue.task_done()
 
     async def tell(self, event: Event) -> None:
-        """Returns when the registry has handed it on."""
+        """Sends an event; returns when the registry has handed it on."""
         self.queue.put_nowait(event)
         await self.queue.join()
         await asyncio.sleep(0)
@@ -53,13 +53,13 @@ class RegistryHarness:
         )
 
     async def start(self, **options: Any) -> Session:
-        """Of one that is let in at once."""
+        """A session that is let in at once."""
         session = await self.registry.start(SessionStart(**options), FakeController())
         assert isinstance(session, Session)
         return session
 
     async def ask(self, **options: Any) -> Ticket:
-        """Of one that must wait."""
+        """The ticket of a controller that must wait."""
         ticket = await self.registry.start(SessionStart(**options), FakeController())
         assert isinstance(ticket, Ticket)
         return ticket
@@ -73,7 +73,7 @@ async def harness() -> AsyncIterator[RegistryHarness]:
     await harness.registry.close()
 
 
-async def test_a_full_house_refuses_with_a_time_to_come_back(harness: RegistryHarness) -> None:
+async def test_a_full_server_refuses_with_a_retry_time(harness: RegistryHarness) -> None:
     await harness.start()
     await harness.start()
     with pytest.raises(Refused) as caught:
@@ -124,7 +124,7 @@ async def test_a_detached_session_yields_its_name_to_its_own_tenant_only(harness
     assert left.state is SessionState.CLOSED
 
 
-async def test_what_the_engine_still_does_for_the_old_session_is_not_the_new_ones(harness: RegistryHarness) -> None:
+async def test_events_of_an_old_session_do_not_reach_a_new_one_of_its_name(harness: RegistryHarness) -> None:
     controller = FakeController()
     left = await harness.registry.start(SessionStart(name="my-show"), controller)
     assert isinstance(left, Session)
@@ -141,7 +141,7 @@ async def test_what_the_engine_still_does_for_the_old_session_is_not_the_new_one
     assert types(await heard(session)) == ["prompt.started"]
 
 
-async def test_an_owner_that_is_no_stage_gets_its_events_and_is_closed_when_it_breaks_at_one(
+async def test_an_owner_other_than_a_session_gets_events_and_closes_on_an_error(
     harness: RegistryHarness,
 ) -> None:
     class Job:
@@ -167,11 +167,11 @@ async def test_an_owner_that_is_no_stage_gets_its_events_and_is_closed_when_it_b
     await harness.engine.tell(GenerationStarted("j1", 4))
     await job.closed.wait()
     await harness.engine.tell(GenerationStarted("j1", 4))
-    assert len(job.seen) == 2, "what the engine still says of it is nobody's"
+    assert len(job.seen) == 2, "later events have no owner"
     assert session.state is SessionState.OPEN
 
 
-async def test_a_name_that_is_free_may_be_waited_for_and_a_made_up_id_not(harness: RegistryHarness) -> None:
+async def test_a_free_name_has_a_retry_time_and_a_generated_id_has_none(harness: RegistryHarness) -> None:
     for session_id, retry_after_ms in (("my-show", 2000), ("s0123456789abcdef", None), ("Not a name", None)):
         with pytest.raises(Refused) as caught:
             harness.registry.find(session_id)
@@ -212,7 +212,7 @@ async def test_an_abandoned_session_is_closed_after_its_grace(harness: RegistryH
     assert not program.is_open
 
 
-async def test_a_session_that_was_taken_up_in_time_lives_on(harness: RegistryHarness) -> None:
+async def test_a_session_resumed_in_time_lives_on(harness: RegistryHarness) -> None:
     session = await harness.start()
     session.detach(session._controller)
     await harness.clock.advance(59.0)
@@ -233,7 +233,7 @@ async def test_events_go_to_the_session_that_they_belong_to(harness: RegistryHar
     assert only(await heard(second), "prompt.started")["prompt_id"] == second.session_id
 
 
-async def test_every_session_is_told_once_of_a_loss_and_a_recovery(harness: RegistryHarness) -> None:
+async def test_every_session_gets_one_warning_for_each_change_of_the_engine(harness: RegistryHarness) -> None:
     sessions = [await harness.start(), await harness.start()]
     await harness.engine.tell(EngineReady(MODEL, 4.0))
     await harness.engine.tell(EngineLost("exited", "killed"))
@@ -245,7 +245,7 @@ async def test_every_session_is_told_once_of_a_loss_and_a_recovery(harness: Regi
     assert len(harness.ready) == 1
 
 
-async def test_a_bug_in_one_session_costs_that_session_only(harness: RegistryHarness) -> None:
+async def test_an_error_in_one_session_closes_that_session_only(harness: RegistryHarness) -> None:
     broken, sound = await harness.start(), await harness.start()
     broken.on_engine_lost = lambda event: 1 / 0  # type: ignore[assignment]
     await harness.engine.tell(EngineLost("exited", "killed"))
@@ -296,10 +296,10 @@ async def test_a_program_that_cannot_open_leaves_no_session() -> None:
     await harness.registry.close()
 
 
-async def test_metrics_count_what_is_there(harness: RegistryHarness) -> None:
+async def test_metrics_count_sessions_and_viewers_and_show_the_engine(harness: RegistryHarness) -> None:
     session = await harness.start()
     await session.viewers.add("v=0")
-    assert "core_share" not in harness.metrics.render().decode(), "it is not known before there was work"
+    assert "core_share" not in harness.metrics.render().decode(), "unknown before the first work"
     harness.engine.core_share = 0.25
     page = harness.metrics.render().decode()
     for line in (
@@ -325,7 +325,7 @@ async def lobby() -> AsyncIterator[RegistryHarness]:
     await harness.registry.close()
 
 
-async def test_who_finds_no_room_waits_in_order_and_comes_in_when_there_is_some(lobby: RegistryHarness) -> None:
+async def test_controllers_wait_in_order_and_come_in_when_there_is_room(lobby: RegistryHarness) -> None:
     first = await lobby.start()
     second, third = await lobby.ask(), await lobby.ask()
     assert (second.position, third.position) == (1, 2)
@@ -342,7 +342,7 @@ async def test_who_finds_no_room_waits_in_order_and_comes_in_when_there_is_some(
     assert third.is_called
 
 
-async def test_nobody_is_let_past_the_queue(lobby: RegistryHarness) -> None:
+async def test_nobody_passes_the_queue(lobby: RegistryHarness) -> None:
     first = await lobby.start()
     waiting = await lobby.ask()
     await lobby.registry.end(first)
@@ -350,7 +350,7 @@ async def test_nobody_is_let_past_the_queue(lobby: RegistryHarness) -> None:
     assert (await lobby.ask()).position == 2
 
 
-async def test_who_leaves_the_queue_makes_room_also_when_called(lobby: RegistryHarness) -> None:
+async def test_a_controller_that_leaves_the_queue_makes_room_even_if_called(lobby: RegistryHarness) -> None:
     first = await lobby.start()
     second, third = await lobby.ask(), await lobby.ask()
     await lobby.registry.end(first)
@@ -359,7 +359,7 @@ async def test_who_leaves_the_queue_makes_room_also_when_called(lobby: RegistryH
     assert third.is_called
 
 
-async def test_a_detached_session_yields_to_who_waits(lobby: RegistryHarness) -> None:
+async def test_a_detached_session_yields_to_a_waiting_controller(lobby: RegistryHarness) -> None:
     first = await lobby.start()
     waiting = await lobby.ask()
     first.detach(first._controller)
@@ -370,7 +370,7 @@ async def test_a_detached_session_yields_to_who_waits(lobby: RegistryHarness) ->
         lobby.registry.find(first.session_id)
 
 
-async def test_who_comes_back_in_the_last_moment_keeps_the_room_and_who_was_called_its_place(
+async def test_a_late_resume_keeps_the_room_and_the_called_one_keeps_its_place(
     lobby: RegistryHarness,
 ) -> None:
     first = await lobby.start()
@@ -388,7 +388,7 @@ async def test_who_comes_back_in_the_last_moment_keeps_the_room_and_who_was_call
     assert await lobby.registry.come_in(waiting, SessionStart(), FakeController()) is not None
 
 
-async def test_a_slow_engine_lets_in_as_many_as_it_can_keep() -> None:
+async def test_a_slow_engine_admits_as_many_sessions_as_it_can_serve() -> None:
     harness = RegistryHarness(max_sessions=100, max_queued=2)
     await harness.registry.open()
     harness.engine.cost_s = lambda quality: 8.0 if quality == "fine" else 4.0  # type: ignore[method-assign]
@@ -410,7 +410,7 @@ async def test_a_busy_session_keeps_others_out(harness: RegistryHarness) -> None
     for number in range(10):
         harness.generations.add(f"g{number}", session)
         await harness.engine.tell(GenerationStarted(f"g{number}", 4, is_reused=True))
-    other = await harness.start()  # what was made before costs the engine nothing
+    other = await harness.start()  # a reused clip costs the engine nothing
     await harness.registry.end(other)
     for number in range(10, 20):
         harness.generations.add(f"g{number}", session)
@@ -426,7 +426,7 @@ async def test_before_the_first_measurement_nobody_is_kept_out(harness: Registry
     await harness.start()
 
 
-async def test_a_shutdown_is_told_to_who_waits(lobby: RegistryHarness) -> None:
+async def test_waiting_controllers_are_told_of_a_shutdown(lobby: RegistryHarness) -> None:
     await lobby.start()
     waiting = await lobby.ask()
     await lobby.registry.close()
@@ -435,13 +435,13 @@ async def test_a_shutdown_is_told_to_who_waits(lobby: RegistryHarness) -> None:
     assert caught.value.detail.code == "draining"
 
 
-async def test_a_start_that_the_model_cannot_keep_is_refused_at_the_door(harness: RegistryHarness) -> None:
+async def test_a_start_with_unsupported_options_is_refused(harness: RegistryHarness) -> None:
     with pytest.raises(Refused) as caught:
         await harness.start(after="continue")
     assert (caught.value.detail.code, caught.value.detail.param) == ("not_supported", "after")
 
 
-async def test_the_start_is_answered_with_what_a_prompt_would_take(harness: RegistryHarness) -> None:
+async def test_the_start_is_answered_with_an_estimate_for_a_prompt(harness: RegistryHarness) -> None:
     session = await harness.start()
     assert only(await heard(session), "session.created")["estimated_picture_ms"] == pytest.approx(
         1500.0 + 1000 / 24, abs=0.1

@@ -1,4 +1,4 @@
-"""One session: a hand-driven engine on one side, a hand-sent program on the other, no time but the fake clock."""
+"""One session, between an engine and a program that the test drives, on a fake clock."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ from server.stage.picture import OnAir, Transition
 MakeHarness = Callable[..., SessionHarness]
 
 
-# --- a prompt's way -----------------------------------------------------------------------------------------------
+# --- the life of a prompt -----------------------------------------------------------------------------------------
 
 
-async def test_what_a_prompt_asks_in_vain_is_said_before_any_work(harness: SessionHarness) -> None:
+async def test_accepted_lists_words_the_model_does_not_know(harness: SessionHarness) -> None:
     accepted = only(await harness.say("prompt.set", text="sea dragon"), "prompt.accepted")
     assert (accepted["understood"], accepted["not_understood"]) == (["sea"], ["dragon"])
 
@@ -62,7 +62,7 @@ async def test_a_prompt_is_accepted_started_previewed_and_applied_once(harness: 
     assert harness.ends() == {accepted["prompt_id"]: ["applied"]}
 
 
-async def test_the_engine_is_told_all_of_a_prompt(make_harness: MakeHarness) -> None:
+async def test_the_engine_gets_all_options_of_a_prompt(make_harness: MakeHarness) -> None:
     harness = make_harness(seed=9, quality="fine")
     await harness.say("prompt.set", text="sea")
     assert harness.engine.generated == [
@@ -86,13 +86,13 @@ async def test_generations_are_named_after_the_stage_and_belong_to_the_tenant() 
     assert (command.generation_id, command.stage_id, command.tenant) == ("show-2.1", "show-2", "them")
 
 
-async def test_without_an_estimate_none_is_told(harness: SessionHarness) -> None:
+async def test_accepted_has_no_estimate_if_the_engine_has_none(harness: SessionHarness) -> None:
     harness.engine.estimate = lambda command: None  # type: ignore[method-assign]
     accepted = only(await harness.say("prompt.set", text="sea"), "prompt.accepted")
     assert (accepted["estimated_preview_ms"], accepted["estimated_picture_ms"]) == (None, None)
 
 
-async def test_the_start_of_a_prompt_is_told_with_what_was_understood(harness: SessionHarness) -> None:
+async def test_started_lists_the_words_that_the_model_understood(harness: SessionHarness) -> None:
     await harness.say("prompt.set", text="sea", prompt_id="sea")
     harness.start()
     started = only(await harness.hear(), "prompt.started")
@@ -115,7 +115,7 @@ async def test_prompts_are_counted_by_their_end_and_timed_until_they_are_seen(ha
     assert 'sceneshift_prompts_total{end="applied"} 1.0' in metrics
 
 
-async def test_a_take_is_by_the_prompts_transition_or_the_sessions(make_harness: MakeHarness) -> None:
+async def test_a_take_uses_the_prompts_transition_or_the_sessions(make_harness: MakeHarness) -> None:
     harness = make_harness(transition="cut", transition_s=2.0)
     taken = []
     harness.program.stage.take = lambda clip, transition: taken.append(transition)  # type: ignore[method-assign]
@@ -268,7 +268,7 @@ async def test_a_newer_prompt_supersedes_at_once_and_waits_for_the_engine(harnes
 
 
 async def test_thirty_prompts_in_three_seconds(harness: SessionHarness) -> None:
-    """The newest is applied, the others are superseded, and nothing is generated that nobody waits for."""
+    """The newest is applied, the others are superseded, and few of those are generated."""
     for number in range(30):
         await harness.say("prompt.set", text=f"prompt {number}", prompt_id=f"p{number}")
         await harness.clock.advance(0.1)
@@ -355,14 +355,14 @@ async def test_cancelling_a_waiting_prompt_never_reaches_the_engine(harness: Ses
     assert [command.prompt for command in harness.engine.generated] == ["one"]
 
 
-async def test_cancelling_what_never_was(harness: SessionHarness) -> None:
+async def test_cancelling_an_unknown_prompt_is_refused(harness: SessionHarness) -> None:
     error = only(await harness.say("prompt.cancel", prompt_id="nothing", event_id="e1"), "error")["error"]
     assert (error["code"], error["param"], error["event_id"]) == ("unknown_prompt", "prompt_id", "e1")
     assert "`nothing`" in error["message"]
     assert 'sceneshift_refusals_total{code="unknown_prompt"} 1.0' in harness.metrics.render().decode()
 
 
-async def test_cancelling_what_has_ended_is_too_late(harness: SessionHarness) -> None:
+async def test_cancelling_an_ended_prompt_is_too_late(harness: SessionHarness) -> None:
     await harness.say("prompt.set", text="sea", prompt_id="sea")
     harness.make_clip()
     harness.program.send_frame()
@@ -371,7 +371,7 @@ async def test_cancelling_what_has_ended_is_too_late(harness: SessionHarness) ->
     assert error["message"] == "`sea` is applied already"
 
 
-async def test_cancelling_what_is_taken_but_not_seen_yet_is_too_late(harness: SessionHarness) -> None:
+async def test_cancelling_a_taken_prompt_is_too_late_before_it_is_shown(harness: SessionHarness) -> None:
     await harness.say("prompt.set", text="sea", prompt_id="sea")
     harness.make_clip()
     assert "`sea` is taken" in only(await harness.say("prompt.cancel", prompt_id="sea"), "error")["error"]["message"]
@@ -384,10 +384,10 @@ async def test_a_prompt_id_is_used_once(harness: SessionHarness) -> None:
     await harness.say("prompt.set", text="one", prompt_id="p1")
     assert error_code(await harness.say("prompt.set", text="two", prompt_id="p1")) == "prompt_id_taken"
     accepted = only(await harness.say("prompt.set", text="three"), "prompt.accepted")
-    assert accepted["prompt_id"] != "p1"  # ours keep clear of the client's
+    assert accepted["prompt_id"] != "p1"  # our own ids avoid the client's
 
 
-async def test_a_cancel_that_is_sent_again_hears_the_same_answer(harness: SessionHarness) -> None:
+async def test_a_repeated_cancel_gets_the_same_answer(harness: SessionHarness) -> None:
     await harness.say("prompt.set", text="sea", prompt_id="sea")
     said = [await harness.say("prompt.cancel", prompt_id="sea", event_id="e2") for _ in range(2)]
     assert only(said[0], "prompt.cancelled") == only(said[1], "prompt.cancelled")
@@ -440,7 +440,7 @@ async def test_a_manual_take_may_have_a_transition_of_its_own(
     assert taken == [("sea", expected)]
 
 
-async def test_nothing_to_take(harness: SessionHarness) -> None:
+async def test_a_take_without_a_waiting_clip_is_refused(harness: SessionHarness) -> None:
     assert error_code(await harness.say("program.take")) == "nothing_to_take"
 
 
@@ -472,7 +472,7 @@ async def test_a_lost_engine_costs_an_attempt_and_not_the_prompt(harness: Sessio
     assert harness.ends() == {"sea": ["applied"]}
 
 
-async def test_frames_from_before_the_loss_are_void(harness: SessionHarness) -> None:
+async def test_frames_from_before_the_loss_are_discarded(harness: SessionHarness) -> None:
     await harness.say("prompt.set", text="sea", prompt_id="sea")
     harness.start()
     harness.deliver_first_chunk()
@@ -525,7 +525,7 @@ async def test_an_incomplete_clip_fails_the_prompt(harness: SessionHarness) -> N
     assert "incomplete clip: expected 4 frames, got 0" in error["message"]
 
 
-async def test_a_generation_that_ends_unasked_fails_the_prompt(harness: SessionHarness) -> None:
+async def test_a_generation_cancelled_by_the_engine_fails_the_prompt(harness: SessionHarness) -> None:
     await harness.say("prompt.set", text="sea", prompt_id="sea")
     harness.start()
     harness.confirm_cancel()
@@ -534,7 +534,7 @@ async def test_a_generation_that_ends_unasked_fails_the_prompt(harness: SessionH
     assert "stopped" in error["message"]
 
 
-async def test_a_clip_of_no_known_model_fails_the_prompt(harness: SessionHarness) -> None:
+async def test_frames_without_a_known_model_fail_the_prompt(harness: SessionHarness) -> None:
     await harness.say("prompt.set", text="sea", prompt_id="sea")
     harness.start()
     harness.engine.model = None
@@ -542,7 +542,7 @@ async def test_a_clip_of_no_known_model_fails_the_prompt(harness: SessionHarness
     assert "no model" in only(await harness.hear(), "prompt.failed")["error"]["message"]
 
 
-async def test_the_engines_loss_and_return_are_told_with_the_reason_and_the_model(harness: SessionHarness) -> None:
+async def test_warnings_of_an_engine_loss_and_return_name_reason_and_model(harness: SessionHarness) -> None:
     harness.session.on_engine_lost(EngineLost("exited", "killed", ()))
     harness.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=True)
     harness.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=False)
@@ -555,7 +555,7 @@ async def test_the_engines_loss_and_return_are_told_with_the_reason_and_the_mode
     assert "(exited)" in lost["message"] and "back" in recovered["message"] and "model fake" in ready["message"]
 
 
-async def test_a_busy_engine_fails_the_prompt_with_a_time_to_come_back(harness: SessionHarness) -> None:
+async def test_a_busy_engine_fails_the_prompt_with_a_retry_time(harness: SessionHarness) -> None:
     harness.engine.refusal = EngineBusy("64 wait", retry_after_s=2.0)
     failed = only(await harness.say("prompt.set", text="sea"), "prompt.failed")
     assert (failed["error"]["code"], failed["error"]["retry_after_ms"]) == ("engine_busy", 2000)
@@ -574,7 +574,7 @@ async def test_with_a_dead_engine_prompts_are_rejected_and_the_session_lives(har
 
 
 @pytest.mark.parametrize("state", [EngineState.FAILED, EngineState.CLOSED])
-async def test_a_rejected_prompt_has_its_end_and_a_retry_hears_it_again(
+async def test_a_rejected_prompt_has_its_end_and_a_retry_gets_it_again(
     harness: SessionHarness, state: EngineState
 ) -> None:
     harness.engine.state = state
@@ -586,7 +586,7 @@ async def test_a_rejected_prompt_has_its_end_and_a_retry_hears_it_again(
     assert error_code(await harness.say("prompt.set", text="sea", prompt_id="sea")) == "prompt_id_taken"
 
 
-async def test_the_loss_of_an_engine_that_made_nothing_of_it_leaves_a_clip_as_it_is(harness: SessionHarness) -> None:
+async def test_a_loss_of_other_generations_keeps_the_prompts_frames(harness: SessionHarness) -> None:
     await harness.say("prompt.set", text="sea", prompt_id="sea")
     harness.start()
     harness.deliver_first_chunk()
@@ -599,7 +599,7 @@ async def test_the_loss_of_an_engine_that_made_nothing_of_it_leaves_a_clip_as_it
     assert harness.ends() == {"sea": ["applied"]}
 
 
-async def test_the_place_in_the_engine_is_free_at_the_end_of_what_is_in_it_and_not_before(
+async def test_the_place_in_the_engine_is_free_only_when_its_generation_ends(
     harness: SessionHarness,
 ) -> None:
     slot = harness.session.slot
@@ -624,7 +624,7 @@ async def test_a_waiting_clip_outlives_the_engine(make_harness: MakeHarness) -> 
     assert harness.ends() == {"sea": ["applied"]}
 
 
-async def test_an_engine_that_stops_for_good_fails_what_waits(harness: SessionHarness) -> None:
+async def test_an_engine_that_stops_for_good_fails_the_waiting_prompt(harness: SessionHarness) -> None:
     await harness.say("prompt.set", text="one", prompt_id="one")
     await harness.say("prompt.set", text="two", prompt_id="two")
     harness.session.on_engine_stopped(EngineStopped("would not start"))
@@ -657,7 +657,7 @@ async def test_another_message_under_the_same_id_is_a_conflict(harness: SessionH
     assert only(said, "error")["error"]["event_id"] == "e1"
 
 
-async def test_what_was_refused_may_be_tried_again(make_harness: MakeHarness) -> None:
+async def test_a_refused_message_may_be_sent_again(make_harness: MakeHarness) -> None:
     harness = make_harness(take="manual")
     assert error_code(await harness.say("program.take", event_id="e1")) == "nothing_to_take"
     await harness.say("prompt.set", text="sea")
@@ -665,7 +665,7 @@ async def test_what_was_refused_may_be_tried_again(make_harness: MakeHarness) ->
     assert only(await harness.say("program.take", event_id="e1"), "program.changed")["on_air"] == "clip"
 
 
-async def test_of_the_ended_prompts_the_newest_are_remembered(harness: SessionHarness) -> None:
+async def test_only_the_newest_ended_prompts_are_remembered(harness: SessionHarness) -> None:
     for number in range(MAX_ENDED + 1):
         await harness.say("prompt.set", text="sea", prompt_id=f"p{number}")
         await harness.say("prompt.cancel", prompt_id=f"p{number}")
@@ -689,7 +689,7 @@ async def test_a_second_offer_replaces_the_first_peer(harness: SessionHarness) -
     assert harness.program.viewers == ["v2"]
 
 
-async def test_a_second_offer_needs_no_place_of_its_own(harness: SessionHarness) -> None:
+async def test_a_second_offer_needs_no_second_place(harness: SessionHarness) -> None:
     await harness.say("webrtc.offer", sdp="v=0")
     for _ in range(2):
         await harness.session.viewers.add("v=0")
@@ -719,7 +719,7 @@ async def test_a_peer_that_carries_the_messages_is_not_replaced(harness: Session
     assert harness.program.viewers == ["v1", "v2"]
 
 
-async def test_whoever_added_a_viewer_learns_that_it_is_gone(harness: SessionHarness) -> None:
+async def test_on_gone_is_called_once_for_each_viewer_that_is_gone(harness: SessionHarness) -> None:
     gone: list[str] = []
     for _ in range(3):
         await harness.session.viewers.add("v=0", on_gone=gone.append)
@@ -736,7 +736,7 @@ async def test_a_bad_offer_has_its_code_and_a_good_one_passes_after_it(harness: 
     assert types(await harness.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
 
 
-async def test_after_a_lost_peer_another_offer_is_taken(harness: SessionHarness) -> None:
+async def test_another_offer_is_accepted_after_a_lost_peer(harness: SessionHarness) -> None:
     await harness.say("webrtc.offer", sdp="v=0")
     harness.program.lose("v1")
     warning = only(await harness.hear(), "session.warning")
@@ -744,7 +744,7 @@ async def test_after_a_lost_peer_another_offer_is_taken(harness: SessionHarness)
     assert types(await harness.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
 
 
-async def test_a_change_that_the_program_makes_itself_is_told_while_the_session_is_open(
+async def test_changes_by_the_program_are_reported_while_the_session_is_open(
     harness: SessionHarness,
 ) -> None:
     harness.program.stage.blank()
@@ -761,7 +761,7 @@ async def test_a_session_of_a_server_without_a_folder_records_nothing(harness: S
     assert error_code(await harness.say("program.record", recording=True)) == "not_supported"
 
 
-async def test_the_loss_of_another_viewer_is_not_the_controllers_concern(harness: SessionHarness) -> None:
+async def test_the_controller_gets_no_warning_for_another_viewers_loss(harness: SessionHarness) -> None:
     await harness.session.viewers.add("v=0")
     harness.program.lose("v1")
     assert await harness.hear() == []
@@ -789,7 +789,7 @@ async def test_viewers_are_bounded(harness: SessionHarness) -> None:
     await harness.session.viewers.add("v=0")
 
 
-async def test_a_goodbye_that_comes_after_the_connections_end_is_taken_once(harness: SessionHarness) -> None:
+async def test_a_goodbye_after_the_connections_end_is_accepted_once(harness: SessionHarness) -> None:
     viewer_id, _ = await harness.session.viewers.add("v=0")
     harness.session.viewers.lose(viewer_id)
     await harness.session.viewers.remove(viewer_id)
@@ -797,7 +797,7 @@ async def test_a_goodbye_that_comes_after_the_connections_end_is_taken_once(harn
         await harness.session.viewers.remove(viewer_id)
 
 
-async def test_removing_a_viewer_that_is_not_there(harness: SessionHarness) -> None:
+async def test_removing_an_unknown_viewer_is_refused(harness: SessionHarness) -> None:
     with pytest.raises(Refused) as caught:
         await harness.session.viewers.remove("v9")
     assert caught.value.detail.code == "unknown_viewer"
@@ -811,7 +811,7 @@ def resume(harness: SessionHarness, last_seq: int = -1, token: str | None = None
     return SessionResume(session_id="s1", resume_token=token, last_seq=last_seq, event_id="r1")
 
 
-async def test_a_lost_connection_is_taken_up_with_what_it_missed(harness: SessionHarness) -> None:
+async def test_a_resumed_controller_gets_the_events_that_it_missed(harness: SessionHarness) -> None:
     await harness.say("prompt.set", text="sea", prompt_id="sea")
     last_seq = harness.all_received[-1]["seq"]
     harness.session.detach(harness.controller)
@@ -825,14 +825,14 @@ async def test_a_lost_connection_is_taken_up_with_what_it_missed(harness: Sessio
     assert harness.ends() == {"sea": ["applied"]}
 
 
-async def test_taking_up_displaces_a_connection_that_still_looks_alive(harness: SessionHarness) -> None:
+async def test_a_resume_aborts_a_connection_that_still_looks_alive(harness: SessionHarness) -> None:
     harness.session.take_up(FakeController(), resume(harness))
     assert harness.controller.aborted == "taken up by another connection"
     harness.session.detach(harness.controller)  # its handler ends later, and must not detach the new one
     assert harness.session.state is SessionState.OPEN
 
 
-async def test_after_taking_up_a_new_offer_replaces_the_old_peer(harness: SessionHarness) -> None:
+async def test_after_a_resume_a_new_offer_replaces_the_old_peer(harness: SessionHarness) -> None:
     await harness.say("webrtc.offer", sdp="v=0")
     harness.session.detach(harness.controller)
     harness.session.take_up(FakeController(), resume(harness))
@@ -870,23 +870,23 @@ async def test_a_resume_after_too_long_is_told_of_the_gap(harness: SessionHarnes
     assert "resume with -1" in caught.value.detail.message
 
 
-async def test_a_session_may_be_taken_up_after_its_very_last_event(harness: SessionHarness) -> None:
+async def test_a_session_may_be_resumed_after_its_very_last_event(harness: SessionHarness) -> None:
     await harness.say("session.ping")
     last_seq = harness.all_received[-1]["seq"]
     harness.session.take_up(FakeController(), resume(harness, last_seq))
     assert types(await harness.hear()) == ["session.created"]
 
 
-async def test_a_detached_session_knows_since_when(harness: SessionHarness) -> None:
+async def test_a_detached_session_knows_when_it_was_detached(harness: SessionHarness) -> None:
     assert harness.session.detached_at == 0.0
     await harness.clock.advance(5.0)
-    harness.session.detach(FakeController())  # somebody else's connection
+    harness.session.detach(FakeController())  # another connection
     assert harness.session.state is SessionState.OPEN
     harness.session.detach(harness.controller)
     assert (harness.session.state, harness.session.detached_at) == (SessionState.DETACHED, harness.clock.now())
 
 
-async def test_whoever_left_is_told_nothing_and_not_given_up_again(harness: SessionHarness) -> None:
+async def test_a_resume_does_not_abort_a_connection_that_was_detached(harness: SessionHarness) -> None:
     harness.session.detach(harness.controller)
     harness.session.take_up(FakeController(), resume(harness))
     assert harness.controller.aborted is None
@@ -922,7 +922,7 @@ async def test_closing_ends_every_prompt_and_frees_the_program(make_harness: Mak
     assert await harness.session.outbox.next_text() is None
 
 
-async def test_a_session_says_in_the_end_what_it_used(harness: SessionHarness) -> None:
+async def test_session_closed_reports_the_usage(harness: SessionHarness) -> None:
     await harness.clock.advance(2.0)
     for name in ("one", "two"):
         await harness.say("prompt.set", text=name, prompt_id=name)
@@ -932,21 +932,21 @@ async def test_a_session_says_in_the_end_what_it_used(harness: SessionHarness) -
     harness.start()
     harness.step(0)
     await harness.say("prompt.cancel", prompt_id="p1")
-    harness.step(1)  # the engine was at it when the cancel came
+    harness.step(1)  # the engine was in this step when the cancel came
     await harness.clock.advance(0.1234567)
     closed = only(await harness.say("session.close"), "session.closed")
     assert closed["usage"] == {"duration_s": 2.123, "generations": 3, "denoising_steps": 10, "prompts_applied": 2}
     assert harness.controller.num_farewells == 1
 
 
-async def test_a_session_that_nobody_was_attached_to_closes() -> None:
+async def test_a_session_without_a_controller_closes() -> None:
     neighbours = Neighbours(FakeEngine(), Metrics(), FakeClock(), make_program=FakeProgram, max_viewers=1)
     session = Session("s2", SessionOptions(), neighbours)
     await session.close("client")
     assert session.state is SessionState.CLOSED
 
 
-async def test_who_made_a_session_learns_once_that_it_closed() -> None:
+async def test_on_closed_is_called_once() -> None:
     closed: list[Session] = []
     harness = SessionHarness(SessionOptions(), on_closed=closed.append)
     for _ in range(2):
@@ -954,7 +954,7 @@ async def test_who_made_a_session_learns_once_that_it_closed() -> None:
     assert closed == [harness.session]
 
 
-async def test_what_happens_after_the_end_is_not_said(harness: SessionHarness) -> None:
+async def test_nothing_is_sent_after_the_end(harness: SessionHarness) -> None:
     await harness.say("webrtc.offer", sdp="v=0")
     await harness.session.close("client")
     await harness.hear()
@@ -979,7 +979,7 @@ async def test_the_program_is_made_as_the_options_say(make_harness: MakeHarness)
     assert harness.program.is_open and harness.program.played == [("calm", 0.2)]
 
 
-async def test_a_created_session_says_all_that_a_controller_needs() -> None:
+async def test_session_created_has_all_that_a_controller_needs() -> None:
     harness = SessionHarness(
         SessionOptions(quality="fine"),
         ice_servers=lambda session_id: (IceServer(urls=(f"stun:{session_id}",)),),
@@ -997,7 +997,7 @@ async def test_a_created_session_says_all_that_a_controller_needs() -> None:
     assert (created["music"], created["push_targets"]) == (["calm", "waves"], ["stream"])
 
 
-async def test_the_estimate_of_a_new_session_is_of_its_own_quality_and_stage() -> None:
+async def test_the_estimate_of_a_new_session_is_for_its_quality_and_stage() -> None:
     harness = SessionHarness(SessionOptions(quality="fine"), tenant="them")
     asked: list[Generate] = []
     harness.engine.estimate = asked.append  # type: ignore[method-assign, assignment]
@@ -1007,7 +1007,7 @@ async def test_the_estimate_of_a_new_session_is_of_its_own_quality_and_stage() -
     assert only(await harness.hear(), "session.created")["estimated_picture_ms"] is None
 
 
-async def test_stats_once_a_second(harness: SessionHarness) -> None:
+async def test_stats_are_sent_once_a_second(harness: SessionHarness) -> None:
     await harness.clock.advance(1.0)
     harness.session.tick()
     stats = only(await harness.hear(), "stats.updated")
@@ -1041,7 +1041,7 @@ async def test_rates_are_over_the_time_since_the_last_statistics(harness: Sessio
     assert "sceneshift_frames_sent_total 44.0" in harness.metrics.render().decode()
 
 
-async def test_statistics_are_for_who_is_there_and_for_some_span(harness: SessionHarness) -> None:
+async def test_no_stats_are_sent_without_a_controller_or_elapsed_time(harness: SessionHarness) -> None:
     harness.session.tick()  # no time has passed
     harness.session.detach(harness.controller)
     await harness.clock.advance(1.0)
@@ -1071,7 +1071,7 @@ async def test_pushes_log_under_the_sessions_name(
     assert caplog.records[0].levelname == ("WARNING" if is_error else "INFO")
 
 
-async def test_frames_that_do_not_belong_fail_the_prompt_and_stop_the_engine(harness: SessionHarness) -> None:
+async def test_wrong_frames_fail_the_prompt_and_stop_the_engine(harness: SessionHarness) -> None:
     await harness.say("prompt.set", text="sea", prompt_id="p")
     harness.start()
     harness.deliver_first_chunk()

@@ -1,4 +1,4 @@
-"""What only some models can: morph, scenes that go on, LoRA; what was made with less; whose a generation is."""
+"""Options that only some models support (morph, continued scenes, LoRA), deadlines, reuse and degradation."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def able(make_harness: MakeHarness) -> SessionHarness:
     return harness
 
 
-# --- what the model cannot ----------------------------------------------------------------------------------------
+# --- unsupported options ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["session.update", "prompt.set"])
 @pytest.mark.parametrize(("field", "value"), [("transition", "morph"), ("after", "continue")])
-async def test_what_the_model_cannot_is_refused_by_name(
+async def test_unsupported_options_are_refused_by_name(
     harness: SessionHarness, kind: str, field: str, value: str
 ) -> None:
     text = {"text": "sea"} if kind == "prompt.set" else {}
@@ -77,7 +77,7 @@ async def test_a_lora_is_the_prompts_or_the_sessions_or_none(able: SessionHarnes
         able.program.send_frame()
 
 
-async def test_while_the_model_loads_a_morph_is_taken_on_trust_and_fails_if_it_cannot(harness: SessionHarness) -> None:
+async def test_a_morph_accepted_before_the_model_is_known_fails_if_unsupported(harness: SessionHarness) -> None:
     harness.engine.model = None
     said = await harness.say("prompt.set", text="sea", prompt_id="p", transition="morph")
     assert "prompt.accepted" in types(said)
@@ -89,7 +89,7 @@ async def test_while_the_model_loads_a_morph_is_taken_on_trust_and_fails_if_it_c
     assert harness.ends() == {"p": ["failed"]}
 
 
-async def test_while_the_model_loads_a_morph_waits_and_is_generated_if_it_can(harness: SessionHarness) -> None:
+async def test_a_morph_accepted_before_the_model_is_known_is_generated(harness: SessionHarness) -> None:
     harness.engine.model = None
     await harness.say("prompt.set", text="sea", transition="morph")
     harness.engine.model = ABLE_MODEL
@@ -97,7 +97,7 @@ async def test_while_the_model_loads_a_morph_waits_and_is_generated_if_it_can(ha
     assert [command.prompt for command in harness.engine.generated] == ["sea"]
 
 
-async def test_a_session_that_was_started_on_trust_is_told_what_does_not_hold(make_harness: MakeHarness) -> None:
+async def test_a_session_started_before_the_model_loses_unsupported_options(make_harness: MakeHarness) -> None:
     harness = make_harness(transition="morph", after="continue", lora="ink", quality="fine")
     harness.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=False)
     said = await harness.hear()
@@ -110,7 +110,7 @@ async def test_a_session_that_was_started_on_trust_is_told_what_does_not_hold(ma
     assert options["quality"] == "fine"
 
 
-async def test_on_trust_only_what_the_model_cannot_is_given_up(make_harness: MakeHarness) -> None:
+async def test_a_session_started_before_the_model_keeps_supported_options(make_harness: MakeHarness) -> None:
     harness = make_harness(transition="morph", after="hold")
     harness.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=False)
     said = await harness.hear()
@@ -119,10 +119,10 @@ async def test_on_trust_only_what_the_model_cannot_is_given_up(make_harness: Mak
     assert "fake cannot start" in said[1]["message"] and "goes on without" in said[1]["message"]
 
 
-async def test_a_session_that_asks_for_what_every_model_can_hears_that_it_is_ready(harness: SessionHarness) -> None:
+async def test_basic_options_need_no_check_when_the_model_is_ready(harness: SessionHarness) -> None:
     harness.engine.model = None
     await harness.say("prompt.set", text="sea")
-    assert len(harness.engine.generated) == 1, "it need not wait to be checked"
+    assert len(harness.engine.generated) == 1, "basic options need no check"
     await harness.hear()
     harness.session.on_engine_ready(EngineReady(MODEL, 1.0), is_recovery=False)
     assert [message["code"] for message in await harness.hear()] == ["engine_ready"]
@@ -132,7 +132,9 @@ async def test_a_session_that_asks_for_what_every_model_can_hears_that_it_is_rea
 @pytest.mark.parametrize(
     "given", [{"after": "continue"}, {"lora": "ink"}, {"transition": "morph"}], ids=["continue", "lora", "morph"]
 )
-async def test_what_waits_for_the_model_and_is_beyond_it_fails_by_name(harness: SessionHarness, given: dict) -> None:
+async def test_an_unsupported_prompt_fails_by_name_when_the_model_is_known(
+    harness: SessionHarness, given: dict
+) -> None:
     harness.engine.model = None
     await harness.say("prompt.set", text="sea", prompt_id="p", **given)
     harness.engine.model = MODEL
@@ -141,10 +143,10 @@ async def test_what_waits_for_the_model_and_is_beyond_it_fails_by_name(harness: 
     assert error["param"] == next(iter(given)) and harness.engine.generated == []
 
 
-# --- whose, and how soon ------------------------------------------------------------------------------------------
+# --- tenant and deadline ------------------------------------------------------------------------------------------
 
 
-async def test_the_engine_learns_whose_a_prompt_is_and_how_soon_it_is_needed(harness: SessionHarness) -> None:
+async def test_the_engine_gets_stage_operator_and_deadline_of_a_prompt(harness: SessionHarness) -> None:
     await harness.say("prompt.set", text="one")
     harness.make_clip()
     harness.program.send_frame()
@@ -155,13 +157,13 @@ async def test_the_engine_learns_whose_a_prompt_is_and_how_soon_it_is_needed(har
     assert first.due_in_s == max(PROMISE_S, PROMISE_COSTS * 1.3)
 
 
-async def test_a_slow_model_is_not_promised_to_be_fast(harness: SessionHarness) -> None:
+async def test_a_slow_model_gets_a_longer_deadline(harness: SessionHarness) -> None:
     harness.engine.cost_s = lambda quality: 40.0  # type: ignore[method-assign]
     await harness.say("prompt.set", text="sea")
     assert harness.engine.generated[0].due_in_s == PROMISE_COSTS * 40.0
 
 
-async def test_the_estimate_is_of_the_very_command(able: SessionHarness) -> None:
+async def test_the_estimate_is_for_the_prompts_own_command(able: SessionHarness) -> None:
     asked = []
     able.engine.estimate = asked.append  # type: ignore[method-assign]
     await able.say("prompt.set", text="sea", quality="fine", lora="ink", seed=5, audience=True)
@@ -180,19 +182,21 @@ async def test_the_estimate_is_of_the_very_command(able: SessionHarness) -> None
         ({"transition": "morph"}, Reuse.NEVER),
     ],
 )
-async def test_what_may_be_reused(able: SessionHarness, given: dict, expected: Reuse) -> None:
+async def test_a_seed_fresh_and_morph_decide_which_clips_may_be_reused(
+    able: SessionHarness, given: dict, expected: Reuse
+) -> None:
     await able.say("prompt.set", text="sea", **given)
     assert able.engine.generated[0].reuse is expected
 
 
-async def test_in_a_session_that_morphs_nothing_is_reused(make_harness: MakeHarness) -> None:
+async def test_a_session_that_morphs_reuses_nothing(make_harness: MakeHarness) -> None:
     harness = make_harness(transition="morph")
     harness.engine.model = ABLE_MODEL
     await harness.say("prompt.set", text="sea", seed=5)
     assert harness.engine.generated[0].reuse is Reuse.NEVER
 
 
-async def test_a_session_may_ask_for_fresh_work_always(make_harness: MakeHarness) -> None:
+async def test_a_session_may_always_ask_for_fresh_clips(make_harness: MakeHarness) -> None:
     harness = make_harness(fresh=True, seed=7)
     await harness.say("prompt.set", text="sea")
     assert harness.engine.generated[0].reuse is Reuse.NEVER
@@ -202,10 +206,10 @@ async def test_a_session_may_ask_for_fresh_work_always(make_harness: MakeHarness
     assert harness.engine.generated[1].reuse is Reuse.SAME_SEED
 
 
-# --- made with less -----------------------------------------------------------------------------------------------
+# --- degradation --------------------------------------------------------------------------------------------------
 
 
-async def test_what_is_given_up_is_said_once_and_that_it_is_over_once(harness: SessionHarness) -> None:
+async def test_degradation_and_its_end_are_reported_once_each(harness: SessionHarness) -> None:
     told = []
     for degraded in [(), ("fewer_steps",), ("fewer_steps",), ("fewer_steps", "tiny_decoder"), (), ()]:
         await harness.say("prompt.set", text="sea")
@@ -226,7 +230,7 @@ async def test_what_is_given_up_is_said_once_and_that_it_is_over_once(harness: S
     ]
 
 
-async def test_a_reused_clip_is_reported_and_says_nothing_about_the_load(harness: SessionHarness) -> None:
+async def test_a_reused_clip_is_reported_and_does_not_end_a_degradation(harness: SessionHarness) -> None:
     await harness.say("prompt.set", text="sea")
     harness.make_clip(degraded=("fewer_steps",))
     harness.program.send_frame()
@@ -244,14 +248,14 @@ async def test_a_reused_clip_is_reported_and_says_nothing_about_the_load(harness
 async def tell(
     harness: SessionHarness, *, core_share: float | None, is_starved: bool, after_s: float = 1.0
 ) -> list[str]:
-    """The codes of what the session says at its next tick."""
+    """The warning codes that the session sends at its next tick."""
     harness.engine.core_share, harness.engine.is_starved = core_share, is_starved
     await harness.clock.advance(after_s)
     harness.session.tick()
     return [m["code"] for m in await harness.hear() if m["type"] == "session.warning"]
 
 
-async def test_that_the_machine_is_busy_is_said_with_its_figure_and_that_it_is_over(harness: SessionHarness) -> None:
+async def test_a_busy_machine_is_reported_with_its_core_share_and_its_end(harness: SessionHarness) -> None:
     assert await tell(harness, core_share=0.9, is_starved=False) == []
     assert await tell(harness, core_share=0.11846, is_starved=True) == ["machine_busy"]
     warning = next(m for m in harness.all_received if m["type"] == "session.warning")
@@ -266,7 +270,7 @@ async def test_that_the_machine_is_busy_is_said_with_its_figure_and_that_it_is_o
     assert await tell(harness, core_share=None, is_starved=False) == []
 
 
-async def test_that_the_machine_is_busy_is_said_once_a_minute_at_most(harness: SessionHarness) -> None:
+async def test_a_busy_machine_is_reported_at_most_once_a_minute(harness: SessionHarness) -> None:
     told = []
     for _ in range(13):
         told += await tell(harness, core_share=0.1, is_starved=True, after_s=5.0)
@@ -299,11 +303,11 @@ async def test_previews_of_a_morph_go_to_the_controller_only(able: SessionHarnes
     assert able.program.stage.on_air[0] == "idle"
 
 
-# --- scenes that go on --------------------------------------------------------------------------------------------
+# --- continued scenes ---------------------------------------------------------------------------------------------
 
 
 async def going_on(harness: SessionHarness, **fields: object) -> None:
-    """A scene with `after: continue` on air, watched, and its next clip asked for."""
+    """A watched scene with `after: continue` is on air, and its next clip is asked for."""
     await harness.session.viewers.add("v=0")
     await harness.say("prompt.set", text="sea", prompt_id="sea", after="continue", **fields)
     harness.make_clip()
@@ -330,12 +334,12 @@ async def test_a_scene_goes_on_from_its_last_frame_with_the_next_seed(able: Sess
     event = only(await able.hear(), "prompt.continued")
     assert (event["prompt_id"], event["index"], event["seed"], event["is_late"]) == ("sea", 1, 8, False)
     assert [command.seed for command in able.engine.generated] == [7, 8, 9]
-    # What the prompt left open is chosen once: the scene that goes on is the same one.
+    # Open choices of a prompt are made once, so that the continued scene is the same one.
     assert [command.scene_seed for command in able.engine.generated] == [None, 7, 7]
     assert able.ends() == {"sea": ["applied"]}
 
 
-async def test_a_scene_goes_on_clip_after_clip_each_told_with_its_frame_and_number(able: SessionHarness) -> None:
+async def test_each_continuation_is_reported_with_its_frame_and_index(able: SessionHarness) -> None:
     await going_on(able)
     followed = []
     follow = able.program.stage.follow
@@ -352,7 +356,7 @@ async def test_a_scene_goes_on_clip_after_clip_each_told_with_its_frame_and_numb
     ]
 
 
-async def test_a_following_clip_is_the_stages_and_the_tenants() -> None:
+async def test_a_continuation_has_the_stage_and_the_tenant() -> None:
     harness = SessionHarness(SessionOptions(), stage_id="show-2", tenant="them")
     harness.engine.model = ABLE_MODEL
     await going_on(harness)
@@ -360,13 +364,13 @@ async def test_a_following_clip_is_the_stages_and_the_tenants() -> None:
     assert (following.generation_id, following.stage_id, following.tenant) == ("show-2.2", "show-2", "them")
 
 
-async def test_before_a_clips_cost_is_known_the_next_one_is_due_when_the_one_on_air_ends(able: SessionHarness) -> None:
+async def test_without_a_known_cost_the_next_clip_is_due_when_the_last_one_ends(able: SessionHarness) -> None:
     able.engine.cost_s = lambda quality: None  # type: ignore[method-assign]
     await going_on(able)
     assert able.engine.generated[1].due_in_s == pytest.approx(8 / 24)
 
 
-async def test_a_following_clip_whose_scene_was_replaced_ends_it(able: SessionHarness) -> None:
+async def test_a_continuation_that_the_stage_refuses_ends_the_scene(able: SessionHarness) -> None:
     await going_on(able)
     able.start()
     able.program.stage.follow = lambda clip: False  # type: ignore[method-assign]
@@ -376,7 +380,7 @@ async def test_a_following_clip_whose_scene_was_replaced_ends_it(able: SessionHa
     assert len(able.engine.generated) == 2
 
 
-async def test_the_next_clip_is_due_when_the_one_on_air_ends_if_the_engine_can(able: SessionHarness) -> None:
+async def test_the_next_clip_is_due_at_the_end_of_the_clip_on_air_if_possible(able: SessionHarness) -> None:
     able.engine.cost_s = lambda quality: 0.2  # type: ignore[method-assign]
     await going_on(able)
     assert able.engine.generated[1].due_in_s == pytest.approx(8 / 24)
@@ -395,7 +399,7 @@ async def test_each_clip_starts_from_the_last_frame_of_the_one_before(able: Sess
         assert first_frame is not None and np.all(first_frame.planes == value)
 
 
-async def test_a_late_clip_is_counted_and_said(able: SessionHarness) -> None:
+async def test_a_late_continuation_is_counted_and_reported(able: SessionHarness) -> None:
     await going_on(able)
     play_out(able, 12)
     able.start()
@@ -405,7 +409,7 @@ async def test_a_late_clip_is_counted_and_said(able: SessionHarness) -> None:
     assert 'sceneshift_continuations_total{timing="late"} 1.0' in able.metrics.render().decode()
 
 
-async def test_a_newer_prompt_ends_the_scene_that_goes_on(able: SessionHarness) -> None:
+async def test_a_newer_prompt_ends_the_continued_scene(able: SessionHarness) -> None:
     await going_on(able)
     following = able.generation_id
     await able.say("prompt.set", text="sky", after="loop")
@@ -420,7 +424,7 @@ async def test_a_newer_prompt_ends_the_scene_that_goes_on(able: SessionHarness) 
 @pytest.mark.parametrize(
     ("kind", "fields"), [("program.blank", {}), ("prompt.cancel", {"prompt_id": "sea"})], ids=["blank", "cancel"]
 )
-async def test_a_blank_and_a_cancel_end_it_too(able: SessionHarness, kind: str, fields: dict) -> None:
+async def test_a_blank_or_a_cancel_ends_the_continued_scene(able: SessionHarness, kind: str, fields: dict) -> None:
     await going_on(able)
     following = able.generation_id
     await able.hear()
@@ -432,7 +436,7 @@ async def test_a_blank_and_a_cancel_end_it_too(able: SessionHarness, kind: str, 
     assert able.ends() == {"sea": ["applied"]}
 
 
-async def test_nothing_is_generated_for_nobody(able: SessionHarness) -> None:
+async def test_no_continuation_is_generated_without_a_viewer(able: SessionHarness) -> None:
     await going_on(able)
     following = able.generation_id
     able.program.lose("v1")
@@ -442,7 +446,7 @@ async def test_nothing_is_generated_for_nobody(able: SessionHarness) -> None:
     await able.clock.advance(1.0)
     able.session.tick()
     assert len(able.engine.generated) == 2
-    await able.session.viewers.add("v=0")  # somebody is back
+    await able.session.viewers.add("v=0")  # a viewer is back
     assert [command.seed for command in able.engine.generated[1:]] == [able.engine.generated[1].seed] * 2
 
 
@@ -459,7 +463,7 @@ async def test_a_busy_engine_is_asked_again(able: SessionHarness) -> None:
     assert len(able.engine.generated) == 2
 
 
-async def test_an_engine_that_is_gone_is_not_asked_again(able: SessionHarness) -> None:
+async def test_an_engine_that_is_unavailable_is_not_asked_again(able: SessionHarness) -> None:
     await able.session.viewers.add("v=0")
     await able.say("prompt.set", text="sea", after="continue")
     able.make_clip()
@@ -471,7 +475,7 @@ async def test_an_engine_that_is_gone_is_not_asked_again(able: SessionHarness) -
     assert len(able.engine.generated) == 1
 
 
-async def test_a_following_clip_that_is_not_whole_leaves_the_scene_looping(able: SessionHarness) -> None:
+async def test_an_incomplete_continuation_leaves_the_scene_looping(able: SessionHarness) -> None:
     await going_on(able)
     await able.hear()
     able.start()
@@ -482,7 +486,7 @@ async def test_a_following_clip_that_is_not_whole_leaves_the_scene_looping(able:
     assert len(able.engine.generated) == 2 and able.program.stage.on_air == ("clip", "sea")
 
 
-async def test_frames_that_do_not_belong_to_a_following_clip_stop_it(able: SessionHarness) -> None:
+async def test_wrong_frames_stop_a_continuation(able: SessionHarness) -> None:
     await going_on(able)
     await able.hear()
     able.start()
@@ -493,7 +497,7 @@ async def test_frames_that_do_not_belong_to_a_following_clip_stop_it(able: Sessi
     assert able.engine.cancelled_ids == [able.generation_id]
 
 
-async def test_a_following_clip_that_ends_unasked_leaves_the_scene_looping(able: SessionHarness) -> None:
+async def test_a_continuation_cancelled_by_the_engine_leaves_the_scene_looping(able: SessionHarness) -> None:
     await going_on(able)
     await able.hear()
     able.confirm_cancel()
@@ -501,7 +505,7 @@ async def test_a_following_clip_that_ends_unasked_leaves_the_scene_looping(able:
     assert warning["code"] == "continuation_failed" and "stopped without being asked" in warning["message"]
 
 
-async def test_a_clip_that_fails_leaves_the_scene_looping_and_is_said(able: SessionHarness) -> None:
+async def test_a_failed_continuation_leaves_the_scene_looping_and_is_reported(able: SessionHarness) -> None:
     await going_on(able)
     able.session.on_generation_event(GenerationFailed(able.generation_id, "model_error", "it broke", retryable=True))
     warning = only(await able.hear(), "session.warning")
@@ -511,14 +515,14 @@ async def test_a_clip_that_fails_leaves_the_scene_looping_and_is_said(able: Sess
     assert able.program.stage.on_air == ("clip", "sea")
 
 
-async def test_a_following_clip_that_is_made_with_less_is_said_too(able: SessionHarness) -> None:
+async def test_a_degraded_continuation_is_reported(able: SessionHarness) -> None:
     await going_on(able)
     await able.hear()
     able.start(degraded=("fewer_steps",))
     assert only(await able.hear(), "session.warning")["code"] == "degraded"
 
 
-async def test_a_following_clip_that_is_begun_again_starts_from_no_frames(able: SessionHarness) -> None:
+async def test_a_restarted_continuation_starts_without_frames(able: SessionHarness) -> None:
     await going_on(able)
     for _ in range(2):
         able.start()
@@ -529,7 +533,7 @@ async def test_a_following_clip_that_is_begun_again_starts_from_no_frames(able: 
     assert only(await able.hear(), "prompt.continued")["index"] == 1
 
 
-async def test_the_loss_of_an_engine_that_did_not_make_it_leaves_a_following_clip_as_it_is(
+async def test_a_loss_of_other_generations_keeps_the_continuations_frames(
     able: SessionHarness,
 ) -> None:
     await going_on(able)
@@ -542,7 +546,7 @@ async def test_the_loss_of_an_engine_that_did_not_make_it_leaves_a_following_cli
     assert only(await able.hear(), "prompt.continued")["index"] == 1
 
 
-async def test_a_lost_engine_makes_the_next_clip_anew(able: SessionHarness) -> None:
+async def test_after_an_engine_loss_the_next_clip_is_generated_again(able: SessionHarness) -> None:
     await going_on(able)
     able.start()
     able.deliver_first_chunk()
@@ -569,11 +573,11 @@ async def test_a_closing_session_stops_its_next_clip(able: SessionHarness) -> No
     assert able.engine.cancelled_ids == [following]
 
 
-# --- whatever comes -----------------------------------------------------------------------------------------------
+# --- random actions -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.random
-async def test_at_random_each_prompt_ends_once_and_nothing_is_made_for_nobody(make_harness: MakeHarness) -> None:
+async def test_random_actions_end_each_prompt_once_and_generate_nothing_unseen(make_harness: MakeHarness) -> None:
     """Prompts, cancels, blanks, viewers that come and go, an engine that finishes, fails, and is lost."""
     num_continued = 0
     for seed in seeds(25):

@@ -1,4 +1,4 @@
-"""The stage: what is on air after every command, how it gets there, and that nothing is ever out of range."""
+"""The stage: what is on air after each command, the transitions, and that nothing is ever out of range."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ def test_both_sides_of_a_crossfade_keep_moving() -> None:
     assert numbers == [(5, 0), (6, 1), (7, 2)]
 
 
-def test_a_crossfade_longer_than_the_weights_are_fine_shows_the_clip_from_its_first_frame() -> None:
+def test_a_very_long_crossfade_shows_the_clip_from_its_first_frame() -> None:
     harness = StageHarness()
     harness.next()
     harness.stage.take(clip(), Transition("crossfade", 60.0))
@@ -250,7 +250,7 @@ def test_a_crossfade_longer_than_the_weights_are_fine_shows_the_clip_from_its_fi
 
 
 def rendered(picture: Picture) -> float:
-    """What the compositor would make of a picture's first pixel; the idle scene counts as 0."""
+    """A picture's first pixel as the compositor would make it; the idle scene counts as 0."""
     return sum(layer.weight * _value(layer) for layer in picture.layers) / FULL_WEIGHT
 
 
@@ -273,7 +273,7 @@ def test_a_take_during_a_crossfade_does_not_jump() -> None:
 
 
 @pytest.mark.parametrize("num_between", [2, 9], ids=["early, the older is the stronger", "late, the newer is"])
-def test_interrupting_crossfades_for_ever_does_not_nest_for_ever(num_between: int) -> None:
+def test_many_interrupted_crossfades_nest_to_a_bounded_depth(num_between: int) -> None:
     harness = StageHarness()
     depths: list[int] = []
     for number in range(30):
@@ -284,7 +284,7 @@ def test_interrupting_crossfades_for_ever_does_not_nest_for_ever(num_between: in
     assert max(depths) == MAX_STILL_DEPTH
 
 
-def test_of_two_commands_between_frames_the_last_counts() -> None:
+def test_the_last_of_two_commands_between_frames_counts() -> None:
     harness = StageHarness()
     harness.next()
     harness.stage.take(clip("a"), FADE)
@@ -408,7 +408,7 @@ def test_blank_is_black_at_once_even_in_mid_crossfade() -> None:
     assert picture.is_cut
 
 
-# --- anything -----------------------------------------------------------------------------------------------------
+# --- random commands ----------------------------------------------------------------------------------------------
 
 
 def check(picture: Picture) -> None:
@@ -454,7 +454,7 @@ def random_command(rng: random.Random, stage: Stage, serial: int) -> None:
 
 @pytest.mark.random
 @pytest.mark.parametrize("seed", seeds(20))
-def test_whatever_is_commanded_each_picture_is_whole_and_each_receipt_comes_once(seed: int) -> None:
+def test_random_commands_give_whole_pictures_and_each_receipt_once(seed: int) -> None:
     rng = random.Random(seed)
     stage = Stage(rng.choice([5, 24, 30, 60]))
     shown: Counter[FirstShown] = Counter()
@@ -475,7 +475,7 @@ def test_whatever_is_commanded_each_picture_is_whole_and_each_receipt_comes_once
     assert set(shown.values()) == {1}
 
 
-# --- scenes that go on --------------------------------------------------------------------------------------------
+# --- continued scenes ---------------------------------------------------------------------------------------------
 
 
 def continued(index: int, **options: object) -> Clip:
@@ -507,7 +507,7 @@ def test_a_late_clip_follows_after_another_round_and_nothing_freezes() -> None:
 
 
 @pytest.mark.parametrize("num_before", range(1, 40))
-def test_an_open_loop_is_left_at_its_very_last_frame_whenever_the_next_clip_comes(num_before: int) -> None:
+def test_an_open_loop_is_joined_at_its_last_frame_whenever_a_clip_comes(num_before: int) -> None:
     harness = StageHarness()
     first = clip(num_frames=24, closes_on_itself=False, after="continue")
     harness.stage.take(first, CUT)
@@ -518,15 +518,15 @@ def test_an_open_loop_is_left_at_its_very_last_frame_whenever_the_next_clip_come
     shown += [harness.next() for _ in range(40)]
     values = [pixel(only(picture)) for picture in shown]
     join = next(i for i, picture in enumerate(shown) if any(first.continuation for first in picture.first_shown))
-    # The whole of the last round's body and tail as they are, no frame of them mixed or left out.
+    # The last round's body and tail are whole: no frame of them is mixed or left out.
     assert values[join - 16 : join + 1] == list(range(108, 125))
     assert not any(picture.is_cut for picture in shown[1:])
-    # The seam is mixed pictures between tail and head: no step is longer than the seam's own.
+    # The seam has mixed pictures between tail and head: no step is longer than the seam's own.
     assert max(abs(b - a) for a, b in itertools.pairwise(values)) <= 4
 
 
 @pytest.mark.parametrize(("program_rate", "clip_rate"), [(24, 12), (24, 24), (30, 24), (25, 16), (12, 24)])
-def test_the_time_to_the_join_is_when_the_last_moment_to_follow_is(program_rate: int, clip_rate: int) -> None:
+def test_the_time_to_the_join_is_the_deadline_to_follow(program_rate: int, clip_rate: int) -> None:
     for late in (False, True):
         harness = StageHarness()
         harness.stage = Stage(program_rate)
@@ -547,7 +547,7 @@ def test_a_clip_of_two_frames_may_be_joined_at_every_frame(num_shown: int) -> No
     assert harness.stage.seconds_to_join() == 1 / FRAME_RATE
 
 
-def test_where_nothing_can_be_joined_the_time_to_it_is_what_is_needed() -> None:
+def test_without_a_shown_clip_the_time_to_the_join_is_the_least_asked() -> None:
     harness = StageHarness()
     for command in (
         lambda: None,
@@ -582,7 +582,7 @@ def test_a_clip_follows_its_own_scene_only() -> None:
     assert not harness.stage.follow(continued(1))  # no frame of it was seen yet
 
 
-def test_what_is_on_air_can_be_asked_for_also_below_a_blank() -> None:
+def test_layers_show_what_runs_below_a_blank() -> None:
     harness = StageHarness()
     assert harness.stage.layers[0].source is Scene.IDLE
     harness.stage.take(clip(), CUT)

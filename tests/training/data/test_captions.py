@@ -17,7 +17,7 @@ def named_by(spec: SceneSpec) -> set[str]:
 
 
 def told_of(spec: SceneSpec) -> set[int]:
-    """The tokens that spell all of the spec; a direction is told as who looks there, and the place with it."""
+    """The tokens of the whole spec. Subject and direction are one token; the subject's place is included."""
     words = named_by(spec) | {f"layout-{spec.layout}"} | (set() if spec.subject else {ALONE})
     if spec.subject is not None and spec.direction is not None:
         column, row = subject_place(spec)

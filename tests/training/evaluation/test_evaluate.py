@@ -1,4 +1,4 @@
-"""What the evaluation asks for, and that its clips depend on prompt and seed alone."""
+"""The evaluation's prompts; and its clips depend on prompt and seed alone."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""What the model listens to, word by word: a training run's first question."""
+"""Which words the model follows: the first check of a training run."""
 
 from collections import Counter
 from dataclasses import replace
@@ -12,7 +12,7 @@ from training.evaluation.word_sensitivity import SLOTS, measure_swaps, swapped
 
 
 def test_the_shipped_model_listens_to_every_word() -> None:
-    """Told something else than the truth, its first step is worse: of each slot, left and right among them."""
+    """For each slot, left and right included, its first step is worse if the model is told a wrong value."""
     model = EmbeddedModel.from_pretrained()
     encoder = Encoder.from_pretrained(EMBEDDED_FOLDER / "encoder")
     specs = draw_specs(16, 5, subject_share=1.0)

@@ -73,7 +73,7 @@ def test_times_of_day_are_far_apart() -> None:
 def test_weather_shows_and_moves(scene: str, weather: str) -> None:
     clear, wild = render(bare(scene), [0, 6]), render(bare(scene, weather=weather), [0, 6])
     assert (wild[0] - clear[0]).abs().mean() > 0.003
-    # Fog stills what it hides; all else adds motion of its own.
+    # Fog hides motion; any other weather adds motion of its own.
     assert (wild[1] - wild[0]).abs().mean() > (0.002 if weather == "fog" else (clear[1] - clear[0]).abs().mean())
 
 
@@ -128,7 +128,7 @@ def test_a_judge_is_asked_for_no_direction_where_none_can_be_seen() -> None:
 
 
 def test_subjects_cover_the_same_patches_in_every_scene() -> None:
-    """A patch is 32 pixels wide, a latent row 16 high: a subject is then the same few patches wherever it is."""
+    """A patch is 32 pixels wide, a latent row 16 high. So a subject covers the same few patches wherever it is."""
     for scene in SCENES:
         for subject in SUBJECTS_OF_SCENE[scene]:
             for layout in range(3):

@@ -1,4 +1,4 @@
-"""Fragmented MP4 out of encoded packets: what players read in it, decoded by PyAV, which did not write it."""
+"""Fragmented MP4 made of encoded packets, read and decoded by PyAV, which did not write it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WIDTH, HEIGHT, RATE = 512, 288, 24
 
 @pytest.fixture(scope="module")
 def frames() -> list[EncodedFrame]:
-    """Three seconds of a program that is in its second hour; each frame says its number."""
+    """Three seconds of a program that is in its second hour; each frame shows its number."""
     encoder = Encoder(ladder(WIDTH, HEIGHT, 1_000_000)[0], RATE)
     planes = np.full((HEIGHT * 3 // 2, WIDTH), 128, np.uint8)
     encoded = []

@@ -1,4 +1,4 @@
-"""A recording on a real disk: what is in the file, and what happens when it cannot be written."""
+"""A recording on a real disk: the file's content, and failures to write it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LIMITS = RecordingLimits(max_bytes=10**9, min_free_bytes=0)
 
 
 class Stage:
-    """A program in the test's hands: numbered frames, encoded for real, into a real fan-out."""
+    """A program that the test drives: numbered frames, really encoded, into a real fan-out."""
 
     def __init__(self) -> None:
         self.fanout = Fanout(RENDITION, 10_000)
@@ -68,7 +68,7 @@ def film(path: Path) -> tuple[list[int | None], list[float], float]:
 
 
 async def written(is_enough: Callable[[], bool]) -> None:
-    """Another thread writes, without a word."""
+    """Waits for the writing thread, which sends no signal."""
     while not is_enough():  # noqa: ASYNC110
         await asyncio.sleep(0.001)
 
@@ -88,7 +88,7 @@ async def test_every_frame_is_in_the_file_from_the_last_keyframe_on(stage: Stage
     assert not stage.fanout.num_takers and stage.failures.empty()
 
 
-async def test_frames_that_were_left_out_are_bridged_by_the_one_before(stage: Stage, tmp_path: Path) -> None:
+async def test_missing_frames_are_bridged_by_the_frame_before_them(stage: Stage, tmp_path: Path) -> None:
     recording = stage.recording(tmp_path / "show.mp4")
     await recording.open()
     stage.play(0, 1, 2, 6, 7, 8, 9, 10, 11, 12)
@@ -119,7 +119,7 @@ async def test_sound_is_where_it_was_on_air_and_silence_elsewhere(stage: Stage, 
     stage.play(*range(25, 72))
     await recording.stop()
     samples, times = heard(recording.path)
-    assert times == [index * PACKET_SAMPLES for index in range(200)]  # the four seconds, without a hole
+    assert times == [index * PACKET_SAMPLES for index in range(200)]  # the four seconds, without a gap
     loud = [float(np.abs(samples[begin : begin + 480]).max()) > 0.1 for begin in range(0, 4 * 48_000, 480)]
     first, last = loud.index(True), len(loud) - loud[::-1].index(True)
     assert abs(first - 100) <= 2 and abs(last - 200) <= 3  # of 10 ms
@@ -127,7 +127,7 @@ async def test_sound_is_where_it_was_on_air_and_silence_elsewhere(stage: Stage, 
     assert stage.sound.num_listeners == 0
 
 
-async def test_it_ends_with_its_program(stage: Stage, tmp_path: Path) -> None:
+async def test_a_recording_ends_with_its_program(stage: Stage, tmp_path: Path) -> None:
     recording = stage.recording(tmp_path / "show.mp4")
     await recording.open()
     stage.play(*range(30))
@@ -137,7 +137,7 @@ async def test_it_ends_with_its_program(stage: Stage, tmp_path: Path) -> None:
     assert film(recording.path)[0][:24] == list(range(24))
 
 
-async def test_the_largest_size_ends_it_and_what_there_is_plays(stage: Stage, tmp_path: Path) -> None:
+async def test_a_recording_ends_at_its_largest_size_and_the_file_plays(stage: Stage, tmp_path: Path) -> None:
     recording = stage.recording(tmp_path / "show.mp4", RecordingLimits(max_bytes=150_000, min_free_bytes=0))
     await recording.open()
     stage.play(*range(60))
@@ -149,9 +149,7 @@ async def test_the_largest_size_ends_it_and_what_there_is_plays(stage: Stage, tm
     assert duration_s == pytest.approx(len(numbers) / RATE, abs=0.001)
 
 
-async def test_a_disk_that_takes_no_more_in_the_middle_of_a_fragment_leaves_a_file_that_plays(
-    stage: Stage, tmp_path: Path
-) -> None:
+async def test_a_disk_that_fills_in_mid_fragment_leaves_a_file_that_plays(stage: Stage, tmp_path: Path) -> None:
     recording = stage.recording(tmp_path / "show.mp4")
     await recording.open()
     stage.play(*range(13))
@@ -168,9 +166,7 @@ async def test_a_disk_that_takes_no_more_in_the_middle_of_a_fragment_leaves_a_fi
     assert film(recording.path)[0] == list(range(12))
 
 
-async def test_a_nearly_full_disk_and_a_folder_that_is_none_are_refused_and_leave_nothing(
-    stage: Stage, tmp_path: Path
-) -> None:
+async def test_a_nearly_full_disk_and_a_bad_folder_are_refused_without_a_file(stage: Stage, tmp_path: Path) -> None:
     with pytest.raises(RecordingFailed, match="MB left"):
         await stage.recording(tmp_path / "show.mp4", RecordingLimits(10**9, min_free_bytes=2**62)).open()
     assert list(tmp_path.iterdir()) == []

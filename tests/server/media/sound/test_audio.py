@@ -1,4 +1,4 @@
-"""A program's sound: fades, what a viewer hears, that it is in step with the picture; and silence costs nothing."""
+"""A program's sound: fades, a viewer's sound in step with its picture, and silence that costs nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def library(tmp_path: Path) -> Iterator[Library]:
 
 
 class ListedMusic(Library):
-    """A library with one piece of the test's own."""
+    """A library with one piece that the test provides."""
 
     def __init__(self, piece: Any) -> None:
         super().__init__()
@@ -77,12 +77,12 @@ def test_another_piece_fades_over_the_one_that_plays(library: Library) -> None:
     assert pitch_hz(window(both, 0.0)) == pytest.approx(300, abs=20)
     assert pitch_hz(window(both, 1.0)) == pytest.approx(1200, abs=20)
     spectrum = np.abs(np.fft.rfft(window(both, 0.225)[:, 0]))
-    assert min(spectrum[15], spectrum[60]) > 0.3 * max(spectrum)  # 20 Hz a bin: in the middle both are heard
+    assert min(spectrum[15], spectrum[60]) > 0.3 * max(spectrum)  # 20 Hz per bin: in the middle both are heard
     assert len(mixer._voices) == 1
 
 
 @pytest.mark.parametrize("silence", [Wanted(None, 1.0), Wanted("low", 0.0), Wanted("low", 1.0, is_blank=True)])
-def test_silence_is_faded_to_and_then_costs_nothing(library: Library, silence: Wanted) -> None:
+def test_music_fades_to_silence_and_silence_costs_nothing(library: Library, silence: Wanted) -> None:
     mixer = Mixer(library)
     mixed(mixer, Wanted("low", 1.0), 0.6)
     fading = mixer.mix(silence, BATCH)
@@ -93,7 +93,7 @@ def test_silence_is_faded_to_and_then_costs_nothing(library: Library, silence: W
     assert loudness(window(again, 0.0)) < 0.05 < loudness(window(again, 0.58))
 
 
-def test_who_flips_through_the_list_leaves_no_open_files(library: Library) -> None:
+def test_quick_changes_of_music_keep_few_voices(library: Library) -> None:
     mixer = Mixer(library)
     for index in range(20):
         mixer.mix(Wanted(("low", "high")[index % 2], 1.0), BATCH)
@@ -101,7 +101,7 @@ def test_who_flips_through_the_list_leaves_no_open_files(library: Library) -> No
     mixer.close()
 
 
-def test_what_plays_goes_on_until_a_loop_is_made(library: Library) -> None:
+def test_the_present_music_plays_until_the_next_loop_is_ready(library: Library) -> None:
     class Coming:
         is_ready = False
 
@@ -191,7 +191,7 @@ class Ear:
                 return heard
 
     async def wall_time(self, kind: str, rtp_timestamp: int, clock_rate: int) -> float:
-        """When that was at the sender, by its reports (RFC 3550 section 6.4.1)."""
+        """The sender's wall time of an RTP timestamp, by its reports (RFC 3550 section 6.4.1)."""
         async with asyncio.timeout(PATIENCE_S):
             while kind not in self.clocks:
                 self._reported.clear()
@@ -217,7 +217,7 @@ async def test_a_viewer_hears_the_music_at_its_volume_and_a_blank_silences_it(
     await ear.hears(lambda heard: abs(pitch_hz(heard) - 1200) < 15 and 0.45 * full < loudness(heard) < 0.55 * full)
     hand.program.stage.blank()
     await ear.hears(lambda heard: loudness(heard[-960:]) < 0.01)
-    await receiver.marked()  # the picture goes on, if black
+    await receiver.marked()  # the picture goes on, though black
     hand.program.stage.resume()
     await ear.hears(lambda heard: loudness(heard) > 0.45 * full)
 
@@ -257,18 +257,18 @@ async def test_sound_and_picture_are_in_step_on_the_senders_clock(open_program: 
             break
     click_sample = begun[0] + RATE
     audio_timestamp += int(np.abs(heard[:, 0]).argmax())
-    # What the picture says of when the program began, and what the sound says.
+    # The start of the program by the picture, and by the sound.
     by_picture = await ear.wall_time("video", video_timestamp, 90_000) - frame_index / 24
     by_sound = await ear.wall_time("audio", audio_timestamp, RATE) - click_sample / RATE
     assert abs(by_picture - by_sound) < 0.05
-    # And they say that they belong together: the same stream, the same CNAME (RFC 8830, RFC 3550 section 6.5.1).
+    # Both declare that they belong together: the same stream, the same CNAME (RFC 8830, RFC 3550 section 6.5.1).
     media = SessionDescription.parse(receiver.answer).media
     assert len({section.msid.split()[0] for section in media}) == 1
     assert len({description.cname for section in media for description in section.ssrc}) == 1
     library.close()
 
 
-async def test_without_a_viewer_that_hears_nothing_is_encoded(
+async def test_no_sound_is_encoded_without_a_viewer_that_hears_it(
     open_program: Open, new_receiver: Any, library: Library
 ) -> None:
     hand = await open_program(music=library)
@@ -283,7 +283,7 @@ async def test_without_a_viewer_that_hears_nothing_is_encoded(
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("audio")]
 
 
-async def test_without_music_a_viewer_that_could_hear_gets_its_picture_as_ever_and_no_sound_packet(
+async def test_without_music_a_viewer_gets_its_picture_and_no_sound_packet(
     open_program: Open, new_receiver: Any, library: Library
 ) -> None:
     hand = await open_program(music=library)
@@ -372,7 +372,7 @@ async def test_a_closed_program_leaves_no_thread_task_or_file_of_its_sound(
         (lambda sdp: sdp.replace("m=audio", "m=video"), False),
     ],
 )
-def test_which_offers_are_given_sound(change: Callable[[str], str], wanted: bool) -> None:
+def test_only_offers_that_can_receive_opus_get_sound(change: Callable[[str], str], wanted: bool) -> None:
     sdp = (
         "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n"
         "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na=recvonly\r\na=rtpmap:111 opus/48000/2\r\n"

@@ -1,4 +1,4 @@
-"""Where music comes from: the loops that ship, and the files of the operator's folder."""
+"""The music library: the included loops, and the files of the operator's folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from server.media.sound.music import CROSSFADE_SAMPLES, FileMusic, Library, Musi
 
 
 @pytest.mark.parametrize("name", tunes.TUNES)
-def test_a_loop_that_ships_is_the_same_each_time_and_has_no_seam(name: str) -> None:
+def test_an_included_loop_is_the_same_each_time_and_has_no_seam(name: str) -> None:
     loop = tunes.loop(tunes.TUNES[name])
     assert loop.dtype == np.int16 and loop.shape[1] == 2
     steps = np.abs(np.diff(loop.astype(int), axis=0))
@@ -29,7 +29,7 @@ def test_a_loop_that_ships_is_the_same_each_time_and_has_no_seam(name: str) -> N
 
 
 @pytest.mark.parametrize("name", tunes.TUNES)
-def test_a_loop_that_ships_is_as_loud_as_music_in_the_background(name: str) -> None:
+def test_an_included_loop_is_as_loud_as_background_music(name: str) -> None:
     loop = tunes.loop(tunes.TUNES[name]).astype(np.float32) / 32768
     assert -22.0 < _integrated_lufs(loop) < -18.0
     assert np.abs(loop).max() < 0.7
@@ -57,12 +57,12 @@ def _integrated_lufs(samples: np.ndarray) -> float:
     return measured
 
 
-def test_a_loop_is_made_when_it_is_first_asked_for_and_then_repeats() -> None:
+def test_a_loop_is_made_at_its_first_use_and_then_repeats() -> None:
     library = Library()
     assert library.names == ("calm", "bright", "night")
     first = library.open("calm")
     length = len(tunes.loop(tunes.TUNES["calm"]))
-    once = first.read(length)  # waits for it; the mixer asks `is_ready` instead
+    once = first.read(length)  # blocks until it is made; the mixer asks `is_ready` instead
     assert first.is_ready and library.open("calm").is_ready
     assert (first.read(1000) == once[:1000]).all()
     assert (library.open("calm").read(1000) == once[:1000]).all()
@@ -72,7 +72,7 @@ def test_a_loop_is_made_when_it_is_first_asked_for_and_then_repeats() -> None:
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
-def test_files_are_known_by_name_and_what_cannot_be_played_is_left_out_with_a_warning(
+def test_files_are_listed_by_name_without_those_that_cannot_be_played(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_wav(tmp_path / "waves.wav", tone(300, 1.0))
@@ -95,7 +95,7 @@ def test_files_are_known_by_name_and_what_cannot_be_played_is_left_out_with_a_wa
     library.close()
 
 
-def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
+def test_a_bad_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         Library(tmp_path / "nowhere")
     assert caught.value.setting == "music_folder"
@@ -113,7 +113,7 @@ def test_files_of_many_kinds_sound_as_they_should(tmp_path: Path, suffix: str, c
     library.close()
 
 
-def test_another_sample_rate_and_one_channel_are_no_trouble(tmp_path: Path) -> None:
+def test_other_sample_rates_and_mono_files_play(tmp_path: Path) -> None:
     path = write_wav(tmp_path / "low.wav", tone(880, 1.0)[:, :1], rate=22_050)
     heard = FileMusic(path).read(RATE // 2)
     assert pitch_hz(heard) == pytest.approx(880 * 22_050 / RATE, abs=4)
@@ -156,5 +156,5 @@ def test_a_file_that_becomes_unreadable_says_so(tmp_path: Path) -> None:
             piece.read(RATE)
 
 
-def test_formats_are_by_suffix_only() -> None:
+def test_only_these_suffixes_are_known_formats() -> None:
     assert set(music.FORMATS) == {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a"}

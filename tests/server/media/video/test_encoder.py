@@ -34,7 +34,7 @@ def nal_types(frame: EncodedFrame) -> list[int]:
     return [nal_type for nal_type in types if nal_type != SEI]
 
 
-def test_keyframes_come_when_they_are_asked_for_and_can_be_started_from() -> None:
+def test_keyframes_come_on_request_with_parameter_sets_and_an_idr() -> None:
     frames = encoded(60, k7=True)
     assert [frame.frame_index for frame in frames if frame.is_keyframe] == [0, 7]
     assert nal_types(frames[0]) == nal_types(frames[7]) == [SPS, PPS, IDR]
@@ -53,14 +53,14 @@ def test_each_rendition_of_the_ladder_gives_one_decodable_frame_for_each_of_the_
         assert sizes == [(wanted.width, wanted.height)] * 6
 
 
-def test_it_is_constrained_baseline_level_3_1_as_the_answer_says() -> None:
+def test_h264_is_constrained_baseline_level_3_1_as_the_answer_says() -> None:
     sps = next(nal for nal in H264Encoder._split_bitstream(bytes(encoded(1)[0].packet)) if nal[0] & 0x1F == SPS)
     assert sps[1] == 0x42
     assert sps[2] & 0xC0 == 0xC0  # constraint sets 0 and 1: constrained baseline
     assert sps[3] == 31
 
 
-def test_it_says_that_its_colours_are_bt601_limited() -> None:
+def test_h264_declares_its_colours_as_bt601_limited() -> None:
     decoder = av.CodecContext.create("h264", "r")
     for frame in encoded(2):
         decoder.decode(frame.packet)

@@ -1,4 +1,4 @@
-"""The fan-out: where a viewer starts, what it loses when it falls behind, how often keyframes are made for it."""
+"""The fan-out: where a viewer starts, what a slow one loses, and how often keyframes are forced."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ async def test_a_viewer_changes_rendition_at_a_keyframe_of_the_new_one_without_a
     assert fanout.wanted == [LOWER]
 
 
-async def test_a_rendition_that_nobody_was_on_starts_nobody_with_what_is_old() -> None:
+async def test_a_rendition_with_a_gap_starts_no_viewer_with_old_frames() -> None:
     fanout = Fanout(BEST, 48)
     fanout.subscribe()
     fanout.put({BEST: frame(0, key=True), LOWER: frame(0, key=True)})

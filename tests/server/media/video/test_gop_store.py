@@ -1,4 +1,4 @@
-"""Kept GOPs: what is sent again, what has to be encoded, and that a decoder never misses a reference."""
+"""Kept GOPs: which frames are replayed or encoded, and that a decoder never misses a reference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GOP = 6
 
 
 class Line:
-    """An encoder and a decoder around a store: each frame refers to the one encoded before it, or is a keyframe."""
+    """An encoder and a decoder around a store: each frame is a keyframe, or refers to the one encoded before it."""
 
     def __init__(self, **options: int) -> None:
         self.store = GopStore(GOP, **options)
@@ -41,7 +41,7 @@ class Line:
         return frame
 
     def play(self, identities: Iterable[Hashable | None]) -> int:
-        """Returns how many of them had to be encoded."""
+        """Shows these pictures; returns how many of them had to be encoded."""
         before = self.num_encoded
         for identity in identities:
             self.show(identity)
@@ -65,13 +65,13 @@ def test_the_second_round_of_a_loop_costs_no_encoding() -> None:
     assert line.can_be_decoded()
 
 
-def test_a_still_costs_one_gop() -> None:
+def test_a_still_picture_costs_one_gop() -> None:
     line = Line()
     assert line.play(["still"] * 60) == GOP
     assert line.can_be_decoded()
 
 
-def test_a_loop_that_gops_do_not_divide_is_free_after_some_rounds() -> None:
+def test_a_loop_that_is_no_multiple_of_a_gop_is_free_after_some_rounds() -> None:
     line = Line()
     round_of_nine = list(range(9))
     line.play(round_of_nine * 2)
@@ -79,7 +79,7 @@ def test_a_loop_that_gops_do_not_divide_is_free_after_some_rounds() -> None:
     assert line.can_be_decoded()
 
 
-def test_a_first_round_with_a_frame_more_is_no_obstacle() -> None:
+def test_a_loop_is_replayed_even_if_its_first_round_has_one_more_frame() -> None:
     line = Line()
     line.play([0, *range(1, 13)])
     line.play(range(1, 13))
@@ -87,7 +87,7 @@ def test_a_first_round_with_a_frame_more_is_no_obstacle() -> None:
     assert line.can_be_decoded()
 
 
-def test_a_caption_in_the_middle_encodes_what_it_touches_and_up_to_the_next_kept_gop() -> None:
+def test_a_caption_costs_its_own_frames_and_those_up_to_the_next_kept_gop() -> None:
     line = Line()
     line.play(list(range(12)) * 2)
     touched = [0, 1, ("caption", 2), ("caption", 3), 4, 5, *range(6, 12)]
@@ -98,7 +98,7 @@ def test_a_caption_in_the_middle_encodes_what_it_touches_and_up_to_the_next_kept
     assert line.can_be_decoded()
 
 
-def test_a_take_ends_playing_at_once_with_a_keyframe() -> None:
+def test_a_take_ends_the_replay_at_once_with_a_keyframe() -> None:
     line = Line()
     line.play(list(range(12)) * 2)
     line.play(range(3))
@@ -108,7 +108,7 @@ def test_a_take_ends_playing_at_once_with_a_keyframe() -> None:
     assert line.can_be_decoded()
 
 
-def test_a_clip_that_comes_back_is_played_from_what_was_kept() -> None:
+def test_a_clip_that_comes_back_is_replayed() -> None:
     line = Line()
     clip = [("a", k) for k in range(12)]
     line.play(clip)
@@ -118,13 +118,13 @@ def test_a_clip_that_comes_back_is_played_from_what_was_kept() -> None:
     assert line.can_be_decoded()
 
 
-def test_pictures_like_no_other_are_always_encoded() -> None:
+def test_unique_pictures_are_always_encoded() -> None:
     line = Line()
     assert line.play([None] * 30) == 30
     assert [k for k, frame in enumerate(line.sent) if frame.is_keyframe] == [0, 6, 12, 18, 24]
 
 
-def test_a_viewers_plea_for_a_keyframe_in_mid_gop_is_answered_going_forward() -> None:
+def test_a_keyframe_request_in_mid_gop_gets_a_new_keyframe() -> None:
     line = Line()
     line.play(list(range(12)) * 2)
     line.play(range(3))
@@ -143,7 +143,7 @@ def test_after_a_frame_was_left_out_nothing_refers_to_it() -> None:
     assert line.show(3).is_keyframe
 
 
-def test_what_is_kept_is_bounded_and_the_oldest_goes_first() -> None:
+def test_kept_gops_are_bounded_and_the_oldest_are_dropped_first() -> None:
     line = Line(max_bytes=4 * GOP * 10)
     line.play(range(20 * GOP))
     assert line.store.kept_bytes <= 4 * GOP * 10
@@ -152,7 +152,7 @@ def test_what_is_kept_is_bounded_and_the_oldest_goes_first() -> None:
 
 
 @pytest.mark.random
-def test_whatever_happens_a_decoder_can_follow() -> None:
+def test_a_decoder_can_follow_random_commands() -> None:
     for seed in seeds(200):
         chance = random.Random(seed)
         line = Line(max_bytes=chance.choice([100, 300, 10_000]))

@@ -1,4 +1,4 @@
-"""Which H264 encoder is chosen: candidates are real encoders of this FFmpeg, made to misbehave where no hardware is."""
+"""The choice of an H264 encoder: candidates are real encoders of this FFmpeg, some with a broken promise."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_candidate_that_needs_less_cpu_wins_and_one_that_is_too_slow_does_not(
 
 
 @pytest.mark.parametrize("name", ["h264_nvenc", "no_such_encoder", "libvpx"])
-def test_an_encoder_that_was_named_and_cannot_be_used_is_an_error_that_says_so(name: str) -> None:
+def test_a_named_encoder_that_cannot_be_used_is_an_error_with_the_reason(name: str) -> None:
     with pytest.raises(EncoderUnusable, match=name):
         hardware.choose(name)
 

@@ -19,7 +19,7 @@ def noise(width: int, height: int, seed: int = 0) -> np.ndarray[tuple[int, ...],
 
 @pytest.mark.parametrize("size", [(832, 480), (512, 288), (480, 854), (256, 160), (128, 128), (1918, 1078)])
 @pytest.mark.parametrize("frame_index", INDICES)
-def test_it_is_read_as_painted_in_every_size(size: tuple[int, int], frame_index: int) -> None:
+def test_a_marker_is_read_as_painted_in_every_size(size: tuple[int, int], frame_index: int) -> None:
     planes = noise(*size)
     marker.paint(planes, frame_index)
     assert marker.read(planes) == frame_index
@@ -31,7 +31,7 @@ def test_the_index_wraps_after_24_bits() -> None:
     assert marker.read(planes) == 7
 
 
-def test_it_survives_a_starved_encoder() -> None:
+def test_a_marker_survives_a_starved_encoder() -> None:
     encoder = Encoder(ladder(512, 288, 300_000)[0], 24)
     decoder = av.CodecContext.create("h264", "r")
     for frame_index in range(40):

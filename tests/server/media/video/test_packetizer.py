@@ -1,4 +1,4 @@
-"""Payloads: what a standard depacketizer makes of them, and that none is too long for a VPN."""
+"""Payloads: a standard depacketizer reads them, and none is too long for a VPN."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ UNITS = {
 
 
 @pytest.mark.parametrize("oddity", UNITS)
-def test_an_access_unit_survives_the_way(oddity: str) -> None:
+def test_a_depacketizer_restores_an_access_unit(oddity: str) -> None:
     annex_b = b"".join(b"\x00\x00\x00\x01" + each for each in UNITS[oddity])
     payloads = h264_payloads(annex_b)
     received = b"".join(depayload(H264, payload) for payload in payloads)
@@ -53,7 +53,7 @@ def test_units_are_split_as_aiortc_splits_them() -> None:
 
 
 @pytest.mark.parametrize("num_bytes", [1, MAX_PAYLOAD_BYTES - 1, MAX_PAYLOAD_BYTES, 20_000])
-def test_a_vp8_frame_survives_the_way(num_bytes: int) -> None:
+def test_a_depacketizer_restores_a_vp8_frame(num_bytes: int) -> None:
     frame = bytes(k % 251 for k in range(num_bytes))
     payloads = vp8_payloads(frame)
     assert b"".join(depayload(VP8, payload) for payload in payloads) == frame

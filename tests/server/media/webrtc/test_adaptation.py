@@ -1,4 +1,4 @@
-"""One viewer's rendition, by scripted reports of its network."""
+"""One viewer's rendition, with scripted reports of its network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Viewer:
         self.adaptation = Adaptation(3, self.now)
 
     def hear(self, report: Report, seconds: int = 1) -> list[int]:
-        """One such report each second; the levels after each."""
+        """Gives one such report each second; returns the level after each."""
         levels = []
         for _ in range(seconds):
             self.now += 1.0
@@ -31,12 +31,12 @@ def test_a_good_network_keeps_the_best() -> None:
     assert set(viewer.hear(GOOD, 100)) == {0}
 
 
-def test_loss_that_retransmission_repairs_is_no_reason() -> None:
+def test_loss_that_retransmission_repairs_keeps_the_rendition() -> None:
     viewer = Viewer()
     assert set(viewer.hear(lossy(0.05), 100)) == {0}
 
 
-def test_a_single_bad_report_is_no_reason_two_in_a_row_are() -> None:
+def test_two_bad_reports_in_a_row_lower_the_rendition_and_one_does_not() -> None:
     viewer = Viewer()
     viewer.hear(GOOD, 5)
     assert viewer.hear(lossy(0.15)) == [0]
@@ -50,23 +50,23 @@ def test_extreme_loss_is_answered_at_once() -> None:
     assert viewer.hear(lossy(0.5)) == [1]
 
 
-def test_an_estimate_below_what_was_sent_is_congestion_one_above_is_not() -> None:
+def test_only_estimates_below_the_sent_rate_lower_the_rendition() -> None:
     viewer = Viewer()
     viewer.hear(GOOD, 5)
     assert viewer.hear(Report(0.0, 1_100_000, 1e6), 3) == [0, 0, 0]
     assert viewer.hear(Report(0.0, 850_000, 1e6), 4) == [0, 0, 0, 1]
-    # A calm scene takes little: an estimate below the ceiling says nothing then.
+    # A calm scene sends little, so an estimate below the ceiling means nothing.
     assert viewer.hear(Report(0.0, 300_000, 2e5), 10)[-1] <= 1
 
 
-def test_an_estimate_that_falls_for_a_moment_is_the_viewers_own_machine() -> None:
+def test_an_estimate_that_is_low_for_a_moment_keeps_the_rendition() -> None:
     viewer = Viewer()
     for _ in range(20):
         assert viewer.hear(Report(0.0, 850_000, 1e6), 2) == [0, 0]
         viewer.hear(GOOD)
 
 
-def test_reports_right_after_a_change_speak_of_what_was_before() -> None:
+def test_reports_right_after_a_change_are_ignored() -> None:
     viewer = Viewer()
     viewer.hear(GOOD, 5)
     viewer.hear(lossy(0.5))
@@ -110,7 +110,7 @@ def test_a_probe_that_does_harm_changes_nothing_and_the_next_one_waits_longer() 
     assert waits[2] > 1.5 * waits[1] > PROBE_S
 
 
-def test_steady_loss_does_not_keep_it_down_for_ever() -> None:
+def test_steady_loss_does_not_keep_the_rendition_down_forever() -> None:
     viewer = Viewer()
     viewer.hear(lossy(0.05), 5)
     viewer.hear(lossy(0.5))

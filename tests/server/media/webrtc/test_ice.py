@@ -1,4 +1,4 @@
-"""How media finds its way: ports, addresses, STUN and TURN servers, and the private names of aioice we rely on."""
+"""ICE: ports, addresses, STUN and TURN servers, and the private names of aioice that we use."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def offer_of(connection: RTCPeerConnection) -> str:
 
 @pytest.fixture
 def silent_server() -> Iterator[socket.socket]:
-    """A STUN server that takes questions and never answers."""
+    """A STUN server that receives requests and never answers."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind((ours(), 0))
         silent.setblocking(False)
@@ -91,7 +91,7 @@ async def test_a_range_that_is_used_up_refuses_and_serves_again_when_one_leaves(
 
 
 async def test_a_stranger_cannot_break_a_viewers_handshake(open_program: Open, new_receiver: Any) -> None:
-    """Neither on purpose nor because it had the port before: DTLS from who was never checked is not heard."""
+    """Neither on purpose nor as the port's previous viewer: DTLS from an unchecked address is ignored."""
     hand = await open_program()
     receiver = new_receiver()
     await receiver.watch(hand.program)
@@ -107,7 +107,7 @@ async def test_a_stranger_cannot_break_a_viewers_handshake(open_program: Open, n
 
 
 def _free_range(count: int) -> int:
-    """The first of so many neighbouring ports that are free on all our addresses."""
+    """The first of `count` neighbouring ports that are free on all our addresses."""
     for first in range(42000, 60000, 7):
         bound = []
         try:
@@ -126,7 +126,7 @@ def _free_range(count: int) -> int:
 # --- STUN ---------------------------------------------------------------------------------------------------------
 
 
-async def test_no_server_is_asked_that_was_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_configured_servers_none_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
     monkeypatch.setattr("server.media.webrtc.ice.server_reflexive_candidate", lambda *question: asked.append(question))
     connection = Ice().connection()
@@ -151,7 +151,7 @@ async def test_a_silent_stun_server_is_given_up_soon_and_then_left_alone(silent_
     assert questions(silent_server)
 
 
-async def test_what_a_stun_server_sees_is_told() -> None:
+async def test_the_address_that_a_stun_server_sees_is_a_candidate() -> None:
     class StunServer(asyncio.DatagramProtocol):
         def connection_made(self, transport: Any) -> None:
             self.transport = transport
@@ -170,7 +170,7 @@ async def test_what_a_stun_server_sees_is_told() -> None:
     assert ["203.0.113.7", "4000", "typ", "srflx"] in [fields[4:8] for fields in candidates(sdp)]
 
 
-async def test_with_a_public_address_nobody_is_asked(silent_server: socket.socket) -> None:
+async def test_with_a_public_address_no_server_is_asked(silent_server: socket.socket) -> None:
     host, port = silent_server.getsockname()
     servers = (IceUrl.of(f"stun:{host}:{port}"), IceUrl.of(f"turn:{host}:{port}"))
     await _gather(Ice(IceSettings(servers=servers, public_address="203.0.113.7", turn_secret=SECRET)))
@@ -230,12 +230,12 @@ def test_without_servers_clients_are_told_none() -> None:
         ("turn:[2001:db8::1]:3479", ("2001:db8::1", 3479), "udp"),
     ],
 )
-def test_addresses_of_servers(text: str, address: tuple[str, int], transport: str) -> None:
+def test_server_addresses_are_parsed(text: str, address: tuple[str, int], transport: str) -> None:
     url = IceUrl.of(text)
     assert (url.address, url.transport) == (address, transport)
 
 
-def test_what_is_no_address_of_a_server() -> None:
+def test_an_invalid_server_address_is_refused() -> None:
     with pytest.raises(ValueError, match="stun:HOST"):
         IceUrl.of("http://stun.example")
 
@@ -257,7 +257,7 @@ def test_the_public_address_takes_the_place_of_our_own() -> None:
     assert "c=IN IP4 203.0.113.7\r\n" in sdp and "a=rtcp:9 IN IP4 0.0.0.0\r\n" in sdp
 
 
-def test_where_private_addresses_are_welcome_the_public_one_comes_first() -> None:
+def test_the_public_address_comes_before_allowed_private_ones() -> None:
     sdp = Ice(IceSettings(public_address="203.0.113.7", private_candidates="allow")).advertised(ANSWER)
     told = candidates(sdp)
     assert [fields[4] for fields in told] == ["203.0.113.7", "172.17.0.2", "fd00::2", "2606:4700::2"]
@@ -268,10 +268,10 @@ def test_without_a_public_address_answers_are_as_they_were() -> None:
     assert Ice().advertised(ANSWER) == ANSWER
 
 
-async def test_a_viewer_connects_through_the_public_address_though_its_own_candidates_are_refused(
+async def test_a_viewer_reaches_the_public_address_though_its_own_are_refused(
     open_program: Open, new_receiver: Any
 ) -> None:
-    """Its checks reach us, so we know where it is; none of ours was sent to an address that it only claimed."""
+    """Its checks reach us, so we know its address. We sent no check to an address that it only claimed."""
     hand = await open_program(ice=Ice(IceSettings(public_address=ours())))
     receiver = new_receiver()
     await receiver.watch(hand.program)
@@ -314,7 +314,7 @@ async def test_a_viewer_connects_through_the_public_address_though_its_own_candi
         ("stage.example", False),
     ],
 )
-def test_what_is_public(address: str, expected: bool) -> None:
+def test_only_globally_routable_addresses_are_public(address: str, expected: bool) -> None:
     assert is_public(address) is expected
 
 
@@ -350,8 +350,10 @@ def _offer_with(*addresses: str) -> str:
 # --- private names ------------------------------------------------------------------------------------------------
 
 
-async def test_the_private_names_that_we_reach_for_exist() -> None:
-    assert (aiortc.__version__, aioice.__version__) == ("1.16.0", "0.13.0"), "read `server/media/webrtc/ice.py` again"
+async def test_the_private_names_that_we_use_exist() -> None:
+    assert (aiortc.__version__, aioice.__version__) == ("1.16.0", "0.13.0"), (
+        "aioice has changed: check `server/media/webrtc/ice.py`"
+    )
     assert hasattr(RTCPeerConnection, "_RTCPeerConnection__createDtlsTransport")
     parameters = inspect.signature(aioice.Connection.get_component_candidates).parameters
     assert list(parameters) == ["self", "component", "addresses", "timeout"]
@@ -361,8 +363,8 @@ async def test_the_private_names_that_we_reach_for_exist() -> None:
     assert connection._remote_candidates[0]._network_host == "192.0.2.1"
 
 
-async def test_every_transport_of_a_connection_gathers_as_we_say() -> None:
-    """Also those that an offer, and not we, ask for."""
+async def test_every_transport_of_a_connection_uses_our_port_range() -> None:
+    """Also the transports that come from an offer."""
     first = _free_range(2)
     viewer, connection = RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[])), None
     viewer.createDataChannel("events")

@@ -1,4 +1,4 @@
-"""When each sender is visited, on a clock in the test's hands; and how late packets left."""
+"""The pacer on a fake clock: when each sender is visited, and how late packets leave."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from server.media.webrtc.pacer import GRANULARITY_S, MIN_ROUND_S, Lateness, Pace
 
 
 class Sender:
-    """Has packets that are due at these times; knows when it was visited."""
+    """A sender with packets due at these times; it keeps the times of its visits."""
 
     def __init__(self, name: str, *due: float, visits: list[tuple[str, float]]) -> None:
         self.name, self._due, self._visits = name, list(due), visits
@@ -90,7 +90,7 @@ def test_a_round_says_when_the_first_of_all_packets_is_due(pacer: Pacer, visits:
     assert pacer.round() == 0.1
 
 
-def test_whoever_was_first_is_last_in_the_next_round(pacer: Pacer, visits: list[tuple[str, float]]) -> None:
+def test_the_first_sender_is_the_last_in_the_next_round(pacer: Pacer, visits: list[tuple[str, float]]) -> None:
     for name in "ab":
         pacer.add(Sender(name, 1.0, visits=visits))
     for _ in range(3):
@@ -122,7 +122,7 @@ def test_a_sender_may_be_removed_while_it_is_visited(pacer: Pacer, visits: list[
     assert pacer.round() == 1.0
 
 
-def test_a_sender_that_fails_silences_no_other(pacer: Pacer, visits: list[tuple[str, float]]) -> None:
+def test_a_sender_that_fails_stops_no_other(pacer: Pacer, visits: list[tuple[str, float]]) -> None:
     failing = Sender("failing", 0.5, visits=visits)
     failing.on_visit = lambda: 1 / 0
     pacer.add(failing)
@@ -140,14 +140,14 @@ def test_lateness_is_zero_before_the_first_packet() -> None:
 
 def test_a_quantile_is_the_upper_edge_of_its_quarter_millisecond() -> None:
     lateness = Lateness()
-    lateness.note(-0.001)  # it left early, which is not late
+    lateness.note(-0.001)  # left early, so not late
     lateness.note(0.0011, num_packets=8)
     lateness.note(0.0101)
     assert lateness.num_packets == 10
     assert [lateness.quantile_s(share) for share in (0.1, 0.5, 0.9, 1.0)] == [0.00025, 0.00125, 0.00125, 0.01025]
 
 
-def test_whatever_is_later_than_the_histogram_counts_in_its_last_bucket() -> None:
+def test_lateness_beyond_the_histogram_counts_in_its_last_bucket() -> None:
     lateness = Lateness()
     lateness.note(5.0)
     assert lateness.quantile_s(1.0) == 0.10025

@@ -1,4 +1,4 @@
-"""One viewer: what an answer says, what is refused and with which code, and the private names of aiortc we rely on."""
+"""One viewer: answers, refusals and their codes, its end, and the private names of aiortc that we use."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_the_viewer_begins_the_dtls_handshake_unless_it_will_not(open_prog
         await hand.program.remove_viewer(viewer_id)
 
 
-async def test_a_viewer_that_would_send_too_is_only_sent_to(open_program: Open, new_receiver: Any) -> None:
+async def test_a_viewer_that_offers_to_send_may_only_receive(open_program: Open, new_receiver: Any) -> None:
     hand = await open_program()
     receiver = new_receiver()
     receiver.transceiver.direction = "sendrecv"
@@ -123,11 +123,11 @@ async def test_trickled_candidates_connect_a_viewer(open_program: Open, new_rece
     await receiver.marked()
 
 
-# --- who would send -----------------------------------------------------------------------------------------------
+# --- viewers that send --------------------------------------------------------------------------------------------
 
 
 class Still(aiortc.VideoStreamTrack):
-    """One picture, again and again: next to nothing to send, and a whole frame each time for who decodes it."""
+    """The same picture again and again: almost nothing to send, but a whole frame each time to decode."""
 
     async def recv(self) -> av.VideoFrame:
         frame = av.VideoFrame(640, 360, "yuv420p")
@@ -136,7 +136,7 @@ class Still(aiortc.VideoStreamTrack):
 
 
 async def attack(hand: Any, offer: Callable[[str], str], sound: str | None) -> Attack:
-    """A viewer whose aiortc sends, whatever our answer allowed it."""
+    """A viewer whose aiortc sends, although our answer forbids it."""
     connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     connection.addTrack(Still())
     if sound is not None:
@@ -155,7 +155,7 @@ class Attack:
     answer: str
 
     async def until_sent(self, num_packets: int) -> None:
-        """Until so many of its RTP packets have reached our DTLS transport."""
+        """Waits until so many of its RTP packets have reached our DTLS transport."""
         arrived = asyncio.Event()
         count = itertools.count(1)
         for transport in {transceiver.receiver.transport for transceiver in self.ours.getTransceivers()}:
@@ -174,7 +174,7 @@ class Attack:
 @pytest.mark.parametrize(
     "offer", [lambda sdp: sdp, lambda sdp: sdp.replace("a=sendrecv\r\n", "")], ids=["both ways", "no direction"]
 )
-async def test_of_a_viewer_that_sends_nothing_is_decoded_or_kept(
+async def test_media_that_a_viewer_sends_is_neither_decoded_nor_kept(
     open_program: Open, offer: Callable[[str], str], sound: str | None
 ) -> None:
     hand = await open_program()
@@ -282,7 +282,7 @@ async def test_offers_that_cannot_be_answered_are_refused_with_their_code() -> N
         assert refusal.value.code == code, oddity
 
 
-async def test_an_offer_that_aiortc_trips_over_is_refused_and_nothing_is_left_open(open_program: Open) -> None:
+async def test_an_offer_that_aiortc_fails_on_is_refused_and_leaves_nothing_open(open_program: Open) -> None:
     hand = await open_program()
     offer = await plain_offer()
     before = len(list(Path("/proc/self/fd").iterdir()))
@@ -331,7 +331,7 @@ def test_broken_candidates_are_refused(candidate: str, sdp_mid: str | None) -> N
     assert refusal.value.code == "invalid_sdp"
 
 
-async def test_of_a_flood_of_candidates_only_some_are_used() -> None:
+async def test_only_some_candidates_of_a_flood_are_used() -> None:
     flood = await plain_offer() + "a=candidate:1 1 udp 1 192.0.2.1 5000 typ host\r\n" * 500
     assert checked_offer(flood).sdp.count("a=candidate") == signalling.MAX_CANDIDATES
 
@@ -363,7 +363,7 @@ async def test_a_failure_inside_the_stock_track_is_logged_and_ends_that_viewer(
     await stays.marked()
 
 
-async def test_a_viewer_counts_as_lost_after_its_time_without_a_word_and_only_once() -> None:
+async def test_a_viewer_that_never_connects_is_lost_once_after_its_timeout() -> None:
     clock = FakeClock()
     lost: list[str] = []
     timeouts = ViewerTimeouts(connect_s=10.0, silence_s=5.0)
@@ -434,7 +434,7 @@ async def test_a_viewer_that_joins_gets_what_waited_spaced_out_and_live_frames_a
 # --- aiortc's private names ---------------------------------------------------------------------------------------
 
 
-async def test_aiortc_still_has_what_we_reach_for() -> None:
+async def test_aiortc_still_has_the_private_names_that_we_use() -> None:
     assert aiortc.__version__ == "1.16.0"
     connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     transceiver: Any = connection.addTransceiver("video")

@@ -1,4 +1,4 @@
-"""One viewer's RTP on a scripted wire: numbers, pace, retransmission, reports; and the private names it stands on."""
+"""One viewer's RTP on a fake wire: numbers, pace, retransmission, reports, and the private names that it uses."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ EXTENSIONS.configure(PARAMETERS)
 
 
 class Wire:
-    """Stands in for DTLS, ICE and UDP: notes what would leave, unencrypted."""
+    """Replaces DTLS, ICE and UDP: keeps the unencrypted packets that would be sent."""
 
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
@@ -97,7 +97,7 @@ class Wire:
 
 
 class Stock:
-    """As much of aiortc's sender as is taken over."""
+    """The attributes of aiortc's sender that ours copies."""
 
     _ssrc, _rtx_ssrc, _stream_id, _track_id = 1111, 2222, "stream", "track"
 
@@ -141,7 +141,7 @@ class Viewer:
         self.pacer.round()
 
     async def play(self, seconds: float, num_packets: int = 1) -> None:
-        """Frames at 24 a second, the pacer running."""
+        """Sends frames at 24 a second while the pacer runs."""
         for _ in range(round(seconds * 24)):
             self.show(num_packets)
             await self.advance(1 / 24)
@@ -160,7 +160,7 @@ class Viewer:
             await self.hear(RtcpPsfbPacket(fmt=15, ssrc=9, media_ssrc=0, fci=pack_remb_fci(estimate, [1111])))
         self._lost += round(fraction_lost * (self.sender.packets_sent - self._reported))
         self._reported = self.sender.packets_sent
-        # What a report says of its own interval is rubbish on purpose: it may cover three packets.
+        # A report's own interval is nonsense on purpose: it may cover three packets.
         highest = self._first + self._reported - 1
         info = RtcpReceiverInfo(1111, 200, self._lost, highest, 0, 0, 0)
         await self.hear(RtcpRrPacket(ssrc=9, reports=[info]))
@@ -199,7 +199,7 @@ async def test_sequence_numbers_wrap() -> None:
     assert [unwrap_rtx(p, H264, 1111).sequence_number for p in viewer.wire.resent] == [65535, 0]
 
 
-async def test_a_keyframe_leaves_at_the_viewers_pace_not_in_one_go() -> None:
+async def test_a_keyframe_leaves_at_the_viewers_pace_not_at_once() -> None:
     viewer = Viewer()
     await viewer.connect()
     viewer.show(100, is_keyframe=True)
@@ -240,7 +240,7 @@ async def test_a_lost_packet_is_sent_again_under_its_own_ssrc_and_number() -> No
     assert original.payload == lost.payload
 
 
-async def test_what_is_no_longer_kept_or_never_was_is_not_sent_again() -> None:
+async def test_packets_that_are_not_kept_are_not_sent_again() -> None:
     viewer = await connected()
     first = viewer.wire.media[0].sequence_number
     await viewer.hear(RtcpRtpfbPacket(fmt=1, ssrc=9, media_ssrc=1111, lost=[(first + 500) & 0xFFFF]))
@@ -250,7 +250,7 @@ async def test_what_is_no_longer_kept_or_never_was_is_not_sent_again() -> None:
     assert viewer.wire.resent == []
 
 
-async def test_a_viewer_that_asks_for_everything_again_and_again_gets_no_flood() -> None:
+async def test_a_viewer_that_keeps_asking_for_all_packets_gets_no_flood() -> None:
     viewer = await connected()
     await viewer.play(1.0, num_packets=8)
     numbers = [packet.sequence_number for packet in viewer.wire.media]
@@ -278,7 +278,7 @@ async def test_heavy_loss_takes_the_viewer_to_a_lower_rendition() -> None:
     assert viewer.fanout.wanted == [RENDITIONS[0], RENDITIONS[1]]
 
 
-async def test_single_lost_packets_that_are_reported_at_once_are_no_reason() -> None:
+async def test_single_losses_that_are_reported_at_once_keep_the_rendition() -> None:
     viewer = await connected()
     for _ in range(40):
         await viewer.play(0.125, num_packets=8)
@@ -350,7 +350,7 @@ async def test_a_program_beyond_the_viewers_pace_is_dropped_to_the_next_keyframe
     assert viewer.wire.media[-1].timestamp != seen
 
 
-async def test_after_its_end_nothing_leaves_and_the_goodbye_is_said_once() -> None:
+async def test_a_stopped_sender_sends_one_bye_and_nothing_after_it() -> None:
     viewer = await connected()
     await viewer.sender.stop()
     await viewer.sender.stop()
@@ -363,16 +363,16 @@ async def test_after_its_end_nothing_leaves_and_the_goodbye_is_said_once() -> No
     assert sum(type(packet).__name__ == "RtcpByePacket" for packet in viewer.wire.reports) == 1
 
 
-async def test_how_late_packets_left_is_counted() -> None:
+async def test_the_lateness_of_packets_is_counted() -> None:
     viewer = await connected()
     await viewer.play(1.0, num_packets=2)
     assert viewer.pacer.lateness.quantile_s(0.99) <= 0.002
-    await viewer.clock.advance(0.080)  # the loop was held up while a frame was due
+    await viewer.clock.advance(0.080)  # the loop was blocked while a frame was due
     await viewer.play(0.1, num_packets=2)
     assert viewer.pacer.lateness.quantile_s(1.0) >= 0.030
 
 
-async def test_aiortc_and_aioice_still_have_what_we_reach_for(new_receiver: Any, open_program: Any) -> None:
+async def test_aiortc_and_aioice_still_have_the_private_names_that_we_use(new_receiver: Any, open_program: Any) -> None:
     assert aioice.__version__ == "0.13.0"
     hand = await open_program()
     receiver = new_receiver()

@@ -1,4 +1,4 @@
-"""What of a stranger's SDP reaches the parser, and what of that reaches aiortc: bounds, directions, real offers."""
+"""Which parts of a stranger's SDP reach the parser, and which reach aiortc: bounds, directions, real offers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def directions(sdp: str) -> list[str]:
     return [media.direction for media in SessionDescription.parse(sdp).media if media.kind != "application"]
 
 
-# --- nobody sends but us ------------------------------------------------------------------------------------------
+# --- only we send -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -42,23 +42,23 @@ def directions(sdp: str) -> list[str]:
     [
         ("", "a=recvonly", "recvonly"),
         ("", "a=sendrecv", "recvonly"),
-        ("", "", "recvonly"),  # both ways, where nobody says anything (RFC 8866)
+        ("", "", "recvonly"),  # both ways, if there is no direction (RFC 8866)
         ("a=recvonly", "", "recvonly"),
         ("a=sendrecv", "", "recvonly"),
         ("a=inactive", "a=sendrecv", "recvonly"),
         ("", "a=recvonly\r\na=sendrecv", "recvonly"),
-        ("", "a=sendrecv:x", "recvonly"),  # aiortc takes it for one
+        ("", "a=sendrecv:x", "recvonly"),  # aiortc takes this for one line
         ("", "a=recvonly\x0ba=sendrecv", "recvonly"),  # and this for two lines
     ],
 )
-def test_a_viewer_may_receive_and_no_more(of_session: str, of_media: str, expected: str) -> None:
+def test_a_viewer_may_only_receive(of_session: str, of_media: str, expected: str) -> None:
     head = HEAD + (of_session + "\r\n" if of_session else "")
     offer = checked_offer(head + video(*([of_media] if of_media else [])))
     assert directions(offer.sdp) == [expected]
 
 
 @pytest.mark.parametrize("direction", ["sendonly", "inactive"])
-def test_a_direction_of_the_session_counts_where_the_video_names_none(direction: str) -> None:
+def test_the_sessions_direction_holds_for_a_video_without_one(direction: str) -> None:
     with pytest.raises(OfferError) as refusal:
         checked_offer(f"{HEAD}a={direction}\r\n" + video())
     assert refusal.value.code == "no_video"
@@ -68,7 +68,7 @@ def test_a_direction_of_the_session_counts_where_the_video_names_none(direction:
     ("direction", "expected"),
     [("a=sendrecv", "recvonly"), ("a=sendonly", "inactive"), ("a=inactive", "inactive"), ("a=x", "recvonly")],
 )
-def test_sound_is_not_taken_either(direction: str, expected: str) -> None:
+def test_a_viewer_may_not_send_sound_either(direction: str, expected: str) -> None:
     audio = section("audio", direction, "a=rtpmap:96 opus/48000/2", mid="1")
     offer = checked_offer(HEAD + video("a=recvonly") + audio)
     assert directions(offer.sdp) == ["recvonly", expected]
@@ -102,7 +102,7 @@ def offer_of(name: str) -> str:
 @pytest.mark.parametrize(
     ("name", "has_channel"), [("chromium_156", True), ("gstreamer_webrtcbin", False)], ids=["chromium", "gstreamer"]
 )
-def test_the_offers_of_real_clients_fit_three_times(name: str, has_channel: bool) -> None:
+def test_offers_of_real_clients_stay_far_below_the_bounds(name: str, has_channel: bool) -> None:
     text = offer_of(name)
     offer = checked_offer(text)
     assert (offer.codec, offer.wants_audio, offer.has_channel) == (Codec.H264, True, has_channel)
@@ -112,7 +112,7 @@ def test_the_offers_of_real_clients_fit_three_times(name: str, has_channel: bool
             assert one.count(f"a={attribute}:") * 2 <= limit, attribute
 
 
-def test_what_aiortc_is_given_names_each_codec_once_and_none_that_is_not_ours() -> None:
+def test_aiortc_gets_each_of_our_codecs_once_and_no_other() -> None:
     text = offer_of("chromium_156")
     given = SessionDescription.parse(checked_offer(text).sdp)
     names = [codec.name for codec in given.media[0].rtp.codecs]
@@ -128,7 +128,7 @@ def test_what_aiortc_is_given_names_each_codec_once_and_none_that_is_not_ours() 
 
 @pytest.fixture
 def parses(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What the parser was given."""
+    """The texts that the parser got."""
     given: list[str] = []
     parse = SessionDescription.parse
 
@@ -151,7 +151,7 @@ TOO_MUCH = {
 
 @pytest.mark.parametrize("what", TOO_MUCH)
 @pytest.mark.parametrize("check", [checked_offer, checked_answer])
-def test_too_much_is_refused_before_it_is_parsed(what: str, check: Any, parses: list[str]) -> None:
+def test_an_offer_above_a_bound_is_refused_before_it_is_parsed(what: str, check: Any, parses: list[str]) -> None:
     sdp, expected = TOO_MUCH[what]
     with pytest.raises(OfferError) as refusal:
         check(sdp)
@@ -164,7 +164,7 @@ def test_an_offer_is_parsed_once(parses: list[str]) -> None:
     assert len(parses) == 1
 
 
-def test_the_parser_is_given_no_ssrc_and_no_feedback_of_which_nothing_is_made(parses: list[str]) -> None:
+def test_the_parser_gets_no_ssrc_and_no_unused_feedback(parses: list[str]) -> None:
     lines = ["a=ssrc:1 cname:x", "a=ssrc-group:FID 1 2", "a=rtcp-fb:* nack", "a=rtcp-fb:* nack", "a=rtcp-fb:96 other"]
     checked_offer(HEAD + video(*lines))
     assert "ssrc" not in parses[0] and "other" not in parses[0]
@@ -182,8 +182,8 @@ ATTRIBUTES = {
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_no_offer_within_the_bounds_costs_more_than_so_many_steps(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The quadratic parts, counted: feedback objects made, and codecs looked at for feedback and parameters."""
+def test_an_offer_within_the_bounds_costs_a_bounded_number_of_steps(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts the quadratic parts: feedback objects made, and codecs visited for feedback and parameters."""
     counts = {"feedback": 0, "looked_at": 0}
     feedback, codec = aiortc.sdp.RTCRtcpFeedback, aiortc.sdp.RTCRtpCodecParameters
 
@@ -208,7 +208,7 @@ def test_no_offer_within_the_bounds_costs_more_than_so_many_steps(seed: int, mon
 
 
 def _scripted_offer(rng: random.Random) -> str:
-    """Near the bounds, and now and then beyond them; the seed decides."""
+    """A random offer near the bounds, and sometimes beyond them."""
     sdp = HEAD
     for kind in rng.sample(["video", "audio", "application"], rng.randint(1, 3)):
         lines = ["a=rtpmap:96 VP8/90000"]

@@ -1,4 +1,4 @@
-"""Push to an ingest: a real WHIP server that we wrote for it, real pictures and sound, and all that can go wrong."""
+"""Push to an ingest: a real WHIP server written for these tests, real pictures and sound, and failures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TOKEN = "very-secret-token"
 
 
 class Pusher:
-    """A push, and what it reported."""
+    """A push, and its reports."""
 
     def __init__(self, hand: Any, target: WhipTarget, clock: Any = None) -> None:
         self.reports: list[tuple[str, str | None]] = []
@@ -41,7 +41,7 @@ class Pusher:
         self.push.start()
 
     async def until(self, state: str, num_reports: int = 1) -> str | None:
-        """Wait until it has reported this so often; gives the last one's detail."""
+        """Wait until it has reported this state so often; returns the last one's detail."""
 
         def details() -> list[str | None]:
             return [detail for reported, detail in self.reports if reported == state]
@@ -97,7 +97,7 @@ async def test_an_ingest_gets_every_picture_and_the_music_and_is_told_of_the_end
     library.close()
 
 
-async def test_an_ingest_that_dies_is_found_again_when_it_is_back(open_program: Open, start_push: Any) -> None:
+async def test_a_push_reconnects_when_a_dead_ingest_is_back(open_program: Open, start_push: Any) -> None:
     hand = await open_program()
     ingest = Ingest()
     async with ingest:
@@ -139,7 +139,7 @@ async def test_a_wrong_token_fails_with_a_detail_that_does_not_repeat_it(
     told = await pusher.until("failed")
     assert told == "the ingest does not accept the token (HTTP 401)"
     assert "not-this-token" not in caplog.text
-    pusher.push.start()  # the operator has put it right, and somebody tries again
+    pusher.push.start()  # the operator has corrected it, and a user tries again
     assert pusher.push.state is PushState.CONNECTING
     await pusher.until("failed", 2)
 
@@ -163,7 +163,7 @@ async def test_an_ingest_that_takes_no_sound_gets_the_pictures(
         ("<html>", "text/html", "application/sdp"),
     ],
 )
-async def test_an_answer_that_is_none_fails(
+async def test_an_invalid_answer_fails_the_push(
     open_program: Open, ingest: Ingest, start_push: Any, body: str, content_type: str, detail: str
 ) -> None:
     hand = await open_program()
@@ -190,7 +190,7 @@ async def test_a_busy_ingest_is_tried_again_not_sooner_than_it_says(open_program
     await pusher.push.close()
 
 
-def test_tries_become_rarer_up_to_a_bound_and_are_spread() -> None:
+def test_retry_delays_grow_to_a_bound_and_are_random() -> None:
     def delays(jitter: float) -> list[float]:
         push = Push(WhipTarget("t", "http://x"), Any, clock=FakeClock(), on_changed=print, jitter=lambda: jitter)  # type: ignore[arg-type]
         return [push._delay_s(num_failures) for num_failures in (0, 1, 2, 3, 4, 5, 50)]
@@ -236,7 +236,9 @@ async def test_redirects_without_end_are_refused(open_program: Open, ingest: Ing
         ("https://a.example/whip", None, False),
     ],
 )
-async def test_where_an_ingest_may_send_us(configured: str, location: str | None, allowed: bool) -> None:
+async def test_an_ingest_may_send_us_only_to_https_or_its_own_host(
+    configured: str, location: str | None, allowed: bool
+) -> None:
     async with aiohttp.ClientSession() as http:
         client = WhipClient(WhipTarget("t", configured, TOKEN), http)
         if allowed:
@@ -247,7 +249,7 @@ async def test_where_an_ingest_may_send_us(configured: str, location: str | None
             assert "example" not in str(refusal.value)
 
 
-async def test_what_cannot_be_reached_is_named_without_its_address() -> None:
+async def test_an_unreachable_ingest_is_reported_without_its_address() -> None:
     async with aiohttp.ClientSession() as http:
         client = WhipClient(WhipTarget("t", "http://127.0.0.1:9/secret-key"), http)
         with pytest.raises(PushInterrupted) as interruption:
