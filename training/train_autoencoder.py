@@ -17,7 +17,15 @@ from training.data import clip_files
 from training.data.clip_files import to_uint8
 from training.data.dataset import RENDERS
 from training.optim import Average, Muon, lr_factor
-from training.training import Clock, Curve, Recipe, Stage, compiled_if_worth_it, mixed_precision, optimiser_dtype
+from training.training import (
+    Clock,
+    Curve,
+    Recipe,
+    TrainingStage,
+    compiled_if_worth_it,
+    mixed_precision,
+    optimiser_dtype,
+)
 from training.world.world import HEIGHT, PERIOD_FRAMES, WIDTH, render, subject_box
 
 SUBJECT_WEIGHT = 2.5
@@ -134,7 +142,7 @@ def train_autoencoder(
     )
     average = Average(model, recipe.autoencoder_average_decay)
     clock = Clock.of_minutes(minutes or recipe.autoencoder_minutes, slice_minutes)
-    stage = Stage(recipe.folder / "autoencoder.pt", model, average, optimiser, clock, resume=resume)
+    stage = TrainingStage(recipe.folder / "autoencoder.pt", model, average, optimiser, clock, resume=resume)
     seed = recipe.seed + stage.step
     if recipe.renders_ahead:
         pool = RenderPool(recipe.render_pool, seed, recipe.device, num_frames=PERIOD_FRAMES)

@@ -24,7 +24,15 @@ from training.data.captions import draw_token_ids
 from training.data.dataset import CLIPS, NUM_LATENT_FRAMES, Examples, load_examples, load_stills
 from training.optim import Average, Muon, lr_factor
 from training.train_autoencoder import NO_BOX, box_weights
-from training.training import Clock, Curve, Recipe, Stage, compiled_if_worth_it, mixed_precision, optimiser_dtype
+from training.training import (
+    Clock,
+    Curve,
+    Recipe,
+    TrainingStage,
+    compiled_if_worth_it,
+    mixed_precision,
+    optimiser_dtype,
+)
 from training.world.world import HEIGHT, WIDTH, subject_box
 
 _OUTER = ("tokens", "positions", "patch_embedding", "proj_out", "condition_embedder.time", "scale_shift_table")
@@ -331,7 +339,7 @@ def prepare(
     lr_share: float,
     resume: bool,
     after: str | None = None,
-) -> tuple[Stage, Muon]:
+) -> tuple[TrainingStage, Muon]:
     """The stage with its optimiser. A new stage starts from the averaged weights of stage `after`."""
     optimiser = Muon(
         model.named_parameters(),
@@ -341,7 +349,7 @@ def prepare(
         dtype=optimiser_dtype(recipe),
     )
     average = Average(model, recipe.average_decay)
-    stage = Stage(recipe.folder / f"{name}.pt", model, average, optimiser, clock, resume=resume)
+    stage = TrainingStage(recipe.folder / f"{name}.pt", model, average, optimiser, clock, resume=resume)
     if after is not None and not stage.was_resumed:
         start = torch.load(recipe.folder / f"{after}.pt", weights_only=True, map_location=recipe.device)["average"]
         model.load_state_dict(start)

@@ -223,7 +223,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
-class Stage:
+class TrainingStage:
     """One stage's loop: counts steps, saves and resumes model, average, optimiser and time spent."""
 
     def __init__(

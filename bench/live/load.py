@@ -75,7 +75,7 @@ class Sent:
     ends: list[str] = field(default_factory=list)
 
 
-class Stage:
+class WatchedStage:
     """One session with its controller and its viewer."""
 
     def __init__(self, url: str, token: str | None, options: dict[str, Any], chance: random.Random) -> None:
@@ -244,7 +244,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
         url, token, pid = await _server(stack, options)
         chance = random.Random(options.seed)
         session = {"quality": options.quality}
-        stages = [Stage(url, token, session, random.Random(chance.random())) for _ in range(options.sessions)]
+        stages = [WatchedStage(url, token, session, random.Random(chance.random())) for _ in range(options.sessions)]
         for stage in stages:
             await stack.enter_async_context(stage.on_air())
         processes = Processes(pid)
@@ -268,7 +268,7 @@ async def _server(stack: AsyncExitStack, options: argparse.Namespace) -> tuple[s
 
 
 def _result(
-    options: argparse.Namespace, machine: dict[str, Any], stages: list[Stage], taken: dict[str, Any]
+    options: argparse.Namespace, machine: dict[str, Any], stages: list[WatchedStage], taken: dict[str, Any]
 ) -> dict[str, Any]:
     prompts = [prompt for stage in stages for prompt in stage.prompts.values()]
     due = sum(stage.stats.get("frames_due", 0) for stage in stages)

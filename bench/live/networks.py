@@ -105,7 +105,7 @@ class Result:
     play_ratio: float
 
 
-class Stage:
+class WatchedStage:
     """The program and its two endpoints: `/offer/good` directly, `/offer/bad` through a relay."""
 
     def __init__(self, scenario: Scenario) -> None:
@@ -151,7 +151,7 @@ class Stage:
 
 
 async def play(browser: Any, scenario: Scenario, duration_s: float) -> Result:
-    stage = Stage(scenario)
+    stage = WatchedStage(scenario)
     app = web.Application()
     app.router.add_post("/offer/{who}", stage.offer)
     app.router.add_get("/", lambda request: _page())

@@ -25,7 +25,7 @@ import msgspec
 from bench.sim import traces
 from bench.sim.plot import plot
 from bench.sim.policies import EarliestDeadline, FirstComeFirstServed, FullFidelity, RoundRobin
-from bench.sim.traces import Prompt, Trace
+from bench.sim.traces import Trace, TracePrompt
 from engine.arbiter.arbiter import Arbiter
 from engine.arbiter.cost import Cost, CostRow, percentile
 from engine.arbiter.work import Policy, Turn, Work
@@ -47,7 +47,7 @@ _JITTER = 0.06
 class Outcome:
     """The outcome of one prompt. Times of the virtual clock; None if it never happened."""
 
-    prompt: Prompt
+    prompt: TracePrompt
     counts: bool  # its own stage did not replace it before its deadline
     latest_end_s: float = float("inf")  # the bound stated when it came
     preview_at: float | None = None
@@ -99,7 +99,7 @@ class Simulation:
         self._observe = observe
         self._now = 0.0
         self._names = itertools.count()
-        self._arrivals: list[tuple[float, int, Prompt]] = []
+        self._arrivals: list[tuple[float, int, TracePrompt]] = []
         self._losses = list(trace.losses)
         self._replaced_at = _replaced_at(trace.prompts)
         self._newest: dict[str, str] = {}  # stage: its work in flight
@@ -112,7 +112,7 @@ class Simulation:
             self._push(prompt)
         for number, begins_at in enumerate(self._trace.streams):
             self.run_.playbacks[f"stream-{number}"] = Playback(f"stream-{number}")
-            self._push(Prompt(begins_at, f"stream-{number}", f"tenant-{number}"))
+            self._push(TracePrompt(begins_at, f"stream-{number}", f"tenant-{number}"))
         while True:
             self._lose()
             self._take_arrivals()
@@ -126,7 +126,7 @@ class Simulation:
         self.run_.ended_at = self._now
         return self.run_
 
-    def _push(self, prompt: Prompt) -> None:
+    def _push(self, prompt: TracePrompt) -> None:
         heapq.heappush(self._arrivals, (prompt.at, next(self._names), prompt))
 
     def _lose(self) -> None:
@@ -210,13 +210,13 @@ class Simulation:
             # Not before this clip is on air: at most one clip is made ahead.
             due_in_s = playback.plays_until - begins_at
             tenant = f"tenant-{playback.stage}"
-            self._push(Prompt(begins_at, playback.stage, tenant, due_in_s=due_in_s))
+            self._push(TracePrompt(begins_at, playback.stage, tenant, due_in_s=due_in_s))
 
 
-def _replaced_at(prompts: Sequence[Prompt]) -> dict[Prompt, float]:
+def _replaced_at(prompts: Sequence[TracePrompt]) -> dict[TracePrompt, float]:
     """When each prompt's own stage sends the next prompt. Depends only on the trace, so equal for all policies."""
-    newer: dict[str, Prompt] = {}
-    replaced_at: dict[Prompt, float] = {}
+    newer: dict[str, TracePrompt] = {}
+    replaced_at: dict[TracePrompt, float] = {}
     for prompt in reversed(prompts):
         if prompt.stage in newer:
             replaced_at[prompt] = newer[prompt.stage].at

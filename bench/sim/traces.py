@@ -20,7 +20,7 @@ AUDIENCE_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class TracePrompt:
     at: float
     stage: str
     tenant: str
@@ -38,7 +38,7 @@ class Trace:
     name: str
     what: str
     duration_s: float
-    prompts: Sequence[Prompt]
+    prompts: Sequence[TracePrompt]
     losses: Sequence[float] = ()
     recovery_s: float = 5.0
     slowness: Callable[[float], float] = lambda _: 1.0
@@ -68,7 +68,7 @@ def bursty(cost: Cost, seed: int, load: float, *, num_clips: int = 800) -> Trace
     rng = random.Random(seed)
     duration_s = num_clips * mean_clip_s(cost)
     rate = load / mean_clip_s(cost) / 2
-    prompts: list[Prompt] = []
+    prompts: list[TracePrompt] = []
     at = 0.0
     while (at := at + rng.expovariate(rate / 6.5)) < duration_s:
         stage = rng.randrange(60)
@@ -138,9 +138,9 @@ def mixed(cost: Cost, seed: int, load: float, *, clip_length_s: float, num_clips
 
 def _poisson(
     rng: random.Random, cost: Cost, load: float, duration_s: float, *, num_stages: int, num_tenants: int, name: str = ""
-) -> list[Prompt]:
+) -> list[TracePrompt]:
     rate = load / mean_clip_s(cost)
-    prompts: list[Prompt] = []
+    prompts: list[TracePrompt] = []
     at = 0.0
     while (at := at + rng.expovariate(rate)) < duration_s:
         is_operator = rng.random() >= AUDIENCE_SHARE
@@ -151,12 +151,12 @@ def _poisson(
 
 def _prompt(
     rng: random.Random, cost: Cost, at: float, stage: int, num_tenants: int, *, is_operator: bool = True, name: str = ""
-) -> Prompt:
+) -> TracePrompt:
     quality = Quality.FINE if rng.random() < FINE_SHARE else Quality.FAST
     tenant = name or f"tenant-{stage % num_tenants}"
     due_in_s = max(PROMISE_S, PROMISE_COSTS * cost.clip_s(0, quality))
-    return Prompt(at, f"{name}stage-{stage}", tenant, quality, is_operator, due_in_s)
+    return TracePrompt(at, f"{name}stage-{stage}", tenant, quality, is_operator, due_in_s)
 
 
-def _sorted(prompts: list[Prompt]) -> list[Prompt]:
+def _sorted(prompts: list[TracePrompt]) -> list[TracePrompt]:
     return sorted(prompts, key=lambda prompt: prompt.at)

@@ -79,7 +79,7 @@ class AudioProgram:
         self._wanted = Wanted()
         self._changed = asyncio.Event()
         self.fanout = AudioFanout(self._changed.set)
-        self._studio = _Studio(library)
+        self._sound_maker = _SoundMaker(library)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="audio")
         self._task: asyncio.Task[None] | None = None
         self._started_at = 0.0
@@ -97,7 +97,7 @@ class AudioProgram:
             await asyncio.gather(self._task, return_exceptions=True)
         self.fanout.close()
         self._thread.shutdown(wait=True)  # at most the batch that was being made
-        self._studio.close()
+        self._sound_maker.close()
 
     def play(self, music: str | None, volume: float) -> None:
         """Fade to this music at this volume; None is silence."""
@@ -110,10 +110,10 @@ class AudioProgram:
     def statistics(self) -> AudioStatistics:
         return AudioStatistics(
             listeners=self.fanout.num_listeners,
-            packets_encoded=self._studio.packets_encoded,
+            packets_encoded=self._sound_maker.packets_encoded,
             packets_skipped=self._packets_skipped,
             packets_dropped=self.fanout.packets_dropped,
-            encode_s=self._studio.encode_s,
+            encode_s=self._sound_maker.encode_s,
         )
 
     def _want(self, wanted: Wanted) -> None:
@@ -139,7 +139,7 @@ class AudioProgram:
         """Play until it is silent, or nobody listens."""
         loop = asyncio.get_running_loop()
         start = math.ceil((self._clock.now() - self._started_at) * SAMPLE_RATE) + 2 * PACKET_SAMPLES
-        making = loop.run_in_executor(self._thread, self._studio.start, start, self._wanted)
+        making = loop.run_in_executor(self._thread, self._sound_maker.start, start, self._wanted)
         try:
             while self.fanout.num_listeners:
                 batch = await making
@@ -147,7 +147,7 @@ class AudioProgram:
                     self._fail(batch.failure)
                 if not batch.packets:
                     return
-                making = loop.run_in_executor(self._thread, self._studio.make, self._wanted)
+                making = loop.run_in_executor(self._thread, self._sound_maker.make, self._wanted)
                 for packet in batch.packets:
                     await self._send(packet)
                 if self._is_late(batch.packets[-1]):
@@ -184,7 +184,7 @@ class _Batch:
     failure: str | None = None
 
 
-class _Studio:
+class _SoundMaker:
     """Mixer and encoder of one program. Used by its worker thread only, one call at a time."""
 
     def __init__(self, library: Library) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from bench.sim.arbiter_sim import Run, Simulation
-from bench.sim.traces import Prompt, Trace
+from bench.sim.traces import Trace, TracePrompt
 from engine.api import Quality
 from engine.arbiter.arbiter import Arbiter
 from engine.arbiter.cost import Cost, Piece
@@ -36,7 +36,7 @@ def random_trace(rng: random.Random, *, has_losses: bool) -> Trace:
     duration_s = rng.uniform(5.0, 60.0)
     num_stages = rng.choice([1, 3, 12, 40])
     prompts = [
-        Prompt(
+        TracePrompt(
             at=rng.uniform(0.0, duration_s),
             stage=f"stage-{(stage := rng.randrange(num_stages))}",
             tenant=f"tenant-{stage % 3}",

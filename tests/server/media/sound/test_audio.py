@@ -242,10 +242,10 @@ class Click:
 async def test_sound_and_picture_are_in_step_on_the_senders_clock(open_program: Open, new_receiver: Any) -> None:
     library = ListedMusic(Click())
     hand = await open_program(music=library)
-    studio = hand.program._audio._studio
+    sound_maker = hand.program._audio._sound_maker
     begun: list[int] = []
-    start = studio.start
-    studio.start = lambda first, wanted: (begun.append(first), start(first, wanted))[1]
+    start = sound_maker.start
+    sound_maker.start = lambda first, wanted: (begun.append(first), start(first, wanted))[1]
     receiver = new_receiver()
     ear = Ear(receiver)
     hand.program.play("piece", 1.0)
