@@ -1,6 +1,6 @@
 /**
- * The measuring page of `bench glass`: the product's own connection and player, and a canvas that reads the number of
- * each shown frame out of its marker. Driven by `bench/live/glass.py` through `window.glassBench`.
+ * The measuring page of `bench glass`. It uses the product's own connection and player, and reads the number of each
+ * shown frame from its marker on a canvas. `bench/live/glass.py` drives it through `window.glassBench`.
  *
  * @module glass_page
  */
@@ -40,7 +40,7 @@ class Bench {
   #errors = [];
   /** Every prompt: {promptId, text, at}. */
   #sent = [];
-  /** Who waits for what: {matches, resolve}, asked at each event and each frame. */
+  /** Pending waits: {matches, resolve}, checked at each event and each frame. */
   #waiting = [];
 
   constructor(options) {
@@ -73,7 +73,7 @@ class Bench {
     });
   }
 
-  /** Resolves when frames flow whose numbers can be read and the engine is ready. */
+  /** Resolves when frames with readable numbers arrive and the engine is ready. */
   async open() {
     this.#connection.open();
     await this.#until(() => this.#frames.filter(([index]) => index !== null).length >= FIRST_FRAMES);
@@ -82,8 +82,8 @@ class Bench {
   }
 
   /**
-   * Sends the prompts one after the other, each `delayMs` after the last one's end; one without an end within `limitMs`
-   * is superseded by the next. Resolves with all that was seen, in earlier runs, too.
+   * Sends the prompts one after the other, each `delayMs` after the end of the one before. A prompt without an end
+   * within `limitMs` is superseded by the next. Resolves with everything measured so far, also in earlier runs.
    */
   async run(plan, limitMs) {
     for (const { text, delayMs } of plan) {
@@ -120,7 +120,7 @@ class Bench {
       const inTime = Math.round(message.frames_due * message.continuous_play_ratio);
       this.#seconds.push([performance.now(), message.frames_due, inTime, message.max_gap_ms]);
     } else {
-      // The pictures are not looked at here, and would make the result large.
+      // The pictures are not needed here and would make the result large.
       const { picture, ...rest } = message;
       this.#events.push({ at: performance.now(), message: rest });
     }
@@ -155,7 +155,7 @@ class Bench {
     return decodeBits(bits);
   }
 
-  /** What the browser counts itself: the standard's freezeCount, totalFreezesDuration, framesDropped. */
+  /** The browser's own counters, such as the standard's freezeCount, totalFreezesDuration and framesDropped. */
   async #receiver() {
     const report = await this.#player.statistics();
     const inbound = [...report.values()].find((each) => each.type === "inbound-rtp" && each.kind === "video");
@@ -164,7 +164,7 @@ class Bench {
     return Object.fromEntries(names.map((name) => [name, inbound?.[name] ?? null]));
   }
 
-  /** Resolves when the prompt has ended and its picture, if it came to one, has been shown. */
+  /** Resolves when the prompt has ended and its picture, if it has one, has been shown. */
   async #onGlass(promptId) {
     await this.#until(() => this.#endsOf(promptId).length > 0);
     const last = this.#endsOf(promptId)[0].message.frame?.frame_index ?? 0;

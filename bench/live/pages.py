@@ -117,13 +117,15 @@ async def _run(rounds: int) -> dict[str, Any]:
 
 async def look(browser: Browser, url: str, page: Page, *, viewport: ViewportSize, locale: str) -> Image.Image:
     """The page's picture when it is up, without what moves."""
-    context = await browser.new_context(viewport=viewport, locale=locale, reduced_motion="reduce", color_scheme="dark")
+    context = await browser.new_context(
+        viewport=viewport, locale=locale, reduced_motion="reduce", color_scheme="dark", bypass_csp=True
+    )
     try:
         tab = await context.new_page()
         await tab.add_init_script(_SAME_NAME)
         await tab.goto(url + page.path)
         await tab.wait_for_selector(page.is_up, timeout=TIMEOUT_MS, state="attached")
-        await tab.add_style_tag(content=_UNSTEADY) if page.paints else None
+        await tab.add_style_tag(content=_UNSTEADY)
         await tab.mouse.move(0, 0)
         await tab.evaluate("document.fonts.ready")
         return Image.open(io.BytesIO(await tab.screenshot(animations="disabled"))).convert("RGB")

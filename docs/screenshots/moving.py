@@ -93,7 +93,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Makes the README's moving picture.")
     parser.add_argument("--url", default="http://127.0.0.1:8080/", help="as the server printed it")
     parser.add_argument("--path", type=Path, default=Path(__file__).parent / "moving.webp")
-    parser.add_argument("texts", nargs="*", default=["how does a volcano erupt?", "snowy mountains at night"])
+    parser.add_argument("texts", nargs="*", default=["how does a volcano erupt?", "a red sailboat on the sea at dawn"])
     options = parser.parse_args()
     try:
         asyncio.run(_make(options.url, options.texts, options.path))
