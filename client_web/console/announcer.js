@@ -1,5 +1,5 @@
 /**
- * Says to screen readers how a prompt ended. What changes with every step is for the eyes.
+ * Tells screen readers how a prompt ended. They do not hear each step.
  *
  * @module announcer
  */

@@ -96,7 +96,7 @@ class App {
   });
   /** @type {{onAir: OnAir, promptId: string | null}} */
   #program = { onAir: "idle", promptId: null };
-  /** @type {string | null} the prompt that the next monitor shows */
+  /** @type {string | null} the prompt in the "next" monitor */
   #inFocus = null;
   /** Whether the next session is new because the user gave the stage another name. */
   #isRenamed = false;
@@ -153,7 +153,7 @@ class App {
     const viewer = session.attach(byId("program", HTMLVideoElement));
     viewer.on("error", (error) => {
       console.warn("video:", error.message);
-      // Without a connection the chip says so already, and a new offer could not be sent.
+      // Without a connection the chip already says so, and a new offer could not be sent.
       if (session.state === "live") this.#toasts.show(t("error.video"), "error");
     });
     const parts = [this.#status, this.#monitor, this.#engine, this.#recording, this.#pushes, this.#refusals];
@@ -162,9 +162,9 @@ class App {
     return session;
   }
 
-  // --- what the user asks ---------------------------------------------------------------------------------------
+  // --- requests of the user -------------------------------------------------------------------------------------
 
-  /** @param {string} text @returns {boolean} whether it went out */
+  /** @param {string} text @returns {boolean} whether it was sent */
   #send(text) {
     if (this.#session.state !== "live") {
       this.#toasts.show(t("prompt.not_connected"), "error");
@@ -184,7 +184,7 @@ class App {
     this.#note(t("prompt.planned"));
   }
 
-  /** @returns {boolean} whether there was something to take */
+  /** @returns {boolean} whether a clip waited for a take */
   #take() {
     if (this.#prompts.waitingForTake === null) return false;
     this.#ask(this.#session.take(this.#options.takeNow));
@@ -201,7 +201,7 @@ class App {
     this.#ask(this.#session.update({ ...change, event_id: this.#lastUpdateId }));
   }
 
-  /** @param {Promise<unknown>} answer that there is no connection, the chip says already */
+  /** @param {Promise<unknown>} answer a missing connection is only logged, because the chip already shows it */
   #ask(answer) {
     answer.catch((error) => (error instanceof RequestError ? this.#fail(error) : console.warn(error.message)));
   }
@@ -222,11 +222,11 @@ class App {
     });
   }
 
-  /** @param {string} name of the stage from now on, which is another session */
+  /** @param {string} name of the stage from now on; this begins another session */
   async #rename(name) {
     this.#stageName.rename(name);
     this.#isRenamed = true;
-    // While there still is a picture to hold.
+    // Hold the picture while there still is one.
     this.#monitor.setVideo(false);
     await this.#session.close();
     this.#session = this.#newSession(null);
@@ -234,7 +234,7 @@ class App {
     this.#note(t("share.renamed", { name }));
   }
 
-  // --- what the server says -------------------------------------------------------------------------------------
+  // --- messages of the server -----------------------------------------------------------------------------------
 
   /** @param {SessionState} state */
   #stateChanged(state) {
@@ -252,11 +252,11 @@ class App {
     const { onAir, promptId } = this.#program;
     const text = onAir === "clip" ? this.#prompts.get(promptId)?.text : undefined;
     this.#programChanged("idle", null);
-    // What was in the making the session asks for again; what was on air it does not know.
+    // The session repeats an unfinished prompt itself, but it does not know the prompt that was on air.
     if (text !== undefined && this.#prompts.inTheMaking === null) this.#restore(text);
   }
 
-  /** @param {string} text that was on air when its session went: the new stage is empty, and the viewers wait */
+  /** @param {string} text on air when the old session ended: the new stage is empty, and the viewers wait */
   #restore(text) {
     if (!this.#send(text)) return;
     this.#note(t(this.#isRenamed ? "warning.restored_renamed" : "warning.restored", { text }));
@@ -265,7 +265,7 @@ class App {
 
   /** @param {ServerMessage} message */
   #updated(message) {
-    // The answer to an older change must not undo a newer one that is on its way.
+    // The answer to an older change must not undo a newer one that is still unanswered.
     if (message.event_id && message.event_id !== this.#lastUpdateId) return;
     this.#options.confirm(message.options);
     this.#renderTransport();
@@ -290,7 +290,7 @@ class App {
 
   /** @param {Prompt} prompt */
   #promptChanged(prompt) {
-    // The newest prompt wins here, too; an older one comes back into view only while it is the one in the making.
+    // Show the newest prompt without an end; if all have ended, the one in focus stays.
     const shown = this.#prompts.inTheMaking ?? (this.#inFocus === null ? prompt : this.#prompts.get(this.#inFocus));
     this.#inFocus = shown?.promptId ?? null;
     const { newestFirst } = this.#prompts;

@@ -1,12 +1,12 @@
 /**
- * What the session tells of the engine behind it: its state, and the model with what it can.
+ * Follows the engine behind the session: its state, its model and the model's capabilities. `app.js` passes them on.
  *
  * @module engine
  */
 
 /** @typedef {import("../sdk/session.js").Session} Session */
 
-/** @type {Readonly<Record<string, string>>} a warning's code: the state that it tells */
+/** @type {Readonly<Record<string, string>>} the engine's state by the code of a warning */
 const TOLD = Object.freeze({
   engine_lost: "recovering",
   engine_recovered: "ready",
@@ -46,7 +46,7 @@ export class Engine {
     if (state === "ready" && !this.#isModelKnown) void this.#learnModel();
   }
 
-  /** A session that began before the model was loaded was not told its name, nor what it can. */
+  /** Asks the server, because a session that began before the model was loaded got neither name nor capabilities. */
   async #learnModel() {
     this.#isModelKnown = true;
     try {

@@ -1,5 +1,5 @@
 /**
- * The favourites under the prompt field: one press, or a number key, puts one on stage. Kept in this browser; until the
+ * The favourites under the prompt field: a click or a number key puts one on stage. The browser stores them. Until the
  * user changes something they are examples in the page's language.
  *
  * @module favourites
@@ -48,7 +48,7 @@ export class Favourites {
     return this.texts.includes(text.trim());
   }
 
-  /** @param {string} text which becomes a favourite, or is none any more */
+  /** @param {string} text added to the favourites, or removed if it is one */
   toggle(text) {
     const wanted = text.trim();
     if (wanted === "") return;
@@ -56,7 +56,7 @@ export class Favourites {
     else this.#keep([...this.texts, wanted].slice(-NUM_AT_MOST));
   }
 
-  /** @param {number} index from 0; one that does not exist does nothing */
+  /** @param {number} index from 0; ignored if it does not exist */
   choose(index) {
     const text = this.texts[index];
     if (text !== undefined) this.#onChosen(text);
@@ -139,7 +139,7 @@ function stored() {
     const kept = JSON.parse(storage()?.getItem(STORAGE_KEY) ?? "null");
     if (Array.isArray(kept) && kept.every((text) => typeof text === "string")) return kept.slice(0, NUM_AT_MOST);
   } catch {
-    // Edited by hand, or by another version: the examples serve.
+    // Edited by hand, or written by another version: use the examples.
   }
   return null;
 }

@@ -1,5 +1,5 @@
 /**
- * What the console keeps in this browser to go on after a reload: the server's address with its token, and its session.
+ * Stores the access token and the session in this browser, so that the console continues after a reload.
  *
  * @module kept_session
  */
@@ -12,7 +12,7 @@ import { storage } from "../shared/i18n.js";
 const TOKEN_KEY = "sceneshift.token";
 const SESSION_KEY = "sceneshift.session";
 
-/** The server that the page came from, with the token of the address's fragment, which is then taken out of sight. */
+/** The address of the page's server, with the token of the fragment, which is then removed from the address bar. */
 export function pageAddress() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given !== null) {
@@ -23,8 +23,8 @@ export function pageAddress() {
 }
 
 /**
- * The show goes on over a reload of its console, and over closing and opening it again. It is kept only from then on: a
- * duplicated tab must find nothing, or the two would take the session from each other for ever.
+ * Stores the session when the page goes away, so that a reload, or closing and opening, continues the show. While the
+ * page is open nothing is stored: a duplicated tab would find it, and the two would steal the session from each other.
  *
  * @param {() => ResumableSession | null} session
  */
@@ -33,7 +33,7 @@ export function keepOverReloads(session) {
   window.addEventListener("pageshow", () => keepSession(null));
 }
 
-/** @returns {ResumableSession | null} the session of this browser before its console went */
+/** @returns {ResumableSession | null} the session that this tab, or else this browser, stored last */
 export function keptSession() {
   const [own, last] = [sessionStorage.getItem(SESSION_KEY), storage()?.getItem(SESSION_KEY)];
   keepSession(null);
@@ -44,6 +44,6 @@ export function keptSession() {
 function keepSession(session) {
   const kept = JSON.stringify(session);
   sessionStorage.setItem(SESSION_KEY, kept);
-  // For a tab that is opened after this one was closed. While two are open, each finds its own in `sessionStorage`.
+  // For a tab opened after this one was closed. While two are open, each finds its own in `sessionStorage`.
   storage()?.setItem(SESSION_KEY, kept);
 }

@@ -1,6 +1,6 @@
 /**
- * The console's keys. Escape blanks from anywhere, for panic does not look where the focus is; only a sheet that is open
- * takes the first one, as every dialog does. The others work when nothing else has a use for the key.
+ * The console's keys. Escape blanks wherever the focus is, because it is the panic key; only an open sheet takes the
+ * first Escape, as every dialog does. The other keys work if the focused element does not use them itself.
  *
  * @module keyboard
  */
@@ -8,7 +8,7 @@
 /**
  * @typedef {object} KeyHandlers
  * @property {() => void} onBlank
- * @property {() => boolean} onTake whether there was something to take
+ * @property {() => boolean} onTake whether a clip waited for a take
  * @property {(index: number) => void} onFavourite from 0
  * @property {() => void} onNext of the rundown
  * @property {() => void} onWrite
@@ -41,7 +41,7 @@ function isHandled(key, handlers) {
 }
 
 /**
- * Whether the focused element does something with the key itself: text fields with all, buttons with Space.
+ * Whether the focused element uses the key itself: text fields use all keys, buttons use Space.
  *
  * @param {EventTarget | null} target
  * @param {string} key

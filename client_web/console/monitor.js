@@ -1,6 +1,6 @@
 /**
- * The program monitor: the video with what lies over it (tally, caption, standing-by picture, sound, full screen). When the
- * video goes away, its last picture is held, darkened, until it comes back.
+ * The program monitor: the video and the elements over it (tally, caption, stand-by picture, sound, full screen). While
+ * the video is missing, the monitor shows its last picture, darkened.
  *
  * @module monitor
  */
@@ -108,7 +108,7 @@ export class Monitor {
     if (picture) this.#elements.held.src = picture;
   }
 
-  /** Without word from the server, and without its video, nobody here knows what is on air. */
+  /** What is on air; `lost` if there is neither a connection nor video to know it from. */
   #known() {
     return this.#session?.state === "live" || this.#hasVideo ? this.#onAir : "lost";
   }
@@ -119,7 +119,7 @@ export class Monitor {
       case "lost":
         if (this.#session?.state === "refused") return t("program.refused");
         if (this.#elements.held.src !== "") return t("program.held");
-        // Not while the page opens: that it has no connection yet is no news.
+        // Not while the page opens: it cannot have a connection yet.
         return this.#session?.state === "reconnecting" ? t("program.lost") : "";
       case "idle":
         return t(this.#engineState === "starting" ? "program.loading" : "program.hint");

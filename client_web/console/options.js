@@ -1,6 +1,6 @@
 /**
- * The session's options in two places: how clips go on air (between the monitors) and how they are made (the settings).
- * What is shown is what the server confirmed, or will be told at the start.
+ * The controls of the session's options, in two places: how clips go on air (between the monitors) and how they are
+ * made (the settings). They show the values that the server has confirmed, or will get at the start.
  *
  * @module options
  */
@@ -10,7 +10,7 @@ import { storage, t } from "../shared/i18n.js";
 
 /** @typedef {import("../sdk/messages.js").SessionOptions} SessionOptions */
 /** @typedef {"quality" | "transition" | "on_preview" | "take" | "after"} OptionName */
-/** @typedef {{can_start_from_frame: boolean, loras: string[]}} Capabilities what the loaded model can */
+/** @typedef {{can_start_from_frame: boolean, loras: string[]}} Capabilities of the loaded model */
 
 /** @type {Readonly<Record<OptionName, readonly string[]>>} the first of each is the default */
 const CHOICES = Object.freeze({
@@ -24,7 +24,7 @@ const CHOICES = Object.freeze({
 const FROM_FRAME = Object.freeze(["morph", "continue"]);
 const NAMES = /** @type {OptionName[]} */ (Object.keys(CHOICES));
 const DEFAULT_TRANSITION_S = 0.5;
-// The server takes up to 5 s; a longer one than this is an effect, not a take.
+// The server accepts up to 5 s, but a transition longer than this is an effect, not a take.
 const LONGEST_TRANSITION_S = 3;
 const STORAGE_KEY = "sceneshift.options";
 
@@ -42,7 +42,7 @@ export class Options {
   /** @type {string | null} */
   #lora = null;
   #isFresh = false;
-  /** @type {string[]} what the server can play */
+  /** @type {string[]} the music that the server can play */
   #musics = [];
   /** @type {string | null} null: silence */
   #music = null;
@@ -67,7 +67,7 @@ export class Options {
   /** @returns {SessionOptions} */
   get values() {
     const values = { ...this.#values, transition_s: this.#transitionS, lora: this.#lora, fresh: this.#isFresh };
-    // Only what is chosen: an older server does not know these.
+    // Sent only if chosen, because an older server does not know these fields.
     const sound = this.#music === null ? {} : { music: this.#music, music_volume: this.#volume };
     return /** @type {SessionOptions} */ ({
       ...values,
@@ -76,10 +76,10 @@ export class Options {
     });
   }
 
-  /** @returns {{transition?: "cut" | "crossfade", transition_s: number}} how a clip that waits is to be taken now */
+  /** @returns {{transition?: "cut" | "crossfade", transition_s: number}} for `program.take` */
   get takeNow() {
     const { transition } = this.#values;
-    // A morph is made, not taken: a clip that was not made so is dissolved as it was asked for.
+    // A morph is made with the clip and cannot be chosen now. Without `transition` the server uses the prompt's.
     if (transition === "morph") return { transition_s: this.#transitionS };
     return { transition: /** @type {"cut" | "crossfade"} */ (transition), transition_s: this.#transitionS };
   }
@@ -97,7 +97,7 @@ export class Options {
     this.render();
   }
 
-  /** @param {number | null} seed that the newest prompt is made with */
+  /** @param {number | null} seed of the newest prompt */
   showSeed(seed) {
     this.#seedUsed = seed;
     this.#check();
@@ -111,7 +111,7 @@ export class Options {
   }
 
   /**
-   * Goes back to what every model can, because the server refused an option at the start.
+   * Resets an option that the server refused at the start to a value that every model supports.
    *
    * @param {string | null | undefined} name
    * @returns {boolean} whether that changed anything
@@ -191,7 +191,7 @@ export class Options {
     const label = make("label", "segment", [radio, make("span", "", [t(`options.${name}.${value}`)])]);
     if (FROM_FRAME.includes(value) && this.#capabilities !== null && !this.#capabilities.can_start_from_frame) {
       radio.disabled = true;
-      // Read out with the choice, and shown to who points at it.
+      // Screen readers read it with the choice; the pointer shows it as a tooltip.
       label.title = t("options.cannot");
       label.append(make("span", "visually-hidden", [t("options.cannot")]));
     }
@@ -207,7 +207,7 @@ export class Options {
       this.#store();
       this.#onChosen({ transition_s: this.#transitionS });
     });
-    // Not in one label: it would be the label of the figure, which comes first.
+    // Not in one <label>: it would label the output, which comes first.
     slider.ariaLabel = t("options.transition_s");
     const line = make("div", "length", [make("span", "", [t("options.transition_s")]), shown, slider]);
     return placed(make("div", "option", [line]), "transition_s");
@@ -284,7 +284,7 @@ export class Options {
     return [placed(make("div", "option music", [label, volume]), "music")];
   }
 
-  // --- what they show ---------------------------------------------------------------------------------------------
+  // --- their values -----------------------------------------------------------------------------------------------
 
   #check() {
     for (const input of [...this.#mix.querySelectorAll("input"), ...this.#settings.querySelectorAll("input")]) {
@@ -310,7 +310,7 @@ export class Options {
         input.title = input.disabled ? t("options.transition_s.cut") : "";
         break;
       case "seed":
-        // Not under the fingers of who writes in it.
+        // Do not change the field while the user types in it.
         if (input === document.activeElement && this.#seed === null) break;
         input.value = this.#seed?.toString() ?? "";
         input.placeholder =
@@ -376,14 +376,14 @@ function seconds(length) {
   return `${length.toFixed(1)} s`;
 }
 
-/** @returns {Record<OptionName, string> & {transition_s: number}} what was chosen last time, where it still is a choice */
+/** @returns {Record<OptionName, string> & {transition_s: number}} the stored choices, if they are still valid */
 function stored() {
   /** @type {Record<string, unknown>} */
   let kept = {};
   try {
     kept = JSON.parse(storage()?.getItem(STORAGE_KEY) ?? "{}") ?? {};
   } catch {
-    // Edited by hand, or by another version: the defaults serve.
+    // Edited by hand, or written by another version: use the defaults.
   }
   const values = /** @type {Record<OptionName, string> & {transition_s: number}} */ ({});
   for (const name of NAMES) {

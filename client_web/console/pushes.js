@@ -1,5 +1,5 @@
 /**
- * Where the program is pushed to: a button that says whether it goes out, and a sheet with a row for each target that the
+ * The pushes of the program: a button that shows whether one is live, and a sheet with a row for each target that the
  * server's operator has named. Hidden without targets.
  *
  * @module pushes
@@ -23,7 +23,7 @@ export class Pushes {
   #callbacks;
   /** @type {Map<string, Standing>} by target, in the operator's order */
   #standings = new Map();
-  /** Renders the sheet's rows, while there is one. */
+  /** Renders the rows of the open sheet. */
   #renderSheet = () => {};
 
   /**
@@ -45,7 +45,7 @@ export class Pushes {
 
   /**
    * @param {string[]} targets
-   * @param {boolean} isResumed whether what was pushed may still be: the server tells of those after this
+   * @param {boolean} isResumed true: pushes may still run, and their states stay until the server reports new ones
    */
   #setTargets(targets, isResumed) {
     const before = this.#standings;
@@ -54,7 +54,7 @@ export class Pushes {
     this.render();
   }
 
-  /** @param {ServerMessage} message `push.changed`, asked for or not */
+  /** @param {ServerMessage} message `push.changed`, requested or not */
   #changed({ target, state, detail }) {
     const before = this.#standings.get(target);
     this.#standings.set(target, { state, detail });
@@ -112,7 +112,7 @@ function isOn({ state }) {
 }
 
 /**
- * What the button says.
+ * The button's text.
  *
  * @param {string[]} live
  * @param {boolean} isConnecting

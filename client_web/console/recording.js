@@ -1,6 +1,6 @@
 /**
- * The record button: begins and ends a recording at the server, shows how long it has run and where the last one can be
- * fetched. Hidden until a server has answered that it can record.
+ * The record button: starts and stops a recording at the server, and shows its length and a link to the last one.
+ * Hidden until the server has answered that it can record.
  *
  * @module recording
  */
@@ -52,15 +52,15 @@ export class Recording {
     session.on("session", ({ isResumed }) => !isResumed && this.#learn());
   }
 
-  /** A new session: can its server record? To end what does not run changes nothing, and is answered if so. */
+  /** Asks a new session's server whether it can record: a stop without a recording changes nothing, but is answered. */
   #learn() {
     this.#session?.record(false).catch((error) => {
-      // Refused: it cannot. Otherwise the connection went, and the next session asks again.
+      // A refusal means that it cannot. Any other error is a lost connection, and the next session asks again.
       if (error instanceof RequestError) this.#elements.root.hidden = true;
     });
   }
 
-  /** @param {ServerMessage} message `recording.changed`, asked for or not */
+  /** @param {ServerMessage} message `recording.changed`, requested or not */
   #changed(message) {
     this.#elements.root.hidden = false;
     this.#isRecording = message.recording;

@@ -1,5 +1,5 @@
 /**
- * What the server refuses, told to the user; and what of it another start without the refused choice would mend.
+ * Tells the user what the server refused. If it refused an option at the start, resets the option and starts again.
  *
  * @module refusals
  */
@@ -13,7 +13,7 @@ export class Refusals {
   #stageName;
   #options;
   #toasts;
-  /** Whether what was refused at the start has been reset, so that another start is worth it. */
+  /** Whether the option refused at the start has been reset, so that another start may succeed. */
   #mayStartAgain = false;
 
   /**
@@ -30,7 +30,7 @@ export class Refusals {
   /** @param {import("../sdk/session.js").Session} session */
   follow(session) {
     session.on("error", (error) => {
-      // Chosen with another model, and kept by this browser: a console that cannot start over it would be of no use.
+      // The browser may have stored an option for another model. It must not keep the console from starting.
       if (session.state !== "live" && error instanceof RequestError) this.#mayStartAgain = this.#giveUp(error.detail);
     });
     session.on("state", (state) => {
@@ -59,5 +59,5 @@ export class Refusals {
   }
 }
 
-/** It knows no stage names, and does without. @param {Detail} detail */
+/** Whether the server does not know stage names; the console then works without. @param {Detail} detail */
 const isOldServer = ({ code, param }) => code === "unknown_field" && param === "name";

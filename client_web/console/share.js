@@ -1,6 +1,6 @@
 /**
- * The sheet that says how this stage is used elsewhere: its address for OBS, and code that works as it stands. Loaded when
- * it is opened for the first time.
+ * The sheet that shows how to use this stage elsewhere: its address for OBS, and code that runs as it is. `app.js`
+ * loads it when it is first opened.
  *
  * @module share
  */
@@ -18,7 +18,7 @@ const KINDS = /** @type {const} */ (["obs", "studio", "curl", "javascript", "pyt
  * @property {string} sessionId
  * @property {string | null} token
  * @property {string} prompt the last one, as an example
- * @property {string | null} name null: this server gives sessions no names
+ * @property {string | null} name null: this server does not know session names
  */
 
 /**
@@ -133,7 +133,7 @@ export function snippet(kind, { origin, sessionId, token, prompt }) {
 }
 
 /**
- * A viewer by WHEP: nothing but what browsers have.
+ * A viewer over WHEP, made of browser APIs only.
  *
  * @param {string} origin
  * @param {string} sessionId
@@ -187,7 +187,8 @@ asyncio.run(main())
 }
 
 /**
- * Where a page may not write to the clipboard (plain http on a LAN), the old way; else it is at least selected.
+ * Copies the code. A page on plain http (a LAN) may not use the clipboard API: then the code is selected and copied the
+ * old way.
  *
  * @param {HTMLElement} code
  * @param {HTMLElement} dialog

@@ -1,6 +1,6 @@
 /**
- * The sheets that come up in front of the console: its keys, and one item of the rundown. The element is one `<dialog>`, so
- * that the browser keeps the focus inside, gives it back, and lets Escape close it.
+ * The sheets in front of the console: the help for its keys, and the form for an item of the rundown. All use one
+ * `<dialog>`, so that the browser keeps the focus inside, gives it back, and lets Escape close it.
  *
  * @module sheets
  */
@@ -36,7 +36,7 @@ export function openSheet(dialog, title, content) {
   const close = textButton("icon-button toast-close", "×", () => dialog.close());
   close.ariaLabel = t("toast.close");
   dialog.replaceChildren(make("div", "sheet-head", [heading, close]), ...content);
-  // What a closed sheet said would be there for a moment when the next one opens.
+  // Otherwise the old content would be visible for a moment when the next sheet opens.
   dialog.onclose = () => dialog.replaceChildren();
   if (!dialog.open) dialog.showModal();
 }

@@ -1,6 +1,6 @@
 /**
- * The stage's name: its session is called so, and so its OBS address outlives a restart of the server. Made up once, kept in
- * this browser, and the user's to change.
+ * The stage's name. Its session has this name, so that its OBS address survives a server restart. It is made up once
+ * and stored in this browser; the user may change it.
  *
  * @module stage_name
  */
@@ -19,7 +19,7 @@ export function isStageName(name) {
 
 export class StageName {
   #name;
-  /** Added while another session has the name itself: 2, 3, … */
+  /** Appended to the name while another session has it: 2, 3, … */
   #suffix = 0;
   #isKnown = true;
 
@@ -33,7 +33,7 @@ export class StageName {
     return this.#name;
   }
 
-  /** null: this server gives sessions no names */
+  /** null: this server does not know session names */
   get shared() {
     return this.#isKnown ? this.#name : null;
   }
@@ -51,7 +51,7 @@ export class StageName {
     storage()?.setItem(STORAGE_KEY, name);
   }
 
-  /** Another session has it, as when the console is open twice: the next free one, for this page only. */
+  /** Takes the next suffix, on this page only: another session has the name, as when the console is open twice. */
   avoid() {
     this.#suffix = Math.max(2, this.#suffix + 1);
   }

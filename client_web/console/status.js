@@ -1,5 +1,5 @@
 /**
- * Connection, engine and statistics, said plainly.
+ * Shows the state of the connection and of the engine, and the statistics.
  *
  * @module status
  */
@@ -113,7 +113,7 @@ export class Status {
 }
 
 /**
- * Never rounded up to a promise that was not kept: 99.996 % is not 100 %.
+ * Rounds down, so that 99.996 % is not shown as 100 %.
  *
  * @param {number} ratio
  */

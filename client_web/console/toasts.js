@@ -1,5 +1,5 @@
 /**
- * Short notes at the edge of the page; each goes by itself, or at a click. One may offer something to do about it.
+ * Short notes at the edge of the page. Each disappears by itself or at a click, and may offer an action.
  *
  * @module toasts
  */
@@ -8,7 +8,7 @@ import { byId, make, textButton } from "../shared/dom.js";
 import { t } from "../shared/i18n.js";
 
 const NUM_AT_MOST = 3;
-// Errors, and what asks for a decision, longer than what only confirms.
+// Errors and notes with an action stay longer than plain notes.
 const SHOWN_MS = 7000;
 const NOTE_SHOWN_MS = 4000;
 

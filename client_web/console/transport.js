@@ -18,7 +18,7 @@ export class Transport {
     this.#blank.addEventListener("click", onBlank);
   }
 
-  /** @param {{isLive: boolean, isBlank: boolean, isWaiting: boolean, isByHand: boolean}} now `isWaiting`: a clip, for a take */
+  /** @param {{isLive: boolean, isBlank: boolean, isWaiting: boolean, isByHand: boolean}} now `isWaiting`: a clip waits for a take */
   show({ isLive, isBlank, isWaiting, isByHand }) {
     this.#take.disabled = !isLive || !isWaiting;
     const purpose = t(isWaiting ? "take.label" : isByHand ? "take.none" : "take.auto");

@@ -1,5 +1,5 @@
 /**
- * What the address of an OBS page says. Pure.
+ * Reads the options of the OBS page (`obs.js`) from its address.
  *
  * @module obs/address
  */
@@ -10,16 +10,16 @@
  * @property {string | null} token from the fragment, which browsers do not send
  * @property {"contain" | "cover" | "fill"} fit
  * @property {boolean} isMirrored
- * @property {number} fadeMs of the first appearance
- * @property {number} graceMs how long the page goes on watching after OBS took it off air
+ * @property {number} fadeMs of the first picture's fade-in
+ * @property {number} graceMs how long the page still watches after OBS took it off air
  * @property {boolean} wantsAudio
  * @property {boolean} wantsDebug
- * @property {string[]} complaints what was not understood, for the log
+ * @property {string[]} complaints about wrong options, for the log
  */
 
 const FITS = Object.freeze(["contain", "cover", "fill"]);
 const LONGEST_FADE_MS = 10000;
-// A scene that is left for a short while (a stinger, a look at another scene) should not cost a reconnect.
+// Leaving a scene for a short while (a stinger, a look at another scene) should not cost a reconnect.
 const GRACE_MS = 5000;
 const LONGEST_GRACE_MS = 600000;
 

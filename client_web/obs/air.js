@@ -1,6 +1,7 @@
 /**
- * Whether OBS shows us, by the events that its browser source gives to a page: `visible` anywhere (a preview, a
- * projector), `active` in the program. Who is neither for longer than a grace is off air. Without OBS one is always on air.
+ * Tells whether OBS shows the page, from the events of its browser source: `visible` anywhere (a preview, a projector),
+ * `active` in the program. A page that is neither for longer than a grace period is off air. Without OBS a page is
+ * always on air.
  *
  * @module obs/air
  */
@@ -8,7 +9,7 @@
 export class Air {
   #graceMs;
   #onChanged;
-  // Nobody tells the state at the start; a page that was opened is there to be seen.
+  // OBS does not tell the state at the start. A page that was just opened counts as visible.
   #isVisible = true;
   #isActive = false;
   #isOnAir = true;

@@ -1,6 +1,6 @@
 /**
- * The page for OBS: transparent until the first frame, then nothing but the picture, for ever. What goes wrong stands in
- * the console's log and never on the picture.
+ * The page for OBS: transparent until the first frame, then only the picture. `Screen` shows the program, and `Air`
+ * tells when OBS shows the page. Errors go to the browser's log, never onto the picture.
  *
  * @module obs
  */
@@ -33,7 +33,7 @@ class ObsPage {
     if (wantsDebug) this.#showDebug();
     this.#air.listen(window);
     window.addEventListener("pagehide", () => this.#screen.leave());
-    // Back from the browser's page cache: a page that was left comes back as it was.
+    // The page came back from the browser's page cache, where it was no viewer.
     window.addEventListener("pageshow", (event) => event.persisted && this.#air.isOnAir && this.#screen.enter());
     this.#screen.enter();
   }
@@ -57,7 +57,7 @@ class ObsPage {
   #pictureFailed(error) {
     this.#complain(`${error.code ?? error.name}: ${error.message}; trying again`);
     if (error.name !== "NotAllowedError" || this.#video.muted) return;
-    // OBS plays sound without being asked; a browser wants a click first, and would show no picture either.
+    // OBS plays sound at once. A browser needs a click first, and without one would not show the picture either.
     this.#video.muted = true;
     this.#video.play().catch((reason) => this.#complain(`${reason.name}: ${reason.message}`));
   }
@@ -76,7 +76,7 @@ class ObsPage {
     else this.#screen.leave();
   }
 
-  /** @param {string} complaint said once while it stays the same: an hour without a server is not a thousand lines */
+  /** @param {string} complaint logged once until it changes: an hour without a server must not log a thousand lines */
   #complain(complaint) {
     if (complaint === this.#lastComplaint) return;
     this.#lastComplaint = complaint;

@@ -1,5 +1,5 @@
 /**
- * Where the server is, and the token that opens it.
+ * The server's address and the access token. Makes the HTTP and WebSocket addresses for the rest of the SDK.
  */
 
 export class Address {
@@ -8,8 +8,9 @@ export class Address {
   token;
 
   /**
-   * @param {string | null} [url] http(s) or ws(s), with or without `/v1/realtime`; without one: where this script is from
-   * @param {string | null} [token] else the fragment's of `url`, or of the page if it is of the same server
+   * @param {string | null} [url] http(s) or ws(s), with or without `/v1/realtime`; default: the server of this script
+   * @param {string | null} [token] default: `token` in the fragment or query of `url`, or in the fragment of a page of
+   *   the same server
    */
   constructor(url, token = null) {
     const script = new URL(import.meta.url);
@@ -31,7 +32,7 @@ export class Address {
     return this.link(path).replace("http", "ws");
   }
 
-  /** @param {string} path opened by the browser itself, which sets no headers: the token is in the query */
+  /** For addresses that the browser opens: it sets no headers, so the query has the token. @param {string} path */
   link(path) {
     const url = new URL(this.#base + path);
     if (this.token !== null) url.searchParams.set("token", this.token);

@@ -1,6 +1,6 @@
 /**
- * The WebSocket to the server: opens a session, takes it up again after a cut, matches replies to requests. Knows
- * nothing of prompts or pictures.
+ * The WebSocket to the server. Opens a session, resumes it after a lost connection, and matches replies to requests.
+ * Its owners (`session.js`, the widget's `stage.js`) add prompts and pictures.
  */
 
 /** @import { ClientMessage, ConnectionHandlers, ErrorDetail, ServerMessage, SessionOptions } from "./types.js" */
@@ -17,17 +17,17 @@ export const ConnectionState = Object.freeze({
   CLOSED: "closed",
   // the socket opens
   CONNECTING: "connecting",
-  // session.start is on its way
+  // session.start was sent
   STARTING: "starting",
-  // the server has no room yet; session.created comes when it has
+  // the server has no room yet; it sends session.created when it has
   QUEUED: "queued",
-  // session.resume is on its way
+  // session.resume was sent
   RESUMING: "resuming",
   // there is a session
   LIVE: "live",
-  // the socket is lost; the next attempt is timed
+  // the socket is lost; a timer starts the next attempt
   WAITING: "waiting",
-  // the server does not want us, and asking again would not help
+  // the server refused, and another attempt would not help
   REFUSED: "refused",
 });
 
@@ -60,7 +60,7 @@ export class Connection {
   #socket = null;
   #session;
   #lastSeq = -1;
-  /** The event_id of the start or resume that is on its way. */
+  /** The event_id of the pending start or resume. */
   #openingId = "";
   #retryAfterMs = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -72,9 +72,9 @@ export class Connection {
 
   /**
    * @param {string} url
-   * @param {() => SessionOptions} options what a new session is started with, asked for each time
+   * @param {() => SessionOptions} options called for each new session
    * @param {ConnectionHandlers} handlers
-   * @param {{random?: () => number, session?: ResumableSession | null}} [more] a session of before to take up again
+   * @param {{random?: () => number, session?: ResumableSession | null}} [more] `session`: an earlier one to resume
    */
   constructor(url, options, handlers, { random = Math.random, session = null } = {}) {
     this.#url = url;
@@ -92,7 +92,7 @@ export class Connection {
     return this.#state === ConnectionState.LIVE;
   }
 
-  /** What another page needs to go on with the session. */
+  /** What another page needs to resume the session; null without a session. */
   get session() {
     return this.#session;
   }
@@ -108,7 +108,7 @@ export class Connection {
     this.#listenForSilence();
   }
 
-  /** Ends the session, too. */
+  /** Closes the socket and ends the session. */
   close() {
     this.send({ type: ClientType.SESSION_CLOSE });
     this.#drop();
@@ -116,7 +116,7 @@ export class Connection {
     if (this.#state !== ConnectionState.CLOSED) this.#enter(ConnectionState.CLOSED);
   }
 
-  /** As `close`, but with the server's last words; null if it could not be told. @returns {Promise<any>} */
+  /** Like `close`. Resolves with `session.closed`; null if the server could not be reached. @returns {Promise<any>} */
   async end() {
     const closed = await this.request({ type: ClientType.SESSION_CLOSE }).catch(() => null);
     this.#drop();
@@ -124,14 +124,14 @@ export class Connection {
     return closed;
   }
 
-  /** Tries again now instead of at the end of the wait. */
+  /** Tries again now, without waiting for the timer. */
   retry() {
     if (this.#state !== ConnectionState.WAITING && this.#state !== ConnectionState.REFUSED) return;
     clearTimeout(this.#retryTimer);
     this.open();
   }
 
-  /** Sends now or not at all. @param {ClientMessage} message @returns {boolean} whether it went out */
+  /** Sends only while live; nothing is queued. @param {ClientMessage} message @returns {boolean} whether it was sent */
   send(message) {
     if (!this.isLive || this.#socket === null) return false;
     this.#socket.send(JSON.stringify(message));
@@ -139,7 +139,8 @@ export class Connection {
   }
 
   /**
-   * Resolves with the reply that repeats the event_id; rejects on an error, a cut, or after ten seconds.
+   * Resolves with the reply that repeats the event_id. Rejects with a `RequestError`, or with `no_connection`,
+   * `connection_lost` or, after ten seconds, `no_reply`.
    *
    * @param {ClientMessage} message
    * @returns {Promise<ServerMessage>}
@@ -224,7 +225,7 @@ export class Connection {
     const isResuming = this.#state === ConnectionState.RESUMING;
     switch (message.type) {
       case ServerType.SESSION_CREATED:
-        // A replay may begin with the receipt of the session's start: ours comes after all of it.
+        // A replay may contain the session's first session.created. The answer to our request comes after the replay.
         if (message.event_id === this.#openingId) this.#becomeLive(message, isResuming);
         break;
       case ServerType.SESSION_QUEUED:
@@ -232,10 +233,10 @@ export class Connection {
         this.#handlers.onQueued?.(message.position, message.estimated_wait_ms ?? null);
         break;
       case ServerType.ERROR:
-        // One with a number belongs to the replay.
+        // A numbered error belongs to the replay.
         if (isNumbered(message)) this.#handlers.onMessage(message);
         else if (!isResuming) this.#refused(message.error);
-        // We were away for longer than the server remembers: what it still has is better than a new stage.
+        // The server no longer has all events since the cut. Those that it still has are better than a new stage.
         else if (message.error.code === "resume_gap") this.#resume(-1);
         else this.#start();
         break;
@@ -243,7 +244,7 @@ export class Connection {
         this.#closedByServer();
         break;
       default:
-        // The replay comes before the receipt of the resume.
+        // The replay comes before the answer to the resume.
         this.#handlers.onMessage(message);
     }
   }

@@ -1,8 +1,9 @@
 /**
- * Events by name. A listener's mistake is reported to the page and costs the others nothing.
+ * Events by name: the base class of `Session`, `PromptHandle` and `Player`. If a listener throws, the page's error
+ * handler gets the error, and the other listeners still run.
  */
 
-/** How an emitter's owner speaks: a symbol is no part of the public surface. */
+/** Names the emitting method. It is a symbol, so that the method is not part of the public API. */
 export const emit = Symbol("emit");
 
 /** @template {Record<string, any[]>} [Events=Record<string, any[]>] */
@@ -10,7 +11,7 @@ export class Emitter {
   /** @type {Map<string, Set<(...details: any) => void>>} */
   #listeners = new Map();
 
-  /** @param {Record<string, any>} [listeners] by event; `onState` is one for `state` */
+  /** @param {Record<string, any>} [listeners] by event name; `onState` is the same as `state` */
   constructor(listeners = {}) {
     for (const [name, listener] of Object.entries(listeners)) {
       this.on(
@@ -21,10 +22,12 @@ export class Emitter {
   }
 
   /**
+   * Adds a listener.
+   *
    * @template {keyof Events & string} Type
    * @param {Type} type
    * @param {(...details: Events[Type]) => void} listener
-   * @returns {() => void} ends it
+   * @returns {() => void} removes the listener
    */
   on(type, listener) {
     const listeners = this.#listeners.get(type) ?? new Set();

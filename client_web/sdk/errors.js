@@ -1,8 +1,8 @@
 /**
- * What goes wrong, by name.
+ * The SDK's error classes.
  */
 
-/** `code` is one of `docs/protocol.md` or of `docs/sdk.md`; `param` the field that is to blame, or null. */
+/** An error with a `code` from `docs/protocol.md` or `docs/sdk.md`. `param` names the wrong field, or is null. */
 export class SceneshiftError extends Error {
   /** @param {string} code @param {string} message @param {string | null} [param] */
   constructor(code, message, param = null) {
@@ -13,7 +13,7 @@ export class SceneshiftError extends Error {
   }
 }
 
-/** The server's answer to a request was an error. */
+/** The server answered with an error. `detail` is its whole error object. */
 export class RequestError extends SceneshiftError {
   /** @param {import("./types.js").ErrorDetail} detail */
   constructor(detail) {

@@ -1,16 +1,16 @@
 /**
- * When did a frame that a receipt names reach the glass? Matches RTP timestamps of shown frames with those of receipts,
- * which may come in either order. Pure: time and frames are given to it.
+ * Finds when a frame that the server named was shown on the screen. Matches the RTP timestamps (over MSE: the numbers)
+ * of shown frames and of server messages; either may come first. `session.js` and the console give it frames and times.
  */
 
 const NUM_REMEMBERED_FRAMES = 600;
 const NUM_REMEMBERED_RECEIPTS = 64;
 
-/** Across the wrap of 32 bits (RFC 3550, 5.1). @param {number} a @param {number} b */
+/** Whether `a` is `b` or later, also across the 32-bit wrap (RFC 3550, 5.1). @param {number} a @param {number} b */
 export const isAtOrAfter = (a, b) => (a - b) >>> 0 < 2 ** 31;
 
 export class Glass {
-  /** @type {{rtpTimestamp: number, shownAt: number}[]} both bounded, the oldest goes */
+  /** @type {{rtpTimestamp: number, shownAt: number}[]} bounded, like `#awaited`: the oldest is dropped */
   #shown = [];
   /** @type {{rtpTimestamp: number, onShown: (shownAt: number) => void}[]} */
   #awaited = [];
@@ -27,8 +27,8 @@ export class Glass {
   }
 
   /**
-   * Calls back once, when the frame or the first one after it is shown. One from before our memory never calls: no
-   * number is better than a wrong one.
+   * Calls back once, when this frame or the first one after it is shown. Never calls back for a frame older than the
+   * remembered ones: no time is better than a wrong one.
    *
    * @param {number | null | undefined} rtpTimestamp
    * @param {(shownAt: number) => void} onShown
@@ -44,7 +44,7 @@ export class Glass {
     }
   }
 
-  /** A new peer counts from another start. */
+  /** Forgets all frames and callbacks, because a new peer starts at another timestamp. */
   forget() {
     this.#shown = [];
     this.#awaited = [];

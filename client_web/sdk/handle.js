@@ -1,6 +1,6 @@
 /**
- * One prompt, as whoever sent it sees it: promises for what will be seen, and exactly one end. Pure; `session.js` drives
- * it by methods whose names are symbols, so that nobody else does.
+ * One prompt as its sender sees it: a state, promises for its preview and picture, and exactly one end. No I/O:
+ * `session.js` drives it through methods named by symbols, so that users cannot call them.
  */
 
 /** @import { ErrorDetail, PromptEnd, PromptEvents, PromptOptions, PromptState, ServerMessage, Shown } from "./types.js" */
@@ -14,12 +14,12 @@ const ENDS = ["applied", "superseded", "cancelled", "rejected", "failed"];
 
 /** @type {Readonly<Record<string, readonly string[]>>} */
 const NEXT = Object.freeze({
-  // for a connection, or because prompts come too fast
+  // waits for a connection or for the rate limit
   waiting: ["sent", "superseded", "cancelled", "rejected"],
-  // to wait again: the server is busy, or has lost the session
+  // waits again if the server limited the rate or lost the session
   sent: ["waiting", "accepted", "started", "ready", ...ENDS],
   accepted: ["waiting", "started", "ready", ...ENDS],
-  // again: the engine was lost and the clip is made anew
+  // started again if the engine was lost and generates the clip again
   started: ["waiting", "started", "ready", ...ENDS],
   // its clip waits for a take
   ready: ["waiting", "started", ...ENDS],
@@ -32,29 +32,33 @@ export const move = Symbol("move");
 export const shown = Symbol("shown");
 
 /**
- * One prompt. None of its promises ever rejects; `accepted`, `preview` and `picture` are null if it came not to that.
+ * One prompt. Its promises never reject. `accepted`, `preview` and `picture` resolve with null if the event did not
+ * happen.
+ *
+ * Events: `state`, and the server's messages about this prompt under their types.
  *
  * @extends {Emitter<PromptEvents>}
  */
 export class PromptHandle extends Emitter {
   promptId = newId("p-");
   eventId = newId("e-");
+  /** When the prompt was made, in milliseconds of `performance.now()`. */
   askedAt = performance.now();
   /** Why it was rejected or failed. @type {ErrorDetail | null} */
   error = null;
-  /** @type {string | null} */
+  /** The id of the newer prompt. @type {string | null} */
   supersededBy = null;
   /** @type {PromptState} */
   #state = "waiting";
   #cancel;
   #promises = { accepted: promised(), preview: promised(), picture: promised(), ended: promised() };
-  /** @type {Promise<ServerMessage | null>} */
+  /** Resolves with `prompt.accepted`. @type {Promise<ServerMessage | null>} */
   accepted = this.#promises.accepted.promise;
-  /** When the first preview is seen. @type {Promise<Shown | null>} */
+  /** Resolves when the video shows the first preview. @type {Promise<Shown | null>} */
   preview = this.#promises.preview.promise;
-  /** When the first frame of the finished clip is seen. @type {Promise<Shown | null>} */
+  /** Resolves when the video shows the first frame of the finished clip. @type {Promise<Shown | null>} */
   picture = this.#promises.picture.promise;
-  /** @type {Promise<PromptEnd>} */
+  /** Resolves with the prompt's one end. @type {Promise<PromptEnd>} */
   ended = this.#promises.ended.promise;
 
   /** @param {string} text @param {PromptOptions} options @param {(handle: PromptHandle) => void} cancel */
@@ -73,7 +77,7 @@ export class PromptHandle extends Emitter {
     return isEnd(this.#state);
   }
 
-  /** Resolves with its end, which is another one if the cancel comes too late. */
+  /** Cancels the prompt. Resolves with its end, which is not `cancelled` if the cancel came too late. */
   cancel() {
     if (!this.hasEnded) this.#cancel(this);
     return this.ended;
@@ -82,7 +86,7 @@ export class PromptHandle extends Emitter {
   /** @internal @param {ServerMessage} message */
   [receive](message) {
     const next = message.type.slice("prompt.".length);
-    // The receipt of a repeated prompt may come after what followed the first one.
+    // If the prompt was sent twice, the second prompt.accepted may come after later events.
     if (next === "accepted" && this.#state !== "sent") return;
     if (next === "accepted") this.#promises.accepted.resolve(message);
     if (isEnd(next)) this[finish](next, message.error, message.by_prompt_id);
@@ -118,7 +122,7 @@ export class PromptHandle extends Emitter {
 /** @param {string} state @returns {state is PromptEnd} */
 const isEnd = (state) => ENDS.includes(/** @type {PromptEnd} */ (state));
 
-/** A promise that is kept by others; what it is kept with second does not count. */
+/** A promise with its `resolve`. Only the first call of `resolve` counts. */
 function promised() {
   /** @type {(value: any) => void} */
   let resolve = () => {};

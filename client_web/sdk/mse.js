@@ -1,19 +1,20 @@
 /**
- * The other way for the picture, where UDP does not get through: the program as fMP4 over `WS /v1/sessions/{id}/watch`
- * into a MediaSource, kept close to its live edge. One attempt; `player.js` makes the next one.
+ * The path for the picture where UDP is blocked: the program as fMP4 over `WS /v1/sessions/{id}/watch` into a
+ * MediaSource, kept close to the live edge. An `MsePath` is one attempt; `player.js` makes the next one.
  */
 
 import { RequestError, SceneshiftError } from "./errors.js";
 
-// How far behind the newest frame the picture is played. Less, and every hiccup of TCP is seen.
+// Playback delay behind the newest frame. With less, every hiccup of TCP is visible.
 const TARGET_S = 0.15;
-// Further behind it is played faster, imperceptibly; much further behind it jumps.
+// Beyond the first delay the picture plays imperceptibly faster; beyond the second it jumps.
 const CATCH_UP_S = 0.5;
 const JUMP_S = 2;
 const CATCH_UP_RATE = 1.15;
-// Seconds that stay in the buffer behind the picture; a keyframe comes each second, and Safari wants one of them.
+// Seconds kept in the buffer behind the picture. Safari needs a keyframe there, and one comes each second.
 const KEPT_S = 4;
-// About a minute at 2 Mbit/s. A browser that takes nothing for so long is given up, and begins at a keyframe again.
+// About a minute at 2 Mbit/s. If the browser takes no data for so long, the path is closed, and the next one begins at
+// a keyframe.
 const MAX_QUEUED_BYTES = 16 * 1024 * 1024;
 // Frames come at least five times a second.
 const SILENCE_MS = 5000;
@@ -27,7 +28,7 @@ export class MsePath {
   #socket = null;
   /** @type {any} a SourceBuffer */
   #buffer = null;
-  /** @type {ArrayBuffer[]} bounded: beyond MAX_QUEUED_BYTES the path is given up */
+  /** @type {ArrayBuffer[]} bounded: beyond MAX_QUEUED_BYTES the path is closed */
   #queue = [];
   #numQueuedBytes = 0;
   #objectUrl = "";
@@ -73,7 +74,7 @@ export class MsePath {
   }
 
   async isReceiving() {
-    return true; // silence is noticed here
+    return true; // otherwise the silence timer has closed the path
   }
 
   /** @param {string | ArrayBuffer} data */
@@ -101,7 +102,7 @@ export class MsePath {
     this.#handlers.onStarted(frameRate);
     this.#video.addEventListener("loadeddata", () => this.#handlers.onConnected(), { once: true, signal });
     this.#objectUrl = URL.createObjectURL(source);
-    // iOS opens a ManagedMediaSource only for an element that is not to be cast elsewhere.
+    // iOS opens a ManagedMediaSource only if the element disables remote playback.
     this.#video.disableRemotePlayback = true;
     this.#video.srcObject = null;
     this.#video.src = this.#objectUrl;
@@ -125,7 +126,7 @@ export class MsePath {
     else this.#append();
   }
 
-  /** Everything that waits, at once: after a pause that is many frames. */
+  /** Appends the whole queue at once, because after a pause it holds many frames. */
   #append() {
     const buffer = this.#buffer;
     if (buffer === null || buffer.updating || this.#queue.length === 0) return;
@@ -147,7 +148,11 @@ export class MsePath {
     if (!this.#trim(KEPT_S)) this.#append();
   }
 
-  /** Lets go of what was shown before so many seconds; whether the buffer is busy with it. @param {number} kept */
+  /**
+   * Removes frames shown more than `kept` seconds ago. Returns whether it removes any, which keeps the buffer busy.
+   *
+   * @param {number} kept
+   */
   #trim(kept) {
     const buffer = this.#buffer;
     const end = this.#video.currentTime - kept;
@@ -162,7 +167,7 @@ export class MsePath {
     const start = buffered.start(buffered.length - 1);
     const end = buffered.end(buffered.length - 1);
     const behind = end - this.#video.currentTime;
-    // Ahead, before a gap that the server left, or hopelessly behind.
+    // Ahead of the buffer, before a gap that the server left, or too far behind.
     if (behind < 0 || this.#video.currentTime < start || behind > JUMP_S) {
       this.#video.currentTime = Math.max(start, end - TARGET_S);
       this.#video.playbackRate = 1;
@@ -189,7 +194,7 @@ export class MsePath {
 /** @param {string} message */
 const lost = (message) => new SceneshiftError("picture_lost", message);
 
-/** iPhones have the managed one only. */
+/** iPhones have only ManagedMediaSource. */
 const mediaSource = () => /** @type {any} */ (globalThis).ManagedMediaSource ?? globalThis.MediaSource;
 
 /** @param {ArrayBuffer[]} parts @param {number} numBytes */

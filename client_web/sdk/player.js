@@ -1,6 +1,6 @@
 /**
- * The program on a `<video>`, for as long as it is wanted: over WebRTC, or where UDP does not get through, as fMP4 over a
- * WebSocket. Opens again what fails, holds the last picture meanwhile. `rtc.js` and `mse.js` are one attempt each.
+ * Shows the program on a `<video>`: over WebRTC, or where UDP is blocked, as fMP4 over a WebSocket. Reopens a lost path
+ * and shows the last picture meanwhile. `rtc.js` and `mse.js` make one attempt each.
  */
 
 /** @import { PlayerHandlers, PlayerSettings, Signalling, ViewerEvents, ViewerState } from "./types.js" */
@@ -16,9 +16,9 @@ export const PlayerState = Object.freeze({
   NEGOTIATING: "negotiating",
   // connected
   PLAYING: "playing",
-  // will be opened again after a while
+  // lost; a timer opens the next path
   FAILED: "failed",
-  // nobody looks; nothing is received
+  // the page is out of sight; nothing is received
   PAUSED: "paused",
 });
 
@@ -31,21 +31,24 @@ const NEXT = Object.freeze({
   paused: ["negotiating", "closed"],
 });
 
-// ICE needs longer to notice that nobody is there; the eye does not.
+// ICE takes longer than this to notice a dead path; the eye does not.
 const STALLED_MS = 2000;
-// A path that lasted so long was a good one: the next attempt is the first again.
+// A path that lasted this long was good: the back-off starts again at its first wait.
 const SETTLED_MS = 10_000;
-// So many losses in a row are the path's fault, and it is the other one's turn.
+// After so many losses in a row the player switches to the other transport.
 const MAX_LOSSES = 2;
-// Faults of a path as such: waiting would not mend them.
+// Errors of the transport itself: waiting does not fix them.
 const USELESS = ["udp_blocked", "no_webrtc", "no_mse", "no_video_codec"];
-// After so long, and ever more rarely, it is looked whether UDP gets through by now.
+// While MSE plays, WebRTC is tried again after this wait plus a random one that grows up to the longest.
 const PROBE_MS = 30_000;
 const LONGEST_PROBE_MS = 960_000;
 const GRACE_MS = 5000;
 
 /**
- * Events: `state`, `frame`, `stalled` after two seconds without a frame, `error` (what failed is tried again).
+ * A viewer of a program, made by `watch()` or `session.attach()`. It reopens a lost path until it is closed.
+ *
+ * Events: `state`, `frame`, `stalled` (no frame for two seconds) and `error` (a failed path, which is reopened, or a
+ * refused autoplay).
  *
  * @extends {Emitter<ViewerEvents>}
  */
@@ -64,7 +67,7 @@ export class Player extends Emitter {
   #path = null;
   /** @type {RtcPath | null} tried in the background while MSE plays */
   #probe = null;
-  /** Counts what was opened: whoever has waited sees whether it was for nothing. */
+  /** Counts attempts, so that code after an `await` can see that its attempt is over. */
   #attempt = 0;
   #numLosses = 0;
   #playingSince = 0;
@@ -99,12 +102,12 @@ export class Player extends Emitter {
     return this.#state;
   }
 
-  /** What the picture comes over, or is being opened over. */
+  /** The transport of the current path, or of the one being opened. */
   get transport() {
     return this.#transport;
   }
 
-  /** Opens, or opens anew. What goes wrong is reported, and tried again. */
+  /** Opens the picture, or reopens it. A failed attempt is an `error` event, and the next one follows by itself. */
   open() {
     clearTimeout(this.#timers.pause);
     this.#drop();
@@ -113,6 +116,7 @@ export class Player extends Emitter {
     else this.#openRtc();
   }
 
+  /** Stops watching and empties the video. `open` starts again. */
   close() {
     clearTimeout(this.#timers.pause);
     this.#drop();
@@ -126,7 +130,7 @@ export class Player extends Emitter {
     if (this.#state !== "closed") this.#enter("closed");
   }
 
-  /** Nobody looks: after a grace nothing is received any more. The last picture stays. */
+  /** For a page out of sight: stops receiving after `graceMs` milliseconds. The last picture stays. */
   pause() {
     if (this.#state === "closed" || this.#state === "paused") return;
     this.#after("pause", this.#settings.graceMs, () => {
@@ -135,15 +139,21 @@ export class Player extends Emitter {
     });
   }
 
+  /** Ends a pause, or cancels one that has not begun. */
   resume() {
     clearTimeout(this.#timers.pause);
     if (this.#state === "paused") this.open();
   }
 
-  /** What the video shows now, as a JPEG data URI; null before the first frame. @param {number} [width] @returns {string | null} */
+  /**
+   * The current picture as a JPEG data URI; null before the first frame.
+   *
+   * @param {number} [width] in pixels; default: the video's
+   * @returns {string | null}
+   */
   picture(width = this.#video.videoWidth) {
     const { videoWidth, videoHeight } = this.#video;
-    // a source that has ended is drawn black
+    // an ended source is drawn black
     if (this.#path === null || videoWidth === 0) return this.#held;
     const canvas = document.createElement("canvas");
     canvas.width = width;
@@ -152,7 +162,7 @@ export class Player extends Emitter {
     return canvas.toDataURL("image/jpeg", 0.8);
   }
 
-  /** null without WebRTC. @returns {Promise<RTCStatsReport | null>} */
+  /** The statistics of the WebRTC path; null over MSE or without a path. @returns {Promise<RTCStatsReport | null>} */
   async statistics() {
     return this.#path?.statistics() ?? null;
   }
@@ -183,7 +193,7 @@ export class Player extends Emitter {
     const path = new RtcPath(this.#signalling, {
       onStream: (received) => {
         stream = received;
-        // A held picture stays until there is another one behind it.
+        // A held picture stays until the new path is connected.
         const isEmpty = this.#video.videoWidth === 0 && this.#video.srcObject !== stream;
         if (this.#path === path && isEmpty) this.#show(stream);
       },
@@ -201,7 +211,7 @@ export class Player extends Emitter {
   async #openMse() {
     const attempt = this.#attempt;
     try {
-      // most viewers never need it
+      // loaded on demand, because most viewers never need it
       const { MsePath } = await import("./mse.js");
       if (this.#attempt !== attempt) return;
       const path = new MsePath(this.#video, this.#settings.watchUrl?.() ?? null, {
@@ -239,7 +249,12 @@ export class Player extends Emitter {
     this[emit]("error", error);
   }
 
-  /** Turns to the other transport if it is its turn. Errors of the signalling say nothing about either. @param {string} code */
+  /**
+   * Switches to the other transport after a useless path or repeated losses, and returns whether it did. Signalling
+   * errors do not count, because they say nothing about the transport.
+   *
+   * @param {string} code
+   */
   #switchAfter(code) {
     if (code === "no_mse") this.#canMse = false;
     if (USELESS.includes(code)) this.#numLosses = MAX_LOSSES;
@@ -251,7 +266,7 @@ export class Player extends Emitter {
     return true;
   }
 
-  /** WebRTC is faster, and adapts. */
+  /** Tries WebRTC in the background while MSE plays, because WebRTC is faster and adapts. */
   #probeLater() {
     this.#after("probe", PROBE_MS + this.#probeBackoff.next(), () => {
       const probe = this.#makeRtc((stream) => {
@@ -294,7 +309,7 @@ export class Player extends Emitter {
     this.#play();
   }
 
-  /** Chromium blackens a stream that has ended, and the next source empties the element: the last picture is its poster. */
+  /** Keeps the last picture as poster: Chromium shows an ended stream black, and a new source empties the element. */
   #hold() {
     const { srcObject } = this.#video;
     const picture = this.#path === null ? null : this.picture();
@@ -303,12 +318,12 @@ export class Player extends Emitter {
     const image = new Image();
     image.src = picture;
     const detach = () => srcObject && this.#video.srcObject === srcObject && (this.#video.srcObject = null);
-    // where a page forbids data URIs, there is no poster either
+    // If the page forbids data URIs, the poster fails too, and the old stream stays.
     image.decode().then(detach, () => {});
   }
 
   #play() {
-    // Muted autoplay is allowed everywhere; a refusal all the same (power saving) leaves the browser's own play button.
+    // Browsers allow muted autoplay. If one refuses all the same (power saving), it shows its own play button.
     this.#video.play().catch((error) => error.name !== "AbortError" && this[emit]("error", error));
     if (this.#frameCallback === 0 && "requestVideoFrameCallback" in this.#video) this.#awaitFrame();
   }
@@ -331,7 +346,7 @@ export class Player extends Emitter {
     this.#after("stall", STALLED_MS, async () => {
       const path = this.#path;
       this[emit]("stalled");
-      // A hidden page shows no frames either: only a path on which nothing comes is lost.
+      // A hidden page shows no frames either, so a path is lost only if it also receives nothing.
       const isReceiving = (await path?.isReceiving()) ?? true;
       if (this.#path !== path || this.#state !== "playing") return;
       if (isReceiving) this.#watchForStall();

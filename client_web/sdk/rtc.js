@@ -1,18 +1,19 @@
 /**
- * One way for the picture: a receiving RTCPeerConnection, from its offer to its end; `player.js` makes the next one.
+ * The WebRTC path for the picture: one receiving RTCPeerConnection from its offer to its end. An `RtcPath` is one
+ * attempt; `player.js` makes the next one.
  */
 
 /** @import { RtcHandlers, Signalling } from "./types.js" */
 
 import { SceneshiftError } from "./errors.js";
 
-// Where UDP is blocked nothing answers, and Chromium would try for fifteen seconds.
+// If UDP is blocked, nothing answers, and Chromium would try for fifteen seconds.
 const BLOCKED_MS = 3000;
 // DTLS repeats a lost flight after one second, then two, then four.
 const HANDSHAKE_MS = 8000;
 // ICE calls a path "disconnected" after some lost checks and often finds it again by itself.
 const DISCONNECTED_MS = 4000;
-// Between two looks at the number of received bytes; frames come at least five times a second.
+// Time between two readings of the received bytes. Frames come at least five times a second.
 const LISTENING_MS = 1000;
 
 export class RtcPath {
@@ -45,7 +46,7 @@ export class RtcPath {
     return this.#peer?.getStats() ?? null;
   }
 
-  /** Whether packets come at all, shown or not. */
+  /** Whether packets arrive, shown or not. Takes a second. */
   async isReceiving() {
     const before = await this.#numBytes();
     await new Promise((resolve) => setTimeout(resolve, LISTENING_MS));
@@ -63,13 +64,13 @@ export class RtcPath {
   async #negotiate() {
     const { signal } = this.#over;
     if (!globalThis.RTCPeerConnection) throw new SceneshiftError("no_webrtc", "this browser has no WebRTC");
-    // An empty list, not none: without one some browsers ask a public STUN server.
+    // An empty list, because without a list some browsers ask a public STUN server.
     const peer = (this.#peer = new RTCPeerConnection({ iceServers: [], bundlePolicy: "max-bundle" }));
-    /** @type {(RTCIceCandidate | null)[]} as many as the machine has interfaces */
+    /** @type {(RTCIceCandidate | null)[]} bounded by the number of network interfaces */
     const candidates = [];
     let isAnswered = false;
     peer.ontrack = ({ receiver, streams, track }) => {
-      // The receiver may hold frames back for smoothness; a live stage wants them now.
+      // The receiver may delay frames for smoothness; a live stage needs them at once.
       if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = 0;
       this.#handlers.onStream(streams[0] ?? new MediaStream([track]));
     };
@@ -83,15 +84,15 @@ export class RtcPath {
     };
     peer.onconnectionstatechange = () => this.#changed(peer.connectionState);
     preferH264(peer.addTransceiver("video", { direction: "recvonly" }));
-    // nothing is sent in it while there is no music
+    // the server sends nothing on it while there is no music
     peer.addTransceiver("audio", { direction: "recvonly" });
     const offer = await peer.createOffer();
     if (signal.aborted) return;
-    // Browsers decode Opus in mono unless their own description says otherwise, and have no other way to say it.
+    // Browsers decode Opus in mono unless their own SDP asks for stereo, and no API sets it.
     offer.sdp = offer.sdp?.replace(/^a=fmtp:\d+ .*useinbandfec=1/gm, "$&;stereo=1");
     const sdp = await this.#signalling.offer(String(offer.sdp), signal);
     if (signal.aborted) return;
-    // Gathering begins with the local description: only now it is known from which servers (RFC 9725, 4.6).
+    // Gathering begins with the local description, so it waits for the answer's ICE servers (RFC 9725, 4.6).
     peer.setConfiguration({ ...peer.getConfiguration(), iceServers: this.#signalling.iceServers?.() ?? [] });
     await peer.setLocalDescription(offer);
     if (signal.aborted) return;
@@ -129,7 +130,11 @@ export class RtcPath {
   }
 }
 
-/** A program is encoded once, as H264; VP8 for who has none. @param {RTCRtpTransceiver} transceiver before the offer */
+/**
+ * The server encodes a program once, as H264, and as VP8 only for browsers without H264.
+ *
+ * @param {RTCRtpTransceiver} transceiver before the offer
+ */
 function preferH264(transceiver) {
   const codecs = RTCRtpReceiver.getCapabilities("video")?.codecs ?? [];
   const isH264 = (/** @type {{mimeType: string}} */ codec) => codec.mimeType.toLowerCase() === "video/h264";

@@ -1,6 +1,6 @@
 /**
- * The SDK's door, see `docs/sdk.md`. Fields that cross the wire keep the names that `docs/protocol.md` gives them
- * (`transition_s`, `frame_index`); everything else is camelCase.
+ * The SDK's entry point for pages that drive a stage; `watch.js` is the one for viewers. See `docs/sdk.md`. Fields that
+ * cross the wire have the names of `docs/protocol.md` (`transition_s`, `frame_index`); everything else is camelCase.
  */
 
 import { Address } from "./address.js";
@@ -13,11 +13,14 @@ export { Player as Viewer } from "./player.js";
 export { Session };
 
 /**
- * Opens a session, and tries again for as long as the server cannot be reached.
+ * Opens a session. Waits in the server's queue, and tries again while the server cannot be reached.
  *
- * @param {string | null} [url] of the server; without one: where this script came from
+ * Rejects only if the server refuses (with `code` and, for a wrong field, `param`) or if `signal` aborts (with the code
+ * `session_closed`).
+ *
+ * @param {string | null} [url] of the server; default: the server of this script
  * @param {import("./types.js").ConnectOptions} [how]
- * @returns {Promise<Session>} when it is live; rejects when it is refused, with `code` and `param`, or aborted
+ * @returns {Promise<Session>} resolves when the session is live
  */
 export async function connect(url, { token, video = null, signal, ...settings } = {}) {
   if (signal?.aborted) throw new SceneshiftError("session_closed", "aborted before it began");

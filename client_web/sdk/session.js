@@ -1,6 +1,6 @@
 /**
- * One stage, for whoever drives it: prompts in, handles out, through cuts and restarts. Sits on `connection.js`; its
- * picture is a `player.js` that signals through it. What is public is described in `sceneshift.d.ts`.
+ * One session and its stage: takes prompts, returns a `PromptHandle` for each, and survives lost connections and server
+ * restarts. Built on `connection.js`. A `player.js` shows its program and signals through it.
  */
 
 /** @import { ErrorDetail, PromptOptions, RecordingChanged, ResumableSession, ServerMessage, SessionEvents } from "./types.js" */
@@ -23,17 +23,24 @@ const NEXT = Object.freeze({
   live: ["reconnecting", "refused", "closed"],
   // no attempt has succeeded since the last failure; prompts wait
   reconnecting: ["queued", "live", "refused", "closed"],
-  // the server does not want us; asking again would not help
+  // the server refused, and another attempt would not help
   refused: ["connecting", "reconnecting", "closed"],
   closed: [],
 });
 
-// The server takes ten a second; somebody who types means the last one only.
+// The server takes ten a second. Of prompts sent while the user types, only the last one matters.
 const PROMPTS_PER_SECOND = 4;
-// A frame that was sent and is not seen by then is not seen at all: the page is hidden, or its picture is another one's.
+// A frame not shown by then will not be shown: the page is hidden, or the video shows something else.
 const GLASS_TIMEOUT_MS = 2000;
 
-/** @extends {Emitter<SessionEvents>} */
+/**
+ * A session and its stage, opened by `connect()`.
+ *
+ * Events: `state`, `session` (each time it becomes live), `queued`, `error` (one that answers neither a prompt nor a
+ * request), `message` (each message of the server), and each message under its own type.
+ *
+ * @extends {Emitter<SessionEvents>}
+ */
 export class Session extends Emitter {
   #address;
   /** @type {SessionOptions} */
@@ -48,9 +55,9 @@ export class Session extends Emitter {
   /** @type {Player | null} */
   #viewer = null;
   #glass = new Glass();
-  /** @type {Map<string, PromptHandle>} those without an end, in their order */
+  /** @type {Map<string, PromptHandle>} prompts without an end, oldest first */
   #handles = new Map();
-  /** @type {PromptHandle | null} the newest, while it is not sent; an older one is superseded */
+  /** @type {PromptHandle | null} the newest prompt until it is sent; it supersedes an older one that waits */
   #waiting = null;
   #mayPromptAt = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -58,7 +65,11 @@ export class Session extends Emitter {
   #lastError = new SceneshiftError("no_connection", "there never was a connection");
   /** @type {any} settles `ready` */
   #opening;
-  /** @type {Promise<Session>} */
+  /**
+   * Resolves when the session is live for the first time. Rejects if the server refuses it or it is closed.
+   *
+   * @type {Promise<Session>}
+   */
   ready = new Promise(
     (/** @type {(session: Session) => void} */ resolve, reject) => (this.#opening = { resolve, reject }),
   );
@@ -72,7 +83,7 @@ export class Session extends Emitter {
     this.#options = startOptions(settings);
     this.#connection = new Connection(
       address.socket("/v1/realtime"),
-      // What the user has changed since outlives a restart of the server.
+      // A session after a server restart starts with the options that the user has changed since.
       () =>
         typeof settings.options === "function" ? startOptions(settings) : { ...named(settings), ...this.#options },
       {
@@ -84,7 +95,7 @@ export class Session extends Emitter {
       },
       { random, session: resume },
     );
-    // whoever does not ask is told by events
+    // If the page does not use `ready`, the events report the same; it must not be an unhandled rejection.
     this.ready.catch(() => {});
   }
 
@@ -93,45 +104,55 @@ export class Session extends Emitter {
     return this.#state;
   }
 
-  /** The id under which others watch. @returns {string | null} */
+  /** The session's id, by which viewers watch it; null until it is live. @returns {string | null} */
   get id() {
     return this.#created?.session_id ?? null;
   }
 
-  /** As the server has them. */
+  /** The options that the server last confirmed; before that, those of `connect`. */
   get options() {
     return this.#options;
   }
 
-  /** The last `session.created`: model, engine, and what else it says. */
+  /** The last `session.created` message, with the model and the engine; null until the session is live. */
   get created() {
     return this.#created;
   }
 
+  /** What is on air, and of which prompt. */
   get program() {
     return this.#program;
   }
 
-  /** For `connect(url, { resume })` after a reload of the page. Holds a secret. @returns {ResumableSession | null} */
+  /**
+   * For `connect(url, { resume })` after a reload of the page. Contains a secret. Null without a session.
+   *
+   * @returns {ResumableSession | null}
+   */
   get resumable() {
     return this.#connection.session;
   }
 
+  /** The viewer that `attach` made; null without a video. */
   get viewer() {
     return this.#viewer;
   }
 
-  /** `connect` does it. */
+  /** Opens the connection. `connect` has already done it. */
   open() {
     this.#connection.open();
   }
 
-  /** Tries again now: after a refusal, or instead of waiting. */
+  /** Tries to connect now, after a refusal or without waiting for the next attempt. */
   retry() {
     this.#connection.retry();
   }
 
-  /** Ends the session. @returns {Promise<ServerMessage | null>} `session.closed`; null if the server could not be told */
+  /**
+   * Ends the session. Prompts without an end become `cancelled`. Never rejects.
+   *
+   * @returns {Promise<ServerMessage | null>} `session.closed`; null if the server could not be reached
+   */
   async close() {
     const closed = await this.#connection.end();
     clearTimeout(this.#promptTimer);
@@ -143,7 +164,7 @@ export class Session extends Emitter {
   }
 
   /**
-   * Shows the program on a video, over whatever gets through. Another video replaces it, null ends it.
+   * Shows the program on a video, over WebRTC or MSE. Another video replaces it; null ends it.
    *
    * @template {HTMLVideoElement | null} Video
    * @param {Video} video
@@ -156,10 +177,11 @@ export class Session extends Emitter {
     return /** @type {any} */ (this.#viewer);
   }
 
-  // --- what the program should do
+  // --- requests
 
   /**
-   * Puts a scene on the stage. Of prompts that come too fast, or while there is no connection, the newest is sent.
+   * Puts a scene on the stage. Returns at once and never throws: a refused prompt ends as `rejected`. If prompts come
+   * too fast, or there is no connection, only the newest is sent, and the others end as `superseded`.
    *
    * @param {string} text
    * @param {PromptOptions} [options]
@@ -176,37 +198,56 @@ export class Session extends Emitter {
     return handle;
   }
 
-  /** @param {{transition?: "cut" | "crossfade", transition_s?: number}} [how] @returns {Promise<ServerMessage>} */
+  /**
+   * Puts the clip that waits on air (`take: "manual"`). Rejects like `request`.
+   *
+   * @param {{transition?: "cut" | "crossfade", transition_s?: number}} [how] `transition_s` in seconds
+   * @returns {Promise<ServerMessage>}
+   */
   take(how) {
     return this.request({ ...how, type: ClientType.PROGRAM_TAKE });
   }
 
-  /** Black, from the next frame on. @returns {Promise<ServerMessage>} */
+  /** Shows black from the next frame on. Rejects like `request`. @returns {Promise<ServerMessage>} */
   blank() {
     return this.request({ type: ClientType.PROGRAM_BLANK });
   }
 
-  /** Ends the blank. @returns {Promise<ServerMessage>} */
+  /** Ends the blank. Rejects like `request`. @returns {Promise<ServerMessage>} */
   resume() {
     return this.request({ type: ClientType.PROGRAM_RESUME });
   }
 
-  /** @param {SessionOptions & {event_id?: string}} change @returns {Promise<ServerMessage>} `session.updated` */
+  /**
+   * Changes options of the running session. Rejects like `request`.
+   *
+   * @param {SessionOptions & {event_id?: string}} change
+   * @returns {Promise<ServerMessage>} `session.updated`
+   */
   update(change) {
     return this.request({ ...change, type: ClientType.SESSION_UPDATE });
   }
 
-  /** Starts or stops a recording. @returns {Promise<RecordingChanged & ServerMessage>} */
+  /**
+   * Starts or stops a recording at the server. Rejects like `request`.
+   *
+   * @returns {Promise<RecordingChanged & ServerMessage>}
+   */
   record(recording = true) {
     return /** @type {Promise<any>} */ (this.request({ type: ClientType.PROGRAM_RECORD, recording }));
   }
 
-  /** @param {string} target one of `created.push_targets` @returns {Promise<ServerMessage>} `push.changed` */
+  /**
+   * Starts or stops a push of the program. Rejects like `request`.
+   *
+   * @param {string} target one of `created.push_targets`
+   * @returns {Promise<ServerMessage>} `push.changed`
+   */
   push(target, push = true) {
     return this.request({ type: ClientType.PROGRAM_PUSH, target, push });
   }
 
-  /** The frame on air, as JPEG. @returns {Promise<Blob>} */
+  /** The frame on air as a JPEG. Rejects with a `RequestError` if the server refuses. @returns {Promise<Blob>} */
   async snapshot() {
     const { headers } = this.#address;
     const response = await fetch(this.#address.http(`/v1/sessions/${this.id}/snapshot.jpg`), { headers });
@@ -215,7 +256,8 @@ export class Session extends Emitter {
   }
 
   /**
-   * Any message of the protocol. Resolves with what answers it; rejects with a `RequestError`, or a lost connection.
+   * Sends any message of the protocol and resolves with the server's answer. Rejects with a `RequestError`, or with the
+   * code `no_connection`, `connection_lost` or, after ten seconds, `no_reply`.
    *
    * @param {import("./types.js").ClientMessage} message
    * @returns {Promise<ServerMessage>}
@@ -266,7 +308,7 @@ export class Session extends Emitter {
     try {
       await this.request({ type: ClientType.PROMPT_CANCEL, prompt_id: handle.promptId });
     } catch (error) {
-      // Too late is no error: its end says what became of it. A cancel that a cut has swallowed is said again.
+      // A refused cancel came too late: the prompt's end tells the rest. A cancel lost in a cut is sent again.
       if (error instanceof RequestError) return;
       const off = this.on("session", () => {
         off();
@@ -276,8 +318,8 @@ export class Session extends Emitter {
   }
 
   /**
-   * After a cut: what is not known to have arrived is said again, in its order. A new session knows nothing of what was
-   * in the making: the newest is still wanted, the others it supersedes.
+   * After a cut. A resumed session gets the prompts again that may not have arrived, in their order. A new session
+   * knows none of them: it gets only the newest, which supersedes the others.
    *
    * @param {boolean} isResumed
    */
@@ -305,7 +347,7 @@ export class Session extends Emitter {
     }
   }
 
-  // --- what the server says
+  // --- messages of the server
 
   /** @param {boolean} isResumed @param {ServerMessage} created */
   #began(isResumed, created) {
@@ -313,7 +355,7 @@ export class Session extends Emitter {
     this.#options = created.options;
     if (!isResumed) this.#program = idle();
     this.#repeatPrompts(isResumed);
-    // The video does not need the WebSocket: after a cut it may have run on.
+    // The video does not need the WebSocket: it may have played on through the cut.
     const state = this.#viewer?.state;
     if (state !== "paused" && !(isResumed && state === "playing")) this.#viewer?.open();
     this.#opening.resolve(this);
@@ -326,7 +368,7 @@ export class Session extends Emitter {
     const isPlaying = this.#viewer?.state === "playing";
     if (type === ServerType.PROGRAM_CHANGED) this.#program = { on_air: message.on_air, prompt_id: message.prompt_id };
     if (type === ServerType.SESSION_UPDATED) this.#options = message.options;
-    // In a replay, or after another way was found, a lost viewer is old news.
+    // In a replay, or after a switch to MSE, this warning is outdated.
     const isWebrtc = this.#connection.isLive && this.#viewer?.transport === "webrtc";
     if (type === ServerType.SESSION_WARNING && code === "viewer_lost" && isWebrtc && isPlaying) this.#viewer?.open();
     if (type.startsWith("prompt.")) this.#promptChanged(message);
@@ -382,7 +424,7 @@ export class Session extends Emitter {
     };
     const watchUrl = () => this.#address.socket(`/v1/sessions/${this.id}/watch`);
     const viewer = new Player(video, signalling, {}, { ...this.#settings, watchUrl });
-    // Each path counts its frames in its own way.
+    // Each path numbers its frames differently.
     viewer.on("state", (state) => state === "negotiating" && this.#glass.forget());
     viewer.on("frame", (frame) => this.#glass.frameShown(frame.frameIndex ?? frame.rtpTimestamp, frame.shownAt));
     return viewer;

@@ -1,8 +1,12 @@
 /**
- * What everything that lives for long shares: moves that a table allows, and waits that grow.
+ * Shared by the SDK's long-lived objects: a check of state transitions against a table, and a back-off.
  */
 
-/** @param {string} whose @param {Record<string, readonly string[]>} table @param {string} from @param {string} to */
+/**
+ * Throws if `table` does not allow the transition.
+ *
+ * @param {string} whose @param {Record<string, readonly string[]>} table @param {string} from @param {string} to
+ */
 export function checkMove(whose, table, from, to) {
   if (!table[from].includes(to)) throw new Error(`${whose}: ${from} → ${to} is not a move`);
 }
@@ -23,6 +27,7 @@ export class Backoff {
     this.#longest = longest;
   }
 
+  /** The next wait, in milliseconds. */
   next() {
     return this.#random() * Math.min(this.#longest, this.#first * 2 ** this.#numAttempts++);
   }

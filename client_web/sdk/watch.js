@@ -1,5 +1,6 @@
 /**
- * A viewer without a controller: `watch(video, { session })` shows a program for ever, whatever the network does.
+ * The SDK's entry point for viewers: `watch(video, { session })` shows a program. Pages that drive a stage use
+ * `sceneshift.js`.
  */
 
 import { Address } from "./address.js";
@@ -9,7 +10,12 @@ import { Whep } from "./whep.js";
 export { RequestError, SceneshiftError } from "./errors.js";
 export { Player as Viewer } from "./player.js";
 
-/** @param {HTMLVideoElement} video muted, or the browser will not start it @param {import("./types.js").WatchOptions} how */
+/**
+ * Shows the program of a session, and reconnects until `close()`. A failed attempt is an `error` event.
+ *
+ * @param {HTMLVideoElement} video muted, or the browser will not start it
+ * @param {import("./types.js").WatchOptions} how
+ */
 export function watch(video, { session, server, token, on, ...settings }) {
   const address = new Address(server, token);
   const id = encodeURIComponent(session);

@@ -1,11 +1,11 @@
 /**
- * Signalling for a viewer without a controller: WHEP (draft-ietf-wish-whep). An offer is POSTed, the answer's `Location`
- * is DELETEd when the viewer leaves, ICE servers come as `Link` headers.
+ * Signalling for viewers: WHEP (draft-ietf-wish-whep). POSTs the offer, DELETEs the answer's `Location` when the viewer
+ * leaves, and reads ICE servers from `Link` headers. `player.js` uses it; a session signals over its WebSocket instead.
  */
 
 import { RequestError, SceneshiftError } from "./errors.js";
 
-/** A `Signalling`. */
+/** Implements `Signalling`. */
 export class Whep {
   #url;
   #headers;
@@ -29,7 +29,7 @@ export class Whep {
     return answer;
   }
 
-  /** The server finds ours by itself: they are where its own candidates are asked from. */
+  /** Sends nothing: the server learns our addresses from the ICE checks that reach its own candidates. */
   candidate() {}
 
   iceServers() {
@@ -39,7 +39,7 @@ export class Whep {
   /** @param {AbortSignal} signal @param {string} location */
   #leaveOn(signal, location) {
     const leave = () => {
-      // A server that is gone need not be told.
+      // An error is ignored: the server may be gone.
       this.#fetch(location, "DELETE").catch(() => {});
       removeEventListener("pagehide", leave);
     };
@@ -68,7 +68,12 @@ function refusal(status, body) {
   }
 }
 
-/** `<turn:host?transport=udp>; rel="ice-server"; username="u"; credential="c", <…` @param {string | null} link @returns {RTCIceServer[]} */
+/**
+ * Parses `<turn:host?transport=udp>; rel="ice-server"; username="u"; credential="c", <…`.
+ *
+ * @param {string | null} link
+ * @returns {RTCIceServer[]}
+ */
 export function iceServers(link) {
   const servers = [];
   for (const [, url, parameters] of (link ?? "").matchAll(/<([^>]+)>((?:[^,"]|"(?:[^"\\]|\\.)*")*)/g)) {

@@ -1,12 +1,12 @@
 /**
- * Finding and making elements, typed.
+ * Finds and makes elements, with their types. The console and the studio use it.
  *
  * @module dom
  */
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Outlines in a square of 24, drawn by the class `icon`. */
+/** SVG paths in a box of 24 × 24; the class `icon` styles them. */
 const ICONS = Object.freeze({
   up: "M6 14l6-6 6 6",
   down: "M6 10l6 6 6-6",
@@ -19,7 +19,7 @@ const ICONS = Object.freeze({
 });
 
 /**
- * The element with this id; a page without it is broken and should say so at once.
+ * The element with this id. Throws without it, because the page is then broken.
  *
  * @template {Element} T
  * @param {string} id
@@ -67,7 +67,7 @@ export function icon(name) {
 }
 
 /**
- * A button that shows a picture only, and so has its words in a label.
+ * A button with a picture only; its label has the words.
  *
  * @param {string} className
  * @param {Node} picture
@@ -84,7 +84,7 @@ export function iconButton(className, picture, label, onPressed) {
 }
 
 /**
- * A button that says what it does.
+ * A button with a text.
  *
  * @param {string} className
  * @param {string} text

@@ -1,12 +1,12 @@
 /**
- * Putting the items of a list into another order with the mouse. What it does, buttons do for the keyboard.
+ * Reorders the items of a list by dragging with the mouse. The lists have buttons that do the same for the keyboard.
  *
  * @module drag
  */
 
 /**
- * @param {HTMLElement} list whose children have `draggable` set where they may be dragged
- * @param {(from: number, to: number) => void} onMoved indices of children; `to` as it is once the item is taken out
+ * @param {HTMLElement} list children that may be dragged have `draggable` set
+ * @param {(from: number, to: number) => void} onMoved indices of children; `to` counts without the moved item
  */
 export function orderByDragging(list, onMoved) {
   /** @type {Element | null} */

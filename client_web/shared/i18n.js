@@ -1,12 +1,13 @@
 /**
- * The pages' texts in the user's language. Elements say what they show with `data-i18n`, `data-i18n-label` (aria-label)
- * and `data-i18n-placeholder`, a page its title with `data-title`; scripts ask `t`. Only the language in use is loaded.
+ * The pages' texts in the user's language, from `texts/`. Elements name their text with `data-i18n`, `data-i18n-label`
+ * (aria-label) and `data-i18n-placeholder`; a page names its title with `data-title`. Scripts call `t`. Only the
+ * language in use is loaded.
  *
  * @module i18n
  */
 
 const STORAGE_KEY = "sceneshift.language";
-/** Each has its file in `texts/`; the value is its own name for itself, and what `lang` says of it. */
+/** Each language has a file in `texts/`. The value is its own name and its `lang` attribute. */
 const LANGUAGES = Object.freeze({ en: ["English", "en"], zh: ["中文", "zh-Hans"] });
 
 /** @typedef {keyof typeof LANGUAGES} Language */
@@ -16,20 +17,20 @@ let language = "en";
 /** @type {Record<string, string>} */
 let texts = {};
 
-/** The stored choice, else what the browser asks for. Before it is awaited there are no texts. */
+/** Loads the stored language, else the browser's. Await it before you call `t`. */
 export async function chooseLanguage() {
   const wanted = (storage()?.getItem(STORAGE_KEY) ?? navigator.language).toLowerCase();
   await setLanguage(codes().find((code) => wanted.startsWith(code)) ?? "en");
 }
 
-/** To the next one. */
+/** Switches to the next language and stores the choice. */
 export async function toggleLanguage() {
   const next = following(language);
   storage()?.setItem(STORAGE_KEY, next);
   await setLanguage(next);
 }
 
-/** Prompts to begin with. */
+/** Example prompts in the language in use. */
 export function examplePrompts() {
   return Object.keys(texts)
     .filter((key) => key.startsWith("example."))
@@ -37,7 +38,7 @@ export function examplePrompts() {
 }
 
 /**
- * The text under `key`, its `{names}` filled in; `{next_language}` is known. An unknown key is a mistake of ours and raises.
+ * The text under `key` with its `{names}` filled in; `{next_language}` needs no value. Throws for an unknown key.
  *
  * @param {string} key
  * @param {Record<string, string | number>} [values]
@@ -92,7 +93,7 @@ async function setLanguage(next) {
   }
 }
 
-/** A page with storage blocked still works; it only forgets. */
+/** The browser's storage; null if it is blocked. The page then works, but forgets. */
 export function storage() {
   try {
     return window.localStorage;

@@ -1,6 +1,6 @@
 /**
- * A viewer's screen: the program on a `<video>`, and over it a `<canvas>` that holds the last good frame whenever the
- * program does not come. Enters and leaves as often as it is told. Whose signalling it is, it does not know.
+ * A viewer's screen: the program on a `<video>`, and above it a `<canvas>` that shows the last good frame while the
+ * program is missing. The OBS page and the widget use it, each with its own signalling.
  *
  * @module screen
  */
@@ -12,9 +12,9 @@ import { Player, PlayerState } from "../sdk/player.js";
 
 /**
  * @typedef {object} ScreenHandlers
- * @property {(isLive: boolean) => void} onLive frames come, or the last one is held
+ * @property {(isLive: boolean) => void} onLive true: frames arrive; false: the last frame is held
  * @property {(error: Error) => void} onError another attempt follows
- * @property {() => boolean} [mayShow] whether what comes now is worth showing; if not, the last frame is held on
+ * @property {() => boolean} [mayShow] whether arriving frames are worth showing; if not, the last frame stays
  */
 
 export class Screen {
@@ -58,18 +58,18 @@ export class Screen {
     return this.#player;
   }
 
-  /** Becomes a viewer, and one again whenever the path is lost, until it leaves. */
+  /** Starts to watch, and reconnects until `leave`. */
   enter() {
     this.#isIn = true;
     if (this.#player.state === PlayerState.CLOSED) this.#player.open();
   }
 
-  /** Asks for the picture anew, if it is wanted at all: the stage behind the signalling is another one. */
+  /** Requests the picture again, because the signalling has a new stage. Does nothing after `leave`. */
   reenter() {
     if (this.#isIn) this.#player.open();
   }
 
-  /** Is no viewer from here on; the last frame stays. */
+  /** Stops watching. The last frame stays. */
   leave() {
     this.#isIn = false;
     this.#hold();
@@ -78,7 +78,7 @@ export class Screen {
 
   /** @param {string} state */
   #playerChanged(state) {
-    // The video has the old frame for as long as no new track has come, so now is the time to keep it.
+    // The video has the old frame only until a new track arrives, so copy it now.
     if (state !== PlayerState.PLAYING) this.#hold();
   }
 

@@ -1,7 +1,7 @@
 /**
- * Dark or light, before the first paint: a plain script in the head of a page, so that nothing flashes. What the user
- * chose at one of our pages holds for all of them; without a choice the system's wish does, also when it changes.
- * A page with storage blocked still works; it only forgets.
+ * Sets the dark or light theme. It is a plain script in the head of a page, so that it runs before the first paint and
+ * nothing flashes. The user's choice holds for all our pages; without one the system's setting does, also when it
+ * changes. If storage is blocked, the page works, but forgets the choice.
  */
 "use strict";
 
@@ -30,7 +30,7 @@
   /** @param {string} theme */
   function choose(theme) {
     try {
-      // What the system asks for anyway need not be kept: it then goes on following the system.
+      // A choice that equals the system's setting is not stored, so that the page follows the system again.
       if (theme === (system.matches ? "light" : "dark")) window.localStorage.removeItem(KEY);
       else window.localStorage.setItem(KEY, theme);
       apply();
@@ -39,12 +39,12 @@
     }
   }
 
-  // The page's button with the id `theme`, which is not there yet.
+  // The button with the id `theme` is not parsed yet, so the document listens for its clicks.
   document.addEventListener("click", ({ target }) => {
     const isButton = target instanceof Element && target.closest("#theme") !== null;
     if (isButton) choose(document.documentElement.dataset.theme === "light" ? "dark" : "light");
   });
-  // Another page of ours was switched.
+  // Another of our pages has switched the theme.
   window.addEventListener("storage", (event) => event.key === KEY && apply());
   system.addEventListener("change", apply);
   apply();

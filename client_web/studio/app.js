@@ -1,6 +1,6 @@
 /**
- * The studio: the streamer's webcam, cut out, before the live scene. Ties camera, scene, mixer, output window and controls
- * together; each of them knows nothing of the others.
+ * The studio: the streamer's webcam, cut out, in front of the live scene. Connects camera, scene, mixer, output window
+ * and controls, which do not know each other.
  *
  * @module studio/app
  */
@@ -19,7 +19,7 @@ import { Settings } from "./settings.js";
 
 const TOKEN_KEY = "sceneshift.token"; // in sessionStorage, as the console keeps it
 const DEVICE_KEY = "sceneshift.studio.camera";
-const WAS_ON_KEY = "sceneshift.studio.on"; // in sessionStorage: a reload goes on with the show
+const WAS_ON_KEY = "sceneshift.studio.on"; // in sessionStorage: the camera starts again after a reload
 const FIGURES_MS = 1000;
 
 class Studio {
@@ -37,7 +37,7 @@ class Studio {
   #scene = new Scene(byId("scene-video", HTMLVideoElement), (state, problem) => this.#sceneChanged(state, problem));
   #segmenter = new Segmenter();
   #output = new Output(() => this.#windowsChanged());
-  /** @type {Mixer | null} null where there is no WebGL2 */
+  /** @type {Mixer | null} null without WebGL2 */
   #mixer = null;
 
   /** @type {SegmenterError | Error | null} */
@@ -83,7 +83,7 @@ class Studio {
       event.preventDefault();
       const stage = this.#stageField.value.trim();
       if (stage === "") return;
-      // In the address, so that a reload and a bookmark come back to it.
+      // The stage goes into the address, so that a reload and a bookmark find it again.
       history.replaceState(null, "", `${location.pathname}?session=${encodeURIComponent(stage)}`);
       this.#watch(stage);
     });
@@ -109,13 +109,13 @@ class Studio {
     document.addEventListener("visibilitychange", () => this.#windowsChanged());
     navigator.mediaDevices?.addEventListener("devicechange", () => void this.#listDevices());
     window.addEventListener("pagehide", () => this.#scene.close());
-    // A page that comes back from the browser's memory of pages.
+    // The page came back from the browser's page cache.
     window.addEventListener("pageshow", (event) => {
       if (event.persisted) location.reload();
     });
   }
 
-  // --- what the user asks ---------------------------------------------------------------------------------------
+  // --- requests of the user -------------------------------------------------------------------------------------
 
   /** @param {string} stage */
   #watch(stage) {
@@ -154,7 +154,7 @@ class Studio {
   #toggleControls() {
     const isHidden = document.body.dataset.controls === "hidden";
     document.body.dataset.controls = isHidden ? "shown" : "hidden";
-    // The button that has the focus may be gone.
+    // The button with the focus may be hidden now.
     this.#picture.focus({ preventScroll: true });
     this.#renderHint();
   }
@@ -180,7 +180,7 @@ class Studio {
     event.preventDefault();
   }
 
-  // --- what changed ---------------------------------------------------------------------------------------------
+  // --- changes --------------------------------------------------------------------------------------------------
 
   #settingsChanged() {
     const { values } = this.#settings;
@@ -212,7 +212,7 @@ class Studio {
    */
   #sceneChanged(state, problem) {
     this.#sceneProblem = problem;
-    // While it is waited for, its last picture stays.
+    // While the studio waits for the scene, its last picture stays.
     this.#mixer?.setScene(state !== SceneState.OFF);
     this.#renderStates();
     this.#renderProblems();
@@ -280,7 +280,7 @@ class Studio {
   #renderProblems() {
     const texts = this.#problemTexts();
     const shown = [...this.#problems.children].map((one) => one.textContent);
-    // Said once, not at every move of a slider: it is an alert.
+    // It is an alert, so set it only when it changes, not at every move of a slider.
     if (shown.length === texts.length && texts.every((text, index) => text === shown[index])) return;
     this.#problems.replaceChildren(...texts.map((text) => make("p", "problem", [text])));
   }
@@ -324,7 +324,7 @@ class Studio {
   }
 }
 
-/** The token of the address's fragment, which is then taken out of sight, or of this tab before. */
+/** The token of the fragment, which is then removed from the address bar; else the one that this tab has stored. */
 function accessToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given !== null) {
@@ -334,7 +334,7 @@ function accessToken() {
   return given ?? sessionStorage.getItem(TOKEN_KEY);
 }
 
-/** This page as it can be opened on the server's own computer, where browsers allow the camera without https. */
+/** This page's address on the server's own computer, where browsers allow the camera without https. */
 function localAddress() {
   const address = new URL(location.href);
   address.protocol = "http:";

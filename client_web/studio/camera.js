@@ -1,5 +1,5 @@
 /**
- * One webcam on a `<video>`: asked for, shown, given back. Says in one word what is wrong when there is none.
+ * Opens a webcam, shows it on a `<video>` and releases it. `problem` says in one word why there is none.
  *
  * @module camera
  */
@@ -31,7 +31,7 @@ export class Camera {
   #problem = null;
   /** @type {MediaStream | null} */
   #stream = null;
-  /** Counts openings: an answer to an older one finds that it is stale. */
+  /** Counts openings, so that the answer to an older one is ignored. */
   #turn = 0;
 
   /**
@@ -51,13 +51,13 @@ export class Camera {
     return this.#problem;
   }
 
-  /** Of the camera that runs; null if none does. */
+  /** The id of the running camera; null without one. */
   get deviceId() {
     return this.#stream?.getVideoTracks()[0]?.getSettings().deviceId ?? null;
   }
 
   /**
-   * Asks the user if need be. Never rejects: what goes wrong is a state.
+   * Opens a camera; the browser may ask the user. Never rejects: an error becomes the state `failed`.
    *
    * @param {string | null} deviceId null: the browser's choice
    */
@@ -71,7 +71,7 @@ export class Camera {
       return;
     }
     try {
-      // Not `exact`: a camera that was unplugged since must not stop the show.
+      // Not `exact`: if the camera was unplugged since, the show goes on with another one.
       const wanted = deviceId === null ? IDEAL : { ...IDEAL, deviceId: { ideal: deviceId } };
       const stream = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: false });
       if (turn !== this.#turn) {
@@ -90,14 +90,14 @@ export class Camera {
     }
   }
 
-  /** Gives the device back; its lamp goes out. */
+  /** Releases the device; its lamp goes out. */
   close() {
     this.#turn += 1;
     this.#release();
     if (this.#state !== CameraState.OFF) this.#enter(CameraState.OFF);
   }
 
-  /** @returns {Promise<MediaDeviceInfo[]>} nameless until the user has once allowed a camera; empty where there are none */
+  /** @returns {Promise<MediaDeviceInfo[]>} without names until the user has once allowed a camera; empty without one */
   async devices() {
     if (whyNoCameras() !== null) return [];
     const devices = await navigator.mediaDevices.enumerateDevices();
@@ -109,7 +109,7 @@ export class Camera {
    * @param {number} turn
    */
   #listen(stream, turn) {
-    // Unplugged, or the permission was taken back. Not fired when we stop it ourselves.
+    // The camera was unplugged, or the permission withdrawn. Our own stop does not fire this event.
     stream.getVideoTracks()[0]?.addEventListener("ended", () => {
       if (turn !== this.#turn) return;
       this.#turn += 1;
@@ -136,10 +136,10 @@ export class Camera {
   }
 }
 
-/** @returns {Problem | null} why this page has no cameras at all */
+/** @returns {Problem | null} why this page cannot use any camera */
 function whyNoCameras() {
   if (navigator.mediaDevices?.getUserMedia !== undefined) return null;
-  // Browsers hide cameras from pages that anybody on the way could have changed.
+  // Browsers hide cameras from pages that could have been changed on their way (no https).
   return window.isSecureContext ? "unsupported" : "insecure";
 }
 

@@ -1,9 +1,9 @@
 /**
- * The pixels: scene behind, camera before it, cut out by the mask. WebGL2; knows no camera, network or segmenter, and takes
- * anything that a texture can be made of. Sizes in pixels, places as in `placement.js`.
+ * Paints the picture with WebGL2: the scene, and in front of it the camera, cut out by the mask. `mixer.js` gives it
+ * both, from any source that can become a texture. Sizes in pixels, places as in `placement.js`.
  *
- * A camera's picture is *held* when its mask is asked for and shown when the mask is there, so that a moving person and their outline
- * are of the same moment.
+ * A camera's picture is *held* when its mask is requested and shown when the mask arrives, so that a moving person and
+ * their outline are of the same moment.
  *
  * @module compositor
  */
@@ -13,9 +13,9 @@ import { fitted, placed } from "./placement.js";
 /** @typedef {import("./settings.js").Values} Values */
 /** @typedef {import("./segmenter.js").Mask} Mask */
 
-/** What fills the picture where there is no scene, or instead of it for a chroma key. */
+/** The background without a scene, or instead of it for a chroma key. */
 const COLOURS = Object.freeze({ scene: [0.043, 0.051, 0.067], green: [0, 0.694, 0.251], blue: [0, 0.278, 0.733] });
-// The mask comes as 256x144; this is where its edge is laid along the camera's own edges.
+// The mask comes as 256x144. At this size its edge is aligned with the edges in the camera's picture.
 const REFINED = Object.freeze({ width: 640, height: 360 });
 
 const VERTEX = `#version 300 es
@@ -26,8 +26,8 @@ void main() {
   gl_Position = vec4(v_at.x * 2.0 - 1.0, (v_at.y * 2.0 - 1.0) * u_flip, 0.0, 1.0);
 }`;
 
-// A joint bilateral filter (Kopf et al., Joint Bilateral Upsampling, 2007): the mask is averaged over neighbours that the camera
-// shows in a like colour, so that its coarse edge moves onto the edge of hair and shoulders.
+// A joint bilateral filter (Kopf et al., Joint Bilateral Upsampling, 2007): it averages the mask over neighbours with a
+// similar colour in the camera's picture, so that its coarse edge moves onto the edge of hair and shoulders.
 const REFINE = `#version 300 es
 precision highp float;
 uniform sampler2D u_mask, u_camera;
@@ -107,7 +107,7 @@ export class Compositor {
 
   /**
    * @param {HTMLCanvasElement} canvas
-   * @param {(isThere: boolean) => void} [onDevice] the graphics device was lost, or is back and wants all textures again
+   * @param {(isThere: boolean) => void} [onDevice] the graphics device was lost, or is back and needs all textures
    */
   constructor(canvas, onDevice = () => {}) {
     const gl = canvas.getContext("webgl2", {
@@ -121,7 +121,7 @@ export class Compositor {
     this.#gl = gl;
     this.#parts = makeParts(gl);
     canvas.addEventListener("webglcontextlost", (event) => {
-      event.preventDefault(); // or it is never restored
+      event.preventDefault(); // or the context is never restored
       this.#parts = null;
       onDevice(false);
     });
@@ -163,7 +163,7 @@ export class Compositor {
   showScene(source) {
     if (this.#parts === null) return;
     this.#sceneAspect = upload(this.#gl, this.#parts.scene, source);
-    // Level 5 of it is the light that creeps around the edge.
+    // Level 5 of the mipmap is the scene's light around the person's edge.
     this.#gl.generateMipmap(this.#gl.TEXTURE_2D);
   }
 
@@ -172,7 +172,7 @@ export class Compositor {
   }
 
   /**
-   * Shown from now on, with the mask that is there.
+   * Shows this picture from now on, with the current mask.
    *
    * @param {TexImageSource} source
    */
@@ -182,7 +182,7 @@ export class Compositor {
   }
 
   /**
-   * Shown with the next mask.
+   * Holds this picture until its mask arrives.
    *
    * @param {TexImageSource} source
    */
@@ -192,7 +192,7 @@ export class Compositor {
   }
 
   /**
-   * The mask of the picture that is held; both are shown from now on.
+   * The mask of the held picture. Both are shown from now on.
    *
    * @param {Mask} mask
    */
@@ -209,7 +209,7 @@ export class Compositor {
     this.#refinedSoftness = -1;
   }
 
-  /** The whole rectangle of the camera from now on. */
+  /** Drops the mask. Until the next one the camera is hidden with `cutOut`, and a whole rectangle without. */
   forgetMask() {
     this.#hasMask = false;
   }
@@ -224,7 +224,7 @@ export class Compositor {
   draw(values) {
     const parts = this.#parts;
     if (parts === null) return;
-    // Who is to be cut out is never shown uncut, whatever came first.
+    // With `cutOut` the camera is never shown without a mask.
     const hasCamera = this.#cameraAspect !== 0 && (this.#hasMask || !values.cutOut);
     const hasMask = this.#hasMask && values.cutOut;
     if (hasMask && hasCamera && this.#refinedSoftness !== values.softness) this.#refine(parts, values.softness);
@@ -286,7 +286,7 @@ export class Compositor {
 }
 
 /**
- * All that lives on the graphics device.
+ * Everything that lives on the graphics device.
  *
  * @param {WebGL2RenderingContext} gl
  */
@@ -326,7 +326,7 @@ function makeProgram(gl, fragment) {
     gl.shaderSource(shader, source);
     gl.compileShader(shader);
     gl.attachShader(program, shader);
-    gl.deleteShader(shader); // goes with the program
+    gl.deleteShader(shader); // deleted together with the program
   }
   gl.linkProgram(program);
   if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {

@@ -1,6 +1,6 @@
 /**
- * The controls beside the picture, made from the tables of `settings.js`: a slider for a number, segments for a choice, a tick for
- * a switch. They show what holds and say what is wanted; they decide nothing.
+ * The controls beside the picture, made from the tables of `settings.js`: a slider for a number, segments for a choice,
+ * a checkbox for a switch. They show the current values and report changes; `app.js` passes both on.
  *
  * @module controls
  */
@@ -11,7 +11,7 @@ import { CHOICES, RANGES, SWITCHES } from "./settings.js";
 
 /** @typedef {import("./settings.js").Values} Values */
 
-/** Where each stands: the id of its box, then its name; texts are under box.name. */
+/** The controls of each box. The box has the id `<box>-options`, and a control's text has the key `box.name`. */
 const BOXES = Object.freeze({
   scene: ["background", "fit"],
   camera: ["mirror", "size", "x", "y", "opacity"],
@@ -22,7 +22,7 @@ const BOXES = Object.freeze({
 
 export class Controls {
   #onChange;
-  /** @type {(() => void)[]} each puts the texts of one control */
+  /** @type {(() => void)[]} each sets the texts of one control */
   #texts = [];
   /** @type {((values: Readonly<Values>) => void)[]} each shows the value of one control */
   #shown = [];
@@ -36,7 +36,7 @@ export class Controls {
     }
   }
 
-  /** In the language that holds now. */
+  /** Sets the texts in the current language. */
   render() {
     for (const put of this.#texts) put();
   }

@@ -1,6 +1,7 @@
 /**
- * The loop: looks at both videos at the screen's rate, has the person cut out at the machine's pace, and paints when something has
- * changed. Beats on the screen of whichever window is seen, and rests when none is. Knows no buttons and no texts.
+ * The studio's loop: looks at both videos at the screen's rate, has `segmenter.js` cut out the person as often as the
+ * machine can (`pace.js`), and has `compositor.js` paint when something has changed. Runs on the screen of the visible
+ * window, and stops while none is visible.
  *
  * @module mixer
  */
@@ -30,11 +31,11 @@ export class Mixer {
   #pace = new Pace();
   #isCutting = false; // the segmenter is open and has not failed
   #isCameraOn = false;
-  /** Counts cameras: the mask of an older one is not this one's. */
+  /** Counts cameras, so that the mask of an older one is ignored. */
   #cameraTurn = 0;
   #sceneTime = -1;
   #cameraTime = -1;
-  #isStale = true; // what is painted is not what should be
+  #isStale = true; // something has changed since the last paint
   /** @type {{window: Window, id: number} | null} */
   #beat = null;
 
@@ -44,7 +45,7 @@ export class Mixer {
    * @param {{scene: HTMLVideoElement, camera: HTMLVideoElement}} videos
    * @param {Readonly<Values>} values
    * @param {object} handlers
-   * @param {() => Window | null} handlers.screen the window whose screen is painted for; null: nobody looks
+   * @param {() => Window | null} handlers.screen the window whose screen sets the rate; null: none is visible
    * @param {(picture: HTMLCanvasElement) => void} handlers.onPainted in the same task
    * @param {(error: Error) => void} handlers.onCutFailed
    */
@@ -61,7 +62,7 @@ export class Mixer {
     return this.#pace;
   }
 
-  /** Whether the person is seen, cut out or not. */
+  /** Whether the picture shows the camera, cut out or not. */
   get showsCamera() {
     return this.#compositor.hasCamera && (this.#compositor.hasMask || !this.#values.cutOut);
   }
@@ -69,7 +70,7 @@ export class Mixer {
   /** @param {Readonly<Values>} values */
   setValues(values) {
     if (values.cutOut !== this.#values.cutOut) {
-      // A mask of long ago must not uncover the room while the next one is made.
+      // An old mask must not show the room while the next one is made.
       this.#compositor.forgetMask();
       this.#cameraTime = -1;
     }
@@ -84,7 +85,7 @@ export class Mixer {
     this.#isStale = true;
   }
 
-  /** @param {boolean} isOn the camera's video has pictures of the camera that is to be shown */
+  /** @param {boolean} isOn the video has pictures of the chosen camera */
   setCamera(isOn) {
     this.#cameraTurn += 1;
     this.#isCameraOn = isOn;
@@ -95,7 +96,7 @@ export class Mixer {
     if (isOn) void this.#openSegmenter();
   }
 
-  /** Everything has to be painted again: another window, or the graphics device is back. */
+  /** Paints everything again: another window is visible, or the graphics device is back. */
   refresh() {
     this.#sceneTime = -1;
     this.#cameraTime = -1;
@@ -152,7 +153,7 @@ export class Mixer {
       this.#compositor.showCamera(this.#camera);
       this.#isStale = true;
     } else {
-      return; // seen again at the next beat
+      return; // looked at again at the next frame of the screen
     }
     this.#cameraTime = this.#camera.currentTime;
   }
@@ -169,7 +170,7 @@ export class Mixer {
       this.#compositor.showMask(mask);
       this.#isStale = true;
     } catch (error) {
-      if (turn !== this.#cameraTurn) return; // the picture went with its camera
+      if (turn !== this.#cameraTurn) return; // the picture was of an older camera
       this.#isCutting = false;
       this.#compositor.forgetCamera();
       this.#isStale = true;

@@ -1,13 +1,14 @@
 /**
- * The window that OBS captures: nothing but the picture. It is a page of its own (`output.html`), and the studio paints into
- * its canvas; so there is one camera, one viewer and one composite, and no frame of delay between the two windows.
+ * The window that OBS captures, with only the picture. It has its own page (`output.html`, `output_window.js`), and the
+ * studio paints into its canvas. So there is one camera, one viewer and one composite, and no frame of delay between
+ * the windows.
  *
  * @module output
  */
 
 const PAGE = "/client/studio/output.html";
 const NAME = "sceneshift-studio-output";
-/** What `output_window.js` says to its opener, when it was loaded and as long as nobody paints. */
+/** `output_window.js` sends this to its opener from its loading until the studio paints. */
 export const HELLO = "sceneshift.studio.output";
 
 export class Output {
@@ -17,13 +18,13 @@ export class Output {
   /** @type {CanvasRenderingContext2D | null} */
   #canvas = null;
 
-  /** @param {() => void} onChange it was opened, closed, shown or hidden */
+  /** @param {() => void} onChange the window was opened, closed, shown or hidden */
   constructor(onChange) {
     this.#onChange = onChange;
     window.addEventListener("message", (event) => {
       if (event.origin === location.origin && event.data === HELLO) this.#adopt(/** @type {Window} */ (event.source));
     });
-    // The window outlives a reload of the studio: it keeps its last picture and asks again.
+    // The window outlives a reload of the studio: it keeps its last picture and sends HELLO again.
     window.addEventListener("pagehide", () => this.#release());
   }
 
@@ -31,7 +32,7 @@ export class Output {
     return this.#window !== null && !this.#window.closed;
   }
 
-  /** The window whose screen is painted for now; null if there is none or nobody can see it. */
+  /** The window if it is open and visible, else null. */
   get visibleWindow() {
     return this.isOpen && this.#canvas !== null && !this.#window?.document.hidden ? this.#window : null;
   }
@@ -41,7 +42,7 @@ export class Output {
    *
    * @param {number} width
    * @param {number} height
-   * @returns {boolean} false: the browser's popup blocker said no
+   * @returns {boolean} false: the browser's popup blocker refused
    */
   open(width, height) {
     if (this.isOpen) {
@@ -57,7 +58,7 @@ export class Output {
 
   /**
    * @param {HTMLCanvasElement} picture drawn in this same task: a WebGL canvas is empty after it
-   * @param {string | null} label what stands in the corner
+   * @param {string | null} label the text in the corner
    */
   show(picture, label) {
     const canvas = this.#canvas;

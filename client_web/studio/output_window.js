@@ -1,5 +1,5 @@
 /**
- * The page of the output window: says hello to the studio that opened it, until that paints here.
+ * The script of the output window: says hello to the studio that opened it (`output.js`), until the studio paints here.
  *
  * @module output_window
  */

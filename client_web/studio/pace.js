@@ -1,24 +1,26 @@
 /**
- * How often the person is cut out: as often as the machine can without being filled by it. Pure; time is given to it.
+ * Decides how often `mixer.js` has the person cut out: as often as the machine can within a share of one core. The
+ * caller gives it the time.
  *
  * @module pace
  */
 
-export const FASTEST = 30; // a second; webcams have no more
+export const FASTEST = 30; // a second, as fast as webcams
 export const SLOWEST = 4;
-// Below this the camera's picture is no longer held back for its mask: a late outline is seen less than a stuttering person.
+// Below this rate the camera's picture no longer waits for its mask: a late outline is less visible than a stuttering
+// person.
 export const SLOW = 12;
-// Of one core; the rest is for the encoder of the streaming software.
+// The share of one core; the streaming software's encoder needs the rest.
 const SHARE = 0.6;
 const NUM_TIMES = 8;
 const MEASURED_MS = 2000;
-// Pictures come by the screen's clock: one that is early by less than this is in time.
+// Pictures come at the screen's rate, so one that is early by less than this counts as due.
 const EARLY_MS = 4;
 
 export class Pace {
-  /** @type {number[]} the last times of a cut, in ms */
+  /** @type {number[]} how long the last cuts took, in ms */
   #tookMs = [];
-  /** @type {number[]} when the last ones ended */
+  /** @type {number[]} when the last cuts ended */
   #endedAt = [];
   #begunAt = -Infinity;
 
@@ -38,13 +40,13 @@ export class Pace {
     this.#endedAt = [...this.#endedAt.filter((at) => now - at < MEASURED_MS), now];
   }
 
-  /** Aimed at, a second. */
+  /** The target, in cuts per second. */
   get rate() {
     if (this.#tookMs.length === 0) return FASTEST;
     return Math.min(FASTEST, Math.max(SLOWEST, Math.floor((1000 * SHARE) / this.tookMs)));
   }
 
-  /** The median of the last ones: one hiccup changes nothing. */
+  /** The median of the last cuts, in ms, so that one outlier changes nothing. */
   get tookMs() {
     const sorted = [...this.#tookMs].sort((a, b) => a - b);
     return sorted[Math.floor(sorted.length / 2)] ?? 0;
@@ -55,7 +57,7 @@ export class Pace {
   }
 
   /**
-   * Measured, a second.
+   * The measured cuts per second.
    *
    * @param {number} now
    */

@@ -1,6 +1,6 @@
 /**
- * Where the camera lies on the picture. Pure arithmetic in shares of the picture: (0, 0) is its left upper corner, (1, 1) the right
- * lower one.
+ * Computes where the camera lies on the picture, for `compositor.js` and `pointing.js`. All values are shares of the
+ * picture: (0, 0) is its top left corner, (1, 1) the bottom right one.
  *
  * @module placement
  */
@@ -19,10 +19,10 @@
  * @param {Readonly<Values>} values
  * @param {number} cameraAspect width / height of the camera's picture, uncropped
  * @param {number} pictureAspect
- * @returns {Rectangle} of what the crop leaves of the camera
+ * @returns {Rectangle} of the cropped camera
  */
 export function placed(values, cameraAspect, pictureAspect) {
-  // The crop cuts away; what is left stays where it was.
+  // A crop does not move the rest of the camera's picture.
   const [width, height] = [(values.size * cameraAspect) / pictureAspect, values.size];
   return {
     left: values.x + (values.cropLeft - 0.5) * width,
@@ -33,7 +33,7 @@ export function placed(values, cameraAspect, pictureAspect) {
 }
 
 /**
- * Another size with the point under the pointer kept where it is, as maps do.
+ * Changes the size and keeps the point under the pointer in its place, as maps do.
  *
  * @param {Readonly<Values>} values
  * @param {number} factor
@@ -48,7 +48,7 @@ export function enlarged(values, factor, at, range) {
 }
 
 /**
- * The part of a source that fills or fits into the picture, as scale and offset: source = (picture - 0.5) * scale + 0.5.
+ * The scale with which a source fills the picture or fits into it: source = (picture - 0.5) * scale + 0.5.
  *
  * @param {"cover" | "contain"} fit
  * @param {number} sourceAspect

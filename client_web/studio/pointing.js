@@ -1,5 +1,5 @@
 /**
- * Moving and resizing the person on the picture, by pointer, wheel and keys.
+ * Moves and resizes the person on the picture by pointer, wheel and keys.
  *
  * @module pointing
  */
@@ -60,7 +60,7 @@ export function listenToPointing(picture, values, change) {
  * @param {Readonly<Values>} values
  * @param {string} key
  * @param {number} step
- * @returns {Partial<Values> | null} null: the key is none of ours
+ * @returns {Partial<Values> | null} null: the key has no meaning here
  */
 function afterKey(values, key, step) {
   switch (key) {

@@ -1,5 +1,6 @@
 /**
- * The live scene on a `<video>`: watches a stage for ever, through the SDK, and says in one word what it waits for.
+ * The live scene on a `<video>`: watches a stage through the SDK until it is closed. While it waits, its problem says
+ * in one word why.
  *
  * @module scene
  */
@@ -10,8 +11,8 @@ import { RequestError, watch } from "../sdk/watch.js";
 export const SceneState = Object.freeze({
   OFF: "off",
   CONNECTING: "connecting",
-  PLAYING: "playing", // its pictures are seen
-  WAITING: "waiting", // tried again by itself; the problem says what for
+  PLAYING: "playing", // its pictures are shown
+  WAITING: "waiting", // another attempt follows by itself; the problem says why
 });
 
 /** @typedef {"no_stage" | "no_token" | "full" | "lost"} SceneProblem */
@@ -70,7 +71,7 @@ export class Scene {
 
   /** @param {Error} error */
   #failed(error) {
-    // A refusal to play by itself, say, leaves the viewer as it is.
+    // Other errors, such as a refused autoplay, do not end the viewer's path.
     if (this.#viewer?.state !== PlayerState.FAILED) return;
     console.warn("scene:", error.message);
     this.#enter(SceneState.WAITING, error instanceof RequestError ? problemOf(error.detail.code) : "lost");
@@ -81,7 +82,7 @@ export class Scene {
    * @param {SceneProblem | null} [problem]
    */
   #enter(next, problem = null) {
-    // Each frame says that it plays.
+    // Each frame reports that the scene plays.
     if (this.#state === next && next !== SceneState.WAITING) return;
     this.#state = next;
     this.#onState(next, problem);

@@ -1,6 +1,6 @@
 /**
- * Who in a picture is a person: the door to `segmenter_worker.js`. The page sees only `open`, `cut`, `forget`, `close`, so a test
- * or another model can stand in its place.
+ * Finds the person in a picture: the page's side of `segmenter_worker.js`. The page uses only `open`, `cut`, `forget`
+ * and `close`, so a test or another model can replace it.
  *
  * @module segmenter
  */
@@ -10,10 +10,10 @@
  * @property {Uint8Array} pixels the person's share of each pixel, 0 to 255, row by row from the top
  * @property {number} width
  * @property {number} height
- * @property {number} inferenceMs in the worker; what a caller waits is more
+ * @property {number} inferenceMs in the worker; a caller waits longer
  */
 
-/** The browser cannot, or the files could not be loaded; `reason` is `no_simd`, `load` or `lost`. */
+/** A person cannot be cut out. `reason` is `no_simd`, `load`, `lost`, or `no_webgl` (from `app.js`). */
 export class SegmenterError extends Error {
   /**
    * @param {string} reason
@@ -35,10 +35,10 @@ export class Segmenter {
   #lastId = 0;
   /** @type {{id: number, resolve: (mask: Mask) => void} | null} one picture at a time; a second one is refused */
   #waiting = null;
-  /** @type {((error: SegmenterError) => void) | null} rejects whatever is awaited */
+  /** @type {((error: SegmenterError) => void) | null} rejects the pending promise */
   #reject = null;
 
-  /** Loads runtime and model, once. Rejects with `SegmenterError`; may be tried again then. */
+  /** Loads runtime and model once. Rejects with `SegmenterError`; the next call then tries again. */
   open() {
     this.#opened ??= this.#load();
     return this.#opened;
@@ -92,7 +92,7 @@ export class Segmenter {
       this.#waiting = { id, resolve };
       this.#reject = reject;
     });
-    mask.catch(() => {}); // awaited below; a loss during the next line is not unhandled
+    mask.catch(() => {}); // awaited below; a loss before that must not be an unhandled rejection
     try {
       const { width, height } = this.#size;
       const small = await createImageBitmap(picture, {
@@ -108,7 +108,7 @@ export class Segmenter {
     return mask;
   }
 
-  /** The next picture has nothing to do with the last one: another camera. */
+  /** Another camera: the next picture has nothing to do with the last one. */
   forget() {
     this.#worker?.postMessage({ type: "forget" });
   }
@@ -135,7 +135,7 @@ export class Segmenter {
     if (this.#worker === worker) this.#drop(new SegmenterError(reason, message));
   }
 
-  /** @param {SegmenterError} error what whoever waits is told */
+  /** @param {SegmenterError} error for the pending promise */
   #drop(error) {
     this.#worker?.terminate();
     this.#worker = null;

@@ -1,9 +1,10 @@
 /**
- * Cuts people out: a worker that runs MediaPipe's selfie segmentation in TensorFlow Lite, compiled to WebAssembly. A classic
- * worker, because Emscripten's loader is a classic script. `segmenter.js` is its only caller; one picture at a time.
+ * Cuts people out: a worker that runs MediaPipe's selfie segmentation in TensorFlow Lite, compiled to WebAssembly. It
+ * is a classic worker, because Emscripten's loader is a classic script. `segmenter.js` is its only caller and sends one
+ * picture at a time.
  *
- * The answer to this file carries a policy of its own that lets it (and nothing else of ours) compile WebAssembly:
- * see the server's table of policies.
+ * The server sends this file with its own content security policy, the only one that allows WebAssembly: see the
+ * server's table of policies.
  */
 
 /* global importScripts, createTwilioTFLiteSIMDModule */
@@ -11,7 +12,7 @@
 "use strict";
 
 const FOLDER = "/client/vendor/selfie_segmentation/";
-// The smallest module with a SIMD instruction in it (i8x16.splat): valid only where SIMD is.
+// The smallest module with a SIMD instruction (i8x16.splat): valid only in browsers with SIMD.
 const SIMD_MODULE = Uint8Array.of(
   0,
   97,
@@ -44,14 +45,14 @@ const SIMD_MODULE = Uint8Array.of(
   11,
 );
 
-/** How much of the mask before stays where the model is in doubt. 0: it flickers at the edge; 1: it lags. */
+/** How much of the previous mask stays where the model is in doubt. At 0 the edge flickers; at 1 it lags. */
 const STEADINESS = 0.6;
 
 /** @type {any} Emscripten's module with the model loaded */
 let model = null;
 /** @type {OffscreenCanvasRenderingContext2D | null} */
 let canvas = null;
-/** @type {Float32Array | null} the mask before, 0 to 1; null after a change of camera */
+/** @type {Float32Array | null} the previous mask, 0 to 1; null after a change of camera */
 let before = null;
 
 self.addEventListener("message", (event) => void receive(event.data));
@@ -92,7 +93,7 @@ async function open() {
   if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD_MODULE)) throw NO_SIMD;
   importScripts(`${FOLDER}tflite-simd-1-0-0.js`);
   const file = fetch(`${FOLDER}selfie_segmentation_landscape.tflite`);
-  file.catch(() => {}); // awaited below; until then a rejection is not unhandled
+  file.catch(() => {}); // awaited below; until then a rejection must not be an unhandled one
   const said = /** @type {string[]} */ ([]);
   const loaded = await /** @type {any} */ (globalThis).createTwilioTFLiteSIMDModule({
     locateFile: (/** @type {string} */ name) => FOLDER + name,
@@ -121,7 +122,7 @@ function cut(picture) {
   canvas.drawImage(picture, 0, 0, width, height);
   picture.close();
   const { data } = canvas.getImageData(0, 0, width, height);
-  // The offsets are asked for each time: the heap moves when it grows.
+  // Ask for the offsets each time, because the heap moves when it grows.
   const input = model.HEAPF32.subarray(model._getInputMemoryOffset() / 4);
   for (let from = 0, to = 0; from < data.length; from += 4) {
     input[to++] = data[from] / 255;
@@ -135,7 +136,8 @@ function cut(picture) {
 }
 
 /**
- * Where the model is sure, its new word counts; where it is in doubt (near one half), mostly the one before.
+ * Blends the new mask with the previous one. Where the model is sure, the new value counts; where it is in doubt (near
+ * one half), mostly the previous one.
  *
  * @param {Float32Array} mask 0 to 1
  */

@@ -1,12 +1,12 @@
 /**
- * What the streamer has set, checked and kept in this browser. One table says what there is.
+ * The streamer's settings, checked and stored in this browser. The tables below define them; `controls.js` shows them.
  *
  * @module settings
  */
 
 const STORAGE_KEY = "sceneshift.studio";
 
-/** Numbers: lengths are shares of the picture's width or height, crops of the camera's. */
+/** Numbers. Lengths are shares of the picture's width or height, crops are shares of the camera's. */
 export const RANGES = Object.freeze({
   x: { min: -0.5, max: 1.5, step: 0.005, initial: 0.5 },
   y: { min: -0.5, max: 1.5, step: 0.005, initial: 0.5 },
@@ -51,7 +51,7 @@ export const SWITCHES = Object.freeze({ mirror: true, cutOut: true, label: true 
  * @property {boolean} label "AI-generated" in the corner
  */
 
-/** What `reset` leaves alone: it brings the person back into the picture, not another output. */
+/** `reset` keeps these: it brings the person back into the picture and does not change the output. */
 const KEPT_ON_RESET = ["background", "fit", "resolution", "label"];
 
 export class Settings {
@@ -74,7 +74,7 @@ export class Settings {
     return this.#values;
   }
 
-  /** @param {Partial<Values>} change numbers are held within their ranges; what is not in the tables raises */
+  /** @param {Partial<Values>} change numbers are clamped to their ranges; a value that no table allows throws */
   set(change) {
     for (const [name, value] of Object.entries(change)) {
       const checked = check(name, value);
@@ -103,7 +103,7 @@ export function initialValues() {
 }
 
 /**
- * What was kept by this version or another one: what fits is taken.
+ * The stored values that are valid; another version may have written them.
  *
  * @param {Storage | null} storage
  * @returns {Partial<Values>}
@@ -124,7 +124,7 @@ function readFrom(storage) {
 /**
  * @param {string} name
  * @param {unknown} value
- * @returns {number | string | boolean | undefined} the value as it may be kept; undefined if it may not
+ * @returns {number | string | boolean | undefined} the value, a number clamped; undefined if it is not valid
  */
 function check(name, value) {
   if (name in RANGES) {

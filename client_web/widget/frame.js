@@ -1,6 +1,6 @@
 /**
- * The iframe form of the widget: the address says what the attributes say, and what happens is told to the page around it
- * by `postMessage`, as `{source: "live-scene", type, detail}`.
+ * The iframe form of the widget (`live-scene.js`). The address sets the attributes. Events go to the parent page by
+ * `postMessage`, as `{source: "live-scene", type, detail}`.
  *
  * @module widget/frame
  */
@@ -32,7 +32,7 @@ if (token !== null) scene.setAttribute("token", token);
 document.documentElement.lang = query.get("lang") ?? navigator.language;
 for (const type of TOLD) {
   scene.addEventListener(type, (event) => {
-    // To whom is not ours to know: `frame-ancestors` has let only allowed pages frame us, and nothing in it is secret.
+    // Any parent may read it: `frame-ancestors` lets only allowed pages frame this one, and events hold no secrets.
     parent.postMessage({ source: "live-scene", type, detail: /** @type {CustomEvent} */ (event).detail }, "*");
   });
 }

@@ -1,6 +1,6 @@
 /**
- * `<live-scene>`: a live scene in any page. Its own stage, or (with `session`) somebody else's to watch. What the host page
- * may say and hear is in docs/widget.md. Everything visible is decided in `#render`, from the fields above it.
+ * `<live-scene>`: a live scene in any page. It has its own stage (`stage.js`) or, with `session`, watches another one.
+ * docs/widget.md describes its attributes, methods and events. `#render` derives everything visible from the fields.
  *
  * @module widget/live-scene
  */
@@ -18,12 +18,12 @@ import { textsIn } from "./texts.js";
 /** @typedef {"idle" | "connecting" | "queued" | "live" | "paused" | "failed"} LiveSceneState */
 
 const SERVER = new URL(import.meta.url).origin;
-// What no other attempt mends.
+// Errors that another attempt does not fix.
 const REFUSALS = Object.freeze(["unauthorized", "forbidden_origin", "forbidden_host", "token_needed_behind_proxy"]);
 const ADDRESS = Object.freeze(["server", "session", "token", "quality"]);
 
 export class LiveScene extends HTMLElement {
-  /** How long a stage that nobody watches is kept: it holds a place that somebody else may want. */
+  /** How long an unwatched stage is kept, because it holds a place that another visitor may need. */
   static keepStageMs = 60_000;
   static observedAttributes = [...ADDRESS, "presets", "poster", "lang", "theme", "controls", "allow-prompts"];
 
@@ -35,12 +35,12 @@ export class LiveScene extends HTMLElement {
   #themeChanged = () => this.#renderTheme();
   /** @type {Screen | null} */
   #screen = null;
-  /** @type {Stage | null} null for a viewer of somebody else's session */
+  /** @type {Stage | null} null with `session` */
   #stage = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #stageTimer;
 
-  /** The visitor, or the page, wants it to run; whether it does depends on who looks. */
+  /** The visitor or the page wants it to run. It runs only while it can be seen. */
   #isWanted = false;
   #connection = /** @type {string} */ (ConnectionState.CLOSED);
   #position = 0;
@@ -51,7 +51,7 @@ export class LiveScene extends HTMLElement {
   #making = null;
   /** @type {"refused" | "failed" | null} */
   #trouble = null;
-  /** Somebody else's session that is not there, or not yet. */
+  /** With `session`: the session does not exist (yet). */
   #isAwaited = false;
   #reported = /** @type {LiveSceneState} */ ("idle");
 
@@ -93,25 +93,25 @@ export class LiveScene extends HTMLElement {
     this.#renderPresets();
   }
 
-  /** Runs from now on, whenever somebody looks. */
+  /** Runs from now on whenever it can be seen. */
   start() {
     this.#isWanted = true;
     this.#trouble = null;
     this.#run();
   }
 
-  /** Leaves as a viewer; the last frame stays. */
+  /** Stops watching. The last frame stays. */
   pause() {
     this.#isWanted = false;
     this.#rest();
   }
 
   /**
-   * Puts a scene on the stage, and starts if need be. The page may forbid it: `prompt` events can be cancelled. On somebody
-   * else's stage the event is all that happens: the page hands the wish on.
+   * Puts a scene on the stage, and starts if necessary. The page may forbid it by cancelling the `prompt` event. With
+   * `session` the widget sends no prompt: the page gets the event and passes the text on.
    *
    * @param {string} text
-   * @returns {boolean} whether it was taken
+   * @returns {boolean} false if it was empty or forbidden
    */
   prompt(text) {
     const wish = text.trim();
@@ -130,7 +130,7 @@ export class LiveScene extends HTMLElement {
   connectedCallback() {
     this.#dark.addEventListener("change", this.#themeChanged);
     this.#text = this.getAttribute("prompt") ?? "";
-    // What moves by itself starts by itself only for those who do not mind.
+    // Do not start by itself for visitors who prefer reduced motion.
     const mayMove = !matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.#isWanted = this.hasAttribute("autostart") && mayMove;
     this.#renderTexts();
@@ -218,7 +218,7 @@ export class LiveScene extends HTMLElement {
       signalling,
       { watchUrl },
       {
-        // Before the first scene our own stage shows nothing worth showing: the poster, or the held frame, stays.
+        // Before its first scene our own stage is empty, so the poster or the held frame stays.
         mayShow: () => this.#stage === null || this.#onAir !== "idle",
         onLive: (isLive) => {
           this.#hasBeenLive ||= isLive;
@@ -261,16 +261,16 @@ export class LiveScene extends HTMLElement {
     return stage;
   }
 
-  /** @param {Error & {code?: string}} error of the path or the signalling; another attempt follows, unless it is of no use */
+  /** @param {Error & {code?: string}} error of the path or the signalling; retried unless one of `REFUSALS` */
   #pictureFailed({ code = "client", message }) {
-    if (this.#stage !== null) return; // what a visitor can do something about, the stage tells
+    if (this.#stage !== null) return; // the stage reports the errors that a visitor can act on
     this.#update(() => (this.#isAwaited = code === "unknown_session"));
     this.#fail({ code, message }, REFUSALS.includes(code));
   }
 
   /**
    * @param {{code: string, message: string}} error
-   * @param {boolean} isOver nothing follows by itself
+   * @param {boolean} isOver no other attempt follows by itself
    */
   #fail({ code, message }, isOver) {
     this.#tell("error", { code, message });
@@ -304,7 +304,7 @@ export class LiveScene extends HTMLElement {
     return this.dispatchEvent(new CustomEvent(type, { detail, cancelable, bubbles: type !== "error", composed: true }));
   }
 
-  // --- what one sees ---------------------------------------------------------------------------------------------
+  // --- rendering -------------------------------------------------------------------------------------------------
 
   #renderTexts() {
     const language = this.getAttribute("lang") || this.closest("[lang]")?.getAttribute("lang") || navigator.language;
@@ -361,7 +361,7 @@ export class LiveScene extends HTMLElement {
     start.hidden = this.#isWanted || this.#trouble !== null;
     pause.hidden = !this.#isWanted || !this.#hasBeenLive || this.#trouble !== null;
     const text = this.#isWanted || this.#trouble !== null ? this.#words(state) : "";
-    // Said again only when it changes: a step is for the eyes, not for the ears.
+    // Set only when it changes, or screen readers would repeat it at each step.
     if (words.textContent !== text) words.textContent = text;
     status.hidden = text === "";
     retry.hidden = this.#trouble === null;

@@ -1,5 +1,5 @@
 /**
- * The widget's elements.
+ * The elements of the widget, in the shadow root of `live-scene.js`.
  *
  * @module widget/markup
  */
@@ -48,7 +48,7 @@ export function furnish(root) {
 }
 
 /**
- * The presets of an attribute: a JSON list, or texts with | between.
+ * Parses the `presets` attribute: a JSON list, or texts with | between. Throws for wrong JSON.
  *
  * @param {string} text
  * @returns {string[]}

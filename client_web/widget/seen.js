@@ -1,10 +1,10 @@
 /**
- * Whether somebody can see an element: its tab is shown and a part of it is scrolled into view.
+ * Tells whether an element can be seen: its tab is visible, and enough of it is scrolled into view.
  *
  * @module widget/seen
  */
 
-// A glance is no visit, and a tab that is left for a moment is not left.
+// An element that is out of sight for less than this still counts as seen.
 const GRACE_MS = 1000;
 const ENOUGH = 0.1;
 

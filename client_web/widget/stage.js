@@ -1,6 +1,6 @@
 /**
- * A stage of the widget's own: its connection, its newest prompt, and the signalling of its picture.
- * The prompt outlives the stage: a new one (after a pause, after a restart of the server) begins with it.
+ * The widget's own stage: its connection, its newest prompt, and the signalling for its picture. The prompt outlives
+ * the stage: the next stage (after a pause or a server restart) begins with it.
  *
  * @module widget/stage
  */
@@ -15,12 +15,12 @@ import { ClientType, ServerType, newId } from "../sdk/messages.js";
 /**
  * @typedef {object} StageHandlers
  * @property {(state: string) => void} onState of the connection
- * @property {() => void} onNewStage the picture has to be asked for anew
+ * @property {() => void} onNewStage the picture must be requested again
  * @property {(position: number, waitMs: number | null) => void} onQueued
  * @property {(making: {step: number, numSteps: number} | null) => void} onMaking
  * @property {(scene: {prompt: string, promptId: string}) => void} onScene a prompt's finished clip is on air
  * @property {(onAir: string) => void} onAir
- * @property {(error: {code: string, message: string}, isOver: boolean) => void} onTrouble `isOver`: nothing follows by itself
+ * @property {(error: {code: string, message: string}, isOver: boolean) => void} onTrouble `isOver`: no retry follows
  */
 
 export class Stage {
@@ -31,7 +31,7 @@ export class Stage {
   #address;
   /** @type {RTCIceServer[]} */
   #iceServers = [];
-  /** @type {(() => void)[]} offers that wait for the stage; those that nobody wants any more end by themselves */
+  /** @type {(() => void)[]} offers that wait for the stage; an aborted one ends when the stage is there */
   #waiting = [];
 
   /**
@@ -51,7 +51,7 @@ export class Stage {
     });
   }
 
-  /** @returns {string | null} where the picture comes over a WebSocket; null while there is no stage */
+  /** @returns {string | null} the WebSocket address of the picture; null without a stage */
   get watchUrl() {
     const { session } = this.#connection;
     return session === null ? null : this.#address.socket(`/v1/sessions/${session.sessionId}/watch`);
@@ -63,12 +63,12 @@ export class Stage {
     else this.#connection.retry();
   }
 
-  /** Ends the stage; the prompt stays, for the next one. */
+  /** Ends the stage. The next one begins with the same prompt. */
   close() {
     this.#connection.close();
   }
 
-  /** @param {string} text goes out now, or with the stage that is being made; the newest wins */
+  /** @param {string} text sent now, or once the stage is live; the newest wins */
   prompt(text) {
     this.#text = text;
     if (this.#connection.isLive) this.#sendPrompt();
@@ -118,7 +118,7 @@ export class Stage {
     if (!isResumed) {
       this.#handlers.onAir("idle");
       if (this.#text !== "") this.#sendPrompt();
-      // A picture that waits for a stage gets this one; one of a stage that is gone has to be asked for anew.
+      // A waiting offer gets this stage. Without one, the picture is of an old stage and must be requested again.
       if (this.#waiting.length === 0) this.#handlers.onNewStage();
     }
     for (const go of this.#waiting.splice(0)) go();
@@ -126,7 +126,7 @@ export class Stage {
 
   #sendPrompt() {
     this.#promptId = newId("p-");
-    // A visitor's wish: on a busy server those who run a show come first.
+    // A visitor's prompt: on a busy server those of operators come first.
     this.#connection.send({ type: ClientType.PROMPT_SET, prompt_id: this.#promptId, text: this.#text, audience: true });
     this.#handlers.onMaking({ step: 0, numSteps: 0 });
   }
@@ -135,7 +135,7 @@ export class Stage {
   #receive(message) {
     if (message.type === ServerType.PROGRAM_CHANGED) this.#handlers.onAir(message.on_air);
     if (message.type === ServerType.ERROR) this.#handlers.onTrouble(message.error, true);
-    if (message.prompt_id !== this.#promptId) return; // of a prompt that a newer one has replaced
+    if (message.prompt_id !== this.#promptId) return; // a newer prompt has replaced it
     switch (message.type) {
       case ServerType.PROMPT_STARTED:
         this.#handlers.onMaking({ step: 0, numSteps: message.num_steps });
@@ -152,11 +152,11 @@ export class Stage {
         this.#handlers.onMaking(null);
         this.#handlers.onTrouble(message.error, true);
         break;
-      default: // what an operator's console shows and a visitor need not know
+      default: // visitors do not need the other events
     }
   }
 
-  /** @param {Error} error what the server refuses for good is over; the rest the connection tries again */
+  /** @param {Error} error the connection tries again, unless the server refused and the error is not retryable */
   #failed(error) {
     if (error instanceof RequestError) this.#handlers.onTrouble(error.detail, !error.detail.retryable);
     else this.#handlers.onTrouble({ code: "client", message: error.message }, false);

@@ -1,6 +1,6 @@
 /**
- * The widget's look. The colours are those of `design.css`, which a page of another origin does not have; hosts change
- * them by `--live-scene-…`. Over the picture nothing of the host's reaches: see `.label`.
+ * The widget's style sheet. It repeats the colours of `design.css`, which a page of another origin does not have; host
+ * pages change them with `--live-scene-…`. No style of a host page reaches the label over the picture: see `.label`.
  *
  * @module widget/style
  */
@@ -14,7 +14,7 @@ sheet.replaceSync(`
   display: block; max-width: 100%; border-radius: var(--live-scene-radius, 12px); background: var(--surface); color: var(--ink);
   font: 15px/1.4 var(--live-scene-font, -apple-system, "Segoe UI", Roboto, "Noto Sans", "PingFang SC", "Noto Sans CJK SC", sans-serif);
   text-align: start; color-scheme: dark;
-  /* what would cut the label off the picture; important rules of a shadow root win over the page's */
+  /* Nothing may cut the label off the picture. Important rules of a shadow root win over the page's. */
   overflow: visible !important; clip: auto !important; clip-path: none !important; mask: none !important; contain: none !important;
 }
 :host([hidden]) { display: none; }
@@ -41,7 +41,7 @@ button { border: 0; cursor: pointer; }
   transition: opacity .5s;
 }
 .stage[data-picture="true"] .poster { opacity: 0; pointer-events: none; }
-/* In the stage, but in no part, with nothing inherited and above everything: no style sheet of the page takes it away. */
+/* It is no part, inherits nothing and lies above everything, so that no style sheet of the page can hide it. */
 .label {
   all: initial; position: absolute; z-index: 1; right: 8px; top: 8px; padding: 3px 8px; border-radius: 6px; visibility: inherit;
   font: 600 12px/1.4 -apple-system, "Segoe UI", Roboto, "Noto Sans", "PingFang SC", "Noto Sans CJK SC", sans-serif;

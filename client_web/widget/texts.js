@@ -1,5 +1,5 @@
 /**
- * What the widget says. It has texts of its own because other people's pages load it, and every byte counts there.
+ * The widget's texts. They are not in `texts/`, because other sites load the widget, and every byte counts there.
  *
  * @module widget/texts
  */
@@ -27,7 +27,7 @@ const TEXTS = {
   zh: {
     label: "AI 生成",
     name: "实时场景",
-    start: "开始实时场景",
+    start: "启动实时场景",
     pause: "暂停",
     field: "描述一个场景",
     send: "播放",
@@ -36,16 +36,16 @@ const TEXTS = {
     connecting: "连接中…",
     reconnecting: "连接中断，正在重试…",
     queued: "排队中：第 {position} 位",
-    choose: "选择或描述一个场景",
-    waiting: "等待节目开始",
+    choose: "选一个场景，或描述一个",
+    waiting: "等待直播开始",
     making: "正在生成场景…",
-    refused: "无法在此处打开该场景。",
-    failed: "该场景生成失败。",
+    refused: "此处无法打开这个场景。",
+    failed: "这个场景生成失败。",
   },
 };
 
 /**
- * @param {string} language a tag of BCP 47; one that we do not have is English
+ * @param {string} language a BCP 47 tag; an unknown one means English
  * @returns {(key: string, blanks?: Record<string, string | number>) => string}
  */
 export function textsIn(language) {

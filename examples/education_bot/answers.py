@@ -29,7 +29,7 @@ class Reply:
     @property
     def caption(self) -> str:
         """The first sentence, for below the picture."""
-        return re.split(r"(?<=[.!?])\s|(?<=[。!?!?])", self.text, maxsplit=1)[0].strip()
+        return re.split(r"(?<=[.!?])\s|(?<=[。\uff01\uff1f])", self.text, maxsplit=1)[0].strip()
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -51,22 +51,24 @@ _NOT_FOR_CHILDREN = re.compile(
 )
 _REDIRECT = {
     "en": "We do not make a picture of that here. Please ask a grown-up about it. Shall we look at a volcano instead?",
-    "zh": "这个不适合在这里画出来,可以去问问你信任的大人。我们来看看火山怎么样?",
+    "zh": "这个不适合在这里画，可以去问问你信任的大人。我们来看看火山怎么样？",
 }
-_NOT_QUITE = {"en": "I do not know that, but I know this. ", "zh": "这个我不太清楚,不过我知道:"}
+_NOT_QUITE = {"en": "I do not know that, but I know this. ", "zh": "这个我不太清楚，不过我知道："}
 _UNKNOWN = {
     "en": "I have no answer to that yet, but here is a picture of it. What do you see in it?",
-    "zh": "这个问题我还不会回答,不过我给你画一幅画。你在画里看到了什么?",
+    "zh": "这个问题我还不会回答，不过我给你画一幅画。你在画里看到了什么？",
 }
-_EMPTY = {"en": "What would you like to know?", "zh": "你想知道什么呢?"}
+_EMPTY = {"en": "What would you like to know?", "zh": "你想知道什么呢？"}
 # Words that only ask, and say nothing about the picture.
 _ASKING_EN = re.compile(
     r"^(?:(?:please|hey|hi|hello|can you|could you|tell me|show me|explain|what|why|how|when|where|who|which|is|are|"
     r"was|were|do|does|did|can|could|will|would|the|a|an|about|to me|me|it|there)\b[\s,]*)+",
     re.IGNORECASE,
 )
+# Full-width marks are escapes: some tools narrow them.
 _ASKING_ZH = re.compile(
-    r"为什么|怎么样|怎么|什么是|是什么|什么|请|告诉我|给我|看看|如何|为何|是不是|哪里|吗|呢|的\?*$|[??。!!,,]"
+    r"为什么|怎么样|怎么|什么是|是什么|什么|请|告诉我|给我|看看|如何|为何|是不是|哪里|吗|呢|"
+    r"的[?\uff1f]*$|[?\uff1f。!\uff01,\uff0c]"
 )
 _HAN = re.compile(r"[\u3400-\u9fff]")
 
@@ -111,7 +113,7 @@ def subject_of(question: str) -> str:
 
 def _drawn(subject: str, language: Language) -> str:
     return (
-        f"{subject},清晰的科普动画,色彩明快"
+        f"{subject}，清晰的科普动画，色彩明快"
         if language == "zh"
         else f"{subject}, clear educational animation, bright colours"
     )

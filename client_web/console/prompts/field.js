@@ -1,6 +1,6 @@
 /**
- * The prompt field: Enter sends, the arrows call back what was sent before (as a shell does), the star keeps the text
- * as a favourite and Ctrl+Enter puts it into the rundown.
+ * The prompt field: Enter sends, the arrows recall earlier prompts (as in a shell), the star makes the text a
+ * favourite, and Ctrl+Enter puts it into the rundown.
  *
  * @module field
  */
@@ -13,11 +13,11 @@ const STORAGE_KEY = "sceneshift.sent";
 
 /**
  * @typedef {object} FieldHandlers
- * @property {(text: string) => boolean} onSend whether it went out, so that the field may be emptied
+ * @property {(text: string) => boolean} onSend whether it was sent, so that the field may be emptied
  * @property {(text: string) => void} onPlan into the rundown
  * @property {(text: string) => void} onStar
  * @property {(text: string) => boolean} isFavourite
- * @property {() => void} onEmpty one of these was asked for with nothing written
+ * @property {() => void} onEmpty the user asked for one of these with an empty field
  */
 
 export class Field {
@@ -26,7 +26,7 @@ export class Field {
   #handlers;
   /** @type {string[]} oldest first */
   #sent = stored();
-  /** Where in `#sent` the field is; its length: at what the user writes now. */
+  /** The index in `#sent` of the text in the field; the length of `#sent` means the user's draft. */
   #place = this.#sent.length;
   #draft = "";
 
@@ -50,7 +50,7 @@ export class Field {
     this.#area.focus();
   }
 
-  /** @param {string} text that was sent from anywhere, so that the arrows find it */
+  /** @param {string} text sent from any part of the console; the arrows recall it */
   remember(text) {
     this.#sent = [...this.#sent.filter((each) => each !== text), text].slice(-NUM_REMEMBERED);
     this.#place = this.#sent.length;
@@ -67,7 +67,8 @@ export class Field {
 
   /** @param {KeyboardEvent} event */
   #pressed(event) {
-    // Keys belong to a composition while it lasts. Safari ends it before the Enter that chose a word: 229 is what remains then.
+    // An input method gets all keys while it composes. Safari ends the composition before the Enter that chose a word;
+    // then only the key code 229 remains.
     if (event.isComposing || event.keyCode === 229) return;
     if (event.key === "Enter" && !event.shiftKey) {
       event.preventDefault();
@@ -144,7 +145,7 @@ function stored() {
     const kept = JSON.parse(storage()?.getItem(STORAGE_KEY) ?? "[]");
     if (Array.isArray(kept)) return kept.filter((text) => typeof text === "string").slice(-NUM_REMEMBERED);
   } catch {
-    // Edited by hand, or by another version: nothing to call back.
+    // Edited by hand, or written by another version: nothing to recall.
   }
   return [];
 }

@@ -1,5 +1,5 @@
 /**
- * The picture of a finished clip, taken from this screen when the transition to it is over.
+ * Takes the picture of a finished clip from the viewer when the transition to it is over. `prompts.js` keeps it.
  *
  * @module final_picture
  */
@@ -21,7 +21,7 @@ export function watchForPictures(session, onSeen) {
   viewer?.on("state", (state) => state === "negotiating" && glass.forget());
   viewer?.on("frame", ({ frameIndex, rtpTimestamp, shownAt }) => glass.frameShown(frameIndex ?? rtpTimestamp, shownAt));
   session.on("prompt.applied", ({ prompt_id: promptId, frame }) => {
-    // Over MSE frames have their numbers, and no RTP.
+    // Over MSE frames have numbers and no RTP timestamps.
     const isMse = viewer?.transport === "mse";
     const { frame_rate: frameRate = 24, transition_s: transitionS = 0 } = /** @type {any} */ (session.options);
     const first = isMse ? frame.frame_index : frame.rtp_timestamp;

@@ -1,6 +1,6 @@
 /**
- * What was played: every prompt of this page, newest first, with its end and its times, and its whole life when it is
- * unfolded. A click fires it again.
+ * The list of this page's prompts, newest first, with their ends and times. An unfolded row shows its prompt's whole
+ * life. A click sends the prompt again.
  *
  * @module history
  */
@@ -23,7 +23,7 @@ import { sharpestPicture } from "./prompts.js";
 export class History {
   #list;
   #handlers;
-  /** @type {Set<string>} prompts whose life is unfolded */
+  /** @type {Set<string>} prompts whose rows are unfolded */
   #unfolded = new Set();
   /** @type {string | null} */
   #onAirId = null;
@@ -54,7 +54,7 @@ export class History {
       this.#list.replaceChildren(make("li", "list-empty", [t("history.empty")]));
       return;
     }
-    // Rows are kept, so that a click or a focus on one survives the receipts that arrive meanwhile.
+    // Rows are reused, so that a click or the focus on one survives the messages that arrive meanwhile.
     const rows = this.#prompts.map((prompt) => this.#row(prompt));
     const isSame =
       rows.length === this.#list.childElementCount && rows.every((row, i) => row === this.#list.children[i]);
@@ -195,7 +195,7 @@ function renderPicture(holder, source) {
 }
 
 /**
- * How its clip was made, where that is worth knowing.
+ * Tags for a clip that was reused or degraded.
  *
  * @param {Prompt} prompt
  */
@@ -217,7 +217,7 @@ function mark(kind, hint) {
 }
 
 /**
- * The times at the glass, else those of the server.
+ * The times at this screen, else those at the server.
  *
  * @param {Prompt} prompt
  */
@@ -225,7 +225,7 @@ function times(prompt) {
   const preview = prompt.atGlassMs.preview ?? prompt.atServerMs.preview;
   const picture = prompt.atGlassMs.picture ?? prompt.atServerMs.picture;
   const shown = [];
-  // A narrow column: the preview's time is in the prompt's life.
+  // The column is narrow, and the unfolded row has the preview's time.
   if (preview !== null && picture === null)
     shown.push(make("span", "history-time", [t("history.preview", { time: duration(preview) })]));
   if (picture !== null) shown.push(make("span", "history-time", [t("history.picture", { time: duration(picture) })]));

@@ -1,6 +1,6 @@
 /**
- * The last five minutes as a drawing: how long each prompt took to its preview and its picture, and below it which
- * frames were due and not sent. Drawn once a second, and only while somebody can see it. Times are given to it.
+ * A plot of the last five minutes: each prompt's time to its preview and its picture, and below them the frames that
+ * were due but not sent. Drawn once a second while it is visible. Prompts come from `prompts.js`.
  *
  * @module plot
  */
@@ -35,7 +35,7 @@ export class Plot {
   setStats(stats, now) {
     const before = this.#latest;
     this.#latest = stats;
-    // Another session counts from the start.
+    // A new session counts from zero.
     const isSameSession = before !== null && stats.frames_due >= before.frames_due;
     const due = stats.frames_due - (isSameSession ? before.frames_due : 0);
     const sent = stats.frames_sent - (isSameSession ? before.frames_sent : 0);
@@ -109,7 +109,7 @@ export class Plot {
 }
 
 /**
- * Lines and numbers around it.
+ * Grid lines and their numbers.
  *
  * @param {number} width
  * @param {number} longest
@@ -141,7 +141,7 @@ function mark(prompt, x, y) {
 }
 
 /**
- * At the glass, else at the server.
+ * The time at this screen, else at the server.
  *
  * @param {Prompt} prompt
  * @param {"preview" | "picture"} kind

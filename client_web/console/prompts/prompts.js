@@ -1,6 +1,6 @@
 /**
- * What the console remembers of each prompt: the words, pictures and times beside its `PromptHandle`, which has the state.
- * No DOM.
+ * The console's record of each prompt: its words, pictures and times. The SDK's `PromptHandle` has its state. No DOM:
+ * the other modules of this folder show it.
  *
  * @module prompts
  */
@@ -13,12 +13,12 @@ import { ServerType } from "../../sdk/messages.js";
 const NUM_REMEMBERED = 60;
 
 /**
- * One line of a prompt's life: a state that it entered, or a step or picture on the way.
+ * One line of a prompt's life: a new state, a step, or a picture on the screen.
  *
  * @typedef {object} Moment
  * @property {string} what a state, or `step`, `preview_glass`, `picture_glass`
- * @property {number} atMs since it was sent, on this page's clock
- * @property {number} [count] of steps that were done, or of the attempt
+ * @property {number} atMs since the prompt was sent, on this page's clock
+ * @property {number} [count] of steps done
  */
 
 /**
@@ -30,7 +30,7 @@ const NUM_REMEMBERED = 60;
  * @property {import("../../sdk/types.js").PromptState} state
  * @property {number} sentAt on the clock of `performance.now()`
  * @property {Moment[]} life oldest first
- * @property {number | null} seed that was used; null while it is not known, and for a clip that was made before
+ * @property {number | null} seed in use; null while it is not known, and for a reused clip
  * @property {string | null} supersededBy the text of the newer prompt
  * @property {number} numSteps
  * @property {number} numStepsDone
@@ -38,7 +38,7 @@ const NUM_REMEMBERED = 60;
  * @property {string[]} degraded what the engine gave up to be in time
  * @property {boolean} isReused whether its clip was made before
  * @property {(string | null)[]} pictures one per denoising step, JPEG data URIs
- * @property {string | null} finalPicture of the clip itself, seen at the glass, when the cross-fade to it was over
+ * @property {string | null} finalPicture of the clip on the screen, after the transition to it
  * @property {string[]} understood
  * @property {string[]} notUnderstood
  * @property {number | null} estimatedPictureMs
@@ -49,7 +49,7 @@ const NUM_REMEMBERED = 60;
  */
 
 export class PromptLog {
-  /** @type {Map<string, Prompt>} oldest first, bounded, the oldest ended one goes */
+  /** @type {Map<string, Prompt>} oldest first; bounded: the oldest ended one is dropped */
   #prompts = new Map();
   #onChanged;
   #now;
@@ -68,7 +68,7 @@ export class PromptLog {
     return [...this.#prompts.values()].reverse();
   }
 
-  /** @returns {Prompt | null} the newest that has no end yet */
+  /** @returns {Prompt | null} the newest without an end */
   get inTheMaking() {
     return this.newestFirst.find((prompt) => !prompt.handle.hasEnded) ?? null;
   }
@@ -84,7 +84,7 @@ export class PromptLog {
   }
 
   /**
-   * @param {PromptHandle} handle of a prompt that was just asked for
+   * @param {PromptHandle} handle of a new prompt
    * @param {string} quality
    */
   follow(handle, quality) {
@@ -129,7 +129,7 @@ export class PromptLog {
     this.#onChanged(prompt);
   }
 
-  /** @param {ServerMessage} message any event; what is about no prompt of ours is ignored */
+  /** @param {ServerMessage} message any event; those about unknown prompts are ignored */
   receive(message) {
     const prompt = this.#prompts.get(message.prompt_id);
     if (prompt === undefined) return;
@@ -156,7 +156,7 @@ export class PromptLog {
         prompt.timings = message.timings;
         break;
       default:
-        // Its handle has told the state, and there is nothing else to it.
+        // The handle has reported the state, and the message says nothing else.
         return;
     }
     this.#onChanged(prompt);
@@ -164,7 +164,7 @@ export class PromptLog {
 
   /**
    * @param {string} promptId
-   * @param {string} picture of its clip, when that alone was on the glass
+   * @param {string} picture of its clip, after the transition to it
    */
   seenOnGlass(promptId, picture) {
     const prompt = this.#prompts.get(promptId);
@@ -195,7 +195,7 @@ export class PromptLog {
   }
 
   /**
-   * A preview may trail the prompt's end by a message; then it still is the picture of its step.
+   * A preview may arrive one message after the prompt's end. It is still the picture of its step.
    *
    * @param {Prompt} prompt
    * @param {ServerMessage} message
@@ -223,17 +223,17 @@ function started(prompt, message) {
   prompt.attempt = message.attempt;
   prompt.degraded = message.degraded ?? [];
   prompt.isReused = message.is_reused ?? false;
-  // The clip has the seed that it was made with, and that is not told.
+  // A reused clip has the seed that it was made with, and the server does not tell it.
   if (prompt.isReused) prompt.seed = null;
   prompt.understood = message.understood;
   prompt.notUnderstood = message.not_understood;
-  // Pictures of a lost attempt are void.
+  // Drop the pictures of a lost attempt.
   prompt.numStepsDone = 0;
   prompt.pictures = new Array(message.num_steps).fill(null);
 }
 
 /**
- * The sharpest picture that there is of a prompt.
+ * The sharpest picture of a prompt so far.
  *
  * @param {Prompt} prompt
  * @returns {string | null}

@@ -29,7 +29,7 @@ export class Strip {
     this.#elements.cancel.addEventListener("click", () => void this.#prompt?.handle.cancel());
   }
 
-  /** @param {number} numSteps what the model will need, as far as is known before a prompt has started */
+  /** @param {number} numSteps that the model is expected to need, until a prompt has started */
   expect(numSteps) {
     this.#numStepsExpected = numSteps;
     this.render();
@@ -72,7 +72,7 @@ export class Strip {
     for (const [index, cell] of Array.from(steps.children).entries()) renderStep(cell, prompt, index);
   }
 
-  /** How many cells: none for a clip that was made before, whose steps nobody sees. */
+  /** How many cells to show: none for a reused clip, which has no steps to see. */
   #numSteps() {
     if (this.#prompt === null || this.#prompt.numSteps === 0) return this.#numStepsExpected;
     return this.#prompt.isReused ? 0 : this.#prompt.numSteps;
@@ -125,7 +125,7 @@ function stepCell() {
  */
 function renderStep(cell, prompt, index) {
   const picture = /** @type {HTMLImageElement} */ (cell.firstElementChild);
-  // The last step has no preview: what comes of it is the clip.
+  // The last step has no preview: it makes the clip itself.
   const isLast = prompt !== null && index === prompt.numSteps - 1;
   const source = prompt?.pictures[index] ?? (isLast ? prompt.finalPicture : null) ?? null;
   picture.hidden = source === null;

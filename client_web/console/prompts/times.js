@@ -13,7 +13,7 @@ import { duration, t } from "../../shared/i18n.js";
 
 const PARTS = /** @type {const} */ (["queued", "text", "denoised", "previewed", "decoded", "composed", "encoded"]);
 
-// What is thinner in the bar is not worth a word under it.
+// A part with a smaller share of the bar has no word under it.
 const SMALLEST_SHARE = 0.02;
 
 /** @param {PromptTimings} timings */

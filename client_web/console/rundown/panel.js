@@ -1,5 +1,6 @@
 /**
- * The rundown on the page: its list, its buttons, its timer's countdown, its files; kept in this browser.
+ * The rundown on the page: its list, buttons, countdown and files. It shows a `Rundown` (`rundown.js`) and stores it in
+ * this browser.
  *
  * @module rundown/panel
  */
@@ -13,15 +14,15 @@ import { LONGEST_HOLD_S, Rundown, RundownError, TimerState } from "./rundown.js"
 
 const STORAGE_KEY = "sceneshift.rundown";
 const PLACE_KEY = "sceneshift.rundown.place";
-// Twice what is needed for a countdown in seconds that does not stutter.
+// A countdown in seconds that does not stutter needs half of this rate.
 const TICK_MS = 250;
 const MAX_FILE_BYTES = 1_000_000;
 
 /**
  * @typedef {object} RundownHandlers
- * @property {(text: string) => boolean} onFire whether it went out
+ * @property {(text: string) => boolean} onFire whether it was sent
  * @property {(item: Item | null, onSave: (change: {text: string, note: string, holdS: number | null}) => void, onRemove: () => void) => void} onEdit
- *   opens what edits an item; null: a new one
+ *   opens the form for an item; null: a new one
  * @property {(text: string, action?: {label: string, onAct: () => void}) => void} onNote
  * @property {(text: string) => void} onRefused
  */
@@ -58,7 +59,7 @@ export class RundownPanel {
     this.#elements.list.lastElementChild?.scrollIntoView({ block: "nearest" });
   }
 
-  /** @returns {boolean} whether there was one, and it went out */
+  /** @returns {boolean} whether there was a next item and it was sent */
   fireNext() {
     const { next } = this.#rundown;
     if (next !== null) return this.#fire(next);
@@ -136,7 +137,7 @@ export class RundownPanel {
   }
 
   /**
-   * On a row: Alt with an arrow moves it, Delete takes it out.
+   * Keys on a row: Alt with an arrow moves it, Delete removes it.
    *
    * @param {KeyboardEvent} event
    */
@@ -185,7 +186,7 @@ export class RundownPanel {
   /** @param {Item} item */
   #fire(item) {
     if (!this.#handlers.onFire(item.text)) {
-      // What could not be sent now is not skipped: it is the next one still.
+      // An item that could not be sent is not skipped: it stays the next one.
       this.#setTimer(() => this.#rundown.pause(performance.now()));
       return false;
     }
@@ -204,7 +205,7 @@ export class RundownPanel {
         this.#setTimer(() => this.#rundown.resume(now));
         break;
       case TimerState.STOPPED:
-        // After the end it begins anew, and at the beginning with the first one at once.
+        // After the end it starts over. At the beginning the first item fires at once.
         if (this.#rundown.next === null) this.#rundown.currentId = null;
         if (this.#rundown.items.length > 0) this.#setTimer(() => this.#rundown.start(now));
         else this.#handlers.onNote(t("rundown.empty"));
@@ -268,7 +269,7 @@ export class RundownPanel {
       if (!(error instanceof RundownError)) throw error;
       this.#handlers.onRefused(t(`rundown.error.${error.code}`, { at: error.at }));
     } finally {
-      // The same file may be chosen again once it is mended.
+      // So that the user can choose the same file again after correcting it.
       this.#elements.file.value = "";
     }
   }
@@ -318,7 +319,7 @@ export class RundownPanel {
       this.#rundown.fromJson(kept);
       this.#rundown.currentId = this.#rundown.items[Number(storage()?.getItem(PLACE_KEY) ?? -1)]?.id ?? null;
     } catch (error) {
-      // Of another version: left as it is until something is changed here.
+      // Stored by another version: it stays as it is until the user changes something here.
       if (!(error instanceof RundownError)) throw error;
     }
   }

@@ -1,6 +1,6 @@
 /**
- * The rundown: prompts prepared before the show, which of them was fired last, and a timer that fires the next one. Pure:
- * no DOM, no clock of its own, no storage. As a file it is the JSON of `toJson`, which `fromJson` reads and checks.
+ * The rundown: prompts prepared before the show, the one that was fired last, and a timer for the next one. No DOM,
+ * clock or storage: `panel.js` has them. `toJson` writes its file, and `fromJson` reads and checks it.
  *
  * @module rundown
  */
@@ -19,11 +19,11 @@ export const TimerState = Object.freeze({ STOPPED: "stopped", RUNNING: "running"
  * @typedef {object} Item
  * @property {string} id of this page only, not of the file
  * @property {string} text
- * @property {string} note for whoever runs the show
- * @property {number | null} holdS seconds until the timer fires the next one; null: as long as the rundown says
+ * @property {string} note for the operator
+ * @property {number | null} holdS seconds until the timer fires the next one; null: the `holdS` of the rundown
  */
 
-/** What is wrong with a rundown's file: `code` names it, `at` says where (`items[3].text`). */
+/** A wrong rundown file: `code` names the error, `at` says where it is (`items[3].text`). */
 export class RundownError extends Error {
   /**
    * @param {"not_json" | "not_a_rundown" | "unsupported_version" | "wrong_type" | "missing_field" | "unknown_field" | "out_of_range"} code
@@ -45,7 +45,7 @@ export class Rundown {
   holdS = DEFAULT_HOLD_S;
   isRepeated = false;
   timer = /** @type {string} */ (TimerState.STOPPED);
-  /** While the timer runs: when it fires, in ms of the clock that is given to it. While it is paused: what was left. */
+  /** While the timer runs: when it fires, in ms of the caller's clock. While it is paused: the ms that were left. */
   #dueMs = 0;
 
   /** @param {{text: string, note?: string, holdS?: number | null}} item */
@@ -70,13 +70,13 @@ export class Rundown {
     const index = this.indexOf(id);
     if (index === -1) return;
     this.items.splice(index, 1);
-    // The one before it was the last that is still in the list: the next one stays the next one.
+    // The item before it counts as fired last, so that the next one stays the next one.
     if (this.currentId === id) this.currentId = this.items[index - 1]?.id ?? null;
   }
 
   /**
    * @param {number} from
-   * @param {number} to where it is then
+   * @param {number} to its index after the move
    */
   move(from, to) {
     if (!(from in this.items) || !(to in this.items)) return;
@@ -88,13 +88,13 @@ export class Rundown {
     return this.items.findIndex((item) => item.id === id);
   }
 
-  /** @returns {Item | null} what "fire next" fires; null at the end */
+  /** @returns {Item | null} the item that "fire next" fires; null at the end */
   get next() {
     return this.items[this.indexOf(this.currentId) + 1] ?? (this.isRepeated ? (this.items[0] ?? null) : null);
   }
 
   /**
-   * The item is on its way to the stage: the timer, if it runs, counts for it from now.
+   * The item was sent to the stage. A running timer counts its hold from now.
    *
    * @param {Item} item
    * @param {number} nowMs
@@ -110,7 +110,7 @@ export class Rundown {
     return item.holdS ?? this.holdS;
   }
 
-  /** @param {number} nowMs from which it counts for the item that was fired last */
+  /** @param {number} nowMs when the hold of the item that was fired last begins */
   start(nowMs) {
     this.timer = TimerState.RUNNING;
     const item = this.items[this.indexOf(this.currentId)];
@@ -156,7 +156,7 @@ export class Rundown {
   }
 
   /**
-   * Takes the place of what there is, or raises a `RundownError` and changes nothing.
+   * Replaces the rundown, or throws a `RundownError` and changes nothing.
    *
    * @param {string} text
    */

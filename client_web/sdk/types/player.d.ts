@@ -1,6 +1,6 @@
 /**
- * The program on a `<video>`, for as long as it is wanted: over WebRTC, or where UDP does not get through, as fMP4 over a
- * WebSocket. Opens again what fails, holds the last picture meanwhile. `rtc.js` and `mse.js` are one attempt each.
+ * Shows the program on a `<video>`: over WebRTC, or where UDP is blocked, as fMP4 over a WebSocket. Reopens a lost path
+ * and shows the last picture meanwhile. `rtc.js` and `mse.js` make one attempt each.
  */
 import type { PlayerHandlers, PlayerSettings, Signalling, ViewerEvents, ViewerState } from "./types.js";
 /** @import { PlayerHandlers, PlayerSettings, Signalling, ViewerEvents, ViewerState } from "./types.js" */
@@ -13,7 +13,10 @@ export declare const PlayerState: Readonly<{
     PAUSED: "paused";
 }>;
 /**
- * Events: `state`, `frame`, `stalled` after two seconds without a frame, `error` (what failed is tried again).
+ * A viewer of a program, made by `watch()` or `session.attach()`. It reopens a lost path until it is closed.
+ *
+ * Events: `state`, `frame`, `stalled` (no frame for two seconds) and `error` (a failed path, which is reopened, or a
+ * refused autoplay).
  *
  * @extends {Emitter<ViewerEvents>}
  */
@@ -27,16 +30,23 @@ export declare class Player extends Emitter<ViewerEvents> {
      */
     constructor(video: HTMLVideoElement, signalling: Signalling, handlers?: PlayerHandlers, settings?: PlayerSettings);
     get state(): ViewerState;
-    /** What the picture comes over, or is being opened over. */
+    /** The transport of the current path, or of the one being opened. */
     get transport(): "mse" | "webrtc";
-    /** Opens, or opens anew. What goes wrong is reported, and tried again. */
+    /** Opens the picture, or reopens it. A failed attempt is an `error` event, and the next one follows by itself. */
     open(): void;
+    /** Stops watching and empties the video. `open` starts again. */
     close(): void;
-    /** Nobody looks: after a grace nothing is received any more. The last picture stays. */
+    /** For a page out of sight: stops receiving after `graceMs` milliseconds. The last picture stays. */
     pause(): void;
+    /** Ends a pause, or cancels one that has not begun. */
     resume(): void;
-    /** What the video shows now, as a JPEG data URI; null before the first frame. @param {number} [width] @returns {string | null} */
+    /**
+     * The current picture as a JPEG data URI; null before the first frame.
+     *
+     * @param {number} [width] in pixels; default: the video's
+     * @returns {string | null}
+     */
     picture(width?: number): string | null;
-    /** null without WebRTC. @returns {Promise<RTCStatsReport | null>} */
+    /** The statistics of the WebRTC path; null over MSE or without a path. @returns {Promise<RTCStatsReport | null>} */
     statistics(): Promise<RTCStatsReport | null>;
 }

@@ -8,34 +8,34 @@
 
 /** @type {Record<string, Record<Language, string>>} */
 const TEXTS = {
-  title: { en: "Ask and see", zh: "问一问,看一看" },
+  title: { en: "Ask and see", zh: "问一问，看一看" },
   skip: { en: "To the question", zh: "跳到提问" },
-  hint: { en: "Ask something, and watch the answer.", zh: "提一个问题,看看答案变成画面。" },
+  hint: { en: "Ask something, and watch the answer.", zh: "提个问题，看答案变成画面。" },
   label: { en: "AI-made picture", zh: "AI 生成画面" },
   picture: { en: "The picture", zh: "画面" },
   chat: { en: "The conversation", zh: "对话" },
   suggestions: { en: "Questions to try", zh: "可以问的问题" },
   question: { en: "Your question", zh: "你的问题" },
-  placeholder: { en: "How does a volcano erupt?", zh: "火山是怎么喷发的?" },
+  placeholder: { en: "How does a volcano erupt?", zh: "火山是怎么喷发的？" },
   ask: { en: "Ask", zh: "提问" },
   connecting: { en: "connecting", zh: "连接中" },
   live: { en: "ready", zh: "已就绪" },
-  waiting: { en: "trying again", zh: "重新连接" },
-  full: { en: "Many children are here right now. I try again by myself.", zh: "现在来的小朋友很多,我会自动再试。" },
+  waiting: { en: "trying again", zh: "重试中" },
+  full: { en: "Many children are here right now. I try again by myself.", zh: "现在来的小朋友很多，我会自己再试。" },
   queued: { en: "You are number {0} in the line.", zh: "你排在第 {0} 位。" },
-  no_stage: { en: "The picture machine is away. I try again by myself.", zh: "画面机器不在,我会自动再试。" },
-  making: { en: "The picture is being made …", zh: "正在画 ……" },
-  on_air: { en: "Here it is: {0}", zh: "画好了:{0}" },
+  no_stage: { en: "The picture machine is away. I try again by myself.", zh: "画画的机器不在，我会自己再试。" },
+  making: { en: "The picture is being made …", zh: "正在画……" },
+  on_air: { en: "Here it is: {0}", zh: "画好了：{0}" },
   on_air_plain: { en: "Here it is.", zh: "画好了。" },
-  failed: { en: "The picture did not work out this time. Ask again?", zh: "这次没画出来,再问一次好吗?" },
-  not_understood: { en: "I cannot draw this yet: {0}. I drew what I know.", zh: "这些我还不会画:{0}。我画了我会的。" },
-  no_language_model: { en: "From my own little book: the clever helper is away.", zh: "聪明的助手不在,这是我自己的小书里写的。" },
+  failed: { en: "The picture did not work out this time. Ask again?", zh: "这次没画出来，再问一次好吗？" },
+  not_understood: { en: "I cannot draw this yet: {0}. I drew what I know.", zh: "我还不会画：{0}。会画的我都画了。" },
+  no_language_model: { en: "From my own little book: the clever helper is away.", zh: "聪明的助手不在，这是我自己的小书里写的。" },
 };
 
 /** @type {Record<Language, string[]>} */
 export const SUGGESTIONS = {
   en: ["How does a volcano erupt?", "Why can a rocket fly in space?", "How do fish breathe?", "Why is the sunset red?"],
-  zh: ["火山是怎么喷发的?", "火箭为什么能飞到太空?", "鱼怎么呼吸?", "为什么日落是红色的?"],
+  zh: ["火山是怎么喷发的？", "火箭为什么能在太空里飞？", "鱼怎么呼吸？", "日落为什么是红色的？"],
 };
 
 /** @type {Record<string, string>} */
