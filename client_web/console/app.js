@@ -100,6 +100,8 @@ class App {
   #inFocus = null;
   /** Whether the next session is new because the user gave the stage another name. */
   #isRenamed = false;
+  /** @type {string | undefined} the prompt without an end of the session that was closed for it */
+  #unfinished;
   #lastUpdateId = "";
   #session = this.#newSession(keptSession());
 
@@ -226,6 +228,7 @@ class App {
   async #rename(name) {
     this.#stageName.rename(name);
     this.#isRenamed = true;
+    this.#unfinished = this.#prompts.inTheMaking?.text;
     // Hold the picture while there still is one.
     this.#monitor.setVideo(false);
     await this.#session.close();
@@ -250,17 +253,14 @@ class App {
     if (created.model) this.#strip.expect(created.model.num_steps[created.options.quality]);
     if (isResumed) return;
     const { onAir, promptId } = this.#program;
-    const text = onAir === "clip" ? this.#prompts.get(promptId)?.text : undefined;
+    const text = this.#unfinished ?? (onAir === "clip" ? this.#prompts.get(promptId)?.text : undefined);
     this.#programChanged("idle", null);
-    // The session repeats an unfinished prompt itself, but it does not know the prompt that was on air.
-    if (text !== undefined && this.#prompts.inTheMaking === null) this.#restore(text);
-  }
-
-  /** @param {string} text on air when the old session ended: the new stage is empty, and the viewers wait */
-  #restore(text) {
-    if (!this.#send(text)) return;
-    this.#note(t(this.#isRenamed ? "warning.restored_renamed" : "warning.restored", { text }));
+    // The session repeats an unfinished prompt itself, but it does not know what was on air.
+    if (text !== undefined && this.#prompts.inTheMaking === null && this.#send(text)) {
+      this.#note(t(this.#isRenamed ? "warning.restored_renamed" : "warning.restored", { text }));
+    }
     this.#isRenamed = false;
+    this.#unfinished = undefined;
   }
 
   /** @param {ServerMessage} message */

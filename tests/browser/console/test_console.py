@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -174,3 +175,16 @@ async def test_choices_outlive_a_visit(console: Any, open_console: Any) -> None:
     await console.page.reload()
     await console.is_live()
     assert await console.page.is_checked("#options input[name=quality][value=fine]")
+
+
+async def test_a_new_name_keeps_the_prompt_that_has_no_end_yet(console: Any) -> None:
+    await console.choose("take", "manual")
+    await console.send("scene 7")
+    await console.newest_is("ready")
+    await console.page.click("#share")
+    await console.page.fill("#sheet input[name=stage-name]", f"other-stage-{os.getpid()}")
+    await console.page.click("#sheet button[type=submit]")
+    await console.until("() => document.querySelectorAll('.history-row').length === 2")
+    await console.newest_is("ready")
+    await console.page.click("#take")
+    await console.shows_number(7)
