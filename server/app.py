@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import TextIO
 
 from aiohttp import web
+from aiohttp.log import server_logger
 
 from engine.api import Engine, EngineReady, EngineStopped, ModelError
 from server.clock import Clock, MonotonicClock
 from server.config import Settings
 from server.doors import watch
 from server.doors.auth import Access
+from server.doors.bad_requests import BadRequestFilter
 from server.doors.calls import CallsApi
 from server.doors.downloads import Downloads
 from server.doors.http_api import HttpApi
@@ -149,12 +151,15 @@ async def running(app: web.Application, listener: socket.socket) -> AsyncIterato
     # checked, and 1 MB from a stranger stopped every show for 1.9 s. `http_api` refuses such bodies.
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=HANDLER_TIMEOUT_S, auto_decompress=False)
     port: int = listener.getsockname()[1]
+    bad_requests = BadRequestFilter(MonotonicClock())
+    server_logger.addFilter(bad_requests)
     try:
         await runner.setup()
         await web.SockSite(runner, listener).start()
         yield port
     finally:
         await runner.cleanup()
+        server_logger.removeFilter(bad_requests)
         listener.close()
 
 

@@ -106,9 +106,10 @@ class HttpApi:
             return answer
         except web.HTTPException:
             raise
-        except Exception:
+        except Exception as error:
             # Boundary of a request: its sender is told, and other requests go on.
-            _log.exception("- ! internal error in %s %s", request.method, request.path)
+            if not (isinstance(error, ConnectionError | TimeoutError) and _has_left(request)):
+                _log.exception("- ! internal error in %s %s", request.method, request.path)
             return _error(error_detail("internal_error", "internal server error"))
 
     def _check_origin(self, request: web.Request) -> None:
@@ -176,6 +177,11 @@ class HttpApi:
         # Nothing here may go stale: the page of an old version would speak to a new server.
         response.headers["Cache-Control"] = "no-cache" if self._pages.is_page(request) else "no-store"
         self._pages.set_headers(request, response)
+
+
+def _has_left(request: web.Request) -> bool:
+    """Whether its sender is gone, perhaps before the end of the body."""
+    return request.transport is None or request.transport.is_closing()
 
 
 def _check_encoding(request: web.Request) -> None:
