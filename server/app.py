@@ -79,7 +79,7 @@ def build(
     ice = Ice(IceSettings.of(settings), clock=clock)
     music = Library(Path(settings.music_folder) if settings.music_folder else None)
     folder = Path(settings.recordings_folder) if settings.recordings_folder else None
-    recordings = Recordings(folder, RecordingLimits(settings.max_recording_size))
+    recordings = Recordings(folder, RecordingLimits(settings.max_recording_size, settings.max_recordings_size))
     make_program = make_program or partial(Program, media=media, ice=ice, music=music)
     neighbours = _neighbours(settings, engine, metrics, clock, make_program, recordings, ice, music)
     registry = Registry(
