@@ -166,8 +166,10 @@ async def running(app: web.Application, listener: socket.socket) -> AsyncIterato
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket, bound before anything slow starts. Raises `PortInUse`, or `OSError` for a wrong address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # `::` means all addresses, also those of IPv4, as an operator expects.
+    is_dual = host == "::" and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((host, port), family=family, backlog=128)
+        return socket.create_server((host, port), family=family, backlog=128, dualstack_ipv6=is_dual)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise PortInUse(
@@ -237,7 +239,11 @@ def _tell(out: TextIO, text: str) -> None:
 
 def address(settings: Settings, port: int) -> str:
     """The address to open in a browser on this machine, without `settings.token`."""
-    host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
+    host = settings.host
+    if host == "0.0.0.0" or (host == "::" and socket.has_dualstack_ipv6()):
+        host = "localhost"
+    elif host == "::":
+        host = "::1"
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
