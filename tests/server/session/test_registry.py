@@ -208,7 +208,9 @@ async def test_a_session_whose_controller_was_just_lost_keeps_its_place(harness:
     assert harness.registry.find(first.session_id) is first
     await harness.clock.advance(0.2)
     await harness.start()
-    assert first.state is SessionState.CLOSED and second.state is SessionState.OPEN
+    with pytest.raises(Refused):
+        harness.registry.find(first.session_id)
+    assert harness.registry.find(second.session_id) is second
 
 
 async def test_an_abandoned_session_is_closed_after_its_grace(harness: RegistryHarness) -> None:
