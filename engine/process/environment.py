@@ -13,16 +13,18 @@ from collections.abc import Mapping
 _PASSED = frozenset(
     (
         *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "LANG", "LANGUAGE", "TZ", "XDG_CACHE_HOME", "VIRTUAL_ENV"),
-        *("LD_LIBRARY_PATH", "LD_PRELOAD", "CC", "CXX"),
+        *("CONDA_PREFIX", "LD_LIBRARY_PATH", "LD_PRELOAD"),
+        # Of compilers: a model is compiled here.
+        *("CC", "CXX", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH"),
         *("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE"),
     )
 )
 # Settings of Python, of C libraries, of the arithmetic, and of the drivers.
 _PASSED_FAMILIES = (
     *("LC_", "PYTHON", "MALLOC_", "GLIBC_"),
-    *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_"),
+    *("OMP_", "GOMP_", "KMP_", "MKL_", "DNNL_", "ONEDNN_", "OPENBLAS_"),
     *("TORCH_", "TORCHINDUCTOR_", "PYTORCH_", "TRITON_"),
-    *("CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_", "NCCL_", "HIP_", "HSA_", "ROCR_", "ROCM_"),
+    *("CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_", "NCCL_", "HIP_", "HSA_", "MIOPEN_", "ROCR_", "ROCM_", "SYCL_", "ZE_"),
 )
 # Whatever the family.
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|_KEY\b")

@@ -381,6 +381,16 @@ async def test_an_old_signature_is_forgotten_when_its_time_is_over(studio: Studi
     assert len(studio.hook._old_at) == 1
 
 
+async def test_more_signed_lines_than_are_remembered_are_refused(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("examples.stream_chat.hook.MAX_SIGNED", 2)
+    bodies = [json.dumps({"user": "bob", "text": f"hello {number}"}).encode() for number in range(3)]
+    assert [(await studio.post(body, **signed(body)))[0] for body in bodies] == [200, 200, 401]
+    studio.unix_time = NOW + 301.0
+    assert (await studio.post(bodies[2], **signed(bodies[2], NOW + 301)))[0] == 200
+
+
 @pytest.mark.parametrize("sent_at", ["", "soon", "-1", "1e9", "9" * 20, "²"])
 async def test_a_signed_line_needs_a_time(studio: Studio, sent_at: str) -> None:
     body = json.dumps({"user": "bob", "text": "hello"}).encode()
