@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import TextIO
 
 from aiohttp import web
+from aiohttp.log import server_logger
 
 from engine.api import Engine, EngineReady, EngineStopped, ModelError
 from server.clock import Clock, MonotonicClock
 from server.config import Settings
 from server.doors import watch
 from server.doors.auth import Access
+from server.doors.bad_requests import BadRequestFilter
 from server.doors.calls import CallsApi
 from server.doors.downloads import Downloads
 from server.doors.http_api import HttpApi
@@ -77,7 +79,7 @@ def build(
     ice = Ice(IceSettings.of(settings), clock=clock)
     music = Library(Path(settings.music_folder) if settings.music_folder else None)
     folder = Path(settings.recordings_folder) if settings.recordings_folder else None
-    recordings = Recordings(folder, RecordingLimits(settings.max_recording_size))
+    recordings = Recordings(folder, RecordingLimits(settings.max_recording_size, settings.max_recordings_size))
     make_program = make_program or partial(Program, media=media, ice=ice, music=music)
     neighbours = _neighbours(settings, engine, metrics, clock, make_program, recordings, ice, music)
     registry = Registry(
@@ -149,20 +151,25 @@ async def running(app: web.Application, listener: socket.socket) -> AsyncIterato
     # checked, and 1 MB from a stranger stopped every show for 1.9 s. `http_api` refuses such bodies.
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=HANDLER_TIMEOUT_S, auto_decompress=False)
     port: int = listener.getsockname()[1]
+    bad_requests = BadRequestFilter(MonotonicClock())
+    server_logger.addFilter(bad_requests)
     try:
         await runner.setup()
         await web.SockSite(runner, listener).start()
         yield port
     finally:
         await runner.cleanup()
+        server_logger.removeFilter(bad_requests)
         listener.close()
 
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket, bound before anything slow starts. Raises `PortInUse`, or `OSError` for a wrong address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # `::` means all addresses, also those of IPv4, as an operator expects.
+    is_dual = host == "::" and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((host, port), family=family, backlog=128)
+        return socket.create_server((host, port), family=family, backlog=128, dualstack_ipv6=is_dual)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise PortInUse(
@@ -232,7 +239,11 @@ def _tell(out: TextIO, text: str) -> None:
 
 def address(settings: Settings, port: int) -> str:
     """The address to open in a browser on this machine, without `settings.token`."""
-    host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
+    host = settings.host
+    if host == "0.0.0.0" or (host == "::" and socket.has_dualstack_ipv6()):
+        host = "localhost"
+    elif host == "::":
+        host = "::1"
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 

@@ -92,6 +92,7 @@ class Settings:
     # None: nothing is recorded. If only the user can reach the server, `__main__` sets the user's own folder.
     recordings_folder: str | None = None
     max_recording_size: int = 8 * 10**9  # bytes of one file, 9 hours at 2 Mbit/s; 0: nothing is recorded
+    max_recordings_size: int | None = None  # bytes of all files together; None: 20 GB, or 10 % of a smaller disk
     # Pages of other origins that may use this server, as `https://stage.example`; their host names are accepted, too.
     allowed_origins: tuple[str, ...] = ()
     # The network path of media (`server.media.webrtc.ice`, docs/media.md). We contact only the ICE servers named here.
@@ -198,6 +199,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--max-recording-size", metavar="SIZE", help="of one recording (default 8GB; 0: none)")
     parser.add_argument(
+        "--max-recordings-size",
+        metavar="SIZE",
+        help="of all together (default 20GB, or 10 %% of a smaller disk; 0: none)",
+    )
+    parser.add_argument(
         "--allowed-origins", help="origins of other pages that may connect, with commas between; then a token is needed"
     )
     add_ice_flags(parser)
@@ -265,7 +271,7 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _pixels(name, value, source)
         case "gpu_memory":
             return _bytes(name, value, source, low=2**20)
-        case "cache_memory" | "cache_disk" | "max_recording_size":
+        case "cache_memory" | "cache_disk" | "max_recording_size" | "max_recordings_size":
             return _bytes(name, value, source, low=0)
         case "no_compile" | "allow_pickles":
             return _boolean(name, value, source)

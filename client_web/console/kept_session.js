@@ -37,7 +37,20 @@ export function keepOverReloads(session) {
 export function keptSession() {
   const [own, last] = [sessionStorage.getItem(SESSION_KEY), storage()?.getItem(SESSION_KEY)];
   keepSession(null);
-  return JSON.parse(own ?? "null") ?? JSON.parse(last ?? "null");
+  return read(own) ?? read(last);
+}
+
+/**
+ * @param {string | null | undefined} kept
+ * @returns {ResumableSession | null} null also for what no console of ours has written: then a new session begins
+ */
+function read(kept) {
+  try {
+    const session = JSON.parse(kept ?? "null");
+    return typeof session?.sessionId === "string" && typeof session.resumeToken === "string" ? session : null;
+  } catch {
+    return null;
+  }
 }
 
 /** @param {ResumableSession | null} session of this page; null: it is in use, or there is none */

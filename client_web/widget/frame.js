@@ -23,9 +23,12 @@ const ATTRIBUTES = Object.freeze([
 
 const query = new URLSearchParams(location.search);
 const scene = document.createElement("live-scene");
+// `frame-ancestors` has let only allowed pages frame us. Any page may link here, or lead its visitor here: then nothing
+// begins before a click, or a stranger's address would start a stage and choose its prompt.
+const isFramed = window.parent !== window;
 for (const name of ATTRIBUTES) {
   const value = query.get(name);
-  if (value !== null) scene.setAttribute(name, value);
+  if (value !== null && (name !== "autostart" || isFramed)) scene.setAttribute(name, value);
 }
 const token = new URLSearchParams(location.hash.slice(1)).get("token");
 if (token !== null) scene.setAttribute("token", token);

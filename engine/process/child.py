@@ -16,22 +16,20 @@ import sys
 
 from engine.config import EngineSettings
 from engine.process import wire
+from engine.process.environment import environment
 from engine.process.own_clock import LOOK_EVERY_S, Silence, threads_of
 
 logger = logging.getLogger(__name__)
 
-# OpenMP threads must sleep while they wait: otherwise two processes on two cores take ten times as long, not twice.
-# glibc must keep large buffers instead of returning each to the kernel (a factor of 1.8 in the decoder).
-_ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**31),
-    "HF_HUB_OFFLINE": "1",
-    "PYTHONUNBUFFERED": "1",
-}
-
 # A killed process ends at once, unless it is stuck in the kernel. We do not wait longer for that.
 _END_TIMEOUT_S = 5.0
+# A process whose socket has closed ends at once, too. Its status is for a person only.
+_STATUS_TIMEOUT_S = 1.0
+# What a person may do about it.
+_ADVICE = {
+    signal.SIGBUS: "; perhaps the memory of its frames was taken away: give the container more, with --shm-size",
+    signal.SIGKILL: "; perhaps the system ran out of memory",
+}
 
 
 class Lost(Exception):
@@ -103,7 +101,7 @@ class Child:
                 *("--frames-bytes", str(settings.frames_bytes)),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), ring_fd),
-                env={**os.environ, **_ENVIRONMENT},
+                env=environment(os.environ),
             )
             ring = wire.FrameRing(ring_fd, settings.frames_bytes)
         except BaseException:
@@ -136,9 +134,21 @@ class Child:
             except TimeoutError:
                 silence.look(clock(), threads_of(self.pid))
             except (asyncio.IncompleteReadError, ConnectionError):
-                raise Lost("exited", "the engine process has gone") from None
+                raise Lost("exited", await self._how_it_ended()) from None
         told = f"no heartbeat for {silence.seconds:.1f} s, in {silence.own_s:.1f} of which it did not wait for a core"
         raise Lost("unresponsive", told)
+
+    async def _how_it_ended(self) -> str:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STATUS_TIMEOUT_S):
+                await self._process.wait()
+        status = self._process.returncode
+        if status is None:
+            return "the engine process closed its socket"
+        if status >= 0:
+            return f"the engine process ended with status {status}"
+        number = signal.Signals(-status)
+        return f"the engine process was ended by {number.name}{_ADVICE.get(number, '')}"
 
     async def _read(self) -> bytes:
         """The body of the next message. A cancelled read loses nothing of it."""

@@ -64,6 +64,9 @@ _SLOWEST_PIECES = 5
 # An engine that has been ready once pauses after each failed start: 1, 2, 4, ... s, at most this.
 MAX_RESTART_PAUSE_S = 60.0
 
+# `words` reads so much of a prompt, because it does so on the server's event loop: 2000 Han characters took 6.6 ms.
+MAX_CHARACTERS_READ = 300
+
 # How often we measure the core share of an engine that works.
 _SHARE_EVERY_S = 1.0
 
@@ -155,7 +158,7 @@ class EngineProcess:
     def words(self, prompt: str) -> PromptWords:
         if self._model is None or self._model.name != EMBEDDED_MODEL:
             return PromptWords()
-        reading = read(prompt)
+        reading = read(_beginning(prompt))
         return PromptWords(reading.understood, reading.not_understood)
 
     def cost_s(self, quality: Quality) -> float | None:
@@ -352,6 +355,14 @@ class EngineProcess:
             self._spare.go_on()
             self._note_core_share(now)
         self._events.put(event)
+
+
+def _beginning(prompt: str) -> str:
+    """The first characters of a long prompt, without a word that they cut."""
+    if len(prompt) <= MAX_CHARACTERS_READ:
+        return prompt
+    whole_words, _, cut = prompt[:MAX_CHARACTERS_READ].rpartition(" ")
+    return whole_words if cut.isascii() else prompt[:MAX_CHARACTERS_READ]
 
 
 def patience_s(settings: EngineSettings, ready: wire.WarmedUp) -> float:

@@ -7,8 +7,11 @@ ring is an unlinked file that both processes map, so nothing stays behind, howev
 
 from __future__ import annotations
 
+import errno
+import logging
 import mmap
 import os
+import sys
 import tempfile
 import threading
 from dataclasses import dataclass
@@ -33,6 +36,9 @@ from engine.api import (
 from engine.arbiter.cost import CostRow
 from engine.config import LoadSettings, Rung
 
+logger = logging.getLogger(__name__)
+
+SHARED_MEMORY = Path("/dev/shm")  # a folder of files in memory, on Linux
 HEADER_BYTES = 4
 # The largest is a `Generate` with its first frame: 1280x704 pixels are 1.3 MiB.
 MAX_MESSAGE_BYTES = 1 << 22
@@ -170,11 +176,37 @@ def _from_wire(kind: type, value: tuple[list[int], bytes]) -> object:
 _encoder = msgspec.msgpack.Encoder(enc_hook=_to_wire)
 
 
-def open_shared_file(num_bytes: int) -> int:
-    """A descriptor of an unlinked file of `num_bytes`, in memory if the system has /dev/shm."""
-    shm = Path("/dev/shm")
-    with tempfile.TemporaryFile(dir=shm if shm.is_dir() else None) as file:
-        file.truncate(num_bytes)
+def open_shared_file(num_bytes: int, memory: Path = SHARED_MEMORY) -> int:
+    """A descriptor of an unlinked file of `num_bytes`, all of them reserved; in memory if the system has such a folder.
+
+    If that folder is too small, the file is in the folder of temporary files. Raises `OSError` if that is full, too.
+    """
+    if memory.is_dir():
+        try:
+            return _reserved(num_bytes, memory)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+    else:
+        return _reserved(num_bytes, None)
+    size = f"{num_bytes / 2**20:.0f} MiB"
+    logger.warning("! %s has no room for %s of frames; they take the slower way through a file", memory, size)
+    logger.warning("! give the container more, as with --shm-size=256m")
+    try:
+        return _reserved(num_bytes, None)
+    except OSError as error:
+        where = f"neither in {memory} (give the container --shm-size=256m) nor in {tempfile.gettempdir()}"
+        raise OSError(error.errno, f"there is no room for {size} of frames, {where}") from error
+
+
+def _reserved(num_bytes: int, folder: Path | None) -> int:
+    """Takes 15 ms for 64 MiB of memory. `truncate` reserves nothing: on a small /dev/shm, SIGBUS ended the engine
+    while it made a clip."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if sys.platform == "darwin":  # it lacks the call
+            file.truncate(num_bytes)
+        else:
+            os.posix_fallocate(file.fileno(), 0, num_bytes)
         return os.dup(file.fileno())
 
 

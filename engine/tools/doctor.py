@@ -22,9 +22,10 @@ import torch
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from engine.api import ModelError
-from engine.config import PROFILES, Family, LoadSettings, ModelProfile, default_model
+from engine.config import PROFILES, EngineSettings, Family, LoadSettings, ModelProfile, default_model
 from engine.loading import attention, checkpoint, device_memory, memory_plan, part_sizes, published_configs
 from engine.process.own_clock import CoreShare, threads_of
+from engine.process.wire import SHARED_MEMORY
 
 _GIB = 2**30
 _LOOK_S = 2.5
@@ -55,6 +56,7 @@ def find(gpu_memory_bytes: int | None) -> dict[str, Any]:
         "attention": str(attention.choose(device, dtype)),
         "compiler": _compiler(device),
         "hub_cache": _hub_cache(),
+        "shared_memory": _shared_memory(),
         "profiles": [_profile(profile, machine) for profile in PROFILES.values()],
     }
 
@@ -105,6 +107,14 @@ def _hub_cache() -> dict[str, Any]:
     folder = Path(HF_HUB_CACHE)
     existing = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
     return {"folder": str(folder), "free_bytes": shutil.disk_usage(existing).free}
+
+
+def _shared_memory() -> dict[str, Any] | None:
+    """The frames of the engine, and of its spare process, pass through it. None: this system has none."""
+    if not SHARED_MEMORY.is_dir():
+        return None
+    needed, free = 2 * EngineSettings().frames_bytes, shutil.disk_usage(SHARED_MEMORY).free
+    return {"folder": str(SHARED_MEMORY), "free_bytes": free, "needed_bytes": needed}
 
 
 # --- profiles --------------------------------------------------------------------------------------------------------

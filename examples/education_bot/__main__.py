@@ -26,7 +26,8 @@ async def serve(options: argparse.Namespace) -> None:
             http = await stack.enter_async_context(aiohttp.ClientSession())
             key = os.environ.get("OPENAI_API_KEY")
             model = LanguageModel(http, options.llm_url, options.llm_model, key, timeout_s=options.llm_timeout)
-        bot = Bot(server, language_model=model, max_pages=options.max_pages)
+        names = [name.strip() for name in options.allowed_hosts.split(",") if name.strip()]
+        bot = Bot(server, language_model=model, max_pages=options.max_pages, host=options.host, allowed_hosts=names)
         runner = web.AppRunner(bot.application(), access_log=None, shutdown_timeout=2.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
@@ -44,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--server", help="the Sceneshift server, with #token=… if it has one (default: this machine)")
     parser.add_argument("--host", default="127.0.0.1", help="where the page is served")
     parser.add_argument("--port", type=int, default=8090)
+    parser.add_argument("--allowed-hosts", default="", metavar="NAMES", help="behind a proxy: its names, with commas")
     parser.add_argument("--max-pages", type=int, default=MAX_PAGES, help="how many may be open at once, a stage each")
     parser.add_argument("--llm-url", help="an OpenAI-compatible language model, as http://127.0.0.1:11434/v1")
     parser.add_argument("--llm-model", default="gpt-4o-mini", help="its name there")

@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import WSMsgType, web
+from aiohttp.typedefs import Handler, Middleware
 
 from examples.education_bot.answers import MAX_QUESTION_CHARACTERS, Reply, is_for_children, reply
 from examples.education_bot.language_model import LanguageModel, LanguageModelError
@@ -49,27 +51,46 @@ class Bot:
         language_model: LanguageModel | None = None,
         max_pages: int = MAX_PAGES,
         pace: Pace | None = None,
+        host: str = "127.0.0.1",
+        allowed_hosts: Collection[str] = (),
     ) -> None:
+        """`host` is the address that the page is served on, and `allowed_hosts` are its other names, as of a proxy."""
         self._server = server
+        self._answers_to_all = not _is_this_machine(f"[{host}]" if ":" in host else host)
+        self._allowed_hosts = frozenset(allowed_hosts)
         self._language_model = language_model
         self._max_pages = max_pages
         self._pace = pace
         self._chats: set[Chat] = set()
 
     def application(self) -> web.Application:
-        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._guard()])
         app.router.add_get("/", self._page)
         app.router.add_static("/page/", PAGE_FOLDER)
         app.router.add_static("/client/", CLIENT_FOLDER)
         app.router.add_get("/chat", self._chat)
         app.router.add_post("/whep/{session_id}", self._hand_on)
-        app.router.add_route("PATCH", "/whep/{session_id}/{viewer_id}", self._hand_on)
-        app.router.add_delete("/whep/{session_id}/{viewer_id}", self._hand_on)
+        # The server's own form. With the name of any other address here, our token would open that address.
+        viewer = r"/whep/{session_id}/{viewer_id:viewer_[0-9a-f]+}"
+        app.router.add_route("PATCH", viewer, self._hand_on)
+        app.router.add_delete(viewer, self._hand_on)
         app.router.add_get("/v1/sessions/{session_id}/watch", self._watch)
         app.cleanup_ctx.append(self._with_http)
         app.on_response_prepare.append(_set_headers)
         app.on_shutdown.append(self._close)
         return app
+
+    def _guard(self) -> Middleware:
+        """Refuses foreign names of this machine, which a page of another site may have given it (DNS rebinding)."""
+
+        @web.middleware
+        async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+            host = request.headers.get("Host", "")
+            if not (self._answers_to_all or _is_this_machine(host) or _hostname(host) in self._allowed_hosts):
+                raise web.HTTPForbidden(text="this bot answers to names of this machine only; see --allowed-hosts")
+            return await handler(request)
+
+        return guard
 
     async def _with_http(self, app: web.Application) -> AsyncIterator[None]:
         async with aiohttp.ClientSession(headers=self._server.headers) as self._http:
@@ -121,9 +142,10 @@ class Bot:
     async def _hand_on(self, request: web.Request) -> web.StreamResponse:
         """Forwards a viewer's offer, its candidates and its end."""
         self._check_session(request)
+        parts = ("whep", *request.match_info.values())
         kept = {name: request.headers[name] for name in ("Content-Type", "If-Match") if name in request.headers}
         body = await request.read()
-        url = self._server.base + request.path
+        url = "/".join((self._server.base, *parts))
         try:
             async with self._http.request(request.method, url, data=body, headers=kept) as answer:
                 headers = {
@@ -141,7 +163,8 @@ class Bot:
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         """The picture over WebSocket, for browsers that UDP does not reach."""
         self._check_session(request)
-        url = self._server.base.replace("http", "ws", 1) + request.path
+        session_id = request.match_info["session_id"]
+        url = f"{self._server.base.replace('http', 'ws', 1)}/v1/sessions/{session_id}/watch"
         page = web.WebSocketResponse(compress=False)
         try:
             async with self._http.ws_connect(url, max_msg_size=0) as server:
@@ -204,7 +227,7 @@ class Chat:
         try:
             message = json.loads(text)
             question = message["ask"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             question = None
         if not isinstance(question, str) or not question.strip() or len(question) > MAX_QUESTION_CHARACTERS:
             problem = f"expected `ask`, a question of 1 to {MAX_QUESTION_CHARACTERS} characters"
@@ -260,6 +283,20 @@ class Chat:
         # The reader notices a page that leaves.
         with contextlib.suppress(ConnectionError, RuntimeError):
             await self._socket.send_json(message)
+
+
+def _is_this_machine(netloc: str) -> bool:
+    try:
+        return Address(f"http://{netloc}").is_this_machine
+    except ValueError:
+        return False
+
+
+def _hostname(netloc: str) -> str | None:
+    try:
+        return urlsplit(f"//{netloc}").hostname
+    except ValueError:
+        return None
 
 
 async def _stop(task: asyncio.Task[None]) -> None:

@@ -139,6 +139,7 @@ def _engine_findings(engine: dict[str, Any], trouble: str) -> Iterator[Finding]:
     yield Finding("compiler", engine["compiler"])
     cache = engine["hub_cache"]
     yield Finding("hub cache", f"{cache['folder']}, {_gib(cache['free_bytes'])} free")
+    yield _shared_memory(engine["shared_memory"])
     yield Finding("model weights", _weights(engine["profiles"]), True)
 
 
@@ -150,6 +151,16 @@ def _free_cores(core_share: float | None) -> Finding:
         return Finding("free cores", told)
     advice = f"this machine is busy: {told}, and scenes take longer; close programs that use the processor"
     return Finding("free cores", None, advice=advice)
+
+
+def _shared_memory(memory: dict[str, Any] | None) -> Finding:
+    if memory is None:
+        return Finding("shared memory", None)  # only Linux has it
+    told = f"{_size(memory['free_bytes'])} free in {memory['folder']}"
+    if memory["free_bytes"] >= memory["needed_bytes"]:
+        return Finding("shared memory", told)
+    advice = f"{told}, {_size(memory['needed_bytes'])} needed: frames take the slower way through a file"
+    return Finding("shared memory", None, advice=f"{advice}; give a container --shm-size=256m")
 
 
 def _package(name: str) -> str | None:

@@ -85,6 +85,15 @@ class Access:
         """Whether this is another site's page that was allowed by name."""
         return origin is not None and origin.strip().lower() in self._allowed_origins
 
+    def is_foreign_fetch(self, headers: Mapping[str, str]) -> bool:
+        """Whether the browser says that a page of another site asks, which was not allowed by name.
+
+        Fetch Metadata (W3C): for a picture or a frame, browsers send no `Origin`. Old ones, and all over plain HTTP to
+        another machine, send neither header.
+        """
+        is_cross_site = headers.get("Sec-Fetch-Site", "").strip().lower() == "cross-site"
+        return is_cross_site and not self.is_allowed_origin(headers.get("Origin"))
+
     def is_known_origin(self, origin: str | None, host_header: str | None) -> bool:
         """Whether this is our own page, an allowed one, or no page at all (bots send no `Origin`)."""
         if origin is None:

@@ -2,7 +2,7 @@
 
 There is no build step, and line numbers stay, so a browser's stack trace names the lines of the source. Only lines that
 are nothing but comment become empty; `tests/server/doors/test_client_scripts.py` compares every script with its source.
-Runs on the event loop; the files are few and small, and each is read once.
+Runs on the event loop. The files are few and small: they are listed once, at the start, and each is read once.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ class ClientScripts:
     """Serves `*.js` below `folder`. Add it before the static route, which serves everything else there."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder.resolve()
-        # At most one entry for each script: other paths are never added.
+        folder = folder.resolve()
+        # Strangers may ask for any name, so a request looks a name up and never looks at the disk for it.
+        self._scripts = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.js")}
         self._served: dict[Path, tuple[str, str]] = {}
 
     def add_routes(self, router: web.UrlDispatcher, prefix: str) -> None:
         router.add_get(prefix + r"{path:.+\.js}", self._serve)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        path = self._known(request.match_info["path"])
-        if path is None:
+        path = self._scripts.get(request.match_info["path"])
+        if path is None or not path.is_file():  # deleted meanwhile
             raise web.HTTPNotFound
         facts = path.stat()
         tag = f"{facts.st_mtime_ns:x}-{facts.st_size:x}"
@@ -44,11 +45,6 @@ class ClientScripts:
         response.etag = ETag(tag)
         return response
 
-    def _known(self, wanted: str) -> Path | None:
-        """The script of this name, found among the existing scripts. The requested path itself is never opened."""
-        scripts = {path.relative_to(self._folder).as_posix(): path for path in self._folder.rglob("*.js")}
-        return scripts.get(wanted)
-
 
 def without_comments(script: str) -> str:
     """`script` with an empty line for each that is a comment and nothing else. Text in backticks stays as it is."""
@@ -56,13 +52,20 @@ def without_comments(script: str) -> str:
     in_comment = in_template = False
     for line in script.split("\n"):
         stripped = line.strip()
-        # A line with code after the end of its comment is kept, or the code would be lost.
+        # What follows the end of a comment in its line is code, and stays.
         if in_comment or (not in_template and stripped.startswith("/**") and "*/" not in stripped[:-2]):
-            in_comment = not stripped.endswith("*/")
-            lines.append("")
+            _, end, code = line.partition("*/")
+            in_comment = not end
+            in_template ^= _opens_template(code)
+            lines.append(code.rstrip())
         elif not in_template and stripped.startswith("//"):
             lines.append("")
         else:
-            in_template ^= line.replace("\\`", "").count("`") % 2 == 1
+            in_template ^= _opens_template(line)
             lines.append(line)
     return "\n".join(lines)
+
+
+def _opens_template(code: str) -> bool:
+    """Whether a line of code opens a text in backticks, or closes one."""
+    return code.replace("\\`", "").count("`") % 2 == 1

@@ -17,7 +17,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from server.doors.auth import Access
 from server.doors.client_scripts import ClientScripts
-from server.doors.pages import CLIENT_FOLDER, SCRIPTS_PREFIX, Pages
+from server.doors.pages import CLIENT_FOLDER, SCRIPTS_PREFIX, Pages, permissions
 from server.metrics import Metrics
 from server.protocol.codes import ErrorDetail, error_detail
 from server.protocol.decoding import MAX_MESSAGE_BYTES
@@ -33,6 +33,11 @@ _HEADERS = {
     "base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",  # the address may hold a token
+    # No other site may show our pictures, or hold the window of a page of ours. The studio and its output window have
+    # both the same policy and origin, so they keep each other.
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": permissions(),
 }
 # What pages of other origins may use, if the origin is allowed by name (CORS).
 _OPEN_TO_OTHERS = tuple({route.path.partition("{")[0] for route in ROUTES if route.is_open_to_origins})
@@ -106,9 +111,10 @@ class HttpApi:
             return answer
         except web.HTTPException:
             raise
-        except Exception:
+        except Exception as error:
             # Boundary of a request: its sender is told, and other requests go on.
-            _log.exception("- ! internal error in %s %s", request.method, request.path)
+            if not (isinstance(error, ConnectionError | TimeoutError) and _has_left(request)):
+                _log.exception("- ! internal error in %s %s", request.method, request.path)
             return _error(error_detail("internal_error", "internal server error"))
 
     def _check_origin(self, request: web.Request) -> None:
@@ -116,7 +122,10 @@ class HttpApi:
         if not self._access.is_known_host(host):
             reason = "this server answers to loopback names only; name others in `allowed_origins`"
             raise Refused("forbidden_host", reason)
-        if not self._access.is_known_origin(origin, host) and not self._pages.is_public(request):
+        if self._pages.is_public(request):
+            return
+        is_foreign = self._access.is_foreign_fetch(request.headers) and not self._pages.is_visit(request)
+        if is_foreign or not self._access.is_known_origin(origin, host):
             reason = "pages of this origin may not connect; name it in `allowed_origins` if it should"
             raise Refused("forbidden_origin", reason)
 
@@ -176,6 +185,11 @@ class HttpApi:
         # Nothing here may go stale: the page of an old version would speak to a new server.
         response.headers["Cache-Control"] = "no-cache" if self._pages.is_page(request) else "no-store"
         self._pages.set_headers(request, response)
+
+
+def _has_left(request: web.Request) -> bool:
+    """Whether its sender is gone, perhaps before the end of the body."""
+    return request.transport is None or request.transport.is_closing()
 
 
 def _check_encoding(request: web.Request) -> None:

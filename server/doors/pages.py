@@ -27,6 +27,15 @@ _POLICY = {
 }
 
 
+# What a page could ask its visitor for. Ours need the camera, and only in the studio.
+_PERMISSIONS = ("camera", "microphone", "geolocation", "display-capture", "usb", "serial", "hid", "midi", "payment")
+
+
+def permissions(**allowed: str) -> str:
+    """The `Permissions-Policy` of a page that may use these features and no others."""
+    return ", ".join(f"{feature}={allowed.get(feature, '()')}" for feature in _PERMISSIONS)
+
+
 class Pages:
     """See the module."""
 
@@ -54,6 +63,11 @@ class Pages:
         return request.method in ("GET", "HEAD") and request.path.startswith(SCRIPTS_PREFIX)
 
     @staticmethod
+    def is_visit(request: web.Request) -> bool:
+        """A navigation to a page: by a link, or in a frame, where `frame-ancestors` says who may."""
+        return request.headers.get("Sec-Fetch-Mode") == "navigate" and Pages.is_page(request)
+
+    @staticmethod
     def is_page(request: web.Request) -> bool:
         return request.path in ("/", "/widget", "/studio") or request.path.startswith(("/obs/", SCRIPTS_PREFIX))
 
@@ -70,6 +84,7 @@ class Pages:
         """Sets the headers that differ from the common ones of `http_api.py`."""
         if self.is_public(request):
             response.headers["Access-Control-Allow-Origin"] = "*"
+            response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
             if request.path == _SEGMENTER:
                 response.headers["Content-Security-Policy"] = _policy({"script-src": "'self' 'wasm-unsafe-eval'"})
         elif request.path == "/widget":
@@ -78,6 +93,7 @@ class Pages:
             )
         elif request.path == "/studio":
             response.headers["Content-Security-Policy"] = _policy({"frame-ancestors": "'self'"})
+            response.headers["Permissions-Policy"] = permissions(camera="(self)")
         elif request.path.startswith("/obs/"):
             # OBS puts the "custom CSS" of a browser source into the page as an inline style.
             response.headers["Content-Security-Policy"] = _policy(

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from server.media.mp4.recording import Recording, RecordingFailed, RecordingLimits
+from server.media.mp4.recording import SUFFIX, Recording, RecordingFailed, RecordingLimits, RecordingsFolder
 from server.media.program_format import ProgramFormat
 from server.metrics import Metrics
 from server.protocol.codes import ErrorDetail, error_detail
@@ -39,21 +39,26 @@ class Recordings:
         *,
         local_time: Callable[[], str] = lambda: time.strftime("%Y%m%d-%H%M%S"),
     ) -> None:
-        self.limits = limits or RecordingLimits(max_bytes=8 * 10**9)
-        self._folder = folder
+        limits = limits or RecordingLimits(max_bytes=8 * 10**9)
+        is_off = folder is None or 0 in (limits.max_bytes, limits.max_total_bytes)
+        self._folder = None if is_off or folder is None else RecordingsFolder(folder, limits)
         self._local_time = local_time
         self._paths: OrderedDict[tuple[str, str], Path] = OrderedDict()
 
     def check(self) -> None:
         """Raises `Refused` (`not_supported`) if this server does not record."""
-        if self._folder is None or not self.limits.max_bytes:
+        if self._folder is None:
             reason = "this server does not record; its operator may name a folder with --recordings-folder"
             raise Refused("not_supported", reason, param="recording")
 
+    @property
+    def folder(self) -> RecordingsFolder:
+        assert self._folder is not None, "`check` comes first"
+        return self._folder
+
     def new_path(self, session_id: str, number: int) -> Path:
         """A path with a name that the server chooses: session, local time, number."""
-        assert self._folder is not None, "`check` comes first"
-        return self._folder / f"{_UNSAFE.sub('-', session_id)}-{self._local_time()}-{number}.mp4"
+        return self.folder.path / f"{_UNSAFE.sub('-', session_id)}-{self._local_time()}-{number}{SUFFIX}"
 
     def remember(self, session_id: str, path: Path) -> None:
         self._paths[session_id, path.name] = path
@@ -141,7 +146,7 @@ class Recorder:
                 self._program.sound,
                 size=(self._format.width, self._format.height),
                 frame_rate=self._format.frame_rate,
-                limits=self._recordings.limits,
+                folder=self._recordings.folder,
                 on_ended=self._on_failed,
             )
             try:

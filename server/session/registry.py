@@ -45,6 +45,10 @@ RETRY_AFTER_MS = round(MIN_RETRY_S * 1000)
 NAME_RETRY_MS = 2000
 # Peers that do not answer our goodbye must not hold up a shutdown.
 CLOSE_TIMEOUT_S = 1.5
+# A session keeps its place for this long after its controller was lost. A client notices a dead link after 8 s at most
+# (the SDKs' silence), and then has three attempts to resume. Without that, any page that starts a stage on a full
+# server ended a show whose network had just failed.
+KEEP_DETACHED_S = 20.0
 
 
 class Registry:
@@ -207,29 +211,33 @@ class Registry:
         """Engine time of one generation; 0 before the first measurement, so that every session is let in."""
         return self.engine.cost_s(Quality(quality)) or 0.0
 
-    def _costs(self, state: SessionState | None = None) -> dict[str, float]:
-        """What a generation costs, by session id: of all sessions, or of those in `state`."""
+    def _costs(self, *, counts_yielding: bool = True) -> dict[str, float]:
+        """What a generation costs, by session id: of all sessions, or of those that do not yield."""
         return {
             session_id: self._cost_s(session.options.quality)
             for session_id, session in self._sessions.items()
-            if state is None or session.state is state
+            if counts_yielding or not self._yields(session)
         }
 
+    def _yields(self, session: Session) -> bool:
+        """Whether a new session may take its place, because its controller has been away for long enough."""
+        away_s = self._clock.now() - session.detached_at
+        return session.state is SessionState.DETACHED and away_s >= KEEP_DETACHED_S
+
     def _has_room(self, cost_s: float) -> bool:
-        """Counts only sessions that have a controller, because detached ones yield."""
         num_called = self._queue.num_called
-        costs = self._costs(SessionState.OPEN)
+        costs = self._costs(counts_yielding=False)
         is_below_limit = len(costs) + num_called < self._max_sessions
         return is_below_limit and self._admission.has_room(costs, cost_s, num_called)
 
     def _make_room(self, cost_s: float) -> None:
-        """Closes detached sessions, the longest detached first, until the new one has room."""
+        """Closes sessions that yield, the longest detached first, until the new one has room."""
         while True:
-            detached = [session for session in self._sessions.values() if session.state is SessionState.DETACHED]
+            yielding = [session for session in self._sessions.values() if self._yields(session)]
             is_below_limit = len(self._sessions) < self._max_sessions
-            if not detached or (is_below_limit and self._admission.has_room(self._costs(), cost_s)):
+            if not yielding or (is_below_limit and self._admission.has_room(self._costs(), cost_s)):
                 return
-            self._abandon(min(detached, key=lambda session: session.detached_at))
+            self._abandon(min(yielding, key=lambda session: session.detached_at))
 
     def _abandon(self, session: Session) -> None:
         self._forget_owner(session)

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from engine.embedded.reading import read
 from engine.synthetic import Script, SyntheticEngine
@@ -20,6 +21,7 @@ from examples.education_bot.language_model import LanguageModel
 from sceneshift.address import Address
 from server import app as server_app
 from server.config import Settings
+from server.doors.http_api import HttpApi
 
 TOKEN = "0123456789abcdef0123"
 
@@ -158,7 +160,7 @@ async def test_a_question_is_answered_and_its_scene_is_on_air(classroom: Classro
 async def test_the_newest_question_wins_and_nonsense_costs_nothing(classroom: Classroom) -> None:
     page = await classroom.page()
     await hear(page, "stage")
-    for text in ("[", "{}", json.dumps({"ask": 3}), json.dumps({"ask": "x" * 301})):
+    for text in ("[", "[" * 8000, "{}", json.dumps({"ask": 3}), json.dumps({"ask": "x" * 301})):
         await page.send_str(text)
         await hear(page, "error")
     await page.send_json({"ask": "火山"})
@@ -176,6 +178,71 @@ async def test_the_token_opens_the_bots_own_stages_only(classroom: Classroom) ->
         assert answer.status == 404
     async with classroom.http.get("/chat", headers={"Origin": "http://evil.example"}) as answer:
         assert answer.status == 403
+
+
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "..%2f..%2fv1%2frealtime%2fcalls%2fcall_1",
+        "%2e%2e%2f%2e%2e%2fwhep%2fanother%2fviewer_0123456789ab",
+        "..%2fanother%2fviewer_0123456789ab",
+        "viewer_0123%2f..%2f..",
+        "viewer_zz",
+    ],
+)
+async def test_the_token_opens_no_other_address_of_the_server(
+    classroom: Classroom, monkeypatch: pytest.MonkeyPatch, method: str, path: str
+) -> None:
+    asked: list[str] = []
+    guarded = HttpApi._guarded
+
+    async def watched(self: HttpApi, request: web.Request, handler: Any) -> web.StreamResponse:
+        asked.append(request.rel_url.raw_path)
+        return await guarded(self, request, handler)
+
+    monkeypatch.setattr(HttpApi, "_guarded", watched)
+    page = await classroom.page()
+    session_id = (await hear(page, "stage"))["session_id"]
+    asked.clear()
+    url = classroom.http._base_url
+    assert url is not None
+    address = URL(f"{url}/whep/{session_id}/{path}".replace("//whep", "/whep"), encoded=True)
+    async with classroom.http.request(method, address, data="") as answer:
+        assert answer.status == 404
+    assert asked == []
+    async with classroom.http.request(method, f"/whep/{session_id}/viewer_0123456789ab", data="") as answer:
+        assert answer.status in (404, 415)
+    assert asked == [f"/whep/{session_id}/viewer_0123456789ab"]
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8090", 200),
+        ("[::1]:8090", 200),
+        ("evil.example", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("[::1", 403),
+    ],
+)
+async def test_on_loopback_the_bot_answers_to_names_of_this_machine_only(
+    classroom: Classroom, host: str, status: int
+) -> None:
+    async with classroom.http.get("/", headers={"Host": host}) as answer:
+        assert answer.status == status
+
+
+async def test_behind_a_proxy_the_bot_answers_to_the_names_that_were_given() -> None:
+    async with AsyncExitStack() as stack:
+        for bot, status in (
+            (Bot(Address("http://127.0.0.1:1"), allowed_hosts=("class.example",)), 200),
+            (Bot(Address("http://127.0.0.1:1"), host="0.0.0.0"), 200),
+            (Bot(Address("http://127.0.0.1:1"), host="::1"), 403),
+        ):
+            url = await served(bot.application(), stack)
+            async with aiohttp.request("GET", url, headers={"Host": "class.example:8443"}) as answer:
+                assert answer.status == status
 
 
 async def test_a_page_without_room_is_told_so(classroom: Classroom) -> None:

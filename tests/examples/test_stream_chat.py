@@ -281,11 +281,21 @@ def test_invalid_names_raise_an_error(channel: str, nick: str | None, token: str
 # --- on the real server -------------------------------------------------------------------------------------------
 
 
+NOW = 1_800_000_000
+
+
+def signed(body: bytes, sent_at: int = NOW) -> dict[str, str]:
+    mac = hmac.new(SECRET.encode(), f"{sent_at}.".encode() + body, hashlib.sha256).hexdigest()
+    return {"X-Time": str(sent_at), "X-Signature": f"sha256={mac}"}
+
+
 class Studio:
     """The bot on the real server with the synthetic engine, and its hook on a port."""
 
     def __init__(self, session: Session, stage: ChatStage, http: aiohttp.ClientSession) -> None:
         self.session, self.stage, self.http = session, stage, http
+        self.unix_time = float(NOW)
+        self.hook: Hook
 
     async def post(self, body: object, **headers: str) -> tuple[int, Any]:
         headers = headers or {"Authorization": f"Bearer {SECRET}"}
@@ -309,7 +319,13 @@ async def studio(request: pytest.FixtureRequest) -> AsyncIterator[Studio]:
         port = await stack.enter_async_context(server_app.running(app, server_app.listen("127.0.0.1", 0)))
         session = await stack.enter_async_context(connect(f"http://127.0.0.1:{port}"))
         stage = ChatStage(Show(rules), session)
-        hook = Hook(SECRET, hear=stage.hear, moderate=stage.moderate, state=stage.state)
+        hook = Hook(
+            SECRET,
+            hear=stage.hear,
+            moderate=stage.moderate,
+            state=stage.state,
+            unix_time=lambda: studio.unix_time,
+        )
         stage.on_change = hook.changed
         runner = web.AppRunner(hook.application())
         await runner.setup()
@@ -318,7 +334,9 @@ async def studio(request: pytest.FixtureRequest) -> AsyncIterator[Studio]:
         running = asyncio.create_task(stage.run())
         stack.callback(running.cancel)
         http = await stack.enter_async_context(aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}"))
-        yield Studio(session, stage, http)
+        studio = Studio(session, stage, http)
+        studio.hook = hook
+        yield studio
 
 
 async def test_a_line_in_the_chat_is_on_air(studio: Studio, irc: Irc) -> None:
@@ -339,9 +357,48 @@ async def test_a_line_by_http_is_on_air(studio: Studio) -> None:
     assert await studio.post({"user": "ana", "text": "!scene 7"}) == (200, {"replies": []})
     assert await studio.applied()
     body = json.dumps({"user": "bob", "text": "!scene 8"}).encode()
-    signature = "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
-    assert (await studio.post(body, **{"X-Signature": signature}))[0] == 200
+    assert (await studio.post(body, **signed(body)))[0] == 200
     assert await studio.applied()
+
+
+@pytest.mark.parametrize(("age_s", "status"), [(0, 200), (299, 200), (-299, 200), (301, 401), (-301, 401)])
+async def test_a_signed_line_counts_once_and_for_five_minutes(studio: Studio, age_s: int, status: int) -> None:
+    body = json.dumps({"user": "bob", "text": "hello"}).encode()
+    headers = signed(body, NOW - age_s)
+    assert (await studio.post(body, **headers))[0] == status
+    again, told = await studio.post(body, **headers)
+    assert again == 401
+    assert "sent before" in told["error"] if status == 200 else "clock" in told["error"]
+    assert (await studio.post(body, **signed(body, NOW - 7)))[0] == 200, "another one, of another time"
+
+
+async def test_an_old_signature_is_forgotten_when_its_time_is_over(studio: Studio) -> None:
+    body = json.dumps({"user": "bob", "text": "hello"}).encode()
+    assert (await studio.post(body, **signed(body)))[0] == 200
+    studio.unix_time = NOW + 301.0
+    assert (await studio.post(body, **signed(body)))[0] == 401
+    assert (await studio.post(body, **signed(body, NOW + 301)))[0] == 200
+    assert len(studio.hook._old_at) == 1
+
+
+async def test_more_signed_lines_than_are_remembered_are_refused(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("examples.stream_chat.hook.MAX_SIGNED", 2)
+    bodies = [json.dumps({"user": "bob", "text": f"hello {number}"}).encode() for number in range(3)]
+    assert [(await studio.post(body, **signed(body)))[0] for body in bodies] == [200, 200, 401]
+    studio.unix_time = NOW + 301.0
+    assert (await studio.post(bodies[2], **signed(bodies[2], NOW + 301)))[0] == 200
+
+
+@pytest.mark.parametrize("sent_at", ["", "soon", "-1", "1e9", "9" * 20, "²"])
+async def test_a_signed_line_needs_a_time(studio: Studio, sent_at: str) -> None:
+    body = json.dumps({"user": "bob", "text": "hello"}).encode()
+    mac = hmac.new(SECRET.encode(), sent_at.encode() + b"." + body, hashlib.sha256).hexdigest()
+    status, told = await studio.post(body, **{"X-Signature": f"sha256={mac}", "X-Time": sent_at})
+    assert status == 401 and "X-Time" in told["error"]
+    mac = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()  # of the body alone
+    assert (await studio.post(body, **{"X-Signature": f"sha256={mac}"}))[0] == 401
 
 
 @pytest.mark.parametrize(
@@ -353,12 +410,26 @@ async def test_a_line_by_http_is_on_air(studio: Studio) -> None:
         ({"user": "a", "text": "x", "colour": 1}, {}, 400),
         ({"user": " ", "text": "x"}, {}, 400),
         (b"[", {}, 400),
+        (b"[" * 8000, {}, 400),
+        (b'{"x":' * 3000, {}, 400),
+        (b'{"user": "a", "text": "b", "is_moderator": ' + b"[" * 8000, {}, 400),
         (b"x" * 20_000, {}, 413),
     ],
 )
 async def test_the_hook_refuses_invalid_requests(studio: Studio, body: Any, headers: Any, status: int) -> None:
     assert (await studio.post(body, **headers))[0] == status
     assert (await studio.post({"user": "ana", "text": "hello"}))[0] == 200
+
+
+@pytest.mark.parametrize("first", [None, "[" * 8000, '{"secret":' * 1500, "{}"])
+async def test_a_page_without_the_secret_is_closed(studio: Studio, first: str | None) -> None:
+    if first is None:
+        studio.hook._secret_timeout_s = 0.01
+    async with studio.http.ws_connect("/moderate") as page:
+        if first is not None:
+            await page.send_str(first)
+        closed = await page.receive()
+        assert closed.data == 1008
 
 
 @pytest.mark.parametrize("studio", [Rules(needs_approval=True, cooldown_s=0)], indirect=True)
@@ -372,6 +443,7 @@ async def test_a_moderator_approves_on_the_page(studio: Studio) -> None:
         state = await page.receive_json()
         assert state["asked"] == [{"number": 1, "user": "ana", "text": "7", "votes": 0}]
         await page.send_str("nonsense")
+        await page.send_str("[" * 8000)
         await page.send_json({"approve": 1})
         assert await studio.applied()
         assert (await page.receive_json())["on_stage"]["text"] == "7"

@@ -32,6 +32,7 @@ def test_recordings_lie_in_the_users_data_folder() -> None:
     assert default_recordings_folder({"HOME": "/home/ada"}) == Path("/home/ada/.local/share/sceneshift/recordings")
     assert default_recordings_folder({"XDG_DATA_HOME": "/data"}) == Path("/data/sceneshift/recordings")
     assert load(["--max-recording-size", "2GB"], {}).max_recording_size == 2 * 10**9
+    assert load(["--max-recordings-size", "2GB"], {}).max_recordings_size == 2 * 10**9
 
 
 def test_the_file_may_be_named_in_the_environment(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from engine.clip_cache.caching_engine import CachingEngine
 from engine.config import LoadSettings, default_model
 from engine.process.supervisor import EngineProcess
-from server import config
+from server import app, config
 from server.__main__ import _engine, _load_settings, main
 
 
@@ -62,6 +62,34 @@ async def test_serve_prints_the_address_and_when_it_is_ready_and_ends_cleanly() 
         assert await process.wait() == 0
         _, errors = await process.communicate()
         assert b"Traceback" not in errors
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this system has no IPv6, or keeps it apart")
+async def test_all_addresses_of_ipv6_are_those_of_ipv4_too() -> None:
+    async with serving("--host", "::") as process:
+        address = (await line(process)).removeprefix("sceneshift: ").partition("#")[0]
+        port = address.rstrip("/").rpartition(":")[2]
+        async with aiohttp.ClientSession() as http:
+            for url in (address, f"http://127.0.0.1:{port}/", f"http://[::1]:{port}/"):
+                async with http.get(f"{url}livez") as response:
+                    assert response.status == 200, url
+
+
+@pytest.mark.parametrize(
+    ("host", "is_dual", "address"),
+    [
+        ("0.0.0.0", True, "http://localhost:8080/"),
+        ("::", True, "http://localhost:8080/"),
+        ("::", False, "http://[::1]:8080/"),
+        ("::1", True, "http://[::1]:8080/"),
+        ("127.0.0.1", True, "http://127.0.0.1:8080/"),
+    ],
+)
+def test_the_printed_address_works_on_this_machine(
+    host: str, is_dual: bool, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: is_dual)
+    assert app.address(config.Settings(host=host, token="0123456789abcdef"), 8080) == address
 
 
 async def test_a_public_address_gets_a_token_that_is_printed_once_and_logged_never() -> None:

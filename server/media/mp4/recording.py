@@ -15,8 +15,10 @@ import asyncio
 import contextlib
 import io
 import logging
+import os
 import shutil
 import struct
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -55,6 +57,10 @@ SILENCE = b"\xfc\xff\xfe"
 MAX_SOUND_PACKETS = 500
 # The time for the last fragment on a slow disk; a session's end waits no longer.
 STOP_TIMEOUT_S = 1.0
+# Of all recordings together, unless the operator says otherwise: 22 hours at 2 Mbit/s, and never most of a small disk.
+MAX_TOTAL_BYTES = 20 * 10**9
+MAX_TOTAL_SHARE = 0.1
+SUFFIX = ".mp4"
 
 
 class RecordingFailed(Exception):
@@ -63,10 +69,51 @@ class RecordingFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RecordingLimits:
-    """`max_bytes` of one file; `min_free_bytes` on its disk: a full one would harm more than the recording."""
+    """`max_bytes` of one file, `max_total_bytes` of all together (None: 20 GB, or a tenth of the disk if that is less).
+
+    The disk keeps `min_free_bytes` and `min_free_share` free: a full one would harm more than the recording.
+    """
 
     max_bytes: int
+    max_total_bytes: int | None = None
     min_free_bytes: int = 512 * 2**20
+    min_free_share: float = 0.05
+
+
+class RecordingsFolder:
+    """The folder of all recordings: what they take together, and what is left. From the recordings' threads.
+
+    Recordings of earlier servers count, too. When there is no more room we refuse, and delete nothing.
+    """
+
+    def __init__(self, path: Path, limits: RecordingLimits) -> None:
+        self.path = path
+        self.limits = limits
+        self._lock = threading.Lock()
+        self._num_bytes: int | None = None  # of all files; None: not counted yet
+
+    def take(self, num_bytes: int = 0) -> None:
+        """Room for so many more bytes, or for a file that begins. Raises `RecordingFailed`."""
+        try:
+            disk = shutil.disk_usage(self.path)
+            if disk.free < max(self.limits.min_free_bytes, self.limits.min_free_share * disk.total):
+                raise RecordingFailed(f"the disk of the recordings has only {disk.free / 1e6:.0f} MB left")
+            most = self.limits.max_total_bytes
+            if most is None:
+                most = min(MAX_TOTAL_BYTES, round(MAX_TOTAL_SHARE * disk.total))
+            with self._lock:
+                if self._num_bytes is None or self._num_bytes + num_bytes >= most:
+                    self._num_bytes = self._count()  # somebody may have deleted files
+                if self._num_bytes + num_bytes >= most:
+                    reason = f"all recordings together have their largest size, {most / 1e9:.1f} GB"
+                    raise RecordingFailed(f"{reason} (--max-recordings-size); delete some to record again")
+                self._num_bytes += num_bytes
+        except OSError as error:
+            raise _failed(self.path, error) from error
+
+    def _count(self) -> int:
+        with os.scandir(self.path) as files:
+            return sum(file.stat().st_size for file in files if file.name.endswith(SUFFIX) and file.is_file())
 
 
 class Recording:
@@ -81,14 +128,14 @@ class Recording:
         *,
         size: tuple[int, int],
         frame_rate: int,
-        limits: RecordingLimits,
+        folder: RecordingsFolder,
         on_ended: Callable[[RecordingFailed], None],
     ) -> None:
         self.path = path
         self.subscription = subscription
         self._frame_rate = frame_rate
         self._on_ended = on_ended
-        self._file = _File(path, size, frame_rate, limits)
+        self._file = _File(path, size, frame_rate, folder)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recording")
         self._task: asyncio.Task[None] | None = None
         self._sound = _Sound(sound)
@@ -226,13 +273,13 @@ class _File:
     A fragment that was written only in part is cut off again, so that a full disk leaves a file that plays.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], frame_rate: int, limits: RecordingLimits) -> None:
+    def __init__(self, path: Path, size: tuple[int, int], frame_rate: int, folder: RecordingsFolder) -> None:
         self.num_frames = 0
         self.num_bytes = 0
         self._path = path
         self._size = size
         self._frame_rate = frame_rate
-        self._limits = limits
+        self._folder = folder
         self._file: io.FileIO | None = None
         self._track: VideoTrack | None = None
         self._duration_at = 0
@@ -244,7 +291,7 @@ class _File:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _failed(self._path, error) from error
-        self._check_free()
+        self._folder.take()
         try:
             self._file = self._path.open("xb", buffering=0)
         except FileExistsError:
@@ -254,13 +301,14 @@ class _File:
 
     def write(self, batch: list[EncodedFrame], end: int, sound: Run) -> None:
         """A fragment; its last frame is shown until frame number `end`. Raises `RecordingFailed`."""
-        self._check_free()
         boxes = b""
         if self._track is None:
             boxes = self._begin(batch[0])
         boxes += self._fragment(batch, end, sound)
-        if self.num_bytes + len(boxes) > self._limits.max_bytes:
-            raise RecordingFailed(f"the recording has reached its largest size, {self._limits.max_bytes / 1e9:.1f} GB")
+        most = self._folder.limits.max_bytes
+        if self.num_bytes + len(boxes) > most:
+            raise RecordingFailed(f"the recording has reached its largest size, {most / 1e9:.1f} GB")
+        self._folder.take(len(boxes))
         self._append(boxes, end - self._origin)
 
     def close(self) -> None:
@@ -314,15 +362,6 @@ class _File:
         left = memoryview(boxes)
         while left:
             left = left[self._file.write(left) :]
-
-    def _check_free(self) -> None:
-        """Raises `RecordingFailed`."""
-        try:
-            free = shutil.disk_usage(self._path.parent).free
-        except OSError as error:
-            raise _failed(self._path, error) from error
-        if free < self._limits.min_free_bytes:
-            raise RecordingFailed(f"the disk of the recordings has only {free / 1e6:.0f} MB left")
 
 
 def _failed(path: Path, error: OSError) -> RecordingFailed:

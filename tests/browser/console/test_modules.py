@@ -107,3 +107,23 @@ async def test_the_waits_between_attempts_grow_and_are_random(page: Any) -> None
         }"""
     )
     assert delays == [250, 500, 1000, 2000, 4000, 8000, 8000]
+
+
+@pytest.mark.parametrize(
+    "damaged", ["{", "", "5", "[]", '"text"', '{"sessionId": 3, "resumeToken": "t"}', '{"sessionId": "s"}']
+)
+async def test_a_damaged_kept_session_is_no_session(page: Any, damaged: str) -> None:
+    kept = await page.evaluate(
+        """async (damaged) => {
+          const { keptSession } = await import("/client/console/kept_session.js");
+          const key = "sceneshift.session", good = '{"sessionId": "s1", "resumeToken": "t"}', kept = [];
+          for (const [own, last] of [[damaged, good], [damaged, damaged], [good, damaged]]) {
+            sessionStorage.setItem(key, own);
+            localStorage.setItem(key, last);
+            kept.push(keptSession()?.sessionId ?? null);
+          }
+          return kept;
+        }""",
+        damaged,
+    )
+    assert kept == ["s1", None, "s1"]

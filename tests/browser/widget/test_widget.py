@@ -311,6 +311,26 @@ async def test_the_iframe_form_works_for_allowed_pages_and_for_no_others(open_pa
     assert page.frames[1].url == "chrome-error://chromewebdata/"
 
 
+_ADDRESS = "/widget?autostart&prompt=scene%205&controls=none"
+
+
+async def test_an_allowed_page_may_start_the_iframe_form_without_a_click(open_page: OpenPage, site: Site) -> None:
+    page = await open_page(f'<iframe src="{site.server_url}{_ADDRESS}" height="300"></iframe>')
+    await until(lambda: site.num_viewers == 1)
+    assert site.num_sessions == 1 and page.problems == []
+
+
+async def test_a_link_to_the_iframe_form_starts_nothing_before_a_click(open_page: OpenPage, site: Site) -> None:
+    page = await open_page(f'<a href="{site.server_url}{_ADDRESS}">a prize</a>')
+    await page.click("text=a prize")
+    await page.wait_for_function("() => customElements.get('live-scene')")
+    assert await page.evaluate("() => document.querySelector('live-scene').state") == "idle"
+    await page.wait_for_selector("[part=start]")
+    assert (page.sockets, site.num_sessions) == ([], 0)
+    await page.click("[part=start]")
+    await shows(page, 5)
+
+
 async def test_the_product_page_of_the_examples_works_as_it_stands(open_page: OpenPage, site: Site) -> None:
     page = await open_page("")
     html = (EXAMPLE / "index.html").read_text()

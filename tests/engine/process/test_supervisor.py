@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import re
 import resource
 import shutil
 import signal
@@ -36,6 +37,24 @@ from engine.process.child import Child
 from engine.process.own_clock import Thread
 from engine.process.spare import SPARE_AFTER_IDLE_S
 from engine.process.supervisor import EngineProcess, patience_s, restart_pause_s
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "understood"),
+    [
+        ("the sea " * 37, "at sunset with a dragon", ("sea",)),  # 296 characters, and "at s"
+        ("the sea " * 36, "at sunset with a dragon", ("sea", "sunset")),  # 288, and "at sunset wi"
+        ("海" * 300, "日落", ("海",)),
+    ],
+)
+def test_only_the_beginning_of_a_long_prompt_is_read_for_its_words(
+    begin: str, end: str, understood: tuple[str, ...]
+) -> None:
+    # 2000 Han characters held up the event loop for 6.6 ms.
+    engine = EngineProcess()
+    engine._model = ModelDescription("embedded", "cpu", 416, 256, 25, 12, {Quality.FAST: 4}, True)
+    words = engine.words(begin + end)
+    assert (words.understood, words.not_understood) == (understood, ())
 
 
 class Clock:
@@ -310,6 +329,26 @@ async def test_the_engine_survives_a_lack_of_descriptors(tmp_path: Path) -> None
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         await until(events, EngineReady)
         await until(events, GenerationStarted)
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(signal.SIGBUS, "SIGBUS; .*--shm-size"), (signal.SIGKILL, "SIGKILL; .*memory"), (signal.SIGTERM, "SIGTERM$")],
+)
+async def test_a_loss_names_the_signal_that_ended_the_engine(tmp_path: Path, number: signal.Signals, told: str) -> None:
+    async with opened(tmp_path, Clock()) as (engine, events):
+        assert engine.pid is not None
+        os.kill(engine.pid, number)
+        lost = await until(events, EngineLost)
+        assert isinstance(lost, EngineLost)
+        assert lost.reason == "exited" and re.search(told, lost.detail)
+
+
+async def test_a_loss_names_the_status_of_an_engine_that_ended_by_itself(tmp_path: Path) -> None:
+    async with opened(tmp_path, Clock()) as (engine, events):
+        engine.send(Generate("a", "die"))
+        lost = await until(events, EngineLost)
+        assert isinstance(lost, EngineLost) and lost.detail == "the engine process ended with status 1"
 
 
 async def test_an_engine_that_was_never_ready_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:

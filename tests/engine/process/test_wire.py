@@ -1,7 +1,11 @@
 """The wire between the processes: messages come out as they went in, frames never overwrite unread ones."""
 
+import errno
+import logging
 import os
+import sys
 import typing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,6 +56,61 @@ def ring() -> typing.Iterator[wire.FrameRing]:
     os.close(descriptor)
     yield opened
     opened.close()
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="it lacks the call")
+def test_the_memory_of_the_ring_is_reserved() -> None:
+    descriptor = wire.open_shared_file(100_000)
+    assert os.fstat(descriptor).st_blocks * 512 >= 100_000
+    os.close(descriptor)
+
+
+class Disks:
+    """`os.posix_fallocate` of a system in which only these folders have room."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *with_room: Path) -> None:
+        self._reserve, self._with_room = os.posix_fallocate, with_room
+        monkeypatch.setattr(os, "posix_fallocate", self.reserve)
+
+    def reserve(self, descriptor: int, offset: int, length: int) -> None:
+        folder = Path(f"/proc/self/fd/{descriptor}").readlink().parent
+        if folder not in self._with_room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._reserve(descriptor, offset, length)
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """The folder of shared memory and that of temporary files."""
+    memory, temporary = tmp_path / "shm", tmp_path / "tmp"
+    memory.mkdir()
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    return memory, temporary
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_a_small_shared_memory_is_told_and_a_file_takes_its_place(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory, temporary = folders
+    Disks(monkeypatch, temporary)
+    with caplog.at_level(logging.WARNING):
+        descriptor = wire.open_shared_file(1000, memory)
+    assert Path(f"/proc/self/fd/{descriptor}").readlink().parent == temporary
+    assert os.fstat(descriptor).st_size == 1000
+    assert str(memory) in caplog.text and "--shm-size" in caplog.text
+    os.close(descriptor)
+    assert list(memory.iterdir()) == list(temporary.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_a_system_without_any_room_for_frames_says_what_to_give(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Disks(monkeypatch)
+    with pytest.raises(OSError, match="--shm-size"):
+        wire.open_shared_file(1000, folders[0])
 
 
 def block(value: int) -> np.ndarray:

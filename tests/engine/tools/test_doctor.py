@@ -27,6 +27,11 @@ def test_the_engines_share_of_the_cores_is_measured() -> None:
     assert share is None or 0.0 < share <= 1.0
 
 
+def test_the_shared_memory_is_compared_with_what_the_engine_and_its_spare_take() -> None:
+    memory = doctor.find(None)["shared_memory"]
+    assert memory is None or (memory["needed_bytes"] == 128 * 2**20 and memory["free_bytes"] > 0)
+
+
 def test_the_plan_for_a_gpu_lists_where_each_part_would_live() -> None:
     found = profiles(16 * GB)
     assert found["fastwan2.2-5b"]["fits"]

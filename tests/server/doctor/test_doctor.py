@@ -46,6 +46,7 @@ def found(**changes: Any) -> dict[str, Any]:
         "compiler": None,
         "hub_cache": {"folder": "/cache/hub", "free_bytes": 2**30},
         "core_share": 0.97,
+        "shared_memory": {"folder": "/dev/shm", "free_bytes": 2**30, "needed_bytes": 128 * 2**20},
         "profiles": [profile, large],
         **changes,
     }
@@ -72,6 +73,21 @@ def test_a_line_for_each_thing_and_a_row_for_each_profile(
     assert rows["embedded"].split()[1:4] == ["*", "27.0", "MiB"] and rows["embedded"].endswith("not measured")
     assert "  4.0 GB of GPU memory are too few" in lines
     assert "  Wan-AI/Wan2.2-TI2V-5B-Diffusers would be downloaded at the first start" in lines
+
+
+def test_a_small_shared_memory_gets_advice_and_does_not_fail_the_check(
+    engine: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    doctor.main([])
+    assert "shared memory      ok       1.0 GiB free in /dev/shm" in capsys.readouterr().out
+    engine["shared_memory"]["free_bytes"] = 64 * 2**20  # of a container, unless it is given more
+    assert doctor.main([]) == 0
+    out = capsys.readouterr().out
+    assert "shared memory      FAILED" in out
+    assert "64.0 MiB free in /dev/shm, 128.0 MiB needed" in out and "--shm-size=256m" in out
+    engine["shared_memory"] = None
+    doctor.main([])
+    assert "shared memory      absent" in capsys.readouterr().out
 
 
 def test_a_busy_machine_gets_advice_and_does_not_fail_the_check(

@@ -116,6 +116,25 @@ def test_pages_of_other_origins_are_refused(origin: str | None, expected: bool) 
     assert access.is_known_origin(origin, "localhost:8080") is expected
 
 
+@pytest.mark.parametrize(
+    ("site", "origin", "expected"),
+    [
+        (None, None, False),  # no browser, or an old one
+        ("none", None, False),
+        ("same-origin", None, False),
+        ("same-site", None, False),
+        ("cross-site", None, True),
+        ("Cross-Site", "null", True),
+        ("cross-site", "https://evil.example", True),
+        ("cross-site", "https://stage.example", False),
+    ],
+)
+def test_a_browser_tells_that_another_site_asks(site: str | None, origin: str | None, expected: bool) -> None:
+    access = Access(Settings(token=TOKEN, allowed_origins=("https://stage.example",)))
+    headers = {"Sec-Fetch-Site": site, "Origin": origin}
+    assert access.is_foreign_fetch({name: value for name, value in headers.items() if value}) is expected
+
+
 def test_tokens_are_fresh_and_long() -> None:
     assert len({new_token() for _ in range(10)}) == 10
     assert len(new_token()) == 40

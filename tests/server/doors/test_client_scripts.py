@@ -28,6 +28,23 @@ def test_only_lines_that_are_nothing_but_comment_become_empty() -> None:
     assert without_comments(script) == "\n\nf(); // c\n\n/** e */ g();\nconst t = `\n// not one\n`;\n\nh();"
 
 
+def test_code_after_the_end_of_a_comment_stays() -> None:
+    script = "/** a\n * b */ f();\n/** c\n */ const t = `\n// not one\n`;\n/** d\n*/\n// e\ng();"
+    assert without_comments(script) == "\n f();\n\n const t = `\n// not one\n`;\n\n\n\ng();"
+
+
+async def test_no_request_searches_the_disk_for_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.js").write_text("f();", encoding="utf-8")
+    app = web.Application()
+    ClientScripts(tmp_path).add_routes(app.router, "/client/")
+    searched: list[Path] = []
+    monkeypatch.setattr(Path, "rglob", lambda path, pattern: searched.append(path) or iter(()))
+    async with TestClient(TestServer(app)) as client:
+        assert (await client.get("/client/a.js")).status == 200
+        assert (await client.get("/client/none.js")).status == 404
+    assert searched == []
+
+
 async def test_scripts_have_etags_and_nothing_outside_the_folder_is_served(tmp_path: Path) -> None:
     folder = tmp_path / "client"
     (folder / "sdk").mkdir(parents=True)

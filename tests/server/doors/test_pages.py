@@ -75,3 +75,61 @@ async def test_each_page_says_who_may_frame_it(http: aiohttp.ClientSession, path
 async def test_obs_may_add_its_custom_style(http: aiohttp.ClientSession) -> None:
     async with http.get("/obs/any-name-will-do") as response:
         assert "style-src 'self' 'unsafe-inline'" in response.headers["Content-Security-Policy"]
+
+
+# What browsers say of a request (Fetch Metadata) that a page of another site makes.
+PICTURE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+SCRIPT = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "script"}
+LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+FRAME = LINK | {"Sec-Fetch-Dest": "iframe"}
+OURS = PICTURE | {"Sec-Fetch-Site": "same-origin"}
+TYPED = LINK | {"Sec-Fetch-Site": "none"}
+SNAPSHOT = "/v1/sessions/my-show/snapshot.jpg"
+
+
+@pytest.mark.parametrize(
+    ("headers", "path", "status"),
+    [
+        (PICTURE, SNAPSHOT, 403),
+        (PICTURE, "/livez", 403),
+        (PICTURE, "/", 403),
+        (PICTURE | {"Origin": SHOP}, SNAPSHOT, 401),  # allowed by name; it lacks the token
+        (PICTURE | {"Origin": "null"}, SNAPSHOT, 403),
+        (LINK, SNAPSHOT, 403),
+        (LINK, "/metrics", 403),
+        (LINK, "/", 200),
+        (LINK, "/studio", 200),
+        (FRAME, "/widget", 200),  # `frame-ancestors` says who may
+        (SCRIPT, "/client/widget/live-scene.js", 200),
+        (PICTURE, "/client/favicon.svg", 200),
+        (OURS, SNAPSHOT, 401),
+        (TYPED, SNAPSHOT, 401),
+        ({}, SNAPSHOT, 401),
+    ],
+)
+async def test_pages_of_other_sites_load_only_scripts_and_link_only_to_pages(
+    http: aiohttp.ClientSession, headers: dict[str, str], path: str, status: int
+) -> None:
+    async with http.get(path, headers=headers) as response:
+        assert response.status == status
+        if status == 403:
+            assert b"forbidden_origin" in await response.read()
+
+
+@pytest.mark.parametrize(
+    ("path", "resource_policy", "camera"),
+    [
+        ("/", "same-origin", "camera=()"),
+        ("/studio", "same-origin", "camera=(self)"),
+        (SNAPSHOT, "same-origin", "camera=()"),
+        ("/client/widget/live-scene.js", "cross-origin", "camera=()"),
+        ("/client/studio/output.html", "cross-origin", "camera=()"),
+    ],
+)
+async def test_no_other_site_may_embed_our_pictures_or_hold_our_windows(
+    http: aiohttp.ClientSession, path: str, resource_policy: str, camera: str
+) -> None:
+    async with http.get(path) as response:
+        assert response.headers["Cross-Origin-Resource-Policy"] == resource_policy
+        assert response.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+        assert camera in response.headers["Permissions-Policy"].split(", ")

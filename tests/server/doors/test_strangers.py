@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from aiohttp import http_parser, multipart
+from aiohttp import http_parser, multipart, web
 from aiortc import AudioStreamTrack, RTCConfiguration, RTCPeerConnection
 from aiortc.sdp import SessionDescription
 from serving import Controller, Serving, serving
 from viewer import Viewer
+
+from server.doors.http_api import HttpApi
 
 TOKEN = "0123456789abcdef0123"
 SDP = {"Content-Type": "application/sdp"}
@@ -130,11 +133,15 @@ BODY = gzip.compress(b"0" * 2**20)
 CHUNKED = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (BODY[:100], BODY[100:])) + b"0\r\n\r\n"
 
 
-async def _raw(harness: Serving, head: str, body: bytes) -> tuple[int, dict[str, Any]]:
-    """Sends one request byte by byte as given; returns the answer's status and its JSON."""
+async def _connected(harness: Serving) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     url = harness.http._base_url
     assert url is not None
-    reader, writer = await asyncio.open_connection(url.host, url.port)
+    return await asyncio.open_connection(url.host, url.port)
+
+
+async def _raw(harness: Serving, head: str, body: bytes) -> tuple[int, dict[str, Any]]:
+    """Sends one request byte by byte as given; returns the answer's status and its JSON."""
+    reader, writer = await _connected(harness)
     writer.write(head.replace("\n", "\r\n").encode() + b"\r\n" + body)
     answer = await reader.readuntil(b"\r\n\r\n")
     (length,) = [int(line.split(b":")[1]) for line in answer.splitlines() if line.lower().startswith(b"content-length")]
@@ -187,6 +194,50 @@ async def test_no_socket_is_offered_compression(harness: Serving, show: Controll
     for path in ("/v1/realtime", "/v1/sessions/my-show/watch"):
         async with harness.http.ws_connect(path, compress=15) as socket:
             assert socket.compress == 0
+
+
+# --- requests that end early, and what is no request --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/whep/my-show", "/v1/realtime/calls"])
+async def test_an_upload_that_its_sender_aborts_is_no_error_of_ours(
+    harness: Serving,
+    show: Controller,
+    path: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    guarded, begun, ended = HttpApi._guarded, asyncio.Event(), asyncio.Event()
+
+    async def watched(self: HttpApi, request: web.Request, handler: Any) -> web.StreamResponse:
+        begun.set()
+        try:
+            return await guarded(self, request, handler)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(HttpApi, "_guarded", watched)
+    _, writer = await _connected(harness)
+    head = f"POST {path} HTTP/1.1\nHost: localhost\nContent-Type: application/sdp\nContent-Length: 1000\n\n"
+    writer.write(head.replace("\n", "\r\n").encode() + b"v=0")
+    await begun.wait()
+    writer.transport.abort()
+    await ended.wait()
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_bad_heads_are_answered_and_cost_few_lines_of_the_log(
+    harness: Serving, show: Controller, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(30):
+        reader, writer = await _connected(harness)
+        writer.write(b"GET / HTTP/1.1\r\nno colon\r\n\r\n")
+        assert b" 400 " in await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+    lines = [record for record in caplog.records if record.name == "aiohttp.server"]
+    assert 0 < len(lines) <= 10
+    assert not any(record.exc_info for record in lines)
 
 
 # --- proxies ------------------------------------------------------------------------------------------------------

@@ -139,8 +139,18 @@ async def test_a_server_without_a_folder_names_the_flag(recording: bool) -> None
     async with serving() as server:
         refused = await record(await server.controller(width=320, height=192), recording)
         assert refused["error"]["code"] == "not_supported" and "--recordings-folder" in refused["error"]["message"]
-    async with serving(recordings_folder="x", max_recording_size=0) as server:
-        assert (await record(await server.controller(width=320, height=192), True))["type"] == "error"
+    for off in ("max_recording_size", "max_recordings_size"):
+        async with serving(recordings_folder="x", **{off: 0}) as server:
+            assert (await record(await server.controller(width=320, height=192), True))["type"] == "error"
+
+
+async def test_a_recording_is_refused_when_all_together_are_too_large(tmp_path: Path) -> None:
+    (tmp_path / "yesterday.mp4").write_bytes(bytes(1000))
+    async with serving(recordings_folder=str(tmp_path), max_recordings_size=1000) as server:
+        changed = await record(await server.controller(width=320, height=192), True)
+        assert not changed["recording"] and changed["error"]["code"] == "recording_failed"
+        assert "--max-recordings-size" in changed["error"]["message"]
+    assert [path.name for path in tmp_path.iterdir()] == ["yesterday.mp4"]
 
 
 async def test_only_recordings_of_the_session_can_be_fetched(tmp_path: Path) -> None:
@@ -163,9 +173,8 @@ async def test_only_recordings_of_the_session_can_be_fetched(tmp_path: Path) -> 
 
 @pytest.fixture
 def harness(tmp_path: Path) -> SessionHarness:
-    recordings = Recordings(
-        tmp_path, RecordingLimits(max_bytes=60_000, min_free_bytes=0), local_time=lambda: "20261124-201503"
-    )
+    limits = RecordingLimits(max_bytes=60_000, min_free_bytes=0, min_free_share=0.0)
+    recordings = Recordings(tmp_path, limits, local_time=lambda: "20261124-201503")
     return SessionHarness(SessionOptions(width=256, height=144), recordings=recordings)
 
 

@@ -16,7 +16,7 @@ from server.protocol.errors import Refused
 from server.protocol.messages import PromptSet, SessionResume, SessionStart
 from server.session.admission import Ticket
 from server.session.generations import Generations
-from server.session.registry import Registry
+from server.session.registry import KEEP_DETACHED_S, Registry
 from server.session.session import Neighbours, Session, SessionState
 
 
@@ -191,10 +191,26 @@ async def test_the_longest_abandoned_session_makes_room(harness: RegistryHarness
     for session in (second, first):
         session.detach(session._controller)
         await harness.clock.advance(0.25)
+    await harness.clock.advance(KEEP_DETACHED_S)
     await harness.start()
     with pytest.raises(Refused):
         harness.registry.find(second.session_id)
     assert harness.registry.find(first.session_id) is first
+
+
+async def test_a_session_whose_controller_was_just_lost_keeps_its_place(harness: RegistryHarness) -> None:
+    first, second = await harness.start(), await harness.start()
+    first.detach(first._controller)
+    await harness.clock.advance(KEEP_DETACHED_S - 0.1)
+    with pytest.raises(Refused) as caught:  # a page that starts stages on a full server ends no show
+        await harness.start()
+    assert caught.value.detail.code == "server_full"
+    assert harness.registry.find(first.session_id) is first
+    await harness.clock.advance(0.2)
+    await harness.start()
+    with pytest.raises(Refused):
+        harness.registry.find(first.session_id)
+    assert harness.registry.find(second.session_id) is second
 
 
 async def test_an_abandoned_session_is_closed_after_its_grace(harness: RegistryHarness) -> None:
@@ -363,6 +379,8 @@ async def test_a_detached_session_yields_to_a_waiting_controller(lobby: Registry
     first = await lobby.start()
     waiting = await lobby.ask()
     first.detach(first._controller)
+    await lobby.clock.advance(KEEP_DETACHED_S - 1.0)
+    assert not waiting.is_called
     await lobby.clock.advance(1.0)
     assert waiting.is_called
     await lobby.registry.come_in(waiting, SessionStart(), FakeController())
@@ -376,7 +394,7 @@ async def test_a_late_resume_keeps_the_room_and_the_called_one_keeps_its_place(
     first = await lobby.start()
     waiting, behind = await lobby.ask(), await lobby.ask()
     first.detach(first._controller)
-    await lobby.clock.advance(1.0)
+    await lobby.clock.advance(KEEP_DETACHED_S)
     assert waiting.is_called
     lobby.registry.take_up(
         SessionResume(session_id=first.session_id, resume_token=first.resume_token), FakeController()

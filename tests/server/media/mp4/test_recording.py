@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
 import numpy as np
 import pytest
 
-from server.media.mp4.recording import Recording, RecordingFailed, RecordingLimits
+from server.media.mp4.recording import Recording, RecordingFailed, RecordingLimits, RecordingsFolder
 from server.media.sound.audio import PACKET_SAMPLES, OpusEncoder
 from server.media.sound.audio_track import AudioFanout
 from server.media.video import marker
@@ -22,7 +24,7 @@ from server.media.video.rendition import ladder
 
 WIDTH, HEIGHT, RATE = 256, 144, 12
 RENDITION = ladder(WIDTH, HEIGHT, 500_000)[0]
-LIMITS = RecordingLimits(max_bytes=10**9, min_free_bytes=0)
+LIMITS = RecordingLimits(max_bytes=10**9, max_total_bytes=10**9, min_free_bytes=0, min_free_share=0.0)
 
 
 class Stage:
@@ -49,7 +51,7 @@ class Stage:
             self.sound,
             size=(WIDTH, HEIGHT),
             frame_rate=RATE,
-            limits=limits,
+            folder=RecordingsFolder(path.parent, limits),
             on_ended=self.failures.put_nowait,
         )
 
@@ -138,7 +140,7 @@ async def test_a_recording_ends_with_its_program(stage: Stage, tmp_path: Path) -
 
 
 async def test_a_recording_ends_at_its_largest_size_and_the_file_plays(stage: Stage, tmp_path: Path) -> None:
-    recording = stage.recording(tmp_path / "show.mp4", RecordingLimits(max_bytes=150_000, min_free_bytes=0))
+    recording = stage.recording(tmp_path / "show.mp4", replace(LIMITS, max_bytes=150_000))
     await recording.open()
     stage.play(*range(60))
     failure = await stage.failures.get()
@@ -168,12 +170,68 @@ async def test_a_disk_that_fills_in_mid_fragment_leaves_a_file_that_plays(stage:
 
 async def test_a_nearly_full_disk_and_a_bad_folder_are_refused_without_a_file(stage: Stage, tmp_path: Path) -> None:
     with pytest.raises(RecordingFailed, match="MB left"):
-        await stage.recording(tmp_path / "show.mp4", RecordingLimits(10**9, min_free_bytes=2**62)).open()
+        await stage.recording(tmp_path / "show.mp4", replace(LIMITS, min_free_bytes=2**62)).open()
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
     with pytest.raises(RecordingFailed, match="cannot be written"):
         await stage.recording(tmp_path / "file" / "show.mp4").open()
     assert not stage.fanout.num_takers
+
+
+async def test_all_recordings_together_are_bounded_and_the_file_plays(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "yesterday.mp4").write_bytes(bytes(100_000))  # of another server, which has ended
+    (tmp_path / "notes.txt").write_bytes(bytes(100_000))
+    recording = stage.recording(tmp_path / "show.mp4", replace(LIMITS, max_total_bytes=250_000))
+    await recording.open()
+    stage.play(*range(60))
+    failure = await stage.failures.get()
+    assert "all recordings together" in str(failure) and "--max-recordings-size" in str(failure)
+    assert 0 < recording.path.stat().st_size <= 150_000
+    assert film(recording.path)[0][:RATE] == list(range(RATE))
+    assert (tmp_path / "yesterday.mp4").stat().st_size == 100_000, "nothing is deleted"
+
+
+def test_recordings_that_run_at_once_share_the_room(tmp_path: Path) -> None:
+    folder = RecordingsFolder(tmp_path, replace(LIMITS, max_total_bytes=1000))
+    for turn in range(9):
+        folder.take(110)
+        with (tmp_path / f"show-{turn % 2}.mp4").open("ab") as file:
+            file.write(bytes(110))
+    with pytest.raises(RecordingFailed, match="all recordings together"):
+        folder.take(110)
+
+
+def test_a_deleted_recording_makes_room(tmp_path: Path) -> None:
+    folder = RecordingsFolder(tmp_path, replace(LIMITS, max_total_bytes=1000))
+    old = tmp_path / "old.mp4"
+    old.write_bytes(bytes(1000))
+    with pytest.raises(RecordingFailed, match="all recordings together"):
+        folder.take()
+    old.unlink()
+    folder.take(900)
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "most"),
+    [(4000 * 10**9, 300 * 10**9, 20 * 10**9), (50 * 10**9, 10 * 10**9, 5 * 10**9)],
+)
+def test_by_default_recordings_take_20_gb_or_a_tenth_of_a_smaller_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, total: int, free: int, most: int
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=total, free=free))
+    with pytest.raises(RecordingFailed, match=f"{most / 1e9:.1f} GB"):
+        RecordingsFolder(tmp_path, RecordingLimits(10**12)).take(most)
+    RecordingsFolder(tmp_path, RecordingLimits(10**12)).take(most - 1)
+
+
+def test_recordings_leave_a_twentieth_of_the_disk_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = SimpleNamespace(total=1000 * 10**9, free=51 * 10**9)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: disk)
+    folder = RecordingsFolder(tmp_path, RecordingLimits(10**12))
+    folder.take(1)
+    disk.free = 49 * 10**9
+    with pytest.raises(RecordingFailed, match="49000 MB left"):
+        folder.take(1)
 
 
 async def test_another_file_is_never_written_over(stage: Stage, tmp_path: Path) -> None:
