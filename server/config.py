@@ -35,6 +35,9 @@ MIN_SECRET_CHARACTERS = 8
 _PORTS = re.compile(r"(?P<first>\d{1,5})\s*-\s*(?P<last>\d{1,5})")
 _PIXELS = re.compile(r"(?P<width>\d+)\s*[x×]\s*(?P<height>\d+)", re.IGNORECASE)
 
+# Settings that take any text.
+_FOLDERS = ("lora_folder", "cache_folder", "music_folder", "recordings_folder")
+_TEXTS = ("host", "h264_encoder", "model", "device", "decoder", *_FOLDERS)
 _TARGET_NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
@@ -307,17 +310,7 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _origins(value, source)
         case "whip_targets":
             return _whip_targets(value, source)
-        case (
-            "host"
-            | "h264_encoder"
-            | "model"
-            | "device"
-            | "decoder"
-            | "lora_folder"
-            | "cache_folder"
-            | "music_folder"
-            | "recordings_folder"
-        ):
+        case _ if name in _TEXTS:
             return _text(name, value, source)
         case _:
             known = ", ".join(setting.name for setting in fields(Settings))

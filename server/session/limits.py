@@ -29,6 +29,7 @@ MAX_REFUSED = 100
 REFUSED_WITHIN_S = 10.0
 # A reader of a full buffer never suspends by itself; after so many frames, some milliseconds, the other tasks are next.
 FRAMES_PER_TURN = 32
+_ROUNDING = 1e-9
 
 
 class TokenBucket:
@@ -46,7 +47,7 @@ class TokenBucket:
         now = self._clock.now()
         self._tokens = min(self.burst, self._tokens + (now - self._filled_at) * self.rate)
         self._filled_at = now
-        if self._tokens >= 1:
+        if self._tokens >= 1 - _ROUNDING:  # who waited as long as we said gets one
             self._tokens -= 1
             return 0.0
         return (1 - self._tokens) / self.rate
