@@ -118,8 +118,8 @@ class Connections:
     def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """asyncio logs a failed accept up to 128 times a second, with a traceback each."""
         error = context.get("exception")
-        if isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES:
-            self._warn_of_resources("- ! the system has no room: %s", error.strerror)
+        if "socket" in context and isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES:
+            self._warn_of_resources("- ! a connection could not be accepted: %s", error.strerror)
         else:
             loop.default_exception_handler(context)
 

@@ -48,7 +48,8 @@ async def refuse(
     """Sends a last error and the close frame, then ends the connection. No other task may be reading.
 
     Waits for the peer's close frame, because a reset would turn our code into 1006 at the peer. aiohttp's own `close`
-    reads for it as much as the peer can send within `CLOSE_TIMEOUT_S`, without a turn for other tasks.
+    reads for it as much as the peer can send within `CLOSE_TIMEOUT_S`, without a turn for other tasks. This reads a few
+    frames, and then only gives the peer the time to read ours.
     """
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
@@ -57,6 +58,10 @@ async def refuse(
             for _ in range(MAX_FRAMES_AFTER_REFUSAL):
                 if (await socket.receive()).type in _ENDS:
                     break
+            else:
+                if request.transport is not None:
+                    request.transport.pause_reading()
+                await asyncio.sleep(CLOSE_TIMEOUT_S)
     except (TimeoutError, ConnectionError, RuntimeError):
         pass  # it does not read or not answer, or is gone (aiohttp: `RuntimeError`)
     abort(request)

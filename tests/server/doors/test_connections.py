@@ -200,13 +200,14 @@ async def test_a_system_without_files_is_logged_once_a_minute(caplog: pytest.Log
     clock, loop = FakeClock(), asyncio.get_running_loop()
     before = loop.get_exception_handler()
     error = OSError(errno.EMFILE, "Too many open files")
+    refused = {"message": "socket.accept() out of system resource", "exception": error, "socket": None}
     async with serving(build={"clock": clock}):
         for _ in range(1000):
-            loop.call_exception_handler({"message": "socket.accept() out of system resource", "exception": error})
+            loop.call_exception_handler(refused)
         assert len(caplog.records) == 1 and "Too many open files" in caplog.text
         clock._now += LOG_INTERVAL_S
-        loop.call_exception_handler({"message": "socket.accept() out of system resource", "exception": error})
+        loop.call_exception_handler(refused)
         assert len(caplog.records) == 2 and "1000 times" in caplog.text
-        loop.call_exception_handler({"message": "something else", "exception": ValueError("mine")})
+        loop.call_exception_handler({"message": "something else", "exception": error})
         assert caplog.records[-1].levelno == logging.ERROR
     assert loop.get_exception_handler() is before
