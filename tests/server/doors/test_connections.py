@@ -20,7 +20,7 @@ TOKEN = "0123456789abcdef0123"
 REQUEST = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 FORWARDED = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 198.51.100.7\r\n\r\n"
 # So short that a test ends soon, and the other bounds so long that none of them can be what ended it.
-SOON_S = 0.1
+SOON_S = 0.25
 
 
 class Peer:
