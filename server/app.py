@@ -26,8 +26,10 @@ from server.doors import watch
 from server.doors.auth import Access
 from server.doors.bad_requests import BadRequestFilter
 from server.doors.calls import CallsApi
+from server.doors.connections import ConnectionBounds, Connections, bounded
 from server.doors.downloads import Downloads
 from server.doors.http_api import HttpApi
+from server.doors.peers import Peers
 from server.doors.websocket import HEARTBEAT_S, RealtimeEndpoint
 from server.doors.whep import WhepApi
 from server.media.mp4.recording import RecordingLimits
@@ -49,6 +51,7 @@ _log = logging.getLogger(__name__)
 HANDLER_TIMEOUT_S = 0.5
 
 REGISTRY = web.AppKey("registry", Registry)
+CONNECTIONS = web.AppKey("connections", Connections)
 
 
 class PortInUse(Exception):
@@ -68,11 +71,15 @@ def build(
     media: MediaSettings | None = None,
     heartbeat_s: float = HEARTBEAT_S,
     watch_heartbeat_s: float = watch.HEARTBEAT_S,
+    bounds: ConnectionBounds | None = None,
     on_engine_ready: Callable[[EngineReady], None] = lambda event: None,
     on_engine_unusable: Callable[[EngineStopped], None] = lambda event: None,
     on_task_died: Callable[[str], None] = lambda name: None,
 ) -> web.Application:
-    """The application; its start-up opens `engine`, its shutdown ends the sessions and closes it."""
+    """The application; its start-up opens `engine`, its shutdown ends the sessions and closes it.
+
+    `bounds`: instead of those in `settings`.
+    """
     clock = clock or MonotonicClock()
     metrics = Metrics()
     access = Access(settings)
@@ -91,21 +98,38 @@ def build(
         on_engine_unusable=on_engine_unusable,
         on_task_died=on_task_died,
     )
-    api = HttpApi(registry, access, metrics)
+    peers = Peers(clock, tells_apart=settings.max_connections_per_peer > 0)
+    api = HttpApi(registry, access, peers, metrics)
     whep = WhepApi(registry, access, ice)
-    calls = CallsApi(registry, access, ice, metrics=metrics, clock=clock)
-    realtime = RealtimeEndpoint(registry, access, metrics=metrics, clock=clock, heartbeat_s=heartbeat_s)
-    watching = watch.WatchEndpoint(registry, access, metrics, heartbeat_s=watch_heartbeat_s)
+    calls = CallsApi(registry, access, peers, ice, metrics=metrics, clock=clock)
+    realtime = RealtimeEndpoint(registry, access, peers, metrics=metrics, clock=clock, heartbeat_s=heartbeat_s)
+    watching = watch.WatchEndpoint(registry, access, metrics, clock=clock, heartbeat_s=watch_heartbeat_s)
     downloads = Downloads(registry, access, recordings)
 
-    app = web.Application(middlewares=[api.guard()], client_max_size=MAX_MESSAGE_BYTES)
+    app = web.Application(middlewares=[bounded, api.guard()], client_max_size=MAX_MESSAGE_BYTES)
     app[REGISTRY] = registry
+    app[CONNECTIONS] = Connections(bounds or _bounds(settings), clock)
     app.router.add_get("/v1/realtime", realtime.handle)
     app.router.add_get("/v1/sessions/{session_id}/watch", watching.handle)
     for routes in (api, whep, calls, downloads):
         routes.add_routes(app.router)
     app.on_response_prepare.append(api.set_headers)
+    _open_and_close(app, registry, realtime, watching, calls, music)
+    return app
 
+
+def _bounds(settings: Settings) -> ConnectionBounds:
+    return ConnectionBounds(settings.max_connections, settings.max_connections_per_peer)
+
+
+def _open_and_close(
+    app: web.Application,
+    registry: Registry,
+    realtime: RealtimeEndpoint,
+    watching: watch.WatchEndpoint,
+    calls: CallsApi,
+    music: Library,
+) -> None:
     async def open_registry(app: web.Application) -> None:
         await registry.open()
 
@@ -118,7 +142,6 @@ def build(
 
     app.on_startup.append(open_registry)
     app.on_shutdown.append(end_everything)
-    return app
 
 
 def _neighbours(
@@ -147,16 +170,16 @@ def _neighbours(
 @asynccontextmanager
 async def running(app: web.Application, listener: socket.socket) -> AsyncIterator[int]:
     """Serves `app` on a bound socket while the block runs, then closes the socket. Gives the port."""
-    # No access log: request lines hold tokens. No decompression: aiohttp would do it on the loop, before the token is
-    # checked, and 1 MB from a stranger stopped every show for 1.9 s. `http_api` refuses such bodies.
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=HANDLER_TIMEOUT_S, auto_decompress=False)
+    # `connections.BoundedHandler` has the options of a connection.
+    runner = web.AppRunner(app, shutdown_timeout=HANDLER_TIMEOUT_S)
     port: int = listener.getsockname()[1]
     bad_requests = BadRequestFilter(MonotonicClock())
     server_logger.addFilter(bad_requests)
     try:
         await runner.setup()
-        await web.SockSite(runner, listener).start()
-        yield port
+        assert runner.server is not None  # since `setup`
+        async with app[CONNECTIONS].serve(runner.server, listener):
+            yield port
     finally:
         await runner.cleanup()
         server_logger.removeFilter(bad_requests)
@@ -217,6 +240,7 @@ async def serve(
         on_engine_unusable=give_up,
         on_task_died=end,
     )
+    app[CONNECTIONS].reserve_files()
     with _on_signals(stop.set):
         async with running(app, listener) as port:
             fragment = f"#token={settings.token}" if shows_token else ""

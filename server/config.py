@@ -35,6 +35,9 @@ MIN_SECRET_CHARACTERS = 8
 _PORTS = re.compile(r"(?P<first>\d{1,5})\s*-\s*(?P<last>\d{1,5})")
 _PIXELS = re.compile(r"(?P<width>\d+)\s*[x×]\s*(?P<height>\d+)", re.IGNORECASE)
 
+# Settings that take any text.
+_FOLDERS = ("lora_folder", "cache_folder", "music_folder", "recordings_folder")
+_TEXTS = ("host", "h264_encoder", "model", "device", "decoder", *_FOLDERS)
 _TARGET_NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
@@ -85,6 +88,10 @@ class Settings:
     max_queued: int = 16
     # One viewer costs up to 0.02 CPU seconds a second on the ready-packet path: 32 leave the engine its cores.
     max_viewers: int = 32
+    # TCP connections in all; more are closed at once. Eight full stages of viewers over WebSocket have 256.
+    max_connections: int = 512
+    # Of one address, except on loopback and behind proxies. 0: any number, if the network hides the clients' addresses.
+    max_connections_per_peer: int = 32
     # "auto": a hardware encoder if it is present and better (`server.media.video.hardware`), else x264.
     h264_encoder: str = "auto"
     sender: Sender = "own"  # of RTP; aiortc's is the plain twin, without pacing and adaptation
@@ -189,6 +196,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-sessions", help="how many stages at once (default 8)")
     parser.add_argument("--max-queued", help="how many controllers may wait for a stage (default 16)")
     parser.add_argument("--max-viewers", help="how many viewers a stage may have (default 32)")
+    parser.add_argument("--max-connections", help="how many TCP connections, all together (default 512)")
+    parser.add_argument(
+        "--max-connections-per-peer",
+        help="how many of one address; 0, if a network hides the clients' addresses, also allows guesses of the token "
+        "without a bound (default 32)",
+    )
     parser.add_argument("--h264-encoder", help="auto (default: hardware where it wins), libx264, h264_nvenc, ...")
     parser.add_argument("--sender", help="of RTP: own (default), or aiortc, to compare or to fall back on")
     parser.add_argument("--resume-grace-s", help="how long a stage outlives its controller's connection (default 60)")
@@ -263,8 +276,10 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _integer(name, value, source, low=0, high=65535)
         case "max_sessions" | "max_viewers":
             return _integer(name, value, source, low=1, high=1000)
-        case "max_queued":
+        case "max_queued" | "max_connections_per_peer":
             return _integer(name, value, source, low=0, high=1000)
+        case "max_connections":
+            return _integer(name, value, source, low=16, high=50_000)
         case "frames":
             return _integer(name, value, source, low=1, high=1001)
         case "size":
@@ -301,17 +316,7 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _origins(value, source)
         case "whip_targets":
             return _whip_targets(value, source)
-        case (
-            "host"
-            | "h264_encoder"
-            | "model"
-            | "device"
-            | "decoder"
-            | "lora_folder"
-            | "cache_folder"
-            | "music_folder"
-            | "recordings_folder"
-        ):
+        case _ if name in _TEXTS:
             return _text(name, value, source)
         case _:
             known = ", ".join(setting.name for setting in fields(Settings))

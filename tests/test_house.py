@@ -47,7 +47,6 @@ COVERED_BY = {
     "engine/process/spare.py": "engine/process/test_supervisor.py",
     "engine/tools/fit_preview.py": "engine/parts/test_linear_preview.py",
     "server/app.py": "server/doors/test_realtime.py",
-    "server/doors/connection.py": "server/doors/test_realtime.py",
     "server/doors/http_api.py": "server/doors/test_realtime.py",
     "server/doors/websocket.py": "server/doors/test_realtime.py",
     "server/media/program_format.py": "server/media/test_program.py",

@@ -1,10 +1,11 @@
 """`sceneshift bench faults --attacks`: one hostile client beside a running show, and faults that once were permanent.
 
 Each row has a server of its own (`sceneshift serve --engine synthetic`, a process), one stage with a controller and
-one viewer over WebSocket, and the attacker in a third process. An attack sends for `ATTACK_S` at most; the row ends
-when the server answers again. A row says what the attacker got, the longest time between two frames at the show's
-viewer, the longest time for an answer of /livez, and the largest growth of the server's memory. For a fault, it says
-when the fault was over.
+one viewer over WebSocket, and the attacker in a third process. An attack sends for `ATTACK_S` at most, or holds what it
+has opened for some seconds more than the server allows; the row ends when the server answers again. A row says what the
+attacker got, the longest time between two frames at the show's viewer, the show's play ratio, the longest time for an
+answer of /livez, and the largest growth of the server's memory and of its open files. For a fault, it says when the
+fault was over. Strangers attack without a token. All come from this machine, so that bounds by address do not help.
 
 `--source FOLDER` tries the server of another checkout: the same attacks before a change and after it.
 """
@@ -20,6 +21,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -38,6 +40,9 @@ WARM_S = 2.0
 RECOVERY_S = 120.0
 # A prompt of the synthetic engine is on air within a second; after so many seconds it never will be.
 PATIENCE_S = 10.0
+# Longer than the server waits for a request's head, and for a body.
+HOLD_HEADS_S, HOLD_BODIES_S = 15.0, 25.0
+TOKEN = "0123456789abcdef0123"  # of a server that lives for a row
 FAULTY_SERVER = SOURCE / "tests" / "server" / "faulty_server.py"
 _SDP = {"Content-Type": "application/sdp"}
 
@@ -49,6 +54,8 @@ class Row:
     viewer_gap_ms: float | None = None
     livez_ms: float | None = None
     growth_mb: float | None = None
+    play_ratio: float | None = None
+    files_held: int | None = None
     over_after_s: float | None = None
 
 
@@ -62,6 +69,8 @@ class Show:
         self.longest_gap_s = 0.0
         self.longest_livez_s = 0.0
         self.peak_mb = self.first_mb = _resident_mb(server.pid)
+        self.most_files = self.first_files = _num_files(server.pid)
+        self.play_ratio = 1.0
         self._server = server
         self._http = http
         self.session_id = ""
@@ -78,6 +87,7 @@ class Show:
                 await viewer.receive_bytes()
                 await asyncio.sleep(WARM_S)
                 self.peak_mb = self.first_mb = _resident_mb(self._server.pid)
+                self.most_files = self.first_files = _num_files(self._server.pid)
                 tasks = [
                     asyncio.create_task(work)
                     for work in (self._read(controller), self._watch(viewer), self._ask(), self._weigh())
@@ -97,8 +107,10 @@ class Show:
         await asyncio.sleep(1.0)
 
     async def _read(self, controller: aiohttp.ClientWebSocketResponse) -> None:
-        async for _ in controller:
-            pass
+        async for frame in controller:
+            message = json.loads(frame.data)
+            if message["type"] == "stats.updated":
+                self.play_ratio = message["continuous_play_ratio"]
 
     async def _watch(self, viewer: aiohttp.ClientWebSocketResponse) -> None:
         last_at = time.monotonic()
@@ -117,6 +129,7 @@ class Show:
     async def _weigh(self) -> None:
         while True:
             self.peak_mb = max(self.peak_mb, _resident_mb(self._server.pid))
+            self.most_files = max(self.most_files, _num_files(self._server.pid))
             await asyncio.sleep(0.05)
 
 
@@ -134,10 +147,19 @@ def _resident_mb(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def _num_files(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def _client(url: str, token: str | None) -> aiohttp.ClientSession:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=RECOVERY_S), headers=headers)
+
+
 async def beside_a_show(attack: str, source: Path) -> Row:
-    async with served(("--engine", "synthetic", "--max-sessions", "4"), source=source) as server:
-        timeout = aiohttp.ClientTimeout(total=RECOVERY_S)
-        async with aiohttp.ClientSession(server.url, timeout=timeout) as http, Show(server, http).on() as show:
+    flags = ("--engine", "synthetic", "--max-sessions", "4", "--token", TOKEN)
+    async with served(flags, source=source) as server:
+        async with _client(server.url, TOKEN) as http, Show(server, http).on() as show:
             outcome = await _in_its_own_process(attack, server.url)
             await show.settle()
             return Row(
@@ -146,11 +168,14 @@ async def beside_a_show(attack: str, source: Path) -> Row:
                 round(show.longest_gap_s * 1000),
                 round(show.longest_livez_s * 1000),
                 round(show.peak_mb - show.first_mb),
+                round(show.play_ratio, 3),
+                show.most_files - show.first_files,
             )
 
 
 async def _in_its_own_process(attack: str, url: str) -> str:
-    command = (sys.executable, "-m", "bench.live.attacks", attack, url)
+    token = () if attack in STRANGERS else ("--token", TOKEN)
+    command = (sys.executable, "-m", "bench.live.attacks", attack, url, *token)
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=SOURCE)
     output, _ = await process.communicate()
     return output.decode().strip()
@@ -214,6 +239,108 @@ async def inflated_bodies(http: aiohttp.ClientSession) -> str:
     return f"{answer}, {num_bodies} times"
 
 
+async def message_flood(http: aiohttp.ClientSession) -> str:
+    """H1: `session.ping` as fast as a socket takes them; when it is closed, the next socket."""
+    return await _flood(http, lambda socket: socket.send_str('{"type":"session.ping"}'))
+
+
+async def ping_flood(http: aiohttp.ClientSession) -> str:
+    """H1: the same with WebSocket's own pings."""
+    return await _flood(http, lambda socket: socket.ping())
+
+
+async def _flood(
+    http: aiohttp.ClientSession, send: Callable[[aiohttp.ClientWebSocketResponse], Awaitable[None]]
+) -> str:
+    until_s, num_sent, codes = time.monotonic() + ATTACK_S, 0, Counter[str]()
+    while time.monotonic() < until_s:
+        async with http.ws_connect("/v1/realtime", max_msg_size=0) as socket:
+            reading = asyncio.create_task(_read_all(socket))
+            with contextlib.suppress(ConnectionError):
+                while time.monotonic() < until_s and not reading.done():
+                    await send(socket)
+                    num_sent += 1
+                    if num_sent % 100 == 0:
+                        await asyncio.sleep(0)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            codes[str(socket.close_code or "none")] += 1
+    closed = ", ".join(f"{code} {count} times" for code, count in codes.items())
+    return f"{num_sent} sent; close codes: {closed}"
+
+
+async def _read_all(socket: aiohttp.ClientWebSocketResponse) -> None:
+    async for _ in socket:
+        pass
+
+
+async def reconnecting(http: aiohttp.ClientSession) -> str:
+    """H1: two strangers, each with one socket after the other, full of pings from the first packet on."""
+    host, port = await _address(http)
+    until_s, num_sockets = time.monotonic() + ATTACK_S, 0
+    head = f"GET /v1/realtime HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    head += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    pings = b"\x89\x80\0\0\0\0" * 10_000
+
+    async def one_after_the_other() -> None:
+        nonlocal num_sockets
+        while time.monotonic() < until_s:
+            with contextlib.suppress(ConnectionError):
+                reader, writer = await asyncio.open_connection(host, port)
+                writer.write(head.encode())
+                reading = asyncio.create_task(_ends(reader))
+                while not reading.done() and time.monotonic() < until_s:
+                    writer.write(pings)
+                    await asyncio.wait({asyncio.create_task(writer.drain()), reading}, return_when="FIRST_COMPLETED")
+                num_sockets += 1
+                reading.cancel()
+                writer.transport.abort()
+
+    await asyncio.gather(one_after_the_other(), one_after_the_other())
+    return f"{num_sockets} sockets in {ATTACK_S:.0f} s"
+
+
+async def half_heads(http: aiohttp.ClientSession) -> str:
+    """H5: 200 requests whose head never ends."""
+    return await _hold(http, 200, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n", HOLD_HEADS_S)
+
+
+async def half_bodies(http: aiohttp.ClientSession) -> str:
+    """H5: 50 offers whose body never ends."""
+    head = f"POST /whep/show?token={TOKEN} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/sdp\r\n"
+    return await _hold(http, 50, f"{head}Content-Length: 5000\r\n\r\nv=0".encode(), HOLD_BODIES_S)
+
+
+async def silent(http: aiohttp.ClientSession) -> str:
+    """H5: 900 connections that send nothing. A usual limit of open files is 1,024."""
+    return await _hold(http, 900, b"", HOLD_HEADS_S)
+
+
+async def _hold(http: aiohttp.ClientSession, num_connections: int, sent: bytes, seconds: float) -> str:
+    host, port = await _address(http)
+    opened = [await asyncio.open_connection(host, port) for _ in range(num_connections)]
+    for _, writer in opened:
+        writer.write(sent)
+    reading = [asyncio.create_task(_ends(reader)) for reader, _ in opened]
+    _, held = await asyncio.wait(reading, timeout=seconds)
+    for task in held:
+        task.cancel()
+    for _, writer in opened:
+        writer.transport.abort()
+    return f"{len(held)} of {num_connections} held after {seconds:.0f} s"
+
+
+async def _ends(reader: asyncio.StreamReader) -> None:
+    with contextlib.suppress(ConnectionError):
+        while await reader.read(2**16):
+            pass
+
+
+async def _address(http: aiohttp.ClientSession) -> tuple[str, int]:
+    async with http.get("/livez") as response:
+        return str(response.url.host), int(response.url.port or 80)
+
+
 async def _refusal(response: aiohttp.ClientResponse) -> str:
     text = await response.text()
     with contextlib.suppress(ValueError):
@@ -226,7 +353,14 @@ ATTACKS: dict[str, Callable[[aiohttp.ClientSession], Awaitable[str]]] = {
     "sending-viewer": sending_viewer,
     "quadratic-offer": quadratic_offer,
     "inflated-bodies": inflated_bodies,
+    "message-flood": message_flood,
+    "ping-flood": ping_flood,
+    "reconnecting": reconnecting,
+    "half-heads": half_heads,
+    "half-bodies": half_bodies,
+    "silent": silent,
 }
+STRANGERS = {"inflated-bodies", "reconnecting", "half-heads", "silent"}
 
 
 # --- strangers behind a proxy -------------------------------------------------------------------------------------
@@ -366,8 +500,8 @@ def main(source: Path, *, as_json: bool) -> int:
     return 0
 
 
-async def _attack(name: str, url: str) -> str:
-    async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=RECOVERY_S)) as http:
+async def _attack(name: str, url: str, token: str | None) -> str:
+    async with _client(url, token) as http:
         return await ATTACKS[name](http)
 
 
@@ -375,5 +509,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="One attack on a server of yours; `bench faults --attacks` runs all.")
     parser.add_argument("attack", choices=list(ATTACKS))
     parser.add_argument("url")
+    parser.add_argument("--token")
     given = parser.parse_args()
-    print(asyncio.run(_attack(given.attack, given.url)))
+    print(asyncio.run(_attack(given.attack, given.url, given.token)))

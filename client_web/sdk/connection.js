@@ -3,7 +3,7 @@
  * Its owners (`session.js`, the widget's `stage.js`) add prompts and pictures.
  */
 
-/** @import { ClientMessage, ConnectionHandlers, ErrorDetail, ServerMessage, SessionOptions } from "./types.js" */
+/** @import { ClientMessage, ConnectionHandlers, ErrorCode, ErrorDetail, ServerMessage, SessionOptions } from "./types.js" */
 /** @typedef {import("./types.js").ResumableSession} ResumableSession */
 
 import { RequestError, SceneshiftError } from "./errors.js";
@@ -46,7 +46,7 @@ const NEXT = Object.freeze({
 // The server sends stats.updated every second and session.queued every five, so this much silence is a dead link.
 const SILENCE_MS = 8000;
 const REPLY_TIMEOUT_MS = 10000;
-// RFC 6455, 7.4.1: 1008 is a policy violation; here it is a missing or wrong token.
+// RFC 6455, 7.4.1: 1008 is a policy violation: a missing or wrong token, or far too many messages. The reason says which.
 const POLICY_VIOLATION = 1008;
 
 export class Connection {
@@ -297,7 +297,8 @@ export class Connection {
   #lost(code, reason) {
     this.#drop();
     if (code === POLICY_VIOLATION) {
-      this.#handlers.onError(new RequestError({ type: "session", code: "unauthorized", message: reason }));
+      const code = /** @type {ErrorCode} */ (reason || "unauthorized");
+      this.#handlers.onError(new RequestError({ type: "session", code, message: reason }));
       this.#enter(ConnectionState.REFUSED);
       return;
     }

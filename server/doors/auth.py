@@ -72,7 +72,12 @@ class Access:
 
     def holder(self, headers: Mapping[str, str], query: Mapping[str, str]) -> str:
         """The tenant of a request: one per token. On a server without a token, all are one tenant."""
-        return "" if self._token is None else hashlib.blake2b(self._given(headers, query), digest_size=8).hexdigest()
+        return "" if self._token is None else _digest(self._given(headers, query))
+
+    def digest(self, headers: Mapping[str, str], query: Mapping[str, str]) -> str | None:
+        """Of the token that came, right or wrong. None if none came, or none is needed."""
+        given = self._given(headers, query)
+        return _digest(given) if given and self._token is not None else None
 
     def is_known_host(self, host_header: str | None) -> bool:
         """On loopback only loopback names are ours: another name for 127.0.0.1 is a page's DNS rebinding."""
@@ -102,6 +107,10 @@ class Access:
             return True
         scheme, separator, netloc = origin.strip().lower().partition("://")
         return bool(separator) and scheme in _SCHEMES and netloc == (host_header or "").strip().lower()
+
+
+def _digest(token: bytes) -> str:
+    return hashlib.blake2b(token, digest_size=8).hexdigest()
 
 
 def _hostname(netloc: str) -> str | None:

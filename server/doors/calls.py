@@ -8,9 +8,10 @@ without such a channel controls its session over another connection (`session.re
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from http import HTTPStatus
 from secrets import token_hex
@@ -21,13 +22,16 @@ from aiortc import InvalidStateError, RTCDataChannel
 
 from server.clock import Clock
 from server.doors.auth import Access
-from server.doors.connection import CLOSE_TIMEOUT_S, Connection
+from server.doors.connection import Connection
+from server.doors.peers import Peers
+from server.doors.sockets import CLOSE_TIMEOUT_S
 from server.media.webrtc import signalling
 from server.media.webrtc.ice import Ice
 from server.metrics import Metrics
-from server.protocol.decoding import session_start
+from server.protocol.codes import ErrorDetail
+from server.protocol.decoding import encode, session_start
 from server.protocol.errors import MessageError, Refused
-from server.protocol.messages import SessionStart
+from server.protocol.messages import Error, SessionStart
 from server.session.admission import Ticket
 from server.session.registry import Registry
 from server.session.session import Session
@@ -78,7 +82,7 @@ class ChannelTransport:
             self._changed.set()
             self._received.put_nowait(None)  # the queue always has room for it
 
-    async def frames(self) -> AsyncIterator[str | bytes]:
+    async def frames(self) -> AsyncGenerator[str | bytes | None, None]:
         while (frame := await self._received.get()) is not None:
             yield frame
 
@@ -111,6 +115,13 @@ class ChannelTransport:
                 _log.debug("- x a caller did not confirm the end of its channel")
         self.lose()
 
+    async def refuse(self, detail: ErrorDetail) -> None:
+        """Messages that still come meet a full queue, which aborts."""
+        if self._channel is not None and not self._is_gone:
+            with contextlib.suppress(InvalidStateError):
+                self._channel.send(encode(Error(error=detail)))
+        await self.close()
+
     def abort(self) -> None:
         if self._channel is not None:
             self._channel.close()
@@ -138,9 +149,12 @@ class _Call:
 class CallsApi:
     """The endpoint. `close` ends the tasks that read the calls; the registry ends the sessions."""
 
-    def __init__(self, registry: Registry, access: Access, ice: Ice, *, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self, registry: Registry, access: Access, peers: Peers, ice: Ice, *, metrics: Metrics, clock: Clock
+    ) -> None:
         self._registry = registry
         self._access = access
+        self._peers = peers
         self._ice = ice
         self._metrics = metrics
         self._clock = clock
@@ -169,8 +183,7 @@ class CallsApi:
                 raise Refused("unknown_field", f"a viewer's call has no option `{name}`", param=name)
             session = self._registry.find(request.query["session"])
             return await self._watch(session, offer_sdp)
-        tenant = self._access.holder(request.headers, request.query)
-        return await self._start(session_start(options), offer_sdp, tenant)
+        return await self._start(session_start(options), offer_sdp, request)
 
     async def _watch(self, session: Session, offer_sdp: str) -> web.StreamResponse:
         call_id = _new_id()
@@ -178,10 +191,18 @@ class CallsApi:
         self._calls[call_id] = _Call(session, viewer_id)
         return _created(call_id, session, answer_sdp)
 
-    async def _start(self, message: SessionStart, offer_sdp: str, tenant: str) -> web.StreamResponse:
+    async def _start(self, message: SessionStart, offer_sdp: str, request: web.Request) -> web.StreamResponse:
         offer = self._read_offer(offer_sdp)
         transport = ChannelTransport(has_channel=offer.has_channel)
-        connection = Connection(transport, self._registry, tenant=tenant, metrics=self._metrics, clock=self._clock)
+        tenant = self._access.holder(request.headers, request.query)
+        connection = Connection(
+            transport,
+            self._registry,
+            tenant=tenant,
+            metrics=self._metrics,
+            clock=self._clock,
+            of_peer=self._peers.messages(request),
+        )
         session = await self._registry.start(message, connection, tenant=tenant)
         if isinstance(session, Ticket):
             self._registry.leave(session)

@@ -1,7 +1,8 @@
 """One controller's connection over any transport: a thin shell around a session.
 
 It checks size, rate and shape of each message, hands it to the session, and sends the events of the session's outbox.
-One `Connection` per `Transport` (`websocket.py`: a socket; `calls.py`: a data channel), in two tasks: its owner's task
+It reads a peer that sends too fast more slowly, and then cuts it off; also one that starts no session in time. There is
+one `Connection` per `Transport` (`websocket.py`: a socket; `calls.py`: a data channel), in two tasks: its owner's task
 reads (`run`), and a writer task sends. The session outlives it. Everything runs on the event loop.
 """
 
@@ -10,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Protocol
 
 from server.clock import Clock
+from server.doors.sockets import CLOSE_TIMEOUT_S
 from server.metrics import Metrics
 from server.protocol.codes import ErrorDetail, error_detail
 from server.protocol.decoding import decode, encode
@@ -30,14 +33,20 @@ from server.protocol.messages import (
     SessionStart,
 )
 from server.session.admission import Ticket
-from server.session.limits import ConnectionLimits, TokenBucket
+from server.session.limits import (
+    MAX_REFUSED,
+    REFUSED_WITHIN_S,
+    ConnectionLimits,
+    Intake,
+    TokenBucket,
+)
 from server.session.registry import Registry
 from server.session.session import Session, SessionState
 
 _log = logging.getLogger(__name__)
 
-# How long the last messages may take to be sent.
-CLOSE_TIMEOUT_S = 1.0
+# A connection without a session is for those who start one now. Who waits for a stage in the queue may wait on.
+SESSION_WITHIN_S = 30.0
 
 
 class Transport(Protocol):
@@ -45,8 +54,8 @@ class Transport(Protocol):
 
     is_carried_by_program: bool  # by the session's own video peer, so that it ends with the program
 
-    def frames(self) -> AsyncIterator[str | bytes]:
-        """What the peer sends, until it is gone."""
+    def frames(self) -> AsyncGenerator[str | bytes | None, None]:
+        """What the peer sends, until it is gone. None: a frame of the transport's own, which counts as a message."""
         ...
 
     async def send(self, text: str) -> None:
@@ -55,6 +64,10 @@ class Transport(Protocol):
 
     async def close(self, *, is_going_away: bool = False) -> None:
         """Says goodbye: the session has ended, or (`is_going_away`) the server does. Idempotent."""
+        ...
+
+    async def refuse(self, detail: ErrorDetail) -> None:
+        """Sends a last error and closes (1008), without waiting for a peer that never stops sending."""
         ...
 
     def abort(self) -> None:
@@ -66,13 +79,22 @@ class Connection:
     """See the module. Implements `neighbours.Controller`."""
 
     def __init__(
-        self, transport: Transport, registry: Registry, *, tenant: str, metrics: Metrics, clock: Clock
+        self,
+        transport: Transport,
+        registry: Registry,
+        *,
+        tenant: str,
+        metrics: Metrics,
+        clock: Clock,
+        of_peer: TokenBucket | None = None,
     ) -> None:
         self._tenant = tenant
         self._transport = transport
         self._registry = registry
         self._metrics = metrics
-        self._limits = ConnectionLimits(clock)
+        self._clock = clock
+        self._limits = ConnectionLimits(clock)  # while there is no session
+        self._intake = Intake(clock, of_peer=of_peer)
         self._session: Session | None = None
         self._writer: asyncio.Task[None] | None = None
         self._waiting: asyncio.Task[None] | None = None
@@ -80,8 +102,8 @@ class Connection:
     async def run(self) -> None:
         """Serves until the peer leaves or the session ends. If cancelled, the session is detached."""
         try:
-            async for frame in self._transport.frames():
-                await self._receive(frame)
+            if (offence := await self._read_in_time()) is not None:
+                await self._cut_off(offence)
         finally:
             if self._waiting is not None:
                 self._waiting.cancel()
@@ -116,6 +138,49 @@ class Connection:
 
     # --- reading --------------------------------------------------------------------------------------------------
 
+    async def _read_in_time(self) -> ErrorDetail | None:
+        """Reads until the peer is gone (None), or tells why it must go."""
+        try:
+            async with asyncio.timeout(None) as patience:
+                waking = asyncio.create_task(self._expect_session(patience), name="expecting-a-session")
+                try:
+                    return await self._read()
+                finally:
+                    waking.cancel()
+        except TimeoutError:
+            reason = f"expected `session.start` or `session.resume` within {SESSION_WITHIN_S:.0f} s"
+            return error_detail("no_session", reason)
+
+    async def _expect_session(self, patience: asyncio.Timeout) -> None:
+        """Ends the reading when the peer has had its time. A peer that waits in the queue gets it again."""
+        while self._session is None:
+            await self._clock.sleep_until(self._clock.now() + SESSION_WITHIN_S)
+            if self._session is None and self._waiting is None:
+                patience.reschedule(asyncio.get_running_loop().time())
+                return
+
+    async def _read(self) -> ErrorDetail | None:
+        async with aclosing(self._transport.frames()) as frames:
+            async for frame in frames:
+                limits = self._session.limits if self._session is not None else self._limits
+                wait_s = self._intake.take(limits.messages)
+                if wait_s > 0:
+                    await self._refuse(_rate_limited("messages", wait_s).detail)
+                    if self._intake.is_flooded:
+                        reason = f"{MAX_REFUSED} messages were refused within {REFUSED_WITHIN_S:.0f} s"
+                        return error_detail("rate_limited", reason, retryable=True)
+                elif frame is not None:
+                    await self._receive(frame)
+                await self._intake.rest(wait_s)
+        return None
+
+    async def _cut_off(self, offence: ErrorDetail) -> None:
+        _log.info("%s x connection closed: %s", self._session_id, offence.message)
+        self._metrics.refused(offence.code)
+        if self._writer is not None:
+            self._writer.cancel()  # nothing may follow the last error
+        await self._transport.refuse(offence)
+
     async def _receive(self, frame: str | bytes) -> None:
         message: AnyClientMessage | None = None
         try:
@@ -131,15 +196,14 @@ class Connection:
 
     def _decode(self, frame: str | bytes) -> AnyClientMessage:
         """Raises `Refused`."""
-        _check_rate(self._limits.messages, "messages")
         if isinstance(frame, bytes):
             raise MessageError("binary_not_supported", "expected a text frame with one JSON object")
         return decode(frame)
 
     async def _handle(self, message: AnyClientMessage) -> None:
-        if isinstance(message, PromptSet):
-            _check_rate(self._limits.prompts, "prompts")
         if self._session is not None:
+            if isinstance(message, PromptSet) and (wait_s := self._session.limits.prompts.take()) > 0:
+                raise _rate_limited("prompts", wait_s)
             await self._handle_in(self._session, message)
             return
         match message:
@@ -232,8 +296,5 @@ class Connection:
         return True
 
 
-def _check_rate(bucket: TokenBucket, what: str) -> None:
-    wait_s = bucket.take()
-    if wait_s > 0:
-        retry_after_ms = math.ceil(wait_s * 1000)
-        raise Refused("rate_limited", f"too many {what} on this connection", retry_after_ms=retry_after_ms)
+def _rate_limited(what: str, wait_s: float) -> Refused:
+    return Refused("rate_limited", f"too many {what} on this connection", retry_after_ms=math.ceil(wait_s * 1000))

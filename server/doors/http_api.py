@@ -18,6 +18,7 @@ from aiohttp.typedefs import Handler, Middleware
 from server.doors.auth import Access
 from server.doors.client_scripts import ClientScripts
 from server.doors.pages import CLIENT_FOLDER, SCRIPTS_PREFIX, Pages, permissions
+from server.doors.peers import Peers
 from server.metrics import Metrics
 from server.protocol.codes import ErrorDetail, error_detail
 from server.protocol.decoding import MAX_MESSAGE_BYTES
@@ -57,6 +58,7 @@ STATUS = {
     "server_full": HTTPStatus.SERVICE_UNAVAILABLE,
     "unknown_recording": HTTPStatus.NOT_FOUND,
     "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
     "message_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "too_many_viewers": HTTPStatus.SERVICE_UNAVAILABLE,
     "draining": HTTPStatus.SERVICE_UNAVAILABLE,
@@ -65,9 +67,10 @@ STATUS = {
 
 
 class HttpApi:
-    def __init__(self, registry: Registry, access: Access, metrics: Metrics) -> None:
+    def __init__(self, registry: Registry, access: Access, peers: Peers, metrics: Metrics) -> None:
         self._registry = registry
         self._access = access
+        self._peers = peers
         self._metrics = metrics
         self._pages = Pages(access)
 
@@ -90,11 +93,12 @@ class HttpApi:
         return guard
 
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuses forbidden proxies, hosts and origins, and compressed bodies; turns `Refused` into an answer."""
+        """Refuses forbidden proxies, hosts, origins and bodies, and guessed tokens; turns `Refused` into an answer."""
         try:
             self._access.check_proxy(request.headers)
             self._check_origin(request)
             _check_encoding(request)
+            self._check_guesses(request)
             response = await handler(request)
             self._pages.compress(request, response)
             return response
@@ -128,6 +132,13 @@ class HttpApi:
         if is_foreign or not self._access.is_known_origin(origin, host):
             reason = "pages of this origin may not connect; name it in `allowed_origins` if it should"
             raise Refused("forbidden_origin", reason)
+
+    def _check_guesses(self, request: web.Request) -> None:
+        """On every route: each of them would tell a guesser."""
+        digest = self._access.digest(request.headers, request.query)
+        if digest is not None:
+            is_right = self._access.has_token(request.headers, request.query)
+            self._peers.check_token(request, digest, is_right=is_right)
 
     # --- the page -------------------------------------------------------------------------------------------------
 

@@ -12,22 +12,25 @@ a gap begins where the last one ended, because a player stops at a hole in its b
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
+from contextlib import aclosing
 from weakref import WeakKeyDictionary
 
 from aiohttp import WSCloseCode, web
 
+from server.clock import Clock
+from server.doors import sockets
 from server.doors.auth import Access
 from server.media.mp4.fmp4 import Fragments, VideoTrack, init_segment
 from server.media.video.encoder import EncodedFrame
 from server.media.video.fanout import Subscription, SubscriptionClosed
 from server.metrics import Metrics
-from server.protocol.codes import ErrorDetail
+from server.protocol.codes import ErrorDetail, error_detail
 from server.protocol.decoding import encode
 from server.protocol.errors import Refused
-from server.protocol.messages import Error, StreamStarted
+from server.protocol.messages import StreamStarted
+from server.session.limits import ConnectionLimits, Intake
 from server.session.registry import Registry
 from server.session.session import Session
 
@@ -36,8 +39,7 @@ _log = logging.getLogger(__name__)
 # A ping is sent after this much silence (viewers send nothing); half of it is the time to answer, since the ping waits
 # behind the video.
 HEARTBEAT_S = 10.0
-CLOSE_TIMEOUT_S = 1.0
-# Viewers have nothing to send.
+# Viewers have nothing to send but pings and pongs.
 MAX_FRAME_BYTES = 1024
 # A quarter of a second at 2 Mbit/s, in asyncio's buffer and again in the kernel's. Data there is late already.
 MAX_UNSENT_BYTES = 64 * 1024
@@ -47,11 +49,12 @@ class WatchEndpoint:
     """Serves the viewers of all sessions. They end with their session; `close` ends those that are left."""
 
     def __init__(
-        self, registry: Registry, access: Access, metrics: Metrics, *, heartbeat_s: float = HEARTBEAT_S
+        self, registry: Registry, access: Access, metrics: Metrics, *, clock: Clock, heartbeat_s: float = HEARTBEAT_S
     ) -> None:
         self._registry = registry
         self._access = access
         self._metrics = metrics
+        self._clock = clock
         self._heartbeat_s = heartbeat_s
         self._fragments: WeakKeyDictionary[Session, Fragments] = WeakKeyDictionary()
         self._sockets: set[web.WebSocketResponse] = set()
@@ -59,19 +62,26 @@ class WatchEndpoint:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One viewer, from upgrade to close. Host and `Origin` were checked by the middleware."""
         response = web.WebSocketResponse(
-            timeout=CLOSE_TIMEOUT_S, heartbeat=self._heartbeat_s, max_msg_size=MAX_FRAME_BYTES, compress=False
+            timeout=sockets.CLOSE_TIMEOUT_S,
+            heartbeat=self._heartbeat_s,
+            autoping=False,
+            autoclose=False,
+            max_msg_size=MAX_FRAME_BYTES,
+            compress=False,
         )
         await response.prepare(request)
         # Refused only after the upgrade: a browser tells its page the close code, but no HTTP status.
         try:
             session, subscription = self._admit(request)
         except Refused as refusal:
-            await self._refuse(response, refusal.detail)
+            await self._refuse(response, request, refusal.detail)
             return response
         _bound_buffers(request)
         self._sockets.add(response)
         try:
-            await self._serve(response, session, subscription)
+            if not await self._serve(response, session, subscription):
+                reason = "too many frames on this connection: a viewer has nothing to send"
+                await self._refuse(response, request, error_detail("rate_limited", reason, retryable=True))
         finally:
             self._sockets.discard(response)
             session.viewers.leave(subscription)
@@ -88,16 +98,15 @@ class WatchEndpoint:
         session = self._registry.find(request.match_info["session_id"])
         return session, session.viewers.watch()
 
-    async def _refuse(self, response: web.WebSocketResponse, detail: ErrorDetail) -> None:
+    async def _refuse(self, response: web.WebSocketResponse, request: web.Request, detail: ErrorDetail) -> None:
         self._metrics.refused(detail.code)
         is_full = detail.code == "too_many_viewers"
         code = WSCloseCode.TRY_AGAIN_LATER if is_full else WSCloseCode.POLICY_VIOLATION
-        with contextlib.suppress(ConnectionError, RuntimeError):
-            await response.send_str(encode(Error(error=detail)))
-            await response.close(code=code, message=detail.code.encode())
+        await sockets.refuse(response, request, detail, code=code)
 
-    async def _serve(self, response: web.WebSocketResponse, session: Session, subscription: Subscription) -> None:
-        listening = asyncio.create_task(_listen(response), name=f"watch-listener-{session.session_id}")
+    async def _serve(self, response: web.WebSocketResponse, session: Session, subscription: Subscription) -> bool:
+        """Returns at the end of the connection or the session; False if the viewer must be refused: it floods us."""
+        listening = asyncio.create_task(self._listen(response), name=f"watch-listener-{session.session_id}")
         sending = asyncio.create_task(self._send(response, session, subscription), name=f"watch-{session.session_id}")
         try:
             await asyncio.wait((listening, sending), return_when=asyncio.FIRST_COMPLETED)
@@ -108,6 +117,19 @@ class WatchEndpoint:
             await asyncio.wait((listening, sending))
         if has_ended:
             await response.close(code=sending.result(), message=b"the session has ended")
+            return True
+        return listening.result()
+
+    async def _listen(self, response: web.WebSocketResponse) -> bool:
+        """Returns when the connection ends for any reason (True), or the viewer floods us (False)."""
+        intake, limits = Intake(self._clock), ConnectionLimits(self._clock)
+        async with aclosing(sockets.frames(response)) as frames:
+            async for _ in frames:
+                wait_s = intake.take(limits.messages)
+                if intake.is_flooded:
+                    return False
+                await intake.rest(wait_s)
+        return True
 
     async def _send(self, response: web.WebSocketResponse, session: Session, subscription: Subscription) -> WSCloseCode:
         """Sends until the session or the connection ends. Returns the code to close with."""
@@ -126,12 +148,6 @@ class WatchEndpoint:
             # Boundary of this task: without it the connection is useless.
             _log.exception("%s ! internal error while sending to a viewer over WebSocket", session.session_id)
             return WSCloseCode.INTERNAL_ERROR
-
-
-async def _listen(response: web.WebSocketResponse) -> None:
-    """Returns when the connection ends for any reason. aiohttp answers pings inside."""
-    async for _ in response:
-        pass
 
 
 class _Viewer:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, web
 
 from server.clock import Clock
+from server.doors import sockets
 from server.doors.auth import Access
-from server.doors.connection import CLOSE_TIMEOUT_S, Connection
+from server.doors.connection import Connection
+from server.doors.peers import Peers
 from server.metrics import Metrics
-from server.protocol.codes import error_detail
-from server.protocol.decoding import encode
-from server.protocol.messages import Error
+from server.protocol.codes import ErrorDetail, error_detail
+from server.protocol.decoding import MAX_MESSAGE_BYTES
 from server.session.registry import Registry
 
 # A message above our limit of 256 KiB is answered with an error. A frame above this one closes the socket (1009).
@@ -27,28 +27,48 @@ class RealtimeEndpoint:
     """Serves `GET /v1/realtime`. `close` ends the connections that have no session; the registry ends the others."""
 
     def __init__(
-        self, registry: Registry, access: Access, *, metrics: Metrics, clock: Clock, heartbeat_s: float = HEARTBEAT_S
+        self,
+        registry: Registry,
+        access: Access,
+        peers: Peers,
+        *,
+        metrics: Metrics,
+        clock: Clock,
+        heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self._heartbeat_s = heartbeat_s
         self._registry = registry
         self._access = access
+        self._peers = peers
         self._metrics = metrics
         self._clock = clock
         self._connections: set[Connection] = set()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One connection, from upgrade to close. Host and `Origin` were checked by the middleware."""
+        is_known = self._access.has_token(request.headers, request.query)
         socket = web.WebSocketResponse(
-            timeout=CLOSE_TIMEOUT_S, heartbeat=self._heartbeat_s, max_msg_size=MAX_FRAME_BYTES, compress=False
+            timeout=sockets.CLOSE_TIMEOUT_S,
+            heartbeat=self._heartbeat_s,
+            autoping=False,
+            autoclose=False,
+            max_msg_size=MAX_FRAME_BYTES if is_known else MAX_MESSAGE_BYTES,
+            compress=False,
         )
         await socket.prepare(request)
-        if not self._access.has_token(request.headers, request.query):
+        if not is_known:
             # Only after the upgrade: a browser tells its page the close code, but no HTTP status.
-            await _refuse_socket(socket)
+            self._metrics.refused("unauthorized")
+            await sockets.refuse(socket, request, error_detail("unauthorized", "the access token is missing or wrong"))
             return socket
-        tenant = self._access.holder(request.headers, request.query)
-        transport = WebSocketTransport(socket, request)
-        connection = Connection(transport, self._registry, tenant=tenant, metrics=self._metrics, clock=self._clock)
+        connection = Connection(
+            WebSocketTransport(socket, request),
+            self._registry,
+            tenant=self._access.holder(request.headers, request.query),
+            metrics=self._metrics,
+            clock=self._clock,
+            of_peer=self._peers.messages(request),
+        )
         self._connections.add(connection)
         try:
             await connection.run()
@@ -69,10 +89,8 @@ class WebSocketTransport:
         self._socket = socket
         self._request = request
 
-    async def frames(self) -> AsyncIterator[str | bytes]:
-        async for frame in self._socket:
-            if frame.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-                yield frame.data
+    def frames(self) -> AsyncGenerator[str | bytes | None, None]:
+        return sockets.frames(self._socket)
 
     async def send(self, text: str) -> None:
         try:
@@ -84,13 +102,8 @@ class WebSocketTransport:
     async def close(self, *, is_going_away: bool = False) -> None:
         await self._socket.close(code=WSCloseCode.GOING_AWAY if is_going_away else WSCloseCode.OK)
 
+    async def refuse(self, detail: ErrorDetail) -> None:
+        await sockets.refuse(self._socket, self._request, detail)
+
     def abort(self) -> None:
-        if self._request.transport is not None:
-            self._request.transport.abort()
-
-
-async def _refuse_socket(socket: web.WebSocketResponse) -> None:
-    detail = error_detail("unauthorized", "the access token is missing or wrong")
-    with contextlib.suppress(ConnectionError):
-        await socket.send_str(encode(Error(error=detail)))
-        await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"unauthorized")
+        sockets.abort(self._request)

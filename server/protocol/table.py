@@ -136,10 +136,10 @@ TOLD: tuple[Told, ...] = (
 
 _SDP, _FRAGMENT, _JSON, _HTML = "application/sdp", "application/trickle-ice-sdpfrag", "application/json", "text/html"
 _OFFER_ERRORS: tuple[ErrorCode, ...] = (
-    *("unauthorized", "unsupported_media_type", "message_too_large", "invalid_sdp", "no_video", "no_video_codec"),
-    *("too_many_viewers",),
+    *("unauthorized", "rate_limited", "unsupported_media_type", "message_too_large"),
+    *("invalid_sdp", "no_video", "no_video_codec", "too_many_viewers"),
 )
-_VIEWER_ERRORS: tuple[ErrorCode, ...] = ("unauthorized", "unknown_session", "unknown_viewer")
+_VIEWER_ERRORS: tuple[ErrorCode, ...] = ("unauthorized", "rate_limited", "unknown_session", "unknown_viewer")
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/", None, answer=_HTML),
@@ -150,18 +150,20 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/studio", None, answer=_HTML),
     Route("GET", "/livez", None, answer=_JSON),
     Route("GET", "/readyz", None, answer=_JSON),
-    Route("GET", "/metrics", "admin", answer="text/plain", errors=("unauthorized",)),
-    Route("GET", "/v1/realtime", "prompt", errors=("unauthorized", "forbidden_host", "forbidden_origin")),
-    Route("GET", "/v1/sessions/{session_id}/watch", "view", errors=("unauthorized", "unknown_session")),
+    Route("GET", "/metrics", "admin", answer="text/plain", errors=("unauthorized", "rate_limited")),
+    Route(
+        "GET", "/v1/realtime", "prompt", errors=("unauthorized", "rate_limited", "forbidden_host", "forbidden_origin")
+    ),
+    Route("GET", "/v1/sessions/{session_id}/watch", "view", errors=("unauthorized", "rate_limited", "unknown_session")),
     Route(
         *("GET", "/v1/sessions/{session_id}/snapshot.jpg", "view"),
         answer="image/jpeg",
-        errors=("unauthorized", "unknown_session", "invalid_value"),
+        errors=("unauthorized", "rate_limited", "unknown_session", "invalid_value"),
     ),
     Route(
         *("GET", "/v1/sessions/{session_id}/recordings/{name}", "record"),
         answer="video/mp4",
-        errors=("unauthorized", "unknown_recording"),
+        errors=("unauthorized", "rate_limited", "unknown_recording"),
     ),
     Route(
         *("POST", "/v1/realtime/calls", "prompt", _SDP, _SDP),
@@ -171,7 +173,7 @@ ROUTES: tuple[Route, ...] = (
     Route("OPTIONS", "/v1/realtime/calls", None, is_open_to_origins=True),
     Route(
         *("DELETE", "/v1/realtime/calls/{call_id}", "prompt"),
-        errors=("unauthorized", "unknown_call"),
+        errors=("unauthorized", "rate_limited", "unknown_call"),
         is_open_to_origins=True,
     ),
     Route("OPTIONS", "/v1/realtime/calls/{call_id}", None, is_open_to_origins=True),

@@ -1,7 +1,7 @@
 """Limits that protect the server from one controller: token buckets inbound, a bounded numbered queue outbound.
 
-Pure bookkeeping on the event loop. `connection.py` asks the buckets, and its writer empties the `Outbox`, which
-`receipts.py` owns.
+Bookkeeping on the event loop. The doors' readers ask the buckets through an `Intake`. A connection's writer empties the
+`Outbox`, which `receipts.py` owns.
 """
 
 from __future__ import annotations
@@ -23,6 +23,13 @@ MAX_REPLAYED = 256
 MAX_PENDING = 256
 # How many of these may be previews and stats; the oldest are dropped first.
 MAX_PENDING_DROPPABLE = 32
+# A peer of which so many messages were refused within so long is cut off. Only a script gone wild gets there, because
+# each refusal already makes it wait.
+MAX_REFUSED = 100
+REFUSED_WITHIN_S = 10.0
+# A reader of a full buffer never suspends by itself; after so many frames, some milliseconds, the other tasks are next.
+FRAMES_PER_TURN = 32
+_ROUNDING = 1e-9
 
 
 class TokenBucket:
@@ -40,18 +47,57 @@ class TokenBucket:
         now = self._clock.now()
         self._tokens = min(self.burst, self._tokens + (now - self._filled_at) * self.rate)
         self._filled_at = now
-        if self._tokens >= 1:
+        if self._tokens >= 1 - _ROUNDING:  # who waited as long as we said gets one
             self._tokens -= 1
             return 0.0
         return (1 - self._tokens) / self.rate
 
 
 class ConnectionLimits:
-    """The buckets of one connection. Thirty prompts in three seconds pass; a script gone wild does not."""
+    """The buckets of one controller: of a session over all its connections, and of a connection without one.
+
+    Thirty prompts in three seconds pass; a script gone wild does not.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self.messages = TokenBucket(rate=50, burst=200, clock=clock)
         self.prompts = TokenBucket(rate=10, burst=40, clock=clock)
+
+
+class Intake:
+    """The pace at which one connection is read. While it waits, the kernel's buffers fill, and TCP slows the sender.
+
+    `of_peer`: a bucket that all connections of one address share.
+    """
+
+    def __init__(self, clock: Clock, *, of_peer: TokenBucket | None = None) -> None:
+        self._clock = clock
+        self._of_peer = of_peer
+        self._refused_at: deque[float] = deque(maxlen=MAX_REFUSED)
+        self._num_frames = 0
+
+    def take(self, bucket: TokenBucket) -> float:
+        """0.0 if the frame that was read may pass, else the seconds to `rest` after its refusal."""
+        wait_s = bucket.take()
+        if wait_s == 0 and self._of_peer is not None:
+            wait_s = self._of_peer.take()
+        if wait_s > 0:
+            self._refused_at.append(self._clock.now())
+        return wait_s
+
+    @property
+    def is_flooded(self) -> bool:
+        """Whether the peer should be cut off."""
+        refused_at = self._refused_at
+        return len(refused_at) == MAX_REFUSED and refused_at[-1] - refused_at[0] <= REFUSED_WITHIN_S
+
+    async def rest(self, wait_s: float) -> None:
+        """Call it before the next frame is read."""
+        self._num_frames += 1
+        if wait_s > 0:
+            await self._clock.sleep_until(self._clock.now() + wait_s)
+        elif self._num_frames % FRAMES_PER_TURN == 0:
+            await asyncio.sleep(0)
 
 
 class ReplayGap(Exception):

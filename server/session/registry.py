@@ -334,6 +334,9 @@ class Registry:
             due += TICK_S
             await self._clock.sleep_until(due)
             self._ticked_at = self._clock.now()
+            # After a pause of the whole process (SIGSTOP), missed ticks are skipped: a burst would count nothing.
+            if self._ticked_at - due >= TICK_S:
+                due = self._ticked_at
             for session in list(self._sessions.values()):
                 self._guarded(session, self._tick)
             self._call_waiting()

@@ -53,7 +53,7 @@ from server.protocol.messages import (
 )
 from server.session import capabilities, receipts
 from server.session.generations import Generations
-from server.session.limits import Outbox, ReplayGap
+from server.session.limits import ConnectionLimits, Outbox, ReplayGap
 from server.session.neighbours import Controller, ProgramFactory, SessionProgram
 from server.session.prompts import Prompts
 from server.session.pushes import Pushes
@@ -126,11 +126,11 @@ class Session:
         self.tenant = tenant
         self.options = options
         self.resume_token = secrets.token_urlsafe(24)
-        self.state = SessionState.OPEN
-        self.detached_at = 0.0
+        self.state, self.detached_at = SessionState.OPEN, 0.0
         self._neighbours, self._on_closed = neighbours, on_closed
         self._engine, self._metrics, self._clock = neighbours.engine, neighbours.metrics, neighbours.clock
         self._controller: Controller | None = None
+        self.limits = ConnectionLimits(self._clock)  # a new connection does not refill them
         self.receipts = Receipts(
             session_id,
             self._metrics,

@@ -38,7 +38,9 @@ from stages import PATIENCE_S
 from engine.synthetic import Script, SyntheticEngine
 from sceneshift import connect
 from server import app as server_app
+from server.clock import MonotonicClock
 from server.config import Settings
+from server.doors.connections import ConnectionBounds, Connections
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
@@ -162,6 +164,7 @@ async def stand() -> AsyncIterator[Stand]:
     # A real one: Chromium asks where a page came from before it may speak to this machine.
     other = web.Application()
     other.router.add_get("/{name}", serve)
+    other[server_app.CONNECTIONS] = Connections(ConnectionBounds(), MonotonicClock())
     async with AsyncExitStack() as stack:
 
         async def address_of(app: web.Application, port: int = 0) -> str:

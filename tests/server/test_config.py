@@ -47,6 +47,8 @@ def test_the_file_may_be_named_in_the_environment(tmp_path: Path) -> None:
         (["--port", "http"], {}, "port", "--port"),
         (["--port", "70000"], {}, "port", "--port"),
         (["--max-sessions", "0"], {}, "max_sessions", "--max-sessions"),
+        (["--max-connections", "0"], {}, "max_connections", "--max-connections"),
+        (["--max-connections-per-peer", "-1"], {}, "max_connections_per_peer", "--max-connections-per-peer"),
         (["--engine", "magic"], {}, "engine", "--engine"),
         (["--resume-grace-s", "nan"], {}, "resume_grace_s", "--resume-grace-s"),
         (["--resume-grace-s", "soon"], {}, "resume_grace_s", "--resume-grace-s"),

@@ -26,7 +26,7 @@ FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 8.0
 # The server remembers the last 256 ids of a session: a repeated request must be among them.
 MAX_UNANSWERED = 64
-# RFC 6455, 7.4.1: a policy violation; here it is a missing or wrong token.
+# RFC 6455, 7.4.1: a policy violation. The reason is an error code: of a wrong token, or of far too many messages.
 POLICY_VIOLATION = 1008
 
 
@@ -180,7 +180,7 @@ class Conversation:
         self._deliver(event, is_new)
         return not isinstance(event, SessionClosed) or self._ended()
 
-    def lost(self, close_code: int | None = None) -> None:
+    def lost(self, close_code: int | None = None, close_reason: str | None = None) -> None:
         """The connection is gone, or could not be made."""
         self.outgoing.clear()
         if self.state in (State.CLOSED, State.REFUSED, State.WAITING):
@@ -188,7 +188,9 @@ class Conversation:
         if self._is_closing:
             self._enter(State.CLOSED)
         elif close_code == POLICY_VIOLATION:
-            self.refuse(Refused("unauthorized", "the access token is missing or wrong"))
+            code = close_reason or "unauthorized"
+            known = {"unauthorized": "the access token is missing or wrong"}
+            self.refuse(Refused(code, known.get(code, "the server closed the connection for breaking a rule")))
         else:
             self._enter(State.WAITING)
 

@@ -266,7 +266,7 @@ class Session:
     async def _converse(self) -> None:
         """One connection from its opening to its end. Network errors are not raised."""
         self._talk.connecting()
-        close_code: int | None = None
+        close: tuple[int | None, str | None] = (None, None)
         try:
             async with open_socket(
                 self._address.realtime_url,
@@ -288,17 +288,17 @@ class Session:
                     await self._flush()
                     if not goes_on:
                         break
-                close_code = socket.close_code
+                close = (socket.close_code, socket.close_reason)
         except InvalidStatus as refusal:
             self._refused_by_http(refusal)
         except ConnectionClosed as closed:
-            close_code = closed.rcvd.code if closed.rcvd is not None else None
+            close = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd is not None else (None, None)
         except (OSError, InvalidHandshake, TimeoutError) as trouble:
             reason = f"no Sceneshift server answers at {self._address.base}: {trouble or 'it took too long'}"
             self._talk.trouble = Unreachable(reason)
         finally:
             self._socket = None
-            self._talk.lost(close_code)
+            self._talk.lost(*close)
 
     def _refused_by_http(self, refusal: InvalidStatus) -> None:
         """HTTP came instead of a WebSocket: the server's answer with an error object, or a proxy's answer."""

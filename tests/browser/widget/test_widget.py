@@ -18,7 +18,9 @@ from stages import PATIENCE_MS, PATIENCE_S, number_in, operator, picture, until
 
 from engine.synthetic import SyntheticEngine
 from server import app as server_app
+from server.clock import MonotonicClock
 from server.config import Settings
+from server.doors.connections import ConnectionBounds, Connections
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -68,6 +70,7 @@ async def site() -> AsyncIterator[Site]:
 
     host = web.Application()
     host.router.add_get("/page", page)
+    host[server_app.CONNECTIONS] = Connections(ConnectionBounds(), MonotonicClock())
     async with AsyncExitStack() as stack:
         port = await stack.enter_async_context(server_app.running(host, server_app.listen("127.0.0.1", 0)))
         url = f"http://127.0.0.1:{port}"

@@ -160,6 +160,16 @@ def test_a_session_that_the_server_ended_is_followed_by_another(bench: Bench) ->
     assert bench.connect()["type"] == "session.start"
 
 
+@pytest.mark.parametrize(
+    ("reason", "code"), [("unauthorized", "unauthorized"), ("", "unauthorized"), ("rate_limited", "rate_limited")]
+)
+def test_a_refused_connection_says_why_and_is_not_tried_again(bench: Bench, reason: str, code: str) -> None:
+    bench.start()
+    bench.talk.lost(1008, reason)
+    assert bench.talk.state is State.REFUSED
+    assert isinstance(bench.talk.trouble, Refused) and bench.talk.trouble.code == code
+
+
 def test_prompts_whose_events_are_lost_in_a_gap_fail(bench: Bench) -> None:
     bench.start()
     handles = [bench.prompt(name) for name in ("p1", "p2")]

@@ -13,6 +13,7 @@ from serving import Controller, Serving, serving
 from viewer import Viewer
 
 from server.doors.calls import MAX_UNHANDLED, ChannelTransport
+from server.protocol.codes import error_detail
 from server.session.session import SessionState
 
 SDP = {"Content-Type": "application/sdp"}
@@ -313,3 +314,14 @@ async def test_a_caller_that_floods_is_cut_off() -> None:
     assert len([frame async for frame in transport.frames()]) == MAX_UNHANDLED
     with pytest.raises(ConnectionError):
         await transport.send("anybody there?")
+
+
+async def test_a_caller_that_is_cut_off_reads_why() -> None:
+    transport, channel = ChannelTransport(has_channel=True), FakeChannel()
+    transport.use(channel)  # type: ignore[arg-type]
+    refusing = asyncio.create_task(transport.refuse(error_detail("rate_limited", "too many messages")))
+    await asyncio.sleep(0)
+    channel.handlers["close"]()
+    await refusing
+    assert json.loads(channel.sent[-1])["error"]["code"] == "rate_limited" and channel.is_closed
+    assert [frame async for frame in transport.frames()] == []

@@ -94,6 +94,19 @@ async def test_a_closed_session_makes_room(harness: RegistryHarness) -> None:
     await harness.start()
 
 
+async def test_a_process_that_was_stopped_skips_the_ticks_that_it_missed(harness: RegistryHarness) -> None:
+    """SIGSTOP, or the lid of a laptop: half a minute is gone at once."""
+    session = await harness.start()
+    ticks: list[float] = []
+    session.tick = lambda: ticks.append(harness.clock.now())  # type: ignore[method-assign]
+    await harness.clock.advance(2.0)
+    harness.clock._now += 30.5
+    await harness.clock.advance(0.0)
+    await harness.clock.advance(2.0)
+    begin = ticks[0]
+    assert [round(at - begin, 3) for at in ticks] == [0.0, 1.0, 31.5, 32.5, 33.5]
+
+
 # --- names --------------------------------------------------------------------------------------------------------
 
 

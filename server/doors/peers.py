@@ -1,0 +1,107 @@
+"""Who a request comes from, as far as its address tells, and what each such peer may still do.
+
+A peer is an IPv4 address or an IPv6 network of 64 bits, because a home has all addresses of one. Where strangers share
+an address, a bound by peer would let one of them lock out the others. So None stands for a peer that we cannot tell
+from others: on loopback (a proxy on this machine), or behind a proxy's headers. Bookkeeping on the event loop.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from aiohttp import web
+
+from server.clock import Clock
+from server.doors.auth import PROXY_HEADERS
+from server.protocol.errors import Refused
+from server.session.limits import TokenBucket
+
+# Of each kind; the one that was not seen for longest goes. Some 10 MB at the worst.
+MAX_PEERS = 10_000
+# Wrong tokens of a peer. The same one again is a page that was not told of the new token, not a guess.
+MAX_GUESSES = 10
+GUESSES_WITHIN_S = 60.0
+_NETWORK_BITS = 64
+
+_Entry = TypeVar("_Entry")
+
+
+def peer_at(address: str | None) -> str | None:
+    """The peer with this address of its own."""
+    try:
+        ip = ipaddress.ip_address(address or "")
+    except ValueError:
+        return None
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    if ip.is_loopback:
+        return None
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Address(int(ip) >> _NETWORK_BITS << _NETWORK_BITS))
+    return str(ip)
+
+
+def is_forwarded(headers: Mapping[str, str]) -> bool:
+    """Whether a proxy handed this request on. Everybody may say so; then the bounds on the whole server remain."""
+    return any(name in headers for name in PROXY_HEADERS)
+
+
+@dataclass(slots=True)
+class _Guesses:
+    begun_at: float
+    tokens: set[str] = field(default_factory=set)  # digests
+
+
+class Peers:
+    """See the module. `tells_apart`: False in a network that gives all clients one address."""
+
+    def __init__(self, clock: Clock, *, tells_apart: bool = True) -> None:
+        self._clock = clock
+        self._tells_apart = tells_apart
+        self._guesses: dict[str, _Guesses] = {}
+        self._messages: dict[str, TokenBucket] = {}
+
+    def of(self, request: web.Request) -> str | None:
+        if not self._tells_apart or is_forwarded(request.headers):
+            return None
+        return peer_at(request.remote)
+
+    def messages(self, request: web.Request) -> TokenBucket | None:
+        """The bucket of all messages of this request's peer: ten times a connection's, for its bots and pages."""
+        peer = self.of(request)
+        if peer is None:
+            return None
+        bucket = self._messages.get(peer) or TokenBucket(rate=500, burst=2000, clock=self._clock)
+        _keep(self._messages, peer, bucket)
+        return bucket
+
+    def check_token(self, request: web.Request, digest: str, *, is_right: bool) -> None:
+        """Counts a wrong token. Refuses all tokens of a peer that has tried too many, also the right one."""
+        peer = self.of(request)
+        if peer is None:
+            return
+        now = self._clock.now()
+        guesses = self._guesses.get(peer)
+        if guesses is None or now - guesses.begun_at >= GUESSES_WITHIN_S:
+            if is_right:
+                return
+            guesses = _Guesses(now)
+        if len(guesses.tokens) >= MAX_GUESSES:
+            retry_after_ms = math.ceil((guesses.begun_at + GUESSES_WITHIN_S - now) * 1000)
+            reason = f"{MAX_GUESSES} different wrong tokens came from this address within {GUESSES_WITHIN_S:.0f} s"
+            raise Refused("rate_limited", reason, retry_after_ms=retry_after_ms)
+        if not is_right:
+            guesses.tokens.add(digest)
+            _keep(self._guesses, peer, guesses)
+
+
+def _keep(entries: dict[str, _Entry], peer: str, entry: _Entry) -> None:
+    """As the newest one."""
+    entries.pop(peer, None)
+    entries[peer] = entry
+    if len(entries) > MAX_PEERS:
+        del entries[next(iter(entries))]
