@@ -10,6 +10,7 @@ import errno
 import logging
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -26,6 +27,7 @@ from server.doors.auth import Access
 from server.doors.calls import CallsApi
 from server.doors.downloads import Downloads
 from server.doors.http_api import HttpApi
+from server.doors.secrets_api import SecretsApi
 from server.doors.websocket import HEARTBEAT_S, RealtimeEndpoint
 from server.doors.whep import WhepApi
 from server.media.mp4.recording import RecordingLimits
@@ -66,6 +68,7 @@ def build(
     media: MediaSettings | None = None,
     heartbeat_s: float = HEARTBEAT_S,
     watch_heartbeat_s: float = watch.HEARTBEAT_S,
+    access_time: Callable[[], float] = time.time,
     on_engine_ready: Callable[[EngineReady], None] = lambda event: None,
     on_engine_unusable: Callable[[EngineStopped], None] = lambda event: None,
     on_task_died: Callable[[str], None] = lambda name: None,
@@ -73,7 +76,7 @@ def build(
     """The application; its start-up opens `engine`, its shutdown ends the sessions and closes it."""
     clock = clock or MonotonicClock()
     metrics = Metrics()
-    access = Access(settings)
+    access = Access(settings, wall_time=access_time)
     ice = Ice(IceSettings.of(settings), clock=clock)
     music = Library(Path(settings.music_folder) if settings.music_folder else None)
     folder = Path(settings.recordings_folder) if settings.recordings_folder else None
@@ -100,7 +103,7 @@ def build(
     app[REGISTRY] = registry
     app.router.add_get("/v1/realtime", realtime.handle)
     app.router.add_get("/v1/sessions/{session_id}/watch", watching.handle)
-    for routes in (api, whep, calls, downloads):
+    for routes in (api, whep, calls, downloads, SecretsApi(access)):
         routes.add_routes(app.router)
     app.on_response_prepare.append(api.set_headers)
 

@@ -21,7 +21,8 @@ from aiortc import InvalidStateError, RTCDataChannel
 
 from server.clock import Clock
 from server.doors.auth import Access
-from server.doors.connection import CLOSE_TIMEOUT_S, Connection
+from server.doors.client_secrets import Identity
+from server.doors.connection import CLOSE_TIMEOUT_S, Connection, check_message
 from server.media.webrtc import signalling
 from server.media.webrtc.ice import Ice
 from server.metrics import Metrics
@@ -161,16 +162,16 @@ class CallsApi:
     # --- HTTP -----------------------------------------------------------------------------------------------------
 
     async def _begin(self, request: web.Request) -> web.StreamResponse:
-        self._access.check_token(request.headers, request.query)
+        identity = self._access.admit(request.headers, request.query, "view")
         offer_sdp, options = await _read(request)
         if "session" in request.query:
             if options:
                 name = next(iter(options))
                 raise Refused("unknown_field", f"a viewer's call has no option `{name}`", param=name)
+            identity.check("view", request.query["session"])
             session = self._registry.find(request.query["session"])
             return await self._watch(session, offer_sdp)
-        tenant = self._access.holder(request.headers, request.query)
-        return await self._start(session_start(options), offer_sdp, tenant)
+        return await self._start(session_start(options), offer_sdp, identity)
 
     async def _watch(self, session: Session, offer_sdp: str) -> web.StreamResponse:
         call_id = _new_id()
@@ -178,11 +179,12 @@ class CallsApi:
         self._calls[call_id] = _Call(session, viewer_id)
         return _created(call_id, session, answer_sdp)
 
-    async def _start(self, message: SessionStart, offer_sdp: str, tenant: str) -> web.StreamResponse:
+    async def _start(self, message: SessionStart, offer_sdp: str, identity: Identity) -> web.StreamResponse:
         offer = self._read_offer(offer_sdp)
         transport = ChannelTransport(has_channel=offer.has_channel)
-        connection = Connection(transport, self._registry, tenant=tenant, metrics=self._metrics, clock=self._clock)
-        session = await self._registry.start(message, connection, tenant=tenant)
+        connection = Connection(transport, self._registry, identity=identity, metrics=self._metrics, clock=self._clock)
+        check_message(identity, message)
+        session = await self._registry.start(message, connection, tenant=identity.tenant)
         if isinstance(session, Ticket):
             self._registry.leave(session)
             # One HTTP request cannot wait for a stage and report its place in the queue meanwhile.
@@ -219,10 +221,11 @@ class CallsApi:
             raise Refused(error.code, error.message, param="sdp") from None
 
     async def _end(self, request: web.Request) -> web.StreamResponse:
-        self._access.check_token(request.headers, request.query)
+        identity = self._access.admit(request.headers, request.query, "view")
         call = self._calls.get(request.match_info["call_id"])
         if call is None:
             raise Refused("unknown_call", "there is no such call; it may have ended")
+        identity.check("prompt" if call.connection is not None else "view", call.session.session_id)
         if call.connection is not None:
             await self._registry.end(call.session)
         else:

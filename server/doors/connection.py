@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from server.clock import Clock
+from server.doors.client_secrets import Identity
 from server.metrics import Metrics
 from server.protocol.codes import ErrorDetail, error_detail
 from server.protocol.decoding import decode, encode
@@ -29,6 +30,7 @@ from server.protocol.messages import (
     SessionResume,
     SessionStart,
 )
+from server.protocol.table import ASKED, Scope
 from server.session.admission import Ticket
 from server.session.limits import ConnectionLimits, TokenBucket
 from server.session.registry import Registry
@@ -36,6 +38,8 @@ from server.session.session import Session, SessionState
 
 _log = logging.getLogger(__name__)
 
+# By the type of a message: the scope that its sender needs.
+SCOPES: dict[type, Scope | None] = {row.kind: row.scope for row in ASKED}
 # How long the last messages may take to be sent.
 CLOSE_TIMEOUT_S = 1.0
 
@@ -66,9 +70,9 @@ class Connection:
     """See the module. Implements `neighbours.Controller`."""
 
     def __init__(
-        self, transport: Transport, registry: Registry, *, tenant: str, metrics: Metrics, clock: Clock
+        self, transport: Transport, registry: Registry, *, identity: Identity, metrics: Metrics, clock: Clock
     ) -> None:
-        self._tenant = tenant
+        self._identity = identity
         self._transport = transport
         self._registry = registry
         self._metrics = metrics
@@ -137,6 +141,7 @@ class Connection:
         return decode(frame)
 
     async def _handle(self, message: AnyClientMessage) -> None:
+        check_message(self._identity, message)
         if isinstance(message, PromptSet):
             _check_rate(self._limits.prompts, "prompts")
         if self._session is not None:
@@ -146,7 +151,7 @@ class Connection:
             case SessionStart() | SessionResume() if self._waiting is not None:
                 raise Refused("session_exists", "this connection waits for its stage already")
             case SessionStart():
-                entered = await self._registry.start(message, self, tenant=self._tenant)
+                entered = await self._registry.start(message, self, tenant=self._identity.tenant)
                 if isinstance(entered, Ticket):
                     self._waiting = asyncio.create_task(self._wait(entered, message), name="waiting-for-a-stage")
                 else:
@@ -166,7 +171,7 @@ class Connection:
         try:
             while self._session is None:
                 if await ticket.news():
-                    self._session = await self._registry.come_in(ticket, message, self, tenant=self._tenant)
+                    self._session = await self._registry.come_in(ticket, message, self, tenant=self._identity.tenant)
                     continue
                 wait_ms = round(ticket.wait_s * 1000) if ticket.wait_s is not None else None
                 queued = SessionQueued(event_id=message.event_id, position=ticket.position, estimated_wait_ms=wait_ms)
@@ -230,6 +235,17 @@ class Connection:
         except ConnectionError:
             return False
         return True
+
+
+def check_message(identity: Identity, message: AnyClientMessage) -> None:
+    """Raises `Refused` (`missing_scope`) if the table asks for a scope, or the message names a stage, of others."""
+    identity.check(SCOPES[type(message)])
+    if identity.session is None:
+        return
+    if isinstance(message, SessionStart):
+        identity.check(None, message.name or "without a name")
+    elif isinstance(message, SessionResume):
+        identity.check(None, message.session_id)
 
 
 def _check_rate(bucket: TokenBucket, what: str) -> None:

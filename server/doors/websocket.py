@@ -12,8 +12,9 @@ from server.clock import Clock
 from server.doors.auth import Access
 from server.doors.connection import CLOSE_TIMEOUT_S, Connection
 from server.metrics import Metrics
-from server.protocol.codes import error_detail
+from server.protocol.codes import ErrorDetail
 from server.protocol.decoding import encode
+from server.protocol.errors import Refused
 from server.protocol.messages import Error
 from server.session.registry import Registry
 
@@ -42,13 +43,14 @@ class RealtimeEndpoint:
             timeout=CLOSE_TIMEOUT_S, heartbeat=self._heartbeat_s, max_msg_size=MAX_FRAME_BYTES, compress=False
         )
         await socket.prepare(request)
-        if not self._access.has_token(request.headers, request.query):
+        try:
+            identity = self._access.admit(request.headers, request.query, "prompt")
+        except Refused as refusal:
             # Only after the upgrade: a browser tells its page the close code, but no HTTP status.
-            await _refuse_socket(socket)
+            await _refuse_socket(socket, refusal.detail)
             return socket
-        tenant = self._access.holder(request.headers, request.query)
         transport = WebSocketTransport(socket, request)
-        connection = Connection(transport, self._registry, tenant=tenant, metrics=self._metrics, clock=self._clock)
+        connection = Connection(transport, self._registry, identity=identity, metrics=self._metrics, clock=self._clock)
         self._connections.add(connection)
         try:
             await connection.run()
@@ -89,8 +91,7 @@ class WebSocketTransport:
             self._request.transport.abort()
 
 
-async def _refuse_socket(socket: web.WebSocketResponse) -> None:
-    detail = error_detail("unauthorized", "the access token is missing or wrong")
+async def _refuse_socket(socket: web.WebSocketResponse, detail: ErrorDetail) -> None:
     with contextlib.suppress(ConnectionError):
         await socket.send_str(encode(Error(error=detail)))
-        await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"unauthorized")
+        await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=detail.code.encode())
