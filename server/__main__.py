@@ -30,6 +30,7 @@ usage: sceneshift COMMAND [OPTIONS]
   bench      measure: what a viewer sees, how faults are survived
   doctor     what this machine has and lacks
   token      make an access token
+  secret     make a client secret from it: for a viewer, a page, a link
 
 Each command explains itself with --help.
 """
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "bench": _elsewhere("bench.__main__"),
         "doctor": _elsewhere("server.doctor.doctor"),
         "token": _token,
+        "secret": _elsewhere("server.doors.secrets_cli"),
     }
     name = arguments[0] if arguments else "--help"
     if name in ("-h", "--help", "help"):

@@ -10,6 +10,7 @@ import errno
 import logging
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -30,6 +31,7 @@ from server.doors.connections import ConnectionBounds, Connections, bounded
 from server.doors.downloads import Downloads
 from server.doors.http_api import HttpApi
 from server.doors.peers import Peers
+from server.doors.secrets_api import SecretsApi
 from server.doors.websocket import HEARTBEAT_S, RealtimeEndpoint
 from server.doors.whep import WhepApi
 from server.media.mp4.recording import RecordingLimits
@@ -72,6 +74,7 @@ def build(
     heartbeat_s: float = HEARTBEAT_S,
     watch_heartbeat_s: float = watch.HEARTBEAT_S,
     bounds: ConnectionBounds | None = None,
+    access_time: Callable[[], float] = time.time,
     on_engine_ready: Callable[[EngineReady], None] = lambda event: None,
     on_engine_unusable: Callable[[EngineStopped], None] = lambda event: None,
     on_task_died: Callable[[str], None] = lambda name: None,
@@ -82,7 +85,7 @@ def build(
     """
     clock = clock or MonotonicClock()
     metrics = Metrics()
-    access = Access(settings)
+    access = Access(settings, wall_time=access_time)
     ice = Ice(IceSettings.of(settings), clock=clock)
     music = Library(Path(settings.music_folder) if settings.music_folder else None)
     folder = Path(settings.recordings_folder) if settings.recordings_folder else None
@@ -111,7 +114,7 @@ def build(
     app[CONNECTIONS] = Connections(bounds or _bounds(settings), clock)
     app.router.add_get("/v1/realtime", realtime.handle)
     app.router.add_get("/v1/sessions/{session_id}/watch", watching.handle)
-    for routes in (api, whep, calls, downloads):
+    for routes in (api, whep, calls, downloads, SecretsApi(access)):
         routes.add_routes(app.router)
     app.on_response_prepare.append(api.set_headers)
     _open_and_close(app, registry, realtime, watching, calls, music)

@@ -214,10 +214,10 @@ class App {
       this.#note(t("share.none"));
       return;
     }
-    const { openShare } = await import("./share.js");
+    const { openShare, secretsFor } = await import("./share.js");
     const prompt = this.#prompts.newestFirst[0]?.text ?? this.#favourites.texts[0] ?? "beach at sunset";
     const name = this.#stageName.shared;
-    const stage = { origin: location.origin, sessionId: id, token: this.#address.token, prompt, name };
+    const stage = { origin: location.origin, sessionId: id, prompt, name, ...(await secretsFor(this.#address, id)) };
     openShare(this.#sheet, stage, {
       onRename: (wanted) => void this.#rename(wanted),
       onNote: (text) => this.#note(text),

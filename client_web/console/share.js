@@ -10,16 +10,48 @@ import { t } from "../shared/i18n.js";
 import { openSheet } from "./sheets.js";
 import { isStageName } from "./stage_name.js";
 
+// A link stays in OBS for the shows of a month; a program that drives a stage gets what it needs for a try.
+const VIEW_SECRET_S = 30 * 86_400;
+const PROMPT_SECRET_S = 7_200;
 const KINDS = /** @type {const} */ (["obs", "studio", "curl", "javascript", "python"]);
 
 /**
  * @typedef {object} Stage
  * @property {string} origin
  * @property {string} sessionId
- * @property {string | null} token
+ * @property {string | null} viewSecret shows this stage and can do nothing else; null: this server has no token
+ * @property {string | null} promptSecret drives a stage
  * @property {string} prompt the last one, as an example
  * @property {string | null} name null: this server does not know session names
  */
+
+/**
+ * Secrets for what is shared. The page's own token stays here: who gets a link may do what the link is for, and no more.
+ *
+ * @param {import("../sdk/address.js").Address} address
+ * @param {string} session
+ */
+export async function secretsFor(address, session) {
+  const [viewSecret, promptSecret] = await Promise.all([
+    makeSecret(address, { scope: ["view"], session, expires_after: { seconds: VIEW_SECRET_S } }),
+    makeSecret(address, { scope: ["prompt"], expires_after: { seconds: PROMPT_SECRET_S } }),
+  ]);
+  return { viewSecret, promptSecret };
+}
+
+/**
+ * @param {import("../sdk/address.js").Address} address
+ * @param {object} wish see docs/protocol.md
+ * @returns {Promise<string | null>}
+ */
+async function makeSecret(address, wish) {
+  if (address.token === null) return null;
+  const headers = { ...address.headers, "Content-Type": "application/json" };
+  const url = address.http("/v1/realtime/client_secrets");
+  const response = await fetch(url, { method: "POST", headers, body: JSON.stringify(wish) });
+  // A page that was opened with a secret has nothing narrower to give.
+  return response.ok ? (await response.json()).value : address.token;
+}
 
 /**
  * @param {HTMLDialogElement} dialog
@@ -35,7 +67,9 @@ export function openShare(dialog, stage, { onRename, onNote }) {
   let chosen = /** @type {typeof KINDS[number]} */ ("obs");
   const show = () => {
     code.textContent = snippet(chosen, stage);
-    note.textContent = t(`share.${chosen}.note`);
+    const secret =
+      stage.viewSecret === null ? "" : t(chosen === "python" ? "share.secret.prompt" : "share.secret.view");
+    note.textContent = `${t(`share.${chosen}.note`)} ${secret}`;
   };
   const tabs = make(
     "div",
@@ -114,7 +148,7 @@ function tab(kind, isChosen, onChosen) {
  * @param {string} kind
  * @param {Stage} stage
  */
-export function snippet(kind, { origin, sessionId, token, prompt }) {
+export function snippet(kind, { origin, sessionId, viewSecret: token, promptSecret, prompt }) {
   const bearer = token === null ? "" : ` -H "Authorization: Bearer ${token}"`;
   switch (kind) {
     case "obs":
@@ -126,7 +160,7 @@ export function snippet(kind, { origin, sessionId, token, prompt }) {
     case "javascript":
       return javascript(origin, sessionId, token);
     case "python":
-      return python(origin, token, prompt);
+      return python(origin, promptSecret, prompt);
     default:
       throw new Error(`unknown kind of snippet ${kind}`);
   }

@@ -7,14 +7,17 @@ this machine (DNS rebinding: `Host`). Pure; the other doors call it.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from server.config import Settings, is_loopback
+from server.doors import client_secrets
+from server.doors.client_secrets import Identity
 from server.protocol.errors import Refused
+from server.protocol.table import Scope
 
 _SCHEMES = ("http", "https")
 # Headers that proxies add to a request (RFC 7239, RFC 9110 section 7.6.3, and older conventions).
@@ -29,11 +32,12 @@ def new_token() -> str:
 class Access:
     """The checks for one server. Header mappings are case-insensitive, as aiohttp's are."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, wall_time: Callable[[], float] = time.time) -> None:
         if settings.token is None and settings.is_reachable:
             reason = "others may reach this server (host, public_address or allowed_origins)"
             raise ValueError(f"expected an access token, since {reason}")
         self._token = settings.token
+        self._wall_time = wall_time
         self._allowed_origins = frozenset(settings.allowed_origins)
         self._allowed_hosts = frozenset(urlsplit(origin).hostname for origin in settings.allowed_origins)
         self._is_loopback = settings.is_loopback
@@ -43,16 +47,71 @@ class Access:
         """Other sites that were allowed by name, in order."""
         return sorted(self._allowed_origins)
 
-    def has_token(self, headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
-        """Bearer header, or `token` in the query: browsers cannot set headers on a WebSocket."""
-        if self._token is None:
-            return True
-        return hmac.compare_digest(self._given(headers, query), self._token.encode())
+    def admit(
+        self,
+        headers: Mapping[str, str],
+        query: Mapping[str, str],
+        scope: Scope | None = None,
+        session: str | None = None,
+    ) -> Identity:
+        """Who asks, if they may: the token or a client secret, as a bearer header or as `token` in the query.
 
-    def check_token(self, headers: Mapping[str, str], query: Mapping[str, str]) -> None:
+        Browsers cannot set headers on a WebSocket. `session`: the stage that the request is about. Raises `Refused`
+        (`unauthorized`, `missing_scope`).
+        """
+        identity = self._identify(headers, query)
+        identity.check(scope, session)
+        return identity
+
+    def is_known(self, headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
+        """Whether the token or secret is good, whatever it is for."""
+        try:
+            self.admit(headers, query)
+        except Refused:
+            return False
+        return True
+
+    def may(self, headers: Mapping[str, str], query: Mapping[str, str], scope: Scope) -> bool:
+        try:
+            self.admit(headers, query, scope)
+        except Refused:
+            return False
+        return True
+
+    def make_secret(
+        self,
+        headers: Mapping[str, str],
+        query: Mapping[str, str],
+        scopes: Sequence[Scope],
+        *,
+        lives_s: float,
+        session: str | None,
+        origins: Sequence[str],
+    ) -> tuple[str, int]:
+        """A client secret, and the Unix time of its end. Raises `Refused`: only the token's holder makes secrets."""
+        if self._token is None:
+            raise Refused("not_supported", "this server has no token, so its clients need no secret")
+        if not self._identify(headers, query).is_key:
+            raise Refused("missing_scope", "a client secret cannot make another one; use the access token")
+        now = self._wall_time()
+        secret = client_secrets.make(
+            self._token, scopes, now=now, lives_s=lives_s, session=session, origins=[one.lower() for one in origins]
+        )
+        return secret, int(now + lives_s)
+
+    def _identify(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Identity:
         """Raises `Refused` (`unauthorized`)."""
-        if not self.has_token(headers, query):
+        if self._token is None:
+            return Identity(tenant="")  # all are one tenant
+        given = self._given(headers, query)
+        if hmac.compare_digest(given, self._token.encode()):
+            return Identity(client_secrets.tenant_of(self._token))
+        text = given.decode("utf-8", "replace")
+        if not text.startswith(client_secrets.PREFIX):
             raise Refused("unauthorized", "the access token is missing or wrong")
+        origin = headers.get("Origin")
+        origin = origin.strip().lower() if origin is not None else None
+        return client_secrets.read(text, self._token, now=self._wall_time(), origin=origin)
 
     def check_proxy(self, headers: Mapping[str, str]) -> None:
         """A server without a token is for this machine's user alone, but a proxy's client may be anybody.
@@ -70,14 +129,10 @@ class Access:
             given = query.get("token", "")
         return given.strip().encode("utf-8", "replace")
 
-    def holder(self, headers: Mapping[str, str], query: Mapping[str, str]) -> str:
-        """The tenant of a request: one per token. On a server without a token, all are one tenant."""
-        return "" if self._token is None else _digest(self._given(headers, query))
-
     def digest(self, headers: Mapping[str, str], query: Mapping[str, str]) -> str | None:
-        """Of the token that came, right or wrong. None if none came, or none is needed."""
+        """Of the token or secret that came, right or wrong. None if none came, or none is needed."""
         given = self._given(headers, query)
-        return _digest(given) if given and self._token is not None else None
+        return client_secrets.tenant_of(given.decode("utf-8", "replace")) if given and self._token is not None else None
 
     def is_known_host(self, host_header: str | None) -> bool:
         """On loopback only loopback names are ours: another name for 127.0.0.1 is a page's DNS rebinding."""
@@ -107,10 +162,6 @@ class Access:
             return True
         scheme, separator, netloc = origin.strip().lower().partition("://")
         return bool(separator) and scheme in _SCHEMES and netloc == (host_header or "").strip().lower()
-
-
-def _digest(token: bytes) -> str:
-    return hashlib.blake2b(token, digest_size=8).hexdigest()
 
 
 def _hostname(netloc: str) -> str | None:

@@ -22,7 +22,8 @@ from aiortc import InvalidStateError, RTCDataChannel
 
 from server.clock import Clock
 from server.doors.auth import Access
-from server.doors.connection import Connection
+from server.doors.client_secrets import Identity
+from server.doors.connection import Connection, check_message
 from server.doors.peers import Peers
 from server.doors.sockets import CLOSE_TIMEOUT_S
 from server.media.webrtc import signalling
@@ -175,15 +176,16 @@ class CallsApi:
     # --- HTTP -----------------------------------------------------------------------------------------------------
 
     async def _begin(self, request: web.Request) -> web.StreamResponse:
-        self._access.check_token(request.headers, request.query)
+        identity = self._access.admit(request.headers, request.query, "view")
         offer_sdp, options = await _read(request)
         if "session" in request.query:
             if options:
                 name = next(iter(options))
                 raise Refused("unknown_field", f"a viewer's call has no option `{name}`", param=name)
+            identity.check("view", request.query["session"])
             session = self._registry.find(request.query["session"])
             return await self._watch(session, offer_sdp)
-        return await self._start(session_start(options), offer_sdp, request)
+        return await self._start(session_start(options), offer_sdp, identity, request)
 
     async def _watch(self, session: Session, offer_sdp: str) -> web.StreamResponse:
         call_id = _new_id()
@@ -191,19 +193,21 @@ class CallsApi:
         self._calls[call_id] = _Call(session, viewer_id)
         return _created(call_id, session, answer_sdp)
 
-    async def _start(self, message: SessionStart, offer_sdp: str, request: web.Request) -> web.StreamResponse:
+    async def _start(
+        self, message: SessionStart, offer_sdp: str, identity: Identity, request: web.Request
+    ) -> web.StreamResponse:
+        check_message(identity, message)
         offer = self._read_offer(offer_sdp)
         transport = ChannelTransport(has_channel=offer.has_channel)
-        tenant = self._access.holder(request.headers, request.query)
         connection = Connection(
             transport,
             self._registry,
-            tenant=tenant,
+            identity=identity,
             metrics=self._metrics,
             clock=self._clock,
             of_peer=self._peers.messages(request),
         )
-        session = await self._registry.start(message, connection, tenant=tenant)
+        session = await self._registry.start(message, connection, tenant=identity.tenant)
         if isinstance(session, Ticket):
             self._registry.leave(session)
             # One HTTP request cannot wait for a stage and report its place in the queue meanwhile.
@@ -240,10 +244,11 @@ class CallsApi:
             raise Refused(error.code, error.message, param="sdp") from None
 
     async def _end(self, request: web.Request) -> web.StreamResponse:
-        self._access.check_token(request.headers, request.query)
+        identity = self._access.admit(request.headers, request.query, "view")
         call = self._calls.get(request.match_info["call_id"])
         if call is None:
             raise Refused("unknown_call", "there is no such call; it may have ended")
+        identity.check("prompt" if call.connection is not None else "view", call.session.session_id)
         if call.connection is not None:
             await self._registry.end(call.session)
         else:

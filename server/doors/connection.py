@@ -16,6 +16,7 @@ from contextlib import aclosing
 from typing import Protocol
 
 from server.clock import Clock
+from server.doors.client_secrets import Identity
 from server.doors.sockets import CLOSE_TIMEOUT_S
 from server.metrics import Metrics
 from server.protocol.codes import ErrorDetail, error_detail
@@ -32,6 +33,7 @@ from server.protocol.messages import (
     SessionResume,
     SessionStart,
 )
+from server.protocol.table import ASKED, Scope
 from server.session.admission import Ticket
 from server.session.limits import (
     MAX_REFUSED,
@@ -47,6 +49,8 @@ _log = logging.getLogger(__name__)
 
 # A connection without a session is for those who start one now. Who waits for a stage in the queue may wait on.
 SESSION_WITHIN_S = 30.0
+# By the type of a message: the scope that its sender needs.
+SCOPES: dict[type, Scope | None] = {row.kind: row.scope for row in ASKED}
 
 
 class Transport(Protocol):
@@ -83,12 +87,12 @@ class Connection:
         transport: Transport,
         registry: Registry,
         *,
-        tenant: str,
+        identity: Identity,
         metrics: Metrics,
         clock: Clock,
         of_peer: TokenBucket | None = None,
     ) -> None:
-        self._tenant = tenant
+        self._identity = identity
         self._transport = transport
         self._registry = registry
         self._metrics = metrics
@@ -201,6 +205,7 @@ class Connection:
         return decode(frame)
 
     async def _handle(self, message: AnyClientMessage) -> None:
+        check_message(self._identity, message)
         if self._session is not None:
             if isinstance(message, PromptSet) and (wait_s := self._session.limits.prompts.take()) > 0:
                 raise _rate_limited("prompts", wait_s)
@@ -210,7 +215,7 @@ class Connection:
             case SessionStart() | SessionResume() if self._waiting is not None:
                 raise Refused("session_exists", "this connection waits for its stage already")
             case SessionStart():
-                entered = await self._registry.start(message, self, tenant=self._tenant)
+                entered = await self._registry.start(message, self, tenant=self._identity.tenant)
                 if isinstance(entered, Ticket):
                     self._waiting = asyncio.create_task(self._wait(entered, message), name="waiting-for-a-stage")
                 else:
@@ -230,7 +235,7 @@ class Connection:
         try:
             while self._session is None:
                 if await ticket.news():
-                    self._session = await self._registry.come_in(ticket, message, self, tenant=self._tenant)
+                    self._session = await self._registry.come_in(ticket, message, self, tenant=self._identity.tenant)
                     continue
                 wait_ms = round(ticket.wait_s * 1000) if ticket.wait_s is not None else None
                 queued = SessionQueued(event_id=message.event_id, position=ticket.position, estimated_wait_ms=wait_ms)
@@ -294,6 +299,17 @@ class Connection:
         except ConnectionError:
             return False
         return True
+
+
+def check_message(identity: Identity, message: AnyClientMessage) -> None:
+    """Raises `Refused` (`missing_scope`) if the table asks for a scope, or the message names a stage, of others."""
+    identity.check(SCOPES[type(message)])
+    if identity.session is None:
+        return
+    if isinstance(message, SessionStart):
+        identity.check(None, message.name or "without a name")
+    elif isinstance(message, SessionResume):
+        identity.check(None, message.session_id)
 
 
 def _rate_limited(what: str, wait_s: float) -> Refused:

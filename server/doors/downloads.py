@@ -32,7 +32,7 @@ class Downloads:
 
     async def _snapshot(self, request: web.Request) -> web.StreamResponse:
         """What is on air now; black while the program is blank."""
-        self._check_token(request)
+        self._access.admit(request.headers, request.query, "view", request.match_info["session_id"])
         program_format = self._registry.find(request.match_info["session_id"]).program_format
         width = min(program_format.width, _width(request.query.get("width"), program_format.width))
         async with self._is_drawing:
@@ -42,15 +42,11 @@ class Downloads:
 
     async def _recording(self, request: web.Request) -> web.StreamResponse:
         """The file, with range requests. A recording that still runs is served as far as it is written."""
-        self._check_token(request)
+        self._access.admit(request.headers, request.query, "record", request.match_info["session_id"])
         name = request.match_info["name"]
         path = self._recordings.find(request.match_info["session_id"], name)
         headers = {"Content-Disposition": f'attachment; filename="{path.name}"', "Content-Type": "video/mp4"}
         return web.FileResponse(path, headers=headers)
-
-    def _check_token(self, request: web.Request) -> None:
-        if not self._access.has_token(request.headers, request.query):
-            raise Refused("unauthorized", "the access token is missing or wrong")
 
 
 def _width(text: str | None, otherwise: int) -> int:

@@ -45,6 +45,7 @@ _OPEN_TO_OTHERS = tuple({route.path.partition("{")[0] for route in ROUTES if rou
 _EXPOSED = "Location, ETag, Link, Retry-After, Sceneshift-Session, Sceneshift-Resume-Token"
 STATUS = {
     "unauthorized": HTTPStatus.UNAUTHORIZED,
+    "missing_scope": HTTPStatus.FORBIDDEN,
     "forbidden_host": HTTPStatus.FORBIDDEN,
     "forbidden_origin": HTTPStatus.FORBIDDEN,
     "token_needed_behind_proxy": HTTPStatus.FORBIDDEN,
@@ -137,7 +138,7 @@ class HttpApi:
         """On every route: each of them would tell a guesser."""
         digest = self._access.digest(request.headers, request.query)
         if digest is not None:
-            is_right = self._access.has_token(request.headers, request.query)
+            is_right = self._access.is_known(request.headers, request.query)
             self._peers.check_token(request, digest, is_right=is_right)
 
     # --- the page -------------------------------------------------------------------------------------------------
@@ -170,14 +171,14 @@ class HttpApi:
             "startup_s": round(registry.startup_s, 3) if registry.startup_s is not None else None,
         }
         # The report names files and memory of this machine, so it needs the token.
-        if self._access.has_token(request.headers, request.query):
+        if self._access.may(request.headers, request.query, "admin"):
             report = registry.engine.report()
             body["report"] = dataclasses.asdict(report) if report is not None else None
             body["costs"] = [dataclasses.asdict(cost) for cost in registry.engine.costs()]
         return web.json_response(body, status=HTTPStatus.OK if registry.is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _metrics_page(self, request: web.Request) -> web.StreamResponse:
-        self._access.check_token(request.headers, request.query)
+        self._access.admit(request.headers, request.query, "admin")
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         return web.Response(body=self._metrics.render(), headers=headers)
 

@@ -93,9 +93,9 @@ class WatchEndpoint:
 
     def _admit(self, request: web.Request) -> tuple[Session, Subscription]:
         """Raises `Refused`."""
-        if not self._access.has_token(request.headers, request.query):
-            raise Refused("unauthorized", "the access token is missing or wrong")
-        session = self._registry.find(request.match_info["session_id"])
+        session_id = request.match_info["session_id"]
+        self._access.admit(request.headers, request.query, "view", session_id)
+        session = self._registry.find(session_id)
         return session, session.viewers.watch()
 
     async def _refuse(self, response: web.WebSocketResponse, request: web.Request, detail: ErrorDetail) -> None:

@@ -13,8 +13,9 @@ from server.doors.auth import Access
 from server.doors.connection import Connection
 from server.doors.peers import Peers
 from server.metrics import Metrics
-from server.protocol.codes import ErrorDetail, error_detail
+from server.protocol.codes import ErrorDetail
 from server.protocol.decoding import MAX_MESSAGE_BYTES
+from server.protocol.errors import Refused
 from server.session.registry import Registry
 
 # A message above our limit of 256 KiB is answered with an error. A frame above this one closes the socket (1009).
@@ -46,7 +47,7 @@ class RealtimeEndpoint:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One connection, from upgrade to close. Host and `Origin` were checked by the middleware."""
-        is_known = self._access.has_token(request.headers, request.query)
+        is_known = self._access.may(request.headers, request.query, "prompt")
         socket = web.WebSocketResponse(
             timeout=sockets.CLOSE_TIMEOUT_S,
             heartbeat=self._heartbeat_s,
@@ -56,15 +57,17 @@ class RealtimeEndpoint:
             compress=False,
         )
         await socket.prepare(request)
-        if not is_known:
+        try:
+            identity = self._access.admit(request.headers, request.query, "prompt")
+        except Refused as refusal:
             # Only after the upgrade: a browser tells its page the close code, but no HTTP status.
-            self._metrics.refused("unauthorized")
-            await sockets.refuse(socket, request, error_detail("unauthorized", "the access token is missing or wrong"))
+            self._metrics.refused(refusal.detail.code)
+            await sockets.refuse(socket, request, refusal.detail)
             return socket
         connection = Connection(
             WebSocketTransport(socket, request),
             self._registry,
-            tenant=self._access.holder(request.headers, request.query),
+            identity=identity,
             metrics=self._metrics,
             clock=self._clock,
             of_peer=self._peers.messages(request),

@@ -94,13 +94,14 @@ class WhepApi:
         """Answers a browser's CORS preflight, and a player that asks for ICE servers."""
         response = web.Response(status=HTTPStatus.NO_CONTENT, headers={"Accept-Post": SDP})
         # A preflight has no token, and TURN credentials are not for everybody.
-        if self._access.has_token(request.headers, request.query):
+        if self._access.may(request.headers, request.query, "view"):
             self._add_links(response, "viewer")
         return response
 
     def _session(self, request: web.Request) -> Session:
-        self._access.check_token(request.headers, request.query)
-        return self._registry.find(request.match_info["session_id"])
+        session_id = request.match_info["session_id"]
+        self._access.admit(request.headers, request.query, "view", session_id)
+        return self._registry.find(session_id)
 
     def _forget(self, session: Session, viewer_id: str) -> None:
         self._ice_sessions.pop((session, viewer_id), None)

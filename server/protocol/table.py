@@ -20,7 +20,7 @@ Scope = Literal["view", "prompt", "record", "push", "admin"]
 # Errors that any message may get, beside its own.
 COMMON_ERRORS: tuple[ErrorCode, ...] = (
     *("invalid_json", "message_too_large", "missing_field", "unknown_field", "unknown_event", "wrong_type"),
-    *("invalid_value", "invalid_text", "event_id_conflict", "rate_limited", "internal_error"),
+    *("invalid_value", "invalid_text", "event_id_conflict", "rate_limited", "missing_scope", "internal_error"),
 )
 
 
@@ -77,7 +77,7 @@ ASKED: tuple[Asked, ...] = (
         ("unknown_session", "wrong_token", "resume_gap", "draining", "session_exists"),
     ),
     Asked(m.SessionClose(), "prompt", (m.SessionClosed,), ("no_session",)),
-    Asked(m.SessionPing(), "view", (m.SessionPong,), ("no_session",)),
+    Asked(m.SessionPing(), "view", (m.SessionPong,)),
     Asked(
         m.PromptSet(text="日落时的海边", seed=7),
         "prompt",
@@ -135,11 +135,20 @@ TOLD: tuple[Told, ...] = (
 )
 
 _SDP, _FRAGMENT, _JSON, _HTML = "application/sdp", "application/trickle-ice-sdpfrag", "application/json", "text/html"
+# Of each door that asks for a scope.
+_DOOR: tuple[ErrorCode, ...] = ("unauthorized", "missing_scope", "rate_limited")
 _OFFER_ERRORS: tuple[ErrorCode, ...] = (
-    *("unauthorized", "rate_limited", "unsupported_media_type", "message_too_large"),
+    *_DOOR,
+    *("unsupported_media_type", "message_too_large"),
     *("invalid_sdp", "no_video", "no_video_codec", "too_many_viewers"),
 )
-_VIEWER_ERRORS: tuple[ErrorCode, ...] = ("unauthorized", "rate_limited", "unknown_session", "unknown_viewer")
+_VIEWER_ERRORS: tuple[ErrorCode, ...] = (
+    "unauthorized",
+    "missing_scope",
+    "rate_limited",
+    "unknown_session",
+    "unknown_viewer",
+)
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/", None, answer=_HTML),
@@ -150,30 +159,44 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/studio", None, answer=_HTML),
     Route("GET", "/livez", None, answer=_JSON),
     Route("GET", "/readyz", None, answer=_JSON),
-    Route("GET", "/metrics", "admin", answer="text/plain", errors=("unauthorized", "rate_limited")),
+    Route("GET", "/metrics", "admin", answer="text/plain", errors=_DOOR),
     Route(
-        "GET", "/v1/realtime", "prompt", errors=("unauthorized", "rate_limited", "forbidden_host", "forbidden_origin")
+        "GET",
+        "/v1/realtime",
+        "prompt",
+        errors=(*_DOOR, "forbidden_host", "forbidden_origin"),
     ),
-    Route("GET", "/v1/sessions/{session_id}/watch", "view", errors=("unauthorized", "rate_limited", "unknown_session")),
+    Route(
+        "GET",
+        "/v1/sessions/{session_id}/watch",
+        "view",
+        errors=(*_DOOR, "unknown_session"),
+    ),
     Route(
         *("GET", "/v1/sessions/{session_id}/snapshot.jpg", "view"),
         answer="image/jpeg",
-        errors=("unauthorized", "rate_limited", "unknown_session", "invalid_value"),
+        errors=(*_DOOR, "unknown_session", "invalid_value"),
     ),
     Route(
         *("GET", "/v1/sessions/{session_id}/recordings/{name}", "record"),
         answer="video/mp4",
-        errors=("unauthorized", "rate_limited", "unknown_recording"),
+        errors=(*_DOOR, "unknown_recording"),
     ),
     Route(
-        *("POST", "/v1/realtime/calls", "prompt", _SDP, _SDP),
+        # For a viewer of `?session=`. A caller with a stage of its own needs `prompt`.
+        *("POST", "/v1/realtime/calls", "view", _SDP, _SDP),
         errors=(*_OFFER_ERRORS, "server_full", "draining", "name_taken", "not_supported", "invalid_value"),
         is_open_to_origins=True,
     ),
+    Route(
+        *("POST", "/v1/realtime/client_secrets", "admin", _JSON, _JSON),
+        errors=(*_DOOR, "not_supported", "invalid_json", "invalid_value"),
+    ),
     Route("OPTIONS", "/v1/realtime/calls", None, is_open_to_origins=True),
     Route(
-        *("DELETE", "/v1/realtime/calls/{call_id}", "prompt"),
-        errors=("unauthorized", "rate_limited", "unknown_call"),
+        # Of a viewer's call. The call that holds a stage needs `prompt`.
+        *("DELETE", "/v1/realtime/calls/{call_id}", "view"),
+        errors=(*_DOOR, "unknown_call"),
         is_open_to_origins=True,
     ),
     Route("OPTIONS", "/v1/realtime/calls/{call_id}", None, is_open_to_origins=True),

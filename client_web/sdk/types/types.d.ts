@@ -25,6 +25,7 @@ export type ErrorCode =
   | "etag_mismatch"
   | "ice_restart_not_supported"
   | "unauthorized"
+  | "missing_scope"
   | "forbidden_host"
   | "forbidden_origin"
   | "token_needed_behind_proxy"

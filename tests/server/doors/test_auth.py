@@ -29,7 +29,7 @@ def test_a_server_that_others_may_reach_cannot_be_built_without_a_token(reached:
 @pytest.mark.parametrize("origins", [(), ("http://localhost:3000", "http://127.0.0.1:5173", "http://[::1]:3000")])
 def test_loopback_and_pages_of_this_machine_need_no_token(origins: tuple[str, ...]) -> None:
     access = Access(Settings(allowed_origins=origins))
-    assert access.has_token({}, {})
+    assert access.admit({}, {}, "admin").tenant == ""
 
 
 @pytest.mark.parametrize("name", PROXY_HEADERS)
@@ -60,15 +60,15 @@ def test_a_server_without_a_token_refuses_proxied_requests(name: str) -> None:
 def test_only_the_right_token_is_accepted_as_bearer_or_query(
     host: str, headers: dict, query: dict, expected: bool
 ) -> None:
-    assert Access(Settings(host=host, token=TOKEN)).has_token(headers, query) is expected
+    assert Access(Settings(host=host, token=TOKEN)).may(headers, query, "admin") is expected
 
 
 def test_a_request_without_the_token_is_refused_as_unauthorized() -> None:
     access = Access(Settings(token=TOKEN))
-    access.check_token({"Authorization": f"Bearer {TOKEN}"}, {})
-    access.check_token({}, {"token": TOKEN})
+    access.admit({"Authorization": f"Bearer {TOKEN}"}, {})
+    access.admit({}, {"token": TOKEN})
     with pytest.raises(Refused, match="access token") as refused:
-        access.check_token({}, {})
+        access.admit({}, {})
     assert refused.value.detail.code == "unauthorized"
 
 
@@ -141,8 +141,9 @@ def test_tokens_are_fresh_and_long() -> None:
 
 
 def test_each_token_is_one_tenant_whose_name_does_not_reveal_it() -> None:
-    access = Access(Settings(token=TOKEN))
-    holder = access.holder({"Authorization": f"Bearer {TOKEN}"}, {})
-    assert holder == access.holder({}, {"token": TOKEN}) != access.holder({}, {"token": "another"})
-    assert holder and TOKEN not in holder
-    assert Access(Settings()).holder({}, {"token": "any"}) == ""
+    tenant = Access(Settings(token=TOKEN)).admit({"Authorization": f"Bearer {TOKEN}"}, {}).tenant
+    assert tenant == Access(Settings(token=TOKEN)).admit({}, {"token": TOKEN}).tenant
+    other = "another-token-of-some-length"
+    assert tenant != Access(Settings(token=other)).admit({}, {"token": other}).tenant
+    assert tenant and TOKEN not in tenant
+    assert Access(Settings()).admit({}, {"token": "any"}).tenant == ""

@@ -32,6 +32,7 @@ RequestErrorCode = Literal[
     "etag_mismatch",
     "ice_restart_not_supported",
     "unauthorized",
+    "missing_scope",
     "forbidden_host",
     "forbidden_origin",
     "token_needed_behind_proxy",

@@ -1,0 +1,47 @@
+"""`sceneshift secret`: makes a client secret with the server's token, without a running server."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from typing import get_args
+
+from server.doors import client_secrets
+from server.protocol.table import Scope
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _duration_s(text: str) -> int:
+    match = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    if match is None:
+        raise argparse.ArgumentTypeError("expected a time such as 90s, 30m, 12h or 7d")
+    return int(match[1]) * _UNITS_S[match[2]]
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="sceneshift secret",
+        description="Make a client secret: a narrow stand-in for the server's token, for a page, a viewer or a link.",
+    )
+    parser.add_argument("--scope", action="append", choices=get_args(Scope), help="what it may do (default: view)")
+    parser.add_argument("--session", help="the name of the one stage that it is for (default: any)")
+    parser.add_argument("--for", dest="lives_s", type=_duration_s, default="1h", help="how long (default 1h)")
+    parser.add_argument("--origin", action="append", default=[], help="of the pages that may use it (default: any)")
+    parser.add_argument("--token", help="the server's token; better given as SCENESHIFT_TOKEN")
+    options = parser.parse_args(arguments)
+    token = options.token or os.environ.get("SCENESHIFT_TOKEN")
+    if not token:
+        print("sceneshift: give the server's token as SCENESHIFT_TOKEN, or with --token", file=sys.stderr)
+        return 1
+    origins = [origin.lower() for origin in options.origin]
+    scopes = options.scope or ["view"]
+    secret = client_secrets.make(
+        token, scopes, now=time.time(), lives_s=options.lives_s, session=options.session, origins=origins
+    )
+    print(secret)
+    return 0

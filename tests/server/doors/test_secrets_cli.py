@@ -1,0 +1,43 @@
+"""`sceneshift secret` prints a secret that the server takes, or says what is missing."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from server.doors import client_secrets
+from server.doors.secrets_cli import main
+
+TOKEN = "a-token-for-these-tests-of-forty-letters"
+
+
+def test_it_prints_a_secret_that_the_server_takes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCENESHIFT_TOKEN", TOKEN)
+    assert main(["--scope", "prompt", "--scope", "record", "--session", "my-show", "--for", "12h"]) == 0
+    value = capsys.readouterr().out.strip()
+    identity = client_secrets.read(value, TOKEN, now=time.time(), origin=None)
+    assert (identity.scopes, identity.session) == ({"prompt", "view", "record"}, "my-show")
+
+
+def test_a_link_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--token", TOKEN]) == 0
+    value = capsys.readouterr().out.strip()
+    assert client_secrets.read(value, TOKEN, now=time.time() + 3500, origin=None).scopes == {"view"}
+
+
+def test_without_the_token_it_says_where_to_put_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SCENESHIFT_TOKEN", raising=False)
+    assert main([]) == 1
+    assert "SCENESHIFT_TOKEN" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [["--for", "soon"], ["--scope", "all"]])
+def test_a_wrong_flag_is_named(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*wrong, "--token", TOKEN])
+    assert wrong[0] in capsys.readouterr().err
