@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "bench": _elsewhere("bench.__main__"),
         "doctor": _elsewhere("server.doctor.doctor"),
         "token": _token,
-        "secret": _elsewhere("server.doors.secrets_cli"),
+        "secret": _elsewhere("server.doors.access.secrets_cli"),
     }
     name = arguments[0] if arguments else "--help"
     if name in ("-h", "--help", "help"):
@@ -70,7 +70,7 @@ def _elsewhere(module: str) -> Callable[[Sequence[str]], int]:
 def _serve(arguments: Sequence[str]) -> int:
     from engine.api import ModelError  # noqa: PLC0415
     from server import app, config  # noqa: PLC0415
-    from server.doors import auth  # noqa: PLC0415
+    from server.doors.access import auth  # noqa: PLC0415
     from server.media.video.hardware import EncoderUnusable  # noqa: PLC0415
 
     try:
@@ -162,7 +162,7 @@ def _quieten() -> None:
 
 
 def _token(arguments: Sequence[str]) -> int:
-    from server.doors.auth import new_token  # noqa: PLC0415
+    from server.doors.access.auth import new_token  # noqa: PLC0415
 
     if arguments:
         print("usage: sceneshift token\n\nPrints a fresh access token for --token or SCENESHIFT_TOKEN.")

@@ -24,13 +24,13 @@ from engine.api import Engine, EngineReady, EngineStopped, ModelError
 from server.clock import Clock, MonotonicClock
 from server.config import Settings
 from server.doors import watch
-from server.doors.auth import Access
+from server.doors.access.auth import Access
+from server.doors.access.peers import Peers
 from server.doors.bad_requests import BadRequestFilter
 from server.doors.calls import CallsApi
 from server.doors.connections import ConnectionBounds, Connections, bounded
 from server.doors.downloads import Downloads
 from server.doors.http_api import HttpApi
-from server.doors.peers import Peers
 from server.doors.secrets_api import SecretsApi
 from server.doors.websocket import HEARTBEAT_S, RealtimeEndpoint
 from server.doors.whep import WhepApi

@@ -205,6 +205,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--h264-encoder", help="auto (default: hardware where it wins), libx264, h264_nvenc, ...")
     parser.add_argument("--sender", help="of RTP: own (default), or aiortc, to compare or to fall back on")
     parser.add_argument("--resume-grace-s", help="how long a stage outlives its controller's connection (default 60)")
+    _add_recording_flags(parser)
+    parser.add_argument(
+        "--allowed-origins", help="origins of other pages that may connect, with commas between; then a token is needed"
+    )
+    add_ice_flags(parser)
+    parser.add_argument("--music-folder", metavar="FOLDER", help="more music that sessions may name")
+    parser.add_argument(
+        "--whip-targets", metavar="FILE", help="TOML: a table for each ingest to push to, with url and token"
+    )
+    parser.add_argument("--log-level", help="debug, info (default), warning or error")
+    return parser
+
+
+def _add_recording_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recordings-folder",
         metavar="FOLDER",
@@ -216,16 +230,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SIZE",
         help="of all together (default 20GB, or 10 %% of a smaller disk; 0: none)",
     )
-    parser.add_argument(
-        "--allowed-origins", help="origins of other pages that may connect, with commas between; then a token is needed"
-    )
-    add_ice_flags(parser)
-    parser.add_argument("--music-folder", metavar="FOLDER", help="more music that sessions may name")
-    parser.add_argument(
-        "--whip-targets", metavar="FILE", help="TOML: a table for each ingest to push to, with url and token"
-    )
-    parser.add_argument("--log-level", help="debug, info (default), warning or error")
-    return parser
 
 
 def add_ice_flags(parser: argparse.ArgumentParser) -> None:

@@ -62,7 +62,7 @@ COVERED_BY = {
     "server/protocol/codes.py": "server/protocol/test_decoding.py",
     "server/protocol/errors.py": "server/protocol/test_protocol_document.py",
     "server/protocol/messages.py": "server/protocol/test_protocol_document.py",
-    "server/doors/secrets_api.py": "server/doors/test_client_secrets.py",
+    "server/doors/secrets_api.py": "server/doors/access/test_client_secrets.py",
     "server/session/capabilities.py": "server/session/test_session_options.py",
     "server/session/answered.py": "server/session/test_session.py",
     "server/session/continuation.py": "server/session/test_session_options.py",

@@ -20,6 +20,7 @@ SERVER_LAYERS = [
     {"server.__main__"},
     {"server.app", "server.doctor"},
     {"server.doors"},
+    {"server.doors.access"},
     {"server.session"},
     {"server.media.program", "server.media.snapshot"},
     {"server.media.mp4", "server.media.webrtc"},
@@ -61,10 +62,13 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def layer_of(module: str, layers: list[set[str]]) -> int | None:
-    """The layer that names the module or a package around it."""
+    """The layer that names the module, or the innermost package around it that a layer names."""
     parts = module.split(".")
-    prefixes = {".".join(parts[:length]) for length in range(2, len(parts) + 1)}
-    return next((index for index, layer in enumerate(layers) if layer & prefixes), None)
+    for length in range(len(parts), 1, -1):
+        for index, layer in enumerate(layers):
+            if ".".join(parts[:length]) in layer:
+                return index
+    return None
 
 
 SERVER = modules("server")

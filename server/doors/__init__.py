@@ -1,1 +1,1 @@
-"""The server's entry points: HTTP, WebSocket, calls, WHEP, watch and the pages, and their access checks."""
+"""The server's entry points: HTTP, WebSocket, calls, WHEP, watch and the pages."""

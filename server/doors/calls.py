@@ -21,10 +21,10 @@ from aiohttp import web
 from aiortc import InvalidStateError, RTCDataChannel
 
 from server.clock import Clock
-from server.doors.auth import Access
-from server.doors.client_secrets import Identity
+from server.doors.access.auth import Access
+from server.doors.access.client_secrets import Identity
+from server.doors.access.peers import Peers
 from server.doors.connection import Connection, check_message
-from server.doors.peers import Peers
 from server.doors.sockets import CLOSE_TIMEOUT_S
 from server.media.webrtc import signalling
 from server.media.webrtc.ice import Ice

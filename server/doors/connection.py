@@ -16,7 +16,7 @@ from contextlib import aclosing
 from typing import Protocol
 
 from server.clock import Clock
-from server.doors.client_secrets import Identity
+from server.doors.access.client_secrets import Identity
 from server.doors.sockets import CLOSE_TIMEOUT_S
 from server.metrics import Metrics
 from server.protocol.codes import ErrorDetail, error_detail

@@ -27,7 +27,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from server.clock import Clock
-from server.doors.peers import is_forwarded, peer_at
+from server.doors.access.peers import is_forwarded, peer_at
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import asyncio
 
 from aiohttp import web
 
-from server.doors.auth import Access
+from server.doors.access.auth import Access
 from server.media.snapshot import snapshot
 from server.protocol.errors import Refused
 from server.session.recordings import Recordings

@@ -15,10 +15,10 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from server.doors.auth import Access
+from server.doors.access.auth import Access
+from server.doors.access.peers import Peers
 from server.doors.client_scripts import ClientScripts
 from server.doors.pages import CLIENT_FOLDER, SCRIPTS_PREFIX, Pages, permissions
-from server.doors.peers import Peers
 from server.metrics import Metrics
 from server.protocol.codes import ErrorDetail, error_detail
 from server.protocol.decoding import MAX_MESSAGE_BYTES

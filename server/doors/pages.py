@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from server.doors.auth import Access
+from server.doors.access.auth import Access
 
 CLIENT_FOLDER = Path(__file__).parent.parent.parent / "client_web"
 SCRIPTS_PREFIX = "/client/"

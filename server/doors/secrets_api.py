@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from server.doors.auth import Access
+from server.doors.access.auth import Access
 from server.protocol.errors import Refused
 from server.protocol.table import Scope
 

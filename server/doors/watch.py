@@ -21,7 +21,7 @@ from aiohttp import WSCloseCode, web
 
 from server.clock import Clock
 from server.doors import sockets
-from server.doors.auth import Access
+from server.doors.access.auth import Access
 from server.media.mp4.fmp4 import Fragments, VideoTrack, init_segment
 from server.media.video.encoder import EncodedFrame
 from server.media.video.fanout import Subscription, SubscriptionClosed

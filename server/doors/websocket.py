@@ -9,9 +9,9 @@ from aiohttp import WSCloseCode, web
 
 from server.clock import Clock
 from server.doors import sockets
-from server.doors.auth import Access
+from server.doors.access.auth import Access
+from server.doors.access.peers import Peers
 from server.doors.connection import Connection
-from server.doors.peers import Peers
 from server.metrics import Metrics
 from server.protocol.codes import ErrorDetail
 from server.protocol.decoding import MAX_MESSAGE_BYTES

@@ -12,7 +12,7 @@ from secrets import token_hex
 
 from aiohttp import web
 
-from server.doors.auth import Access
+from server.doors.access.auth import Access
 from server.media.webrtc import sdpfrag
 from server.media.webrtc.ice import Ice
 from server.media.webrtc.signalling import OfferError

@@ -12,11 +12,12 @@ import pytest
 from fakes import FakeEngine, FakeProgram
 
 from server.clock import FakeClock
+from server.doors.access.client_secrets import Identity
 from server.doors.connection import SESSION_WITHIN_S, Connection
 from server.metrics import Metrics
 from server.protocol.codes import ErrorDetail
 from server.session.limits import FRAMES_PER_TURN, MAX_REFUSED, TokenBucket
-from server.session.registry import Registry
+from server.session.registry import KEEP_DETACHED_S, Registry
 from server.session.session import Neighbours, SessionState
 
 PING = '{"type":"session.ping"}'
@@ -75,7 +76,12 @@ class Desk:
 
     def connect(self, transport: FakeTransport, of_peer: TokenBucket | None = None) -> asyncio.Task[None]:
         connection = Connection(
-            transport, self.registry, tenant="", metrics=self.metrics, clock=self.clock, of_peer=of_peer
+            transport,
+            self.registry,
+            identity=Identity(tenant=""),
+            metrics=self.metrics,
+            clock=self.clock,
+            of_peer=of_peer,
         )
         self._running.append(asyncio.create_task(connection.run()))
         return self._running[-1]
@@ -203,7 +209,7 @@ async def test_a_controller_in_the_queue_is_not_closed_while_it_waits(desk: Desk
     assert {message["type"] for message in waiting.sent} == {"session.queued"}
     assert not running.done()
     first.cancel()
-    await desk.clock.advance(1)
+    await desk.clock.advance(KEEP_DETACHED_S + 1)
     assert waiting.sent[-1]["type"] == "session.created" and not waiting.refused
 
 

@@ -377,7 +377,11 @@ async def test_a_closed_session_says_so_and_closes_the_socket(client: Client, se
     assert server.registry._sessions == {}
 
 
-async def test_a_full_server_refuses_and_a_vanished_controller_makes_room(start_server: StartServer) -> None:
+async def test_a_full_server_refuses_and_a_vanished_controller_makes_room(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A vanished controller keeps its place for this long; `test_registry.py` has the rule, by the clock.
+    monkeypatch.setattr("server.session.registry.KEEP_DETACHED_S", 0.0)
     server = await start_server(max_sessions=1, max_queued=0)
     first = await server.connect()
     await first.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.config import Settings
-from server.doors.auth import PROXY_HEADERS, Access, new_token
+from server.doors.access.auth import PROXY_HEADERS, Access, new_token
 from server.protocol.errors import Refused
 
 TOKEN = "0123456789abcdef0123"

@@ -16,7 +16,7 @@ from typing import TypeVar
 from aiohttp import web
 
 from server.clock import Clock
-from server.doors.auth import PROXY_HEADERS
+from server.doors.access.auth import PROXY_HEADERS
 from server.protocol.errors import Refused
 from server.session.limits import TokenBucket
 

@@ -10,8 +10,8 @@ from multidict import CIMultiDict
 from serving import serving
 
 from server.clock import FakeClock
-from server.doors import peers as peers_module
-from server.doors.peers import GUESSES_WITHIN_S, MAX_GUESSES, Peers, peer_at
+from server.doors.access import peers as peers_module
+from server.doors.access.peers import GUESSES_WITHIN_S, MAX_GUESSES, Peers, peer_at
 from server.protocol.errors import Refused
 
 TOKEN = "0123456789abcdef0123"

@@ -15,8 +15,8 @@ import pytest_asyncio
 from serving import Controller, Serving, serving
 
 from server.config import Settings
-from server.doors import client_secrets
-from server.doors.auth import Access
+from server.doors.access import client_secrets
+from server.doors.access.auth import Access
 from server.doors.connection import check_message
 from server.protocol.errors import Refused
 from server.protocol.table import ASKED, ROUTES, Asked, Route, Scope

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from server.doors import client_secrets
-from server.doors.secrets_cli import main
+from server.doors.access import client_secrets
+from server.doors.access.secrets_cli import main
 
 TOKEN = "a-token-for-these-tests-of-forty-letters"
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from server.config import Settings, is_loopback
-from server.doors import client_secrets
-from server.doors.client_secrets import Identity
+from server.doors.access import client_secrets
+from server.doors.access.client_secrets import Identity
 from server.protocol.errors import Refused
 from server.protocol.table import Scope
 

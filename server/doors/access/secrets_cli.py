@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import get_args
 
-from server.doors import client_secrets
+from server.doors.access import client_secrets
 from server.protocol.table import Scope
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
