@@ -214,7 +214,7 @@ class CallsApi:
     def _read_offer(self, offer_sdp: str) -> signalling.Offer:
         """Raises `Refused`, before a session is made for it."""
         try:
-            return signalling.checked_offer(offer_sdp, self._ice.takes)
+            return signalling.checked_offer(offer_sdp, self._ice.takes, takes_channel=True)
         except signalling.OfferError as error:
             raise Refused(error.code, error.message, param="sdp") from None
 
