@@ -74,7 +74,7 @@ def build(
     clock = clock or MonotonicClock()
     metrics = Metrics()
     access = Access(settings)
-    ice = Ice(IceSettings.of(settings), clock=clock)
+    ice = Ice(IceSettings.of(settings), clock=clock, on_dropped=metrics.packet_dropped)
     music = Library(Path(settings.music_folder) if settings.music_folder else None)
     folder = Path(settings.recordings_folder) if settings.recordings_folder else None
     recordings = Recordings(folder, RecordingLimits(settings.max_recording_size))
@@ -136,6 +136,7 @@ def _neighbours(
         make_program=make_program,
         recordings=recordings,
         max_viewers=settings.max_viewers,
+        max_program=settings.max_program,
         ice_servers=ice.client_servers,
         music=music.names,
         push_targets={target.name: target for target in settings.whip_targets},

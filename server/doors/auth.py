@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import secrets
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -24,6 +25,16 @@ PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarde
 def new_token() -> str:
     """160 random bits that need no quoting in a URL or a shell."""
     return secrets.token_hex(20)
+
+
+def address_of(remote: str | None, headers: Mapping[str, str]) -> str | None:
+    """Whom a request comes from, to count what one peer takes; None behind a proxy, whose address is everybody's.
+
+    Of an IPv6 address the network, because a host has as many addresses in its own as it likes (RFC 4291 section 2.5).
+    """
+    if remote is None or any(name in headers for name in PROXY_HEADERS):
+        return None
+    return str(ipaddress.IPv6Network((remote, 64), strict=False)) if ":" in remote else remote
 
 
 class Access:

@@ -20,7 +20,7 @@ from aiohttp import web
 from aiortc import InvalidStateError, RTCDataChannel
 
 from server.clock import Clock
-from server.doors.auth import Access
+from server.doors.auth import Access, address_of
 from server.doors.connection import CLOSE_TIMEOUT_S, Connection
 from server.media.webrtc import signalling
 from server.media.webrtc.ice import Ice
@@ -168,13 +168,15 @@ class CallsApi:
                 name = next(iter(options))
                 raise Refused("unknown_field", f"a viewer's call has no option `{name}`", param=name)
             session = self._registry.find(request.query["session"])
-            return await self._watch(session, offer_sdp)
+            return await self._watch(session, offer_sdp, address_of(request.remote, request.headers))
         tenant = self._access.holder(request.headers, request.query)
         return await self._start(session_start(options), offer_sdp, tenant)
 
-    async def _watch(self, session: Session, offer_sdp: str) -> web.StreamResponse:
+    async def _watch(self, session: Session, offer_sdp: str, address: str | None) -> web.StreamResponse:
         call_id = _new_id()
-        viewer_id, answer_sdp = await session.viewers.add(offer_sdp, on_gone=lambda _: self._forget(call_id))
+        viewer_id, answer_sdp = await session.viewers.add(
+            offer_sdp, address=address, on_gone=lambda _: self._forget(call_id)
+        )
         self._calls[call_id] = _Call(session, viewer_id)
         return _created(call_id, session, answer_sdp)
 

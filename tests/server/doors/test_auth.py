@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.config import Settings
-from server.doors.auth import PROXY_HEADERS, Access, new_token
+from server.doors.auth import PROXY_HEADERS, Access, address_of, new_token
 from server.protocol.errors import Refused
 
 TOKEN = "0123456789abcdef0123"
@@ -30,6 +30,20 @@ def test_a_server_that_others_may_reach_cannot_be_built_without_a_token(reached:
 def test_loopback_and_pages_of_this_machine_need_no_token(origins: tuple[str, ...]) -> None:
     access = Access(Settings(allowed_origins=origins))
     assert access.has_token({}, {})
+
+
+@pytest.mark.parametrize(
+    ("remote", "headers", "expected"),
+    [
+        ("192.0.2.1", {}, "192.0.2.1"),
+        ("2001:db8:0:1::5", {}, "2001:db8:0:1::/64"),
+        ("2001:db8:0:1:ffff::9", {"Host": "stage"}, "2001:db8:0:1::/64"),
+        ("127.0.0.1", {"X-Forwarded-For": "192.0.2.1"}, None),
+        (None, {}, None),
+    ],
+)
+def test_an_address_is_one_hosts_and_not_a_proxys(remote: str | None, headers: dict, expected: str | None) -> None:
+    assert address_of(remote, headers) == expected
 
 
 @pytest.mark.parametrize("name", PROXY_HEADERS)
