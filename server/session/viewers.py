@@ -148,10 +148,11 @@ class Viewers:
         try:
             viewer_id, answer_sdp = await self._add(offer, None, on_channel=on_channel, on_gone=on_gone)
         except Refused as refusal:
-            if refusal.detail.code != "too_many_viewers" or replaced is None:
+            # No UDP port is free. The old peer holds one, or else a viewer that still connects: remove it first.
+            holder = replaced or self._next_dropped()
+            if refusal.detail.code != "too_many_viewers" or holder is None:
                 raise
-            # No UDP port is free, and the old peer holds one: remove it first.
-            await self.remove(replaced)
+            await self.remove(holder)
             viewer_id, answer_sdp = await self._add(offer, None, on_channel=on_channel, on_gone=on_gone)
         self._own_id = viewer_id
         if replaced is not None and replaced in self._on_gone:
@@ -185,16 +186,20 @@ class Viewers:
     def _enter(self, address: str | None) -> _Connecting:
         """A place among those that connect: see the module. Raises `Refused` while nobody can be dropped for it."""
         if len(self._connecting) >= MAX_CONNECTING:
-            answered = [one for one in self._connecting if one.viewer_id is not None]
-            if not answered:
+            dropped = self._next_dropped()
+            if dropped is None:
                 raise _too_many(f"{MAX_CONNECTING} viewers connect already")
-            counts = Counter(one.address for one in self._connecting)
-            dropped = max(answered, key=lambda one: counts[one.address])  # the first one, if several have the most
-            self._connecting.remove(dropped)
-            self._program.drop_viewer(str(dropped.viewer_id))
+            self._connecting = [one for one in self._connecting if one.viewer_id != dropped]
+            self._program.drop_viewer(dropped)
         connecting = _Connecting(address)
         self._connecting.append(connecting)
         return connecting
+
+    def _next_dropped(self) -> str | None:
+        """The oldest of the address that has the most; None if no viewer that connects has our answer yet."""
+        counts = Counter(one.address for one in self._connecting)
+        answered = [one for one in self._connecting if one.viewer_id is not None]
+        return max(answered, key=lambda one: counts[one.address]).viewer_id if answered else None
 
     def _may_watch(self, connecting: _Connecting | None, viewer_id: str) -> bool:
         """A viewer's connection stands. It was counted just now; others may have taken the last place meanwhile."""

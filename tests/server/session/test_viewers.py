@@ -129,6 +129,16 @@ async def test_the_controllers_own_viewer_has_a_place_beside_all_others(slow: Se
     assert slow.program.num_viewers == MAX_VIEWERS + 1
 
 
+async def test_the_controllers_own_viewer_gets_the_udp_port_of_one_that_connects(slow: SessionHarness) -> None:
+    watching = await add(slow)
+    slow.program.connect(watching)
+    await add(slow)
+    slow.program.num_ports = 2
+    assert await refusal(slow) == ("too_many_viewers", "no UDP port is free", 5000)
+    assert types(await slow.say("webrtc.offer", sdp="v=0")) == ["webrtc.answer"]
+    assert slow.program.is_watching(watching) and len(slow.program.viewers) == 2
+
+
 async def test_the_controllers_own_viewer_is_not_dropped_while_it_connects(slow: SessionHarness) -> None:
     await slow.say("webrtc.offer", sdp="v=0")
     own = slow.program.viewers[0]
