@@ -86,7 +86,7 @@ def build(
     clock = clock or MonotonicClock()
     metrics = Metrics()
     access = Access(settings, wall_time=access_time)
-    ice = Ice(IceSettings.of(settings), clock=clock)
+    ice = Ice(IceSettings.of(settings), clock=clock, on_dropped=metrics.packet_dropped)
     music = Library(Path(settings.music_folder) if settings.music_folder else None)
     folder = Path(settings.recordings_folder) if settings.recordings_folder else None
     recordings = Recordings(folder, RecordingLimits(settings.max_recording_size, settings.max_recordings_size))
@@ -164,6 +164,7 @@ def _neighbours(
         make_program=make_program,
         recordings=recordings,
         max_viewers=settings.max_viewers,
+        max_program=settings.max_program,
         ice_servers=ice.client_servers,
         music=music.names,
         push_targets={target.name: target for target in settings.whip_targets},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -31,13 +32,23 @@ ICE_URL = re.compile(
 )
 PrivateCandidates = Literal["auto", "allow", "refuse"]
 PortRange = tuple[int, int]  # both included
+ProgramSize = tuple[int, int, int]  # width, height, frames a second
+DEFAULT_PROGRAM: ProgramSize = (832, 480, 24)  # what clients get that ask for no size
 MIN_SECRET_CHARACTERS = 8
 _PORTS = re.compile(r"(?P<first>\d{1,5})\s*-\s*(?P<last>\d{1,5})")
+_PROGRAM = re.compile(r"(\d{1,5})\s*[x×]\s*(\d{1,5})\s*(?:[x×@]|at)\s*(\d{1,3})", re.IGNORECASE)
 _PIXELS = re.compile(r"(?P<width>\d+)\s*[x×]\s*(?P<height>\d+)", re.IGNORECASE)
 
 # Settings that take any text.
 _FOLDERS = ("lora_folder", "cache_folder", "music_folder", "recordings_folder")
 _TEXTS = ("host", "h264_encoder", "model", "device", "decoder", *_FOLDERS)
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "engine": get_args(EngineKind),
+    "engine_priority": get_args(EnginePriority),
+    "log_level": get_args(LogLevel),
+    "private_candidates": get_args(PrivateCandidates),
+    "sender": get_args(Sender),
+}
 _TARGET_NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
@@ -92,6 +103,8 @@ class Settings:
     max_connections: int = 512
     # Of one address, except on loopback and behind proxies. 0: any number, if the network hides the clients' addresses.
     max_connections_per_peer: int = 32
+    # The largest program, by its pixels a second: composing and encoding take CPU time by them, for each rendition.
+    max_program: ProgramSize = (1920, 1080, 30)
     # "auto": a hardware encoder if it is present and better (`server.media.video.hardware`), else x264.
     h264_encoder: str = "auto"
     sender: Sender = "own"  # of RTP; aiortc's is the plain twin, without pacing and adaptation
@@ -195,7 +208,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cache-folder", metavar="FOLDER", help="for them (default: in the user's cache folder)")
     parser.add_argument("--max-sessions", help="how many stages at once (default 8)")
     parser.add_argument("--max-queued", help="how many controllers may wait for a stage (default 16)")
-    parser.add_argument("--max-viewers", help="how many viewers a stage may have (default 32)")
+    parser.add_argument("--max-viewers", help="how many viewers a stage may have, beside its controller's (default 32)")
+    parser.add_argument(
+        "--max-program", metavar="WxHxRATE", help="pixels a second of a stage, at most as many (default 1920x1080x30)"
+    )
     parser.add_argument("--max-connections", help="how many TCP connections, all together (default 512)")
     parser.add_argument(
         "--max-connections-per-peer",
@@ -288,6 +304,8 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _integer(name, value, source, low=1, high=1001)
         case "size":
             return _pixels(name, value, source)
+        case "max_program":
+            return _program(value, source)
         case "gpu_memory":
             return _bytes(name, value, source, low=2**20)
         case "cache_memory" | "cache_disk" | "max_recording_size" | "max_recordings_size":
@@ -296,14 +314,8 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _boolean(name, value, source)
         case "resume_grace_s":
             return _seconds(name, value, source, high=3600.0)
-        case "engine_priority":
-            return _one_of(name, value, source, get_args(EnginePriority))
-        case "engine":
-            return _one_of(name, value, source, get_args(EngineKind))
-        case "log_level":
-            return _one_of(name, value, source, get_args(LogLevel))
-        case "sender":
-            return _one_of(name, value, source, get_args(Sender))
+        case _ if name in _CHOICES:
+            return _one_of(name, value, source, _CHOICES[name])
         case "ice_servers":
             return _ice_servers(value, source)
         case "turn_secret":
@@ -312,8 +324,6 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _address(name, value, source)
         case "udp_ports":
             return _ports(name, value, source)
-        case "private_candidates":
-            return _one_of(name, value, source, get_args(PrivateCandidates))
         case "token":
             return _token(value, source)
         case "allowed_origins":
@@ -358,6 +368,17 @@ def _pixels(name: str, value: object, source: str) -> tuple[int, int]:
     if found is None:
         raise ConfigError(name, f"expected a size like 832x480, got {value!r}", source)
     return int(found["width"]), int(found["height"])
+
+
+def _program(value: object, source: str) -> ProgramSize:
+    found = _PROGRAM.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        raise ConfigError("max_program", f"expected width, height and rate, as 1920x1080x30, got {value!r}", source)
+    width, height, rate = (int(number) for number in found.groups())
+    if width * height * rate < math.prod(DEFAULT_PROGRAM):
+        default = "x".join(map(str, DEFAULT_PROGRAM))
+        raise ConfigError("max_program", f"expected {default} or more, which clients ask for, got {value!r}", source)
+    return width, height, rate
 
 
 def _boolean(name: str, value: object, source: str) -> bool:

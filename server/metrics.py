@@ -72,6 +72,9 @@ class Metrics:
         self._continued = self._counter("sceneshift_continuations", "Clips that continued a scene", ["timing"])
         self._degraded = self._counter("sceneshift_generations_degraded", "Generations that the engine degraded")
         self._refusals = self._counter("sceneshift_refusals", "Requests refused, by error code", ["code"])
+        self._packets_dropped = self._counter(
+            "sceneshift_packets_dropped", "UDP packets of viewers and strangers that were dropped", ["reason"]
+        )
         self._recordings_failed = self._counter(
             "sceneshift_recordings_failed", "Recordings that could not begin, or ended by themselves"
         )
@@ -105,6 +108,10 @@ class Metrics:
     def refused(self, code: str) -> None:
         """`code` is one of ours, so the number of labels is bounded."""
         self._refusals.labels(code=code).inc()
+
+    def packet_dropped(self, reason: str) -> None:
+        """`reason` is one of `ice`'s, so the number of labels is bounded."""
+        self._packets_dropped.labels(reason=reason).inc()
 
     def recording_failed(self) -> None:
         self._recordings_failed.inc()

@@ -69,7 +69,6 @@ COVERED_BY = {
     "server/session/neighbours.py": "server/session/test_session.py",
     "server/session/prompts.py": "server/session/test_session.py",
     "server/session/slot.py": "server/session/test_prompt.py",
-    "server/session/viewers.py": "server/session/test_session.py",
     "server/stage/picture.py": "server/stage/test_stage.py",
     "server/stage/shots.py": "server/stage/test_stage.py",
     "training/curves.py": "training/test_training.py",

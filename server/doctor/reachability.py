@@ -23,7 +23,8 @@ from aioice.ice import get_host_addresses
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from server.config import Settings
-from server.media.webrtc.ice import Ice, IceSettings, IceUrl, bind_udp, is_public
+from server.media.webrtc.addresses import is_public
+from server.media.webrtc.ice import Ice, IceSettings, IceUrl, bind_udp
 
 ASK_TIMEOUT_S = 3.0
 # On a busy machine the interpreter alone takes seconds to start.

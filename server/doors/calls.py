@@ -23,7 +23,7 @@ from aiortc import InvalidStateError, RTCDataChannel
 from server.clock import Clock
 from server.doors.access.auth import Access
 from server.doors.access.client_secrets import Identity
-from server.doors.access.peers import Peers
+from server.doors.access.peers import Peers, peer_of
 from server.doors.connection import Connection, check_message
 from server.doors.sockets import CLOSE_TIMEOUT_S
 from server.media.webrtc import signalling
@@ -184,12 +184,14 @@ class CallsApi:
                 raise Refused("unknown_field", f"a viewer's call has no option `{name}`", param=name)
             identity.check("view", request.query["session"])
             session = self._registry.find(request.query["session"])
-            return await self._watch(session, offer_sdp)
+            return await self._watch(session, offer_sdp, peer_of(request))
         return await self._start(session_start(options), offer_sdp, identity, request)
 
-    async def _watch(self, session: Session, offer_sdp: str) -> web.StreamResponse:
+    async def _watch(self, session: Session, offer_sdp: str, address: str | None) -> web.StreamResponse:
         call_id = _new_id()
-        viewer_id, answer_sdp = await session.viewers.add(offer_sdp, on_gone=lambda _: self._forget(call_id))
+        viewer_id, answer_sdp = await session.viewers.add(
+            offer_sdp, address=address, on_gone=lambda _: self._forget(call_id)
+        )
         self._calls[call_id] = _Call(session, viewer_id)
         return _created(call_id, session, answer_sdp)
 
@@ -239,7 +241,7 @@ class CallsApi:
     def _read_offer(self, offer_sdp: str) -> signalling.Offer:
         """Raises `Refused`, before a session is made for it."""
         try:
-            return signalling.checked_offer(offer_sdp, self._ice.takes)
+            return signalling.checked_offer(offer_sdp, self._ice.takes, takes_channel=True)
         except signalling.OfferError as error:
             raise Refused(error.code, error.message, param="sdp") from None
 

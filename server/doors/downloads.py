@@ -2,21 +2,33 @@
 
 Behind the middleware of `http_api.py`; both need the access token, if the server has one. Runs on the event loop. A
 thread makes the snapshots, one at a time, so that many requests cannot disturb the programs' clocks.
+
+Bounds: `MAX_WAITING` requests wait for a snapshot, and further ones are refused. The last `MAX_KEPT` snapshots are
+kept, so that all who ask for the same frame get the same JPEG; the one that was not asked for the longest is dropped.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
+from collections.abc import Hashable
 
 from aiohttp import web
 
 from server.doors.access.auth import Access
-from server.media.snapshot import snapshot
+from server.media.program_format import ProgramFormat
+from server.media.snapshot import key_of, snapshot
 from server.protocol.errors import Refused
 from server.session.recordings import Recordings
 from server.session.registry import Registry
+from server.stage.picture import Picture
 
 MIN_SNAPSHOT_WIDTH, MAX_SNAPSHOT_WIDTH = 64, 1920
+# Beside the one that is drawn: each takes some 10 ms.
+MAX_WAITING = 8
+# One is 60 KB at 832 pixels, 250 KB at 1920.
+MAX_KEPT = 16
+RETRY_AFTER_MS = 1000
 
 
 class Downloads:
@@ -25,6 +37,8 @@ class Downloads:
         self._access = access
         self._recordings = recordings
         self._is_drawing = asyncio.Lock()
+        self._num_waiting = 0
+        self._kept: OrderedDict[Hashable, bytes] = OrderedDict()
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_get("/v1/sessions/{session_id}/snapshot.jpg", self._snapshot)
@@ -35,10 +49,33 @@ class Downloads:
         self._access.admit(request.headers, request.query, "view", request.match_info["session_id"])
         program_format = self._registry.find(request.match_info["session_id"]).program_format
         width = min(program_format.width, _width(request.query.get("width"), program_format.width))
-        async with self._is_drawing:
+        await self._wait_to_draw()
+        try:
             session = self._registry.find(request.match_info["session_id"])  # again, as it is after the wait
-            body = await asyncio.to_thread(snapshot, session.program.stage.last_picture, program_format, width)
+            body = await self._drawn(session.program.stage.last_picture, program_format, width)
+        finally:
+            self._is_drawing.release()
         return web.Response(body=body, content_type="image/jpeg")
+
+    async def _wait_to_draw(self) -> None:
+        """Raises `Refused` (`server_busy`)."""
+        if self._num_waiting >= MAX_WAITING:
+            reason = f"{MAX_WAITING} requests wait for a snapshot already"
+            raise Refused("server_busy", reason, retry_after_ms=RETRY_AFTER_MS)
+        self._num_waiting += 1
+        try:
+            await self._is_drawing.acquire()
+        finally:
+            self._num_waiting -= 1
+
+    async def _drawn(self, picture: Picture, program_format: ProgramFormat, width: int) -> bytes:
+        key = key_of(picture, program_format, width)
+        if key not in self._kept:
+            self._kept[key] = await asyncio.to_thread(snapshot, picture, program_format, width)
+            if len(self._kept) > MAX_KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
 
     async def _recording(self, request: web.Request) -> web.StreamResponse:
         """The file, with range requests. A recording that still runs is served as far as it is written."""

@@ -57,6 +57,7 @@ STATUS = {
     "etag_mismatch": HTTPStatus.PRECONDITION_FAILED,
     "ice_restart_not_supported": HTTPStatus.UNPROCESSABLE_ENTITY,
     "server_full": HTTPStatus.SERVICE_UNAVAILABLE,
+    "server_busy": HTTPStatus.SERVICE_UNAVAILABLE,
     "unknown_recording": HTTPStatus.NOT_FOUND,
     "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,

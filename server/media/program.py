@@ -7,7 +7,7 @@ viewers' senders, and the pacer times their packets. Runs on the event loop.
 Frame k is due at t0 + k / frame_rate. Its picture is chosen half a frame before, so that composing and encoding (about
 5 ms, more on a busy machine) are finished when it is due. A frame that is not ready when the next one must be made is
 left out and counted. While nobody takes frames, nothing is composed or encoded, but the stage goes on and all receipts
-are sent.
+are sent. A viewer that still connects takes no frames: it may be a stranger that never will.
 """
 
 from __future__ import annotations
@@ -144,14 +144,19 @@ class Program:
         self._pacer_task = self._essential.start(self._pacer.run(), "pacer")
 
     async def close(self) -> None:
-        """End the program and wait until its viewers' sockets, its tasks and its thread are gone. Idempotent."""
+        """End the program and wait until its viewers' sockets, its tasks and its thread are gone. Idempotent.
+
+        All viewers have `ViewerTimeouts.close_s` together. Whatever they do, the rest is closed.
+        """
         self._is_closed = True
         self._essential.expect_end()
         if self._run_task is not None:
             self._run_task.cancel()
             await asyncio.gather(self._run_task, return_exceptions=True)
-        await asyncio.gather(*(self._close_peer(peer) for peer in list(self._peers.values())))
-        await asyncio.gather(*self._closings)
+        closings = [self._close_peer(peer) for peer in list(self._peers.values())]
+        for error in await asyncio.gather(*closings, *self._closings, return_exceptions=True):
+            if isinstance(error, Exception):
+                logger.error("! a viewer could not be closed", exc_info=error)
         self._fanout.close()
         await self._audio.close()
         self._watchers.clear()
@@ -169,20 +174,30 @@ class Program:
 
     @property
     def num_viewers(self) -> int:
-        return len(self._peers) + len(self._watchers)
+        """Viewers and pushes whose connection stands."""
+        return sum(peer.is_watching for peer in self._peers.values()) + len(self._watchers)
+
+    def is_watching(self, viewer_id: str) -> bool:
+        peer = self._peers.get(viewer_id)
+        return peer is not None and peer.is_watching
 
     async def add_viewer(
-        self, offer: str | Offer, *, on_channel: Callable[[Any], None] | None = None
+        self,
+        offer: str | Offer,
+        *,
+        on_channel: Callable[[Any], None] | None = None,
+        on_watching: Callable[[str], bool] = lambda viewer_id: True,
     ) -> tuple[str, str]:
         """Answer a viewer's offer, which a door may have parsed already: (viewer_id, answer).
 
         Raises `OfferError`, and leaves nothing behind then.
 
-        `on_channel` gets each `RTCDataChannel` that the viewer opens.
+        `on_channel` gets each `RTCDataChannel` that the viewer opens. `on_watching` is called when its connection
+        stands, with its id, and says whether it may stay.
         """
         if self._is_closed:
             raise RuntimeError("the program is closed")
-        peer = self._new_peer(on_channel)
+        peer = self._new_peer(on_channel, on_watching)
         try:
             return peer.viewer_id, await peer.open(offer)
         except BaseException:
@@ -195,7 +210,11 @@ class Program:
             raise RuntimeError("the program is closed")
         return self._new_peer()
 
-    def _new_peer(self, on_channel: Callable[[Any], None] | None = None) -> Peer:
+    def _new_peer(
+        self,
+        on_channel: Callable[[Any], None] | None = None,
+        on_watching: Callable[[str], bool] = lambda viewer_id: True,
+    ) -> Peer:
         source = Source(
             self._fanout, self._pacer, self._renditions, self._started_at, self._uses_stock_sender, self._audio.fanout
         )
@@ -206,6 +225,7 @@ class Program:
             timeouts=self._timeouts,
             on_lost=self._lose,
             on_channel=on_channel,
+            on_watching=on_watching,
             ice=self._ice,
         )
         self._peers[peer.viewer_id] = peer
@@ -222,6 +242,11 @@ class Program:
         """Close a viewer's connection. Does nothing for a viewer that is gone already."""
         if peer := self._peers.get(viewer_id):
             await self._close_peer(peer)
+
+    def drop_viewer(self, viewer_id: str) -> None:
+        """As if a viewer were lost: closed in the background, then reported. Nothing for one that is gone already."""
+        if peer := self._peers.get(viewer_id):
+            peer.lose("dropped")
 
     def watch(self) -> Subscription:
         """The program's frames for a viewer without a peer, which counts as a viewer until `leave`."""
@@ -318,9 +343,10 @@ class Program:
     async def _play(self, frame_index: int, skipped: int) -> None:
         """Make a frame, send it when it is due, and report what it is the first to show."""
         picture = self.stage.picture(frame_index)
-        # While a viewer connects, frames are made but do not count as due, so that its picture is there at once.
         is_owed = self._fanout.num_takers > 0
-        made = await self._make(picture, frame_index, skipped) if is_owed or self._peers else None
+        # The first frame of all opens the encoder, which may take longer than a frame: while the first viewer connects.
+        is_cold = self._counts.encoded == 0 and bool(self._peers)
+        made = await self._make(picture, frame_index, skipped) if is_owed or is_cold else None
         await self._clock.sleep_until(self._due_at(frame_index))
         if made is None:
             self._forget()
@@ -341,7 +367,6 @@ class Program:
         identity = self._compositor.identity(picture)
         frames: dict[Rendition, EncodedFrame] = {}
         to_encode: dict[Rendition, bool] = {}
-        # A viewer that is still connecting uses the best one.
         wanted = self._fanout.wanted or [self._fanout.best]
         for rendition in wanted:
             gops = self._gops.setdefault(rendition, self._new_gop_store())

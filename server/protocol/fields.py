@@ -102,13 +102,15 @@ STAGE_NAME = Pattern(
 )
 FILE_NAME = Pattern(rf"[\s\S]{{1,{MAX_NAME_CHARACTERS}}}", f"1 to {MAX_NAME_CHARACTERS} characters, or be null")
 
+FRAME_RATE = Range(5, 60)
+
 Id = Annotated[str, held_to(ID)]
 StageName = Annotated[str, held_to(STAGE_NAME)]
 FileName = Annotated[str, held_to(FILE_NAME)]
 PromptText = Annotated[str, held_to(Prompt())]
 Width = Annotated[int, held_to(Range(128, 1920, is_even=True))]
 Height = Annotated[int, held_to(Range(128, 1080, is_even=True))]
-FrameRate = Annotated[int, held_to(Range(5, 60))]
+FrameRate = Annotated[int, held_to(FRAME_RATE)]
 Bitrate = Annotated[int, held_to(Range(150_000, 20_000_000))]
 TransitionSeconds = Annotated[float, held_to(Range(0.0, 5.0))]
 Volume = Annotated[float, held_to(Range(0.0, 1.0))]  # factor of amplitude

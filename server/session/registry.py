@@ -43,7 +43,7 @@ HEARTBEAT_TIMEOUT_S = 5.0
 RETRY_AFTER_MS = round(MIN_RETRY_S * 1000)
 # When a page should ask again for a named stage that does not exist yet.
 NAME_RETRY_MS = 2000
-# Peers that do not answer our goodbye must not hold up a shutdown.
+# How long a session's end is waited for. Peers that do not answer our goodbye must not hold up a shutdown.
 CLOSE_TIMEOUT_S = 1.5
 # A session keeps its place for this long after its controller was lost. A client notices a dead link after 8 s at most
 # (the SDKs' silence), and then has three attempts to resume. Without that, any page that starts a stage on a full
@@ -204,6 +204,7 @@ class Registry:
             raise Refused("name_taken", f"there is a session of the name `{message.name}`", param="name")
         capabilities.check(self.engine.model, transition=message.transition, after=message.after, lora=message.lora)
         capabilities.check_music(self._neighbours.music, message.music)
+        capabilities.check_size(self._neighbours.max_program, message.width, message.height, message.frame_rate)
 
     # --- room -----------------------------------------------------------------------------------------------------
 
@@ -262,21 +263,26 @@ class Registry:
         # Out of the tables first: a closing session takes no room and gets no more events.
         self._forget_owner(owner)
         self._call_waiting()
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await owner.close(reason)
-        except TimeoutError:
+        closing = self._spawn(self._finish(owner, reason), f"finish-{owner.owner_id}")
+        # Not cancelled when it is late: half closed, it would keep its thread, its tasks and its viewers' sockets.
+        await asyncio.wait([closing], timeout=CLOSE_TIMEOUT_S)
+        if not closing.done():
             _log.warning("%s ! did not close within %s s", owner.owner_id, CLOSE_TIMEOUT_S)
+
+    async def _finish(self, owner: Owner, reason: str) -> None:
+        try:
+            await owner.close(reason)
         except Exception:
             # Boundary: the other owners and the engine must still be closed.
             _log.exception("%s ! internal error while closing", owner.owner_id)
 
     # --- tasks ----------------------------------------------------------------------------------------------------
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
+        return task
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -8,6 +8,7 @@ continues scenes, `slot.py` is the stage's place in the engine, and `receipts.py
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from msgspec import UNSET
 
 from engine.api import Engine, EngineLost, EngineReady, EngineStopped, GenerationEvent, Quality
 from server.clock import Clock
-from server.config import WhipTarget
+from server.config import ProgramSize, WhipTarget
 from server.media.program import Program, Shown
 from server.media.program_format import ProgramFormat
 from server.metrics import Metrics, ProgramCounts
@@ -99,7 +100,8 @@ class Neighbours:
     clock: Clock
     make_program: ProgramFactory = Program
     recordings: Recordings = field(default_factory=Recordings)
-    max_viewers: int = 32  # of one session
+    max_viewers: int = 32  # of one session, beside the controller's own
+    max_program: ProgramSize = (1920, 1080, 30)
     ice_servers: Callable[[str], tuple[IceServer, ...]] = lambda session_id: ()
     music: tuple[str, ...] = ()
     push_targets: Mapping[str, WhipTarget] = field(default_factory=dict)
@@ -267,8 +269,8 @@ class Session:
             if self._controller is not None:
                 await self._controller.farewell()
         self.viewers.close()
-        await self.pushes.close()
-        await self.program.close()
+        # Together: an ingest that is slow to say goodbye keeps no viewer's socket open.
+        await asyncio.gather(self.pushes.close(), self.program.close())
 
     def tick(self) -> None:
         """Once a second: counters to the metrics, `stats.updated` to the controller."""

@@ -1,12 +1,19 @@
 """One session's viewers: adds, limits and removes them, and knows which one is the controller's own peer.
 
 Between `session.py`, which owns it, and the program, which owns the connections. Everything runs on the event loop.
+
+Bounds: `max_viewers` that watch, and `MAX_CONNECTING` that still connect. The controller's own peer has a place beside
+both. Drop rule: when a viewer comes and `MAX_CONNECTING` connect already, the address with the most of them loses its
+oldest. So offers that never connect displace each other, and not the viewers of other addresses. When more connect than
+may watch, those that connect last are dropped.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from server.media.video.fanout import Subscription
@@ -17,14 +24,22 @@ from server.session.neighbours import SessionProgram
 
 # When a page should ask again for a place, which may come free at any time.
 RETRY_AFTER_MS = 5000
-
-
+# Half of the default `max_viewers`. A viewer connects within about 0.3 s, so 50 a second may come.
+MAX_CONNECTING = 16
 # How many lost viewers are remembered, because a viewer's goodbye may come after the end of its connection.
 MAX_LOST = 64
 
 
+@dataclass(eq=False, slots=True)
+class _Connecting:
+    """One viewer between its offer and its first packet."""
+
+    address: str | None  # None: not known
+    viewer_id: str | None = None  # None until it has our answer
+
+
 class Viewers:
-    """See the module. `on_joined` is called after each join, `log` with a text for each join, leave and loss."""
+    """See the module. `on_joined` is called when a viewer begins to watch, `log` with a text for each join and end."""
 
     def __init__(
         self,
@@ -39,6 +54,7 @@ class Viewers:
         self._on_joined = on_joined
         self._log = log
         self._on_gone: dict[str, Callable[[str], None]] = {}  # by viewer id; called when it is gone
+        self._connecting: list[_Connecting] = []  # the oldest first; never the controller's own
         self._lost: deque[str] = deque(maxlen=MAX_LOST)
         self._own_id: str | None = None  # the controller's peer
         self._carrier_id: str | None = None  # the viewer whose connection also carries the controller's messages
@@ -47,18 +63,23 @@ class Viewers:
         self,
         offer: str | Offer,
         *,
-        on_channel: Callable[[Any], None] | None = None,
+        address: str | None = None,
         on_gone: Callable[[str], None] = lambda viewer_id: None,
     ) -> tuple[str, str]:
-        """Adds a viewer; returns its id and our SDP answer. A door may have parsed `offer` already.
+        """Adds a viewer; returns its id and our SDP answer. `address` is where it asks from, if the door knows that.
 
-        Raises `Refused`. If cancelled, no viewer is left behind.
-
-        `on_channel` gets each data channel that the viewer opens. `on_gone` is called once, with its id, when it has
+        Raises `Refused`. If cancelled, no viewer is left behind. `on_gone` is called once, with its id, when it has
         left or was lost.
         """
-        self._check_room(self._program.num_viewers)
-        return await self._add(offer, on_channel=on_channel, on_gone=on_gone)
+        self._check_room()
+        connecting = self._enter(address)
+        try:
+            viewer_id, answer_sdp = await self._add(offer, connecting, on_gone=on_gone)
+        except BaseException:
+            self._connecting = [one for one in self._connecting if one is not connecting]
+            raise
+        connecting.viewer_id = viewer_id
+        return viewer_id, answer_sdp
 
     async def remove(self, viewer_id: str) -> None:
         """Raises `Refused` (`unknown_viewer`)."""
@@ -88,7 +109,7 @@ class Viewers:
 
     def watch(self) -> Subscription:
         """Adds a viewer without a peer (`watch.py`), until `leave`; returns its frames. Raises `Refused`."""
-        self._check_room(self._program.num_viewers)
+        self._check_room()
         subscription = self._program.watch()
         self._log(f"viewer over WebSocket joined, {self._program.num_viewers} now")
         self._on_joined()
@@ -124,15 +145,15 @@ class Viewers:
         carries this very message.
         """
         replaced = self._own_id if self._own_id in self._on_gone and self._own_id != self._carrier_id else None
-        self._check_room(self._program.num_viewers - (replaced is not None))
         try:
-            viewer_id, answer_sdp = await self._add(offer, on_channel=on_channel, on_gone=on_gone)
+            viewer_id, answer_sdp = await self._add(offer, None, on_channel=on_channel, on_gone=on_gone)
         except Refused as refusal:
-            if refusal.detail.code != "too_many_viewers" or replaced is None:
+            # No UDP port is free. The old peer holds one, or else a viewer that still connects: remove it first.
+            holder = replaced or self._next_dropped()
+            if refusal.detail.code != "too_many_viewers" or holder is None:
                 raise
-            # No UDP port is free, and the old peer holds one: remove it first.
-            await self.remove(replaced)
-            viewer_id, answer_sdp = await self._add(offer, on_channel=on_channel, on_gone=on_gone)
+            await self.remove(holder)
+            viewer_id, answer_sdp = await self._add(offer, None, on_channel=on_channel, on_gone=on_gone)
         self._own_id = viewer_id
         if replaced is not None and replaced in self._on_gone:
             await self.remove(replaced)
@@ -152,26 +173,68 @@ class Viewers:
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    def _check_room(self, num_viewers: int) -> None:
-        if num_viewers >= self._max_viewers:
+    @property
+    def _num_watching(self) -> int:
+        """Without the controller's own peer."""
+        is_own = self._own_id is not None and self._program.is_watching(self._own_id)
+        return self._program.num_viewers - is_own
+
+    def _check_room(self) -> None:
+        if self._num_watching >= self._max_viewers:
             raise _too_many(f"{self._max_viewers} viewers watch already")
 
+    def _enter(self, address: str | None) -> _Connecting:
+        """A place among those that connect: see the module. Raises `Refused` while nobody can be dropped for it."""
+        if len(self._connecting) >= MAX_CONNECTING:
+            dropped = self._next_dropped()
+            if dropped is None:
+                raise _too_many(f"{MAX_CONNECTING} viewers connect already")
+            self._connecting = [one for one in self._connecting if one.viewer_id != dropped]
+            self._program.drop_viewer(dropped)
+        connecting = _Connecting(address)
+        self._connecting.append(connecting)
+        return connecting
+
+    def _next_dropped(self) -> str | None:
+        """The oldest of the address that has the most; None if no viewer that connects has our answer yet."""
+        counts = Counter(one.address for one in self._connecting)
+        answered = [one for one in self._connecting if one.viewer_id is not None]
+        return max(answered, key=lambda one: counts[one.address]).viewer_id if answered else None
+
+    def _may_watch(self, connecting: _Connecting | None, viewer_id: str) -> bool:
+        """A viewer's connection stands. It was counted just now; others may have taken the last place meanwhile."""
+        if connecting is not None:
+            self._connecting = [one for one in self._connecting if one is not connecting]
+            if self._num_watching > self._max_viewers:
+                return False
+        self._log(f"viewer {viewer_id} watches, {self._program.num_viewers} now")
+        self._on_joined()
+        return True
+
     async def _add(
-        self, offer: str | Offer, *, on_channel: Callable[[Any], None] | None, on_gone: Callable[[str], None]
+        self,
+        offer: str | Offer,
+        connecting: _Connecting | None,
+        *,
+        on_channel: Callable[[Any], None] | None = None,
+        on_gone: Callable[[str], None],
     ) -> tuple[str, str]:
+        """`connecting` is None for the controller's own peer, which needs no place."""
         try:
-            viewer_id, answer_sdp = await self._program.add_viewer(offer, on_channel=on_channel)
+            viewer_id, answer_sdp = await self._program.add_viewer(
+                offer, on_channel=on_channel, on_watching=partial(self._may_watch, connecting)
+            )
         except OfferError as error:
             if error.code == "too_many_viewers":
                 raise _too_many(error.message) from None
             raise Refused(error.code, error.message, param="sdp") from None
         self._on_gone[viewer_id] = on_gone
-        self._log(f"viewer {viewer_id} joined, {self._program.num_viewers} now")
-        self._on_joined()
+        self._log(f"viewer {viewer_id} connects")
         return viewer_id, answer_sdp
 
     def _forget(self, viewer_id: str) -> None:
         on_gone = self._on_gone.pop(viewer_id, None)
+        self._connecting = [one for one in self._connecting if one.viewer_id != viewer_id]
         if viewer_id == self._carrier_id:
             self._carrier_id = None
         if on_gone is not None:

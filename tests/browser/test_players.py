@@ -48,6 +48,23 @@ WHEP = """async ([url, token]) => {
   await Promise.all(waiting.map(trickle));
   return "";
 }"""
+# A viewer that asks for a data channel, which the answer rejects.
+WITH_CHANNEL = """async ([url, token, channelFirst]) => {
+  const video = document.querySelector("video");
+  const peer = window.peer = new RTCPeerConnection();
+  const before = channelFirst && peer.createDataChannel("chat");
+  if (channelFirst) await peer.setLocalDescription();  // so that its section is the first
+  peer.addTransceiver("video", { direction: "recvonly" });
+  const channel = before || peer.createDataChannel("chat");
+  peer.ontrack = ({ track }) => { video.srcObject = new MediaStream([track]); video.play(); };
+  const isClosed = new Promise((resolve) => { channel.onclose = resolve; });
+  await peer.setLocalDescription();
+  const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/sdp" };
+  const answer = await fetch(url, { method: "POST", body: peer.localDescription.sdp, headers });
+  await peer.setRemoteDescription({ type: "answer", sdp: await answer.text() });
+  await isClosed;
+  return [answer.status, channel.readyState];
+}"""
 # The snippet of docs/protocol.md, with an address and a token.
 CALL = """async ([url, token]) => {
   window.events = [];
@@ -110,6 +127,17 @@ async def stage(url: str) -> AsyncIterator[Any]:
 
 async def plays(page: Page) -> None:
     await page.wait_for_function("() => document.querySelector('video').getVideoPlaybackQuality().totalVideoFrames > 5")
+
+
+@pytest.mark.parametrize("channel_first", [False, True])
+async def test_a_viewer_that_wants_a_data_channel_gets_the_picture_without_it(
+    browser: Browser, sites: Any, channel_first: bool
+) -> None:
+    url, friend, _ = sites
+    async with stage(url), page_of(browser, friend) as page:
+        arguments = [f"{url}/whep/my-show", TOKEN, channel_first]
+        assert await page.evaluate(WITH_CHANNEL, arguments) == [201, "closed"]
+        await plays(page)
 
 
 async def test_a_page_of_an_allowed_origin_watches_by_whep_and_leaves(browser: Browser, sites: Any) -> None:

@@ -140,6 +140,8 @@ class FakeProgram:
         self.stage = Stage(program_format.frame_rate)
         self.format = program_format
         self.viewers: list[str] = []
+        self.is_slow_to_connect = False  # then viewers watch only after `connect`
+        self.connecting: dict[str, Callable[[str], bool]] = {}
         self.watchers: list[Subscription] = []
         self.sound = AudioFanout(lambda: None)
         self.fanout = Fanout(ladder(program_format.width, program_format.height, program_format.bitrate)[0], 48)
@@ -159,7 +161,7 @@ class FakeProgram:
 
     @property
     def num_viewers(self) -> int:
-        return len(self.viewers) + len(self.watchers)
+        return len(self.viewers) - len(self.connecting) + len(self.watchers)
 
     async def open(self) -> None:
         self.is_open = True
@@ -169,7 +171,11 @@ class FakeProgram:
         self.viewers.clear()
 
     async def add_viewer(
-        self, offer: str | Offer, *, on_channel: Callable[[Any], None] | None = None
+        self,
+        offer: str | Offer,
+        *,
+        on_channel: Callable[[Any], None] | None = None,
+        on_watching: Callable[[str], bool] = lambda viewer_id: True,
     ) -> tuple[str, str]:
         if isinstance(offer, str) and not offer.startswith("v=0"):
             raise OfferError("invalid_sdp", "expected SDP")
@@ -178,7 +184,22 @@ class FakeProgram:
         self._num_viewers_ever += 1
         viewer_id = f"v{self._num_viewers_ever}"
         self.viewers.append(viewer_id)
+        if self.is_slow_to_connect:
+            self.connecting[viewer_id] = on_watching
+        else:
+            on_watching(viewer_id)
         return viewer_id, "v=0 answer"
+
+    def connect(self, viewer_id: str) -> None:
+        """The connection of a viewer of a slow program stands."""
+        if not self.connecting.pop(viewer_id)(viewer_id):
+            self.lose(viewer_id)
+
+    def is_watching(self, viewer_id: str) -> bool:
+        return viewer_id in self.viewers and viewer_id not in self.connecting
+
+    def drop_viewer(self, viewer_id: str) -> None:
+        self.lose(viewer_id)
 
     async def add_candidate(
         self, viewer_id: str, candidate: str, sdp_mid: str | None, sdp_mline_index: int | None
@@ -187,6 +208,7 @@ class FakeProgram:
 
     async def remove_viewer(self, viewer_id: str) -> None:
         self.viewers.remove(viewer_id)
+        self.connecting.pop(viewer_id, None)
 
     def play(self, music: str | None, volume: float) -> None:
         self.played.append((music, volume))
@@ -218,6 +240,7 @@ class FakeProgram:
 
     def lose(self, viewer_id: str) -> None:
         self.viewers.remove(viewer_id)
+        self.connecting.pop(viewer_id, None)
         self._on_viewer_lost(viewer_id)
 
     def send_frame(self) -> None:

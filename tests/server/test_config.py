@@ -72,6 +72,8 @@ def test_the_file_may_be_named_in_the_environment(tmp_path: Path) -> None:
         (["--max-recording-size", "much"], {}, "max_recording_size", "--max-recording-size"),
         (["--recordings-folder", ""], {}, "recordings_folder", "--recordings-folder"),
         (["--size", "832"], {}, "size", "--size"),
+        (["--max-program", "1920x1080"], {}, "max_program", "--max-program"),
+        (["--max-program", "640x360x24"], {}, "max_program", "--max-program"),
         ([], {"SCENESHIFT_NO_COMPILE": "perhaps"}, "no_compile", "SCENESHIFT_NO_COMPILE"),
         ([], {"SCENESHIFT_LOG_LEVEL": "loud"}, "log_level", "SCENESHIFT_LOG_LEVEL"),
         ([], {"SCENESHIFT_TOKEN": "short"}, "token", "SCENESHIFT_TOKEN"),
@@ -115,6 +117,12 @@ def test_a_wrong_file_is_named(tmp_path: Path, text: str, setting: str) -> None:
 )
 def test_sizes_have_the_units_that_people_write(text: str, num_bytes: int) -> None:
     assert load(["--cache-memory", text], {}).cache_memory == num_bytes
+
+
+@pytest.mark.parametrize("text", ["1920x1080x60", "1920 x 1080 x 60", "1920x1080@60", "1920×1080 at 60"])
+def test_the_largest_program_is_a_size_and_a_rate(text: str) -> None:
+    assert load(["--max-program", text], {}).max_program == (1920, 1080, 60)
+    assert load([], {}).max_program == (1920, 1080, 30)
 
 
 def test_how_the_model_is_loaded_comes_from_flags_environment_and_file(tmp_path: Path) -> None:

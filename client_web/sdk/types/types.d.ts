@@ -48,6 +48,7 @@ export type ErrorCode =
   | "out_of_memory"
   | "model_error"
   | "server_full"
+  | "server_busy"
   | "too_many_viewers"
   | "recording_failed"
   | "draining"

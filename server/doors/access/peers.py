@@ -50,6 +50,11 @@ def is_forwarded(headers: Mapping[str, str]) -> bool:
     return any(name in headers for name in PROXY_HEADERS)
 
 
+def peer_of(request: web.Request) -> str | None:
+    """None if this request's address is shared: on loopback, or behind a proxy."""
+    return None if is_forwarded(request.headers) else peer_at(request.remote)
+
+
 @dataclass(slots=True)
 class _Guesses:
     begun_at: float
@@ -66,9 +71,7 @@ class Peers:
         self._messages: dict[str, TokenBucket] = {}
 
     def of(self, request: web.Request) -> str | None:
-        if not self._tells_apart or is_forwarded(request.headers):
-            return None
-        return peer_at(request.remote)
+        return peer_of(request) if self._tells_apart else None
 
     def messages(self, request: web.Request) -> TokenBucket | None:
         """The bucket of all messages of this request's peer: ten times a connection's, for its bots and pages."""

@@ -7,10 +7,12 @@ aiortc (pinned to 1.16.0) leaves ICE to aioice (pinned to 0.13.0). By default ai
 for a dead STUN server, and asks a public one. To change that, this file uses private names, each with a test in
 `tests/server/media/webrtc/test_ice.py`:
 
-* `RTCPeerConnection.__createDtlsTransport` is wrapped, to get the aioice connection of each transport;
+* `RTCPeerConnection.__createDtlsTransport` is wrapped, to get the aioice connection of each transport, and
+  `__dtlsTransports` lists them;
 * `aioice.Connection.get_component_candidates` (public, undocumented) is replaced by `_Gathering.candidates`, which uses
   `Connection._protocols`, `StunProtocol`, `server_reflexive_candidate` and `relayed_candidate` of `aioice.ice`;
-* `_Host` reads `Connection._remote_candidates` and `Candidate._network_host`.
+* `_Host` reads `Connection._remote_candidates`, `Connection._queue` and `Candidate._network_host`;
+* `abandon` closes the sockets of `Connection._protocols`.
 """
 
 from __future__ import annotations
@@ -24,36 +26,43 @@ import ipaddress
 import logging
 import random
 import socket
+import struct
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from aioice import stun
 from aioice.candidate import Candidate, candidate_foundation, candidate_priority
 from aioice.ice import StunProtocol, relayed_candidate, server_reflexive_candidate
 from aiortc import RTCConfiguration, RTCPeerConnection
 
 from server.clock import Clock, MonotonicClock
 from server.config import ICE_URL, PortRange, PrivateCandidates, Settings
+from server.media.webrtc.addresses import is_loopback, is_never_tried, is_public
 from server.media.webrtc.signalling import OfferError
 from server.protocol.messages import IceServer
 
 _log = logging.getLogger(__name__)
 
 _CREATE_TRANSPORT = "_RTCPeerConnection__createDtlsTransport"
+_TRANSPORTS = "_RTCPeerConnection__dtlsTransports"
 
 # A STUN server on another continent answers in 0.3 s; TURN over TLS takes four round trips.
 GATHER_TIMEOUT_S = 1.0
 # How long a silent server is not asked again: it delays one viewer in a minute, not each.
 SILENCE_S = 60.0
-# TURN credentials outlive a long show; a `session.resume` brings new ones.
-TURN_TTL_S = 24 * 3600
+# A TURN server checks them when a relay begins, not while it lasts. A `session.resume` brings new ones.
+TURN_TTL_S = 3600
 # So that bursts of a keyframe's packets are not lost in the kernel (aioice's value).
 _RECEIVE_BUFFER_BYTES = 256 * 1024
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# What browsers send fits into 1500 bytes, a usual link's packet.
+MAX_PACKET_BYTES = 2048
+# Packets of one viewer that wait for DTLS: until it starts they are a handshake's first, afterwards one or two.
+MAX_WAITING_PACKETS = 128
+_MAGIC_COOKIE = stun.COOKIE.to_bytes(4, "big")  # bytes 4 to 7 of each STUN message (RFC 8489 section 5)
 
-_IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Asked = tuple[str, str]  # a server, and our address that asks it ("" for a relay)
 
 
@@ -99,6 +108,7 @@ class IceSettings:
     public_address: str | None = None
     udp_ports: PortRange | None = None
     private_candidates: PrivateCandidates = "auto"
+    is_for_this_machine: bool = False  # only its user can reach the server
 
     @classmethod
     def of(cls, settings: Settings) -> IceSettings:
@@ -108,6 +118,7 @@ class IceSettings:
             public_address=settings.public_address,
             udp_ports=settings.udp_ports,
             private_candidates=settings.private_candidates,
+            is_for_this_machine=not settings.is_reachable,
         )
 
     @property
@@ -119,7 +130,7 @@ class IceSettings:
 
 
 class Ice:
-    """See the module. One for the whole server."""
+    """See the module. One for the whole server. `on_dropped` gets the reason for each packet that was dropped."""
 
     def __init__(
         self,
@@ -128,8 +139,10 @@ class Ice:
         clock: Clock | None = None,
         wall_time: Callable[[], float] = time.time,
         gather_timeout_s: float = GATHER_TIMEOUT_S,
+        on_dropped: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self.settings = settings or IceSettings()
+        self.on_dropped = on_dropped
         self._wall_time = wall_time
         self._gathering = _Gathering(self, clock or MonotonicClock(), gather_timeout_s)
 
@@ -156,6 +169,8 @@ class Ice:
         Otherwise a client could make us probe hosts behind our firewall: 169.254.169.254 is every cloud's metadata. A
         viewer that reaches us from such an address is still answered (peer-reflexive): that check is not blind.
         """
+        if is_never_tried(address) or (is_loopback(address) and not self.settings.is_for_this_machine):
+            return False
         return self.settings.takes_private or is_public(address)
 
     def advertised(self, sdp: str) -> str:
@@ -175,7 +190,7 @@ class Ice:
         return tuple(servers)
 
     def turn_credentials(self, name: str) -> tuple[str, str]:
-        """Valid for a day; only the TURN server checks them (draft-uberti-behave-turn-rest, section 2.2)."""
+        """Valid for an hour; only the TURN server checks them (draft-uberti-behave-turn-rest, section 2.2)."""
         username = f"{int(self._wall_time()) + TURN_TTL_S}:{name}"
         secret = (self.settings.turn_secret or "").encode()
         return username, base64.b64encode(hmac.digest(secret, username.encode(), hashlib.sha1)).decode()
@@ -243,7 +258,7 @@ class _Gathering:
                 _log.debug("- ! cannot bind to %s: %s", address, error)
                 continue
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
-            _, protocol = await loop.create_datagram_endpoint(partial(_Host, connection), sock=bound)
+            _, protocol = await loop.create_datagram_endpoint(partial(_Host, self._ice, connection), sock=bound)
             connection._protocols.append(protocol)  # closed with the connection in any case
             host, port = bound.getsockname()[:2]
             protocol.local_candidate = Candidate(
@@ -296,7 +311,7 @@ class _Gathering:
         candidate, protocol = await relayed_candidate(
             component=component,
             hide_related_address=False,
-            protocol_factory=partial(StunProtocol, connection),
+            protocol_factory=partial(_Host, self._ice, connection),
             turn_server=server.address,
             turn_username=username,
             turn_password=password,
@@ -319,16 +334,38 @@ class _Gathering:
 
 
 class _Host(StunProtocol):
-    """One of our sockets, which ignores strangers.
+    """One of our sockets, or of our relays, which ignores strangers and bounds what waits.
 
     aioice passes every packet on. A ClientHello from the port's previous viewer or from an attacker would end the
-    handshake of the present viewer.
+    handshake of the present viewer. Its parser raises errors that it does not catch, and its queue has no bound.
+
+    Bound: `MAX_WAITING_PACKETS`; the newest are dropped.
     """
 
+    def __init__(self, ice: Ice, connection: Any) -> None:
+        super().__init__(connection)
+        self._ice = ice
+
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
-        is_stun = bool(data) and int(data[0]) < 4  # RFC 7983; authenticated by aioice
-        if is_stun or self._is_known(addr):
-            super().datagram_received(data, addr)
+        assert isinstance(data, bytes)
+        reason = self._refusal(data, addr)
+        if reason is None:
+            try:
+                super().datagram_received(data, addr)
+            except KeyError:  # an authenticated check without PRIORITY
+                reason = "malformed"
+        if reason is not None:
+            self._ice.on_dropped(reason)
+
+    def _refusal(self, data: bytes, addr: tuple[Any, ...]) -> str | None:
+        """Why this packet is dropped; None if aioice may have it."""
+        if not 0 < len(data) <= MAX_PACKET_BYTES:
+            return "malformed"
+        if data[0] < 4:  # STUN, and nothing else (RFC 7983); authenticated by aioice
+            return None if _is_stun(data) else "malformed"
+        if not self._is_known(addr):
+            return "stranger"
+        return "overflow" if self.receiver._queue.qsize() >= MAX_WAITING_PACKETS else None
 
     def _is_known(self, address: tuple[Any, ...]) -> bool:
         """Named in an offer, or learned from an authenticated check."""
@@ -336,6 +373,17 @@ class _Host(StunProtocol):
             candidate._network_host == address[0] and candidate.port == address[1]
             for candidate in self.receiver._remote_candidates
         )
+
+
+def _is_stun(data: bytes) -> bool:
+    """Whether aioice can parse it. What it cannot parse it would take for media."""
+    if data[4:8] != _MAGIC_COOKIE:
+        return False
+    try:
+        stun.parse_message(data)
+    except (ValueError, IndexError, struct.error):
+        return False
+    return True
 
 
 async def _reflexive(protocol: StunProtocol, server: IceUrl) -> Candidate:
@@ -368,19 +416,11 @@ def _shuffled(ports: PortRange) -> Iterator[int]:
     return (first + (start + offset) % count for offset in range(count))
 
 
-def is_public(address: str) -> bool:
-    """Whether it is public: not private, link-local, loopback or multicast, and not an IPv6 form of such an address."""
-    try:
-        parsed: _IpAddress = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    if isinstance(parsed, ipaddress.IPv6Address):
-        embedded = parsed.ipv4_mapped or parsed.sixtofour
-        if embedded is None and parsed in _NAT64:
-            embedded = ipaddress.IPv4Address(parsed.packed[-4:])
-        if embedded is not None:
-            parsed = embedded
-    return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
+def abandon(connection: RTCPeerConnection) -> None:
+    """Closes the sockets of a connection that did not close in time."""
+    for transport in getattr(connection, _TRANSPORTS):
+        for protocol in transport.transport._connection._protocols:
+            protocol.transport.close()
 
 
 def _with_address(line: str, public: str) -> str:

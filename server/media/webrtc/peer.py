@@ -1,9 +1,9 @@
 """One viewer: its WebRTC connection, the sender that feeds it, and the detection of its loss.
 
 Made by `server.media.program` from an offer. Runs on the event loop. aiortc (pinned to 1.16.0) does ICE and DTLS;
-`sender.py` does RTP. Two private names are used, and a test checks both: `RTCRtpTransceiver.__sender` takes our sender,
-`RTCRtpReceiver._enabled` turns receiving off. The plain twin, aiortc's own sender fed with ready packets, is in
-`stock_sender.py`.
+`sender.py` does RTP, `data_channels.py` bounds what a caller sends. Two private names are used, and a test checks both:
+`RTCRtpTransceiver.__sender` takes our sender, `RTCRtpReceiver._enabled` turns receiving off. The plain twin, aiortc's
+own sender fed with ready packets, is in `stock_sender.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from server.media.sound.audio_track import AudioFanout, AudioTrack
 from server.media.video.fanout import Fanout
 from server.media.video.rendition import Codec, Rendition
 from server.media.webrtc import signalling
-from server.media.webrtc.ice import Ice
+from server.media.webrtc.addresses import is_public
+from server.media.webrtc.data_channels import bound_received
+from server.media.webrtc.ice import Ice, abandon
 from server.media.webrtc.pacer import Pacer
 from server.media.webrtc.sender import RtpSender
 from server.media.webrtc.signalling import Answer, Offer, OfferError
@@ -38,9 +40,9 @@ _SENDER = "_RTCRtpTransceiver__sender"
 class ViewerTimeouts:
     """When a viewer counts as gone. aiortc itself notices a killed browser after 29 s."""
 
-    connect_s: float = 10.0  # from the offer until media can flow
+    connect_s: float = 5.0  # from the offer until media can flow
     silence_s: float = 5.0  # without any RTCP; browsers send a report at least every second
-    close_s: float = 5.0  # for taking the connection down
+    close_s: float = 1.0  # for taking the connection down, of one viewer and of all together
 
 
 class PeerState(StrEnum):
@@ -71,7 +73,11 @@ class Source:
 
 
 class Peer:
-    """One viewer's connection, from its offer to its end. `on_lost` is called at most once, with the reason."""
+    """One viewer's connection, from its offer to its end. `on_lost` is called at most once, with the reason.
+
+    `on_watching` is called when media can flow, with the id, and says whether the viewer may stay. Without
+    `on_channel`, the answer rejects data channels.
+    """
 
     def __init__(
         self,
@@ -82,6 +88,7 @@ class Peer:
         timeouts: ViewerTimeouts,
         on_lost: Callable[[Peer, str], None],
         on_channel: Callable[[RTCDataChannel], None] | None = None,
+        on_watching: Callable[[str], bool] = lambda viewer_id: True,
         ice: Ice | None = None,
     ) -> None:
         self.viewer_id = viewer_id
@@ -89,10 +96,12 @@ class Peer:
         self._clock = clock
         self._timeouts = timeouts
         self._on_lost = on_lost
+        self._on_watching = on_watching
+        self._takes_channel = on_channel is not None
         self._state = PeerState.NEW
         self._is_lost = False
         self._heard_at = clock.now()
-        self._num_candidates = 0
+        self._num_candidates = self._num_private_candidates = 0
         self._ice = ice or Ice()
         self._connection = self._ice.connection()
         if on_channel is not None:
@@ -117,7 +126,7 @@ class Peer:
         """
         try:
             if not isinstance(offer, Offer):
-                offer = signalling.checked_offer(offer, self._ice.takes)
+                offer = signalling.checked_offer(offer, self._ice.takes, takes_channel=self._takes_channel)
             self._move(PeerState.CONNECTING)
             return await self._negotiate(offer)
         except OfferError:
@@ -170,6 +179,10 @@ class Peer:
         parsed = signalling.parsed_candidate(candidate, sdp_mid, sdp_mline_index, self._ice.takes)
         if parsed is None or self._state is PeerState.CLOSED or self._num_candidates >= signalling.MAX_CANDIDATES:
             return
+        if not is_public(parsed.ip):
+            if self._num_private_candidates >= signalling.MAX_PRIVATE_CANDIDATES:
+                return
+            self._num_private_candidates += 1
         self._num_candidates += 1
         try:
             await self._connection.addIceCandidate(parsed)
@@ -177,7 +190,7 @@ class Peer:
             raise OfferError("invalid_sdp", f"the candidate cannot be used: {error}") from error
 
     async def close(self) -> None:
-        """Take the connection down and wait until its tasks and sockets are gone. Idempotent."""
+        """Take the connection down and wait until its tasks and sockets are gone, `close_s` at most. Idempotent."""
         self._is_lost = True  # from here on we end it, so `on_lost` is not called
         if self._state is not PeerState.CLOSED:
             self._move(PeerState.CLOSED)
@@ -186,19 +199,30 @@ class Peer:
             await self._sending.stop()
         if self._audio_track is not None:
             self._audio_track.stop()
-        try:
-            async with asyncio.timeout(self._timeouts.close_s):
-                await self._connection.close()
-        except TimeoutError:
-            logger.error("! viewer %s: its connection did not close in time", self.viewer_id)
+        closing = asyncio.create_task(self._connection.close())
+        await asyncio.wait([closing], timeout=self._timeouts.close_s)  # aioice may swallow a cancellation
+        if closing.done():
+            closing.result()
+            return
+        logger.error("! viewer %s: its connection did not close in time", self.viewer_id)
+        closing.cancel()
+        abandon(self._connection)
+
+    def lose(self, reason: str) -> None:
+        """The viewer is gone, or has to go. Does nothing the second time, and after `close`."""
+        if not self._is_lost:
+            self._is_lost = True
+            self.lost_reason = reason
+            self._turned.set()
+            self._on_lost(self, reason)
 
     def check_alive(self) -> None:
         """Loses a viewer that did not connect or fell silent. Called about once a second."""
         silent_s = self._clock.now() - self._heard_at
         if self._state is PeerState.CONNECTING and silent_s > self._timeouts.connect_s:
-            self._lose("connect_timeout")
+            self.lose("connect_timeout")
         if self._state is PeerState.WATCHING and silent_s > self._timeouts.silence_s:
-            self._lose("silent")
+            self.lose("silent")
 
     def send_report(self) -> None:
         """Called about once a second; aiortc's own sender has a timer of its own."""
@@ -219,8 +243,10 @@ class Peer:
         connection.on("connectionstatechange", self._on_connection_state)
         await connection.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
         self._refuse_to_receive()
+        if connection.sctp is not None:
+            bound_received(connection.sctp, on_flood=lambda: self.lose("data_flood"))
         await connection.setLocalDescription()
-        return self._ice.advertised(connection.localDescription.sdp)
+        return offer.answered(self._ice.advertised(connection.localDescription.sdp))
 
     def _refuse_to_receive(self) -> None:
         """A second check, because `signalling` lets no viewer send. aiortc would decode received video into a queue
@@ -240,7 +266,7 @@ class Peer:
                 source.renditions[codec][0],
                 clock=self._clock,
                 on_heard=self._hear,
-                on_ended=self._lose,
+                on_ended=self.lose,
             )
             transceiver = connection.addTransceiver(sending.track, direction="sendonly")
             sending.hook(transceiver.sender)
@@ -254,7 +280,7 @@ class Peer:
                 clock=self._clock,
                 started_at=source.started_at,
                 on_heard=self._hear,
-                on_ended=self._lose,
+                on_ended=self.lose,
             )
             setattr(transceiver, _SENDER, sending)
         transceiver.setCodecPreferences(signalling.preferred_codecs(codec))  # before the offer: ignored later
@@ -268,15 +294,10 @@ class Peer:
             case "connected" if self._state is PeerState.CONNECTING:
                 self._heard_at = self._clock.now()
                 self._move(PeerState.WATCHING)
+                if not self._on_watching(self.viewer_id):
+                    self.lose("no_place")
             case "failed" | "closed" as state:
-                self._lose(f"connection_{state}")
-
-    def _lose(self, reason: str) -> None:
-        if not self._is_lost:
-            self._is_lost = True
-            self.lost_reason = reason
-            self._turned.set()
-            self._on_lost(self, reason)
+                self.lose(f"connection_{state}")
 
     def _move(self, state: PeerState) -> None:
         if state not in _NEXT[self._state]:

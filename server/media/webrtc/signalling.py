@@ -10,6 +10,7 @@ codecs, ssrc times ssrc) and runs on the event loop: one offer of 72 KB stopped 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from aiortc.sdp import DIRECTIONS, MediaDescription, SessionDescription, candidate_from_sdp
 
 from server.media.video.rendition import Codec
+from server.media.webrtc.addresses import is_public
 
 # Chromium's offers, the longest that we know, have 6 to 10 KB in 300 lines.
 MAX_SDP_CHARACTERS = 32 * 1024
@@ -32,11 +34,14 @@ _KINDS = ("video", "audio", "application")
 MAX_ATTRIBUTES = {"rtpmap": 96, "fmtp": 128, "rtcp-fb": 256, "extmap": 32}
 # A host with many interfaces has about ten; each is a check every 20 ms.
 MAX_CANDIDATES = 32
+# So that one offer cannot make us probe a whole network behind our firewall. A laptop has two or three.
+MAX_PRIVATE_CANDIDATES = 8
 # Constrained baseline is what we send; plain baseline names a superset that some receivers offer instead.
 _PROFILES = ("42e01f", "42001f")
 
 # The direction asked for, and the one granted: the other side may receive, but never send (RFC 8829 section 5.3.1).
 _WITHOUT_SENDING = {"sendrecv": "recvonly", "recvonly": "recvonly", "sendonly": "inactive", "inactive": "inactive"}
+_TRANSPORT = ("a=ice-ufrag:", "a=ice-pwd:", "a=fingerprint:", "a=setup:")
 _OUR_FEEDBACK = frozenset(
     " ".join(filter(None, (feedback.type, feedback.parameter)))
     for codec in CODECS["video"]
@@ -63,13 +68,38 @@ def _any_address(address: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Rejected:
+    """A section of an offer that aiortc never sees, and that our answer rejects."""
+
+    place: int  # among all sections
+    media: str  # the rest of its line `m=application PORT`
+    mid: str
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
     """A viewer's offer that can be answered: rewritten for aiortc, with what `peer` and `calls` need to know."""
 
     sdp: str
     codec: Codec  # H264 if the viewer has it, because then one encode serves all; else VP8
     wants_audio: bool
-    has_channel: bool  # a place for data channels
+    has_channel: bool  # a place for data channels, which we take
+    rejected: Rejected | None = None
+
+    def answered(self, answer: str) -> str:
+        """aiortc's answer, with the rejected section at its place (RFC 3264 section 6: port 0).
+
+        It repeats ICE and DTLS, because aiortc as a viewer reads them in each section, also in a rejected one.
+        """
+        if self.rejected is None:
+            return answer
+        head, *sections = re.split(r"^(?=m=)", answer, flags=re.MULTILINE)
+        transport = [line for line in sections[0].splitlines() if line.startswith(_TRANSPORT)]
+        lines = [f"m=application 0 {self.rejected.media}", "c=IN IP4 0.0.0.0", *transport]
+        if self.rejected.mid:
+            lines.append(f"a=mid:{self.rejected.mid}")
+        sections.insert(self.rejected.place, "".join(f"{line}\r\n" for line in lines))
+        return head + "".join(sections)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +110,14 @@ class Answer:
     rejects_audio: bool
 
 
-def checked_offer(sdp: str, takes: Takes = _any_address) -> Offer:
+def checked_offer(sdp: str, takes: Takes = _any_address, *, takes_channel: bool = False) -> Offer:
     """What we use of an offer, without candidates that would block, need a lookup or are not allowed.
 
-    Raises `OfferError`.
+    Without `takes_channel`, its data channels are rejected: nobody would read what a viewer sends there, and aiortc
+    would keep it. Raises `OfferError`.
     """
     description = _read(sdp, takes)
+    rejected = None if takes_channel else _without_channel(description)
     if not description.media:
         raise OfferError("no_video", "expected a video section, got none")
     for media in description.media:
@@ -100,6 +132,7 @@ def checked_offer(sdp: str, takes: Takes = _any_address) -> Offer:
         codec=Codec.H264 if Codec.H264 in common else Codec.VP8,
         wants_audio=wants_audio(description),
         has_channel=any(media.kind == "application" for media in description.media),
+        rejected=rejected,
     )
 
 
@@ -209,7 +242,7 @@ def _usable(lines: list[str], takes: Takes) -> Iterator[str]:
     container, and the browser's own checks reach us anyway. The end of candidates is left out, because aioice would
     give up after it before those checks arrive. Our own time limit decides instead.
     """
-    num_candidates = 0
+    num_candidates = num_private = 0
     feedback: set[str] = set()  # of this section
     for line in lines:
         match _attribute(line):
@@ -218,6 +251,10 @@ def _usable(lines: list[str], takes: Takes) -> Iterator[str]:
             case "candidate":
                 if num_candidates >= MAX_CANDIDATES or not _is_usable(line.removeprefix("a=candidate:"), takes):
                     continue
+                if not is_public(line.split()[4]):
+                    if num_private >= MAX_PRIVATE_CANDIDATES:
+                        continue
+                    num_private += 1
                 num_candidates += 1
             case "rtcp-fb":
                 if line in feedback or line.partition(" ")[2] not in _OUR_FEEDBACK:
@@ -258,6 +295,17 @@ def _narrow(description: SessionDescription, direction_of_session: str) -> None:
             media.fmt = [codec.payloadType for codec in codecs]
         if media.rtcp_mux:
             media.rtcp_port = 9  # makes aiortc write the rtcp-mux
+
+
+def _without_channel(description: SessionDescription) -> Rejected | None:
+    """Takes the section of data channels out, if there is one, and out of the bundle."""
+    for place, media in enumerate(description.media):
+        if media.kind == "application":
+            del description.media[place]
+            for group in description.group:
+                group.items = [mid for mid in group.items if mid != media.rtp.muxId]
+            return Rejected(place, " ".join([media.profile, *map(str, media.fmt)]), media.rtp.muxId)
+    return None
 
 
 def _common_codecs(media: MediaDescription) -> list[RTCRtpCodecParameters]:

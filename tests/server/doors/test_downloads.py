@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import threading
 from typing import Any
 
 import av
 import pytest
 from serving import Controller, number, serving
+
+from server.doors import downloads
 
 
 async def snapshot(controller: Controller, query: str = "") -> Any:
@@ -41,6 +45,72 @@ async def test_a_blank_program_gives_a_black_picture() -> None:
         while number(picture := await snapshot(controller)) == 42:
             pass  # from the next frame on
         assert picture.to_ndarray(format="gray").max() < 20
+
+
+class Drawing:
+    """The thread's work, which the test lets go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.drawn: list[int] = []
+        self.may_end = threading.Event()
+        self.may_end.set()
+        draw = downloads.snapshot
+
+        def draw_when_allowed(picture: Any, program_format: Any, width: int) -> bytes:
+            self.drawn.append(width)
+            assert self.may_end.wait(15.0)
+            return draw(picture, program_format, width)
+
+        monkeypatch.setattr(downloads, "snapshot", draw_when_allowed)
+
+
+@pytest.fixture
+def drawing(monkeypatch: pytest.MonkeyPatch) -> Drawing:
+    return Drawing(monkeypatch)
+
+
+async def test_a_picture_is_drawn_once_for_all_who_ask_for_it(drawing: Drawing) -> None:
+    async with serving() as server:
+        controller = await server.controller(width=320, height=192)
+        await controller.say("program.blank")
+        await controller.hear("program.changed")
+        while (await snapshot(controller)).to_ndarray(format="gray").max() >= 20:
+            pass  # from the next frame on
+        drawing.drawn.clear()
+        for width in (320, 128, 320, 128):
+            assert (await snapshot(controller, f"?width={width}")).width == width
+        assert drawing.drawn == [128]
+        for width in range(130, 130 + 2 * downloads.MAX_KEPT, 2):
+            await snapshot(controller, f"?width={width}")
+        await snapshot(controller, "?width=320")
+        assert drawing.drawn[-1] == 320, "it had to make room"
+
+
+async def test_pictures_that_differ_are_drawn_each(drawing: Drawing) -> None:
+    async with serving() as server:
+        controller = await server.controller(width=320, height=192)
+        for number_on_air in (41, 42):
+            await controller.apply(f"scene {number_on_air}")
+            assert number(await snapshot(controller)) == number_on_air
+
+
+async def test_only_some_wait_for_a_snapshot_and_the_others_are_told_to_come_back(drawing: Drawing) -> None:
+    async with serving() as server:
+        controller = await server.controller(width=320, height=192)
+        drawing.may_end.clear()
+        urls = [controller.path(f"snapshot.jpg?width={128 + 2 * index}") for index in range(downloads.MAX_WAITING + 3)]
+        asking = [asyncio.create_task(server.http.get(url)) for url in urls]
+        done, waiting = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+        while len(done) < 2:
+            done, waiting = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED, timeout=0.05)
+        for task in done:
+            refused = task.result()
+            error = (await refused.json())["error"]
+            assert (refused.status, error["code"], error["retryable"]) == (503, "server_busy", True)
+            assert refused.headers["Retry-After"] == "1"
+        assert len(waiting) == 1 + downloads.MAX_WAITING
+        drawing.may_end.set()
+        assert {(await task).status for task in waiting} == {200}
 
 
 @pytest.mark.parametrize("width", ["63", "1921", "-100", "1e2", "wide", "", "٣٠٠", "9" * 5000])

@@ -17,6 +17,7 @@ from serving import Controller, Serving, serving
 from viewer import Viewer
 
 from server.doors.http_api import HttpApi
+from server.session.viewers import MAX_CONNECTING
 
 TOKEN = "0123456789abcdef0123"
 SDP = {"Content-Type": "application/sdp"}
@@ -110,6 +111,46 @@ async def test_media_that_a_viewer_sends_is_not_received(harness: Serving, show:
     assert [receiver.track for receiver in receivers] == [None, None]
     assert [receiver._RTCRtpReceiver__decoder_thread for receiver in receivers] == [None, None]
     await attacker.close()
+
+
+@pytest.mark.parametrize("door", [by_whep, by_viewers_call, by_message])
+async def test_nobody_but_a_caller_may_send_over_data_channels(harness: Serving, show: Controller, door: Door) -> None:
+    viewer = Viewer()
+    viewer.peer.createDataChannel("flood")
+    assert await door(harness, await viewer.offer()) == "answered"
+    peers = [peer for one in harness.registry._sessions.values() for peer in one.program._peers.values()]
+    assert [peer._connection.sctp for peer in peers] == [None]
+    await viewer.close()
+
+
+# --- offers that never connect ------------------------------------------------------------------------------------
+
+
+async def test_offers_that_never_connect_keep_nobody_out(harness: Serving, show: Controller) -> None:
+    (session,) = harness.registry._sessions.values()
+    offer = await _offer()
+
+    async def flood() -> None:
+        for code in await asyncio.gather(*(by_whep(harness, offer) for _ in range(40))):
+            assert code in ("answered", "too_many_viewers")
+        assert len(session.viewers._connecting) <= MAX_CONNECTING
+
+    await flood()
+    honest, own = Viewer(), Viewer()
+    async with harness.http.post("/whep/my-show", data=await honest.offer(), headers=SDP) as response:
+        assert response.status == 201
+        await honest.answer(await response.text())
+    await honest.until(lambda frame: True)
+    await flood()
+    await show.say("webrtc.offer", sdp=await own.offer())
+    await own.answer((await show.hear("webrtc.answer"))["sdp"])
+    await own.until(lambda frame: True)
+    await show.apply("scene 5")
+    for viewer in (honest, own):
+        await viewer.until_number(5)
+    assert session.program.num_viewers == 2
+    for viewer in (honest, own):
+        await viewer.close()
 
 
 # --- compressed bodies --------------------------------------------------------------------------------------------

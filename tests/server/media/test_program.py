@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,7 @@ import pytest
 
 from engine.api import Frames
 from server.clock import FakeClock
-from server.media.program import OfferError, Program
+from server.media.program import OfferError, Program, ViewerTimeouts
 from server.media.program_format import ProgramFormat
 from server.media.video import marker
 from server.stage.picture import Clip, FirstShown, OnAir, Transition
@@ -161,7 +162,7 @@ async def test_frames_that_cannot_be_composed_hold_the_last_picture(
     def broken(*_: object) -> None:
         raise ValueError("scripted")
 
-    monkeypatch.setattr(hand.program._studio._compositor, "compose", broken)
+    monkeypatch.setattr(hand.program._frame_maker._compositor, "compose", broken)
     held = [(await receiver.marked())[0] for _ in range(30)]
     assert len(set(held[-10:])) == 1
     assert held[-1] >= last_good
@@ -177,7 +178,7 @@ async def test_a_broken_encoder_is_replaced(
     await receiver.watch(hand.program)
     for _ in range(5):
         await receiver.marked()
-    (encoder,) = hand.program._studio._encoders.values()
+    (encoder,) = hand.program._frame_maker._encoders.values()
 
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("scripted")
@@ -186,7 +187,7 @@ async def test_a_broken_encoder_is_replaced(
     indices = [(await receiver.marked())[0] for _ in range(30)]
     assert indices == hand.sent_from(indices[0], 30)
     assert hand.program.statistics().frames_failed == 1
-    assert list(hand.program._studio._encoders.values()) != [encoder]
+    assert list(hand.program._frame_maker._encoders.values()) != [encoder]
 
 
 async def test_a_callback_that_raises_does_not_stop_the_program(
@@ -251,8 +252,10 @@ async def test_a_viewer_that_never_connects_is_freed(open_program: Open, new_rec
     await hand.until(lambda: hand.lost)
     assert hand.lost == [viewer_id]
     statistics = hand.program.statistics()
-    assert statistics.encoded_frames > 0, "a picture is ready when the viewer is"
-    assert statistics.frames_due == 0, "but frames do not count as due before the viewer can take them"
+    assert statistics.encoded_frames == 1, "one picture opens the encoder, and no further one is made"
+    assert statistics.frames_due == 0
+    await hand.program.add_viewer(await new_receiver().offer())
+    assert hand.program.num_viewers == 0
 
 
 async def test_a_removed_viewer_is_not_reported_as_lost(open_program: Open, new_receiver: Any) -> None:
@@ -296,6 +299,39 @@ async def test_opening_and_closing_leaves_no_task_no_socket_and_no_thread(
         await one_round(how)
     await settle()
     assert held() == before
+
+
+async def test_a_viewer_that_hangs_in_close_keeps_nothing_else_open(
+    open_program: Open, new_receiver: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    released = asyncio.Event()
+
+    async def hang() -> None:
+        while not released.is_set():  # not even a cancellation ends it
+            with contextlib.suppress(asyncio.CancelledError):
+                await released.wait()
+
+    hand = await open_program(timeouts=ViewerTimeouts(close_s=0.5))
+    hangs, breaks, lost, other = (new_receiver() for _ in range(4))
+    for receiver in (hangs, breaks, lost, other):
+        await receiver.watch(hand.program)
+        await receiver.marked()
+    peers = {
+        name: hand.program._peers[one.viewer_id]
+        for name, one in (("hangs", hangs), ("breaks", breaks), ("lost", lost), ("other", other))
+    }
+    closed = [peers[name]._connection.close for name in ("hangs", "breaks", "lost")]
+    peers["hangs"]._connection.close = peers["lost"]._connection.close = hang
+    peers["breaks"]._connection.close = lambda: 1 / 0
+    hand.program.drop_viewer(lost.viewer_id)
+    await hand.program.close()
+    assert peers["other"]._connection.connectionState == "closed"
+    assert hand.program.num_viewers == 0 and hand.program._fanout.num_takers == 0
+    assert hand.program._pacer_task.done() and hand.program._run_task.done()
+    assert not any(thread.name.startswith("program") for thread in threading.enumerate())
+    assert "did not close in time" in caplog.text and "ZeroDivisionError" in caplog.text
+    released.set()
+    await asyncio.gather(*(close() for close in closed))
 
 
 async def settle() -> None:

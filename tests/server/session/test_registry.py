@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -40,17 +41,18 @@ class EventfulEngine(FakeEngine):
 
 
 class RegistryHarness:
-    def __init__(self, make_program: Any = FakeProgram, **options: object) -> None:
+    def __init__(self, make_program: Any = FakeProgram, *, max_program: Any = None, **options: object) -> None:
         self.clock = FakeClock()
         self.engine = EventfulEngine()
         self.metrics = Metrics()
         self.ready: list[EngineReady] = []
         self.generations = Generations()
-        self.registry = Registry(
-            Neighbours(self.engine, self.metrics, self.clock, make_program=make_program, generations=self.generations),
-            on_engine_ready=self.ready.append,
-            **options,
+        neighbours = Neighbours(
+            self.engine, self.metrics, self.clock, make_program=make_program, generations=self.generations
         )
+        if max_program is not None:
+            neighbours = replace(neighbours, max_program=max_program)
+        self.registry = Registry(neighbours, on_engine_ready=self.ready.append, **options)
 
     async def start(self, **options: Any) -> Session:
         """A session that is let in at once."""
@@ -132,7 +134,7 @@ async def test_a_detached_session_yields_its_name_to_its_own_tenant_only(harness
         await harness.registry.start(SessionStart(name="my-show"), FakeController(), tenant="b")
     assert caught.value.detail.code == "name_taken"
     session = await harness.registry.start(SessionStart(name="my-show"), FakeController(), tenant="a")
-    await asyncio.sleep(0)
+    await harness.clock.advance(0)
     assert harness.registry.find("my-show") is session is not left
     assert left.state is SessionState.CLOSED
 
@@ -340,6 +342,78 @@ async def test_metrics_count_sessions_and_viewers_and_show_the_engine(harness: R
         "sceneshift_engine_core_share_ratio 0.25",
     ):
         assert line in page
+
+
+async def test_a_session_that_is_slow_to_close_is_not_waited_for_but_finished(
+    harness: RegistryHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("server.session.registry.CLOSE_TIMEOUT_S", 0.01)
+    session, released = await harness.start(name="my-show"), asyncio.Event()
+    close = session.program.close
+
+    async def slowly() -> None:
+        await released.wait()
+        await close()
+
+    session.program.close = slowly
+    await harness.registry.end(session)
+    assert "did not close" in caplog.text and session.program.is_open
+    again = await harness.start(name="my-show")
+    released.set()
+    await harness.clock.advance(0)
+    assert not session.program.is_open, "it was not cancelled half-way"
+    assert harness.registry.find("my-show") is again
+
+
+async def test_a_slow_ingest_delays_no_viewers_end(harness: RegistryHarness) -> None:
+    session, released = await harness.start(), asyncio.Event()
+
+    async def slowly() -> None:
+        await released.wait()
+
+    session.pushes.close = slowly  # type: ignore[method-assign]
+    ending = asyncio.create_task(harness.registry.end(session))
+    await harness.clock.advance(0)
+    assert not session.program.is_open and not ending.done()
+    released.set()
+    await ending
+
+
+# --- the size of a program ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "frame_rate", "param", "hint"),
+    [
+        (1920, 1080, 60, "frame_rate", "at 1920x1080 that is `frame_rate` 30, got 60"),
+        (1920, 1080, 31, "frame_rate", "at 1920x1080 that is `frame_rate` 30, got 31"),
+        (1280, 720, 60, None, ""),
+        (1920, 1080, 30, None, ""),
+        (832, 480, 60, None, ""),
+    ],
+)
+async def test_no_program_has_more_pixels_a_second_than_the_operator_allows(
+    harness: RegistryHarness, width: int, height: int, frame_rate: int, param: str | None, hint: str
+) -> None:
+    options = {"width": width, "height": height, "frame_rate": frame_rate}
+    if param is None:
+        await harness.start(**options)
+        return
+    with pytest.raises(Refused) as caught:
+        await harness.start(**options)
+    detail = caught.value.detail
+    assert (detail.code, detail.param, detail.retryable) == ("invalid_value", param, False)
+    assert "1920x1080 at 30 frames/s" in detail.message and "--max-program" in detail.message and hint in detail.message
+
+
+async def test_a_program_that_is_too_large_at_any_rate_is_refused_by_its_width() -> None:
+    harness = RegistryHarness(max_program=(832, 480, 24))
+    await harness.registry.open()
+    await harness.start()  # what old clients ask for
+    with pytest.raises(Refused) as caught:
+        await harness.start(width=1920, height=1080, frame_rate=5)
+    assert caught.value.detail.param == "width"
+    await harness.registry.close()
 
 
 # --- the queue ----------------------------------------------------------------------------------------------------

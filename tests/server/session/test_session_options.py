@@ -218,7 +218,7 @@ async def test_degradation_and_its_end_are_reported_once_each(harness: SessionHa
         said = await harness.hear()
         assert only(said, "prompt.started")["degraded"] == list(degraded)
         told.append([(m["code"], m["degraded"]) for m in said if m["type"] == "session.warning"])
-        words = {"degraded": "short of time", "recovered": "as they were asked for again"}
+        words = {"degraded": "short of time", "recovered": "as requested again"}
         assert all(words[m["code"]] in m["message"] for m in said if m["type"] == "session.warning")
     assert told == [
         [],

@@ -53,7 +53,9 @@ SessionErrorCode = Literal[
     "unknown_recording",
 ]
 EngineErrorCode = Literal["engine_busy", "engine_unavailable", "engine_lost", "out_of_memory", "model_error"]
-ServerErrorCode = Literal["server_full", "too_many_viewers", "recording_failed", "draining", "internal_error"]
+ServerErrorCode = Literal[
+    "server_full", "server_busy", "too_many_viewers", "recording_failed", "draining", "internal_error"
+]
 ErrorCode = RequestErrorCode | SessionErrorCode | EngineErrorCode | ServerErrorCode
 ErrorType = Literal["invalid_request", "session", "engine", "server"]
 

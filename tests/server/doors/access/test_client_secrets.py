@@ -21,7 +21,7 @@ from server.doors.connection import check_message
 from server.protocol.errors import Refused
 from server.protocol.table import ASKED, ROUTES, Asked, Route, Scope
 
-TOKEN = "a-token-for-these-tests-of-forty-letters"
+TOKEN = "a-token-for-these-tests-that-has-more-than-forty-eight-letters"
 NOW = 1_800_000_000.0
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 GUARDED = [route for route in ROUTES if route.scope is not None]
@@ -59,9 +59,9 @@ def forged(change: dict[str, Any], *, key: str = TOKEN, algorithm: str = "HS256"
 
 
 FORGED = {
-    "another key": forged({}, key="another-token-of-the-same-length-exactly"),
+    "another key": forged({}, key="another-token-that-has-more-than-forty-eight-letters"),
     "no algorithm": forged({}, algorithm="none"),
-    "another algorithm": forged({}, algorithm="HS512"),
+    "another algorithm": forged({}, algorithm="HS384"),
     "another audience": forged({"aud": "another"}),
     "no end": forged({"exp": None}),
     "no name": forged({"jti": None}),

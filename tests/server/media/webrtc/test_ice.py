@@ -7,8 +7,11 @@ import base64
 import hashlib
 import hmac
 import inspect
+import ipaddress
+import random
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import aioice
@@ -19,7 +22,17 @@ from aioice.ice import get_host_addresses
 from aiortc import RTCPeerConnection, RTCSessionDescription
 
 from server.clock import FakeClock
-from server.media.webrtc.ice import SILENCE_S, TURN_TTL_S, Ice, IceSettings, IceUrl, bind_udp, is_public
+from server.config import Settings
+from server.media.webrtc.ice import (
+    MAX_PACKET_BYTES,
+    MAX_WAITING_PACKETS,
+    SILENCE_S,
+    TURN_TTL_S,
+    Ice,
+    IceSettings,
+    IceUrl,
+    bind_udp,
+)
 from server.media.webrtc.signalling import OfferError, checked_offer, parsed_candidate
 from server.protocol.messages import IceServer
 
@@ -84,7 +97,7 @@ async def test_a_range_that_is_used_up_refuses_and_serves_again_when_one_leaves(
     with pytest.raises(OfferError) as caught:
         await hand.program.add_viewer(await other.offer())
     assert caught.value.code == "too_many_viewers" and str(first) in caught.value.message
-    assert hand.program.num_viewers == 1
+    assert list(hand.program._peers) == [one.viewer_id]
     await hand.program.remove_viewer(one.viewer_id)
     await other.watch(hand.program)
     await other.marked()
@@ -104,6 +117,91 @@ async def test_a_stranger_cannot_break_a_viewers_handshake(open_program: Open, n
                 stranger.sendto(b"", address)
             await asyncio.sleep(0)
         await receiver.marked()
+
+
+COOKIE = stun.COOKIE.to_bytes(4, "big")
+REQUEST = b"\0\x01"
+# Attributes that aioice's parser fails on in three ways, and packets that it takes for media.
+MALFORMED = {
+    "no bytes": b"",
+    "too short": b"\0\x01\0\0",
+    "no cookie": REQUEST + b"\0\0" + b"\0" * 16,
+    "short number": REQUEST + b"\0\x04" + COOKIE + b"t" * 12 + b"\0\x24\0\0",  # struct.error
+    "short address": REQUEST + b"\0\x08" + COOKIE + b"t" * 12 + b"\0\x20\0\x02\0\x01\0\0",
+    "wrong length": REQUEST + b"\0\x40" + COOKIE + b"t" * 12,
+    "unknown method": b"\x03\xff\0\0" + COOKIE + b"t" * 12,
+    "byte 3": b"\x03" * 200,
+    "large": b"\x16" * (MAX_PACKET_BYTES + 1),
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+async def test_a_malformed_packet_is_counted_and_dropped(what: str, dropped: Dropped) -> None:
+    await dropped.receive(MALFORMED[what], from_known=True)
+    await dropped.receive(MALFORMED[what], from_known=False)
+    assert dropped.reasons == ["malformed"] * 2
+    assert dropped.num_waiting == 0
+
+
+async def test_packets_with_random_bytes_of_stun_raise_nothing(dropped: Dropped) -> None:
+    chance = random.Random(7)
+    types = [entry[0] for entry in stun.ATTRIBUTES]
+    for _ in range(20_000):
+        attributes = b""
+        for _ in range(chance.randint(0, 3)):
+            value = chance.randbytes(chance.randint(0, 24))
+            padded = value + b"\0" * (-len(value) % 4)
+            attributes += chance.choice(types).to_bytes(2, "big") + len(value).to_bytes(2, "big") + padded
+        length = chance.choice([len(attributes), chance.randint(0, 99)])
+        head = bytes([chance.randint(0, 3), chance.randint(0, 255)]) + length.to_bytes(2, "big")
+        await dropped.receive(head + chance.choice([COOKIE, b"cook"]) + b"t" * 12 + attributes, from_known=True)
+    assert set(dropped.reasons) == {"malformed"} and dropped.num_waiting == 0
+
+
+async def test_a_check_of_the_viewer_itself_without_a_priority_raises_nothing(dropped: Dropped) -> None:
+    check = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+    connection = dropped.connection
+    connection._early_checks_done = True
+    check.attributes["USERNAME"] = f"{connection.local_username}:viewer"
+    check.add_message_integrity(connection.local_password.encode())
+    await dropped.receive(bytes(check), from_known=False)
+    assert dropped.reasons == ["malformed"]
+
+
+async def test_packets_that_wait_for_dtls_are_bounded(dropped: Dropped) -> None:
+    for _ in range(MAX_WAITING_PACKETS + 50):
+        await dropped.receive(b"\x16" * 100, from_known=True)
+    assert dropped.num_waiting == MAX_WAITING_PACKETS
+    assert dropped.reasons == ["overflow"] * 50
+    await dropped.receive(b"\x16" * 100, from_known=False)
+    assert dropped.reasons[-1] == "stranger"
+
+
+class Dropped:
+    """One of our sockets, whose connection has not begun, and why it dropped packets."""
+
+    def __init__(self, connection: aioice.Connection, reasons: list[str]) -> None:
+        self.connection = connection
+        self.reasons = reasons
+
+    async def receive(self, data: bytes, *, from_known: bool) -> None:
+        address = ("192.0.2.1", 5000) if from_known else ("192.0.2.2", 5000)
+        self.connection._protocols[0].datagram_received(data, address)
+
+    @property
+    def num_waiting(self) -> int:
+        return self.connection._queue.qsize()
+
+
+@pytest.fixture
+async def dropped() -> AsyncIterator[Dropped]:
+    reasons: list[str] = []
+    peer = Ice(on_dropped=reasons.append).connection()
+    await offer_of(peer)
+    connection = peer.getTransceivers()[0].receiver.transport.transport._connection
+    await connection.add_remote_candidate(aioice.Candidate.from_sdp("1 1 udp 1 192.0.2.1 5000 typ host"))
+    yield Dropped(connection, reasons)
+    await peer.close()
 
 
 def _free_range(count: int) -> int:
@@ -188,7 +286,7 @@ async def _gather(ice: Ice) -> str:
 # --- TURN ---------------------------------------------------------------------------------------------------------
 
 
-async def test_our_own_relay_is_asked_for_with_credentials_of_the_day(silent_server: socket.socket) -> None:
+async def test_our_own_relay_is_asked_for_with_credentials_of_the_hour(silent_server: socket.socket) -> None:
     asked: list[dict[str, Any]] = []
 
     async def relayed(**question: Any) -> Any:
@@ -211,10 +309,38 @@ def test_credentials_are_what_a_turn_server_with_the_secret_computes() -> None:
     stun_server, turn_server = ice.client_servers("my-show")
     assert stun_server == IceServer(urls=("stun:stun.example:3478",))
     assert turn_server.urls == urls[1:]
+    assert TURN_TTL_S == 3600
     assert turn_server.username == f"{1_000 + TURN_TTL_S}:my-show"
     expected = hmac.new(SECRET.encode(), str(turn_server.username).encode(), hashlib.sha1).digest()
     assert turn_server.credential == base64.b64encode(expected).decode()
     assert SECRET not in repr(ice.settings)
+
+
+@pytest.mark.parametrize(
+    ("address", "is_denied"),
+    [
+        *(
+            (address, True)
+            for address in ("0.0.0.1", "10.1.2.3", "100.64.0.1", "100.100.100.200", "127.0.0.1", METADATA)
+        ),
+        *(
+            (address, True)
+            for address in ("172.31.255.255", "192.168.1.1", "198.18.0.1", "224.0.0.1", "255.255.255.255")
+        ),
+        *((address, True) for address in ("::", "::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::1")),
+        *((address, True) for address in ("fc00::1", "fd00:ec2::254", "fe80::1", "ff02::1")),
+        *((address, False) for address in ("8.8.8.8", "100.128.0.1", "172.32.0.1", "203.0.113.7", "2606:4700::1111")),
+    ],
+)
+def test_the_documents_turn_server_relays_nobody_into_a_private_network(address: str, is_denied: bool) -> None:
+    document = (Path(__file__).parents[4] / "docs" / "media.md").read_text(encoding="utf-8")
+    ranges = [
+        tuple(map(ipaddress.ip_address, line.partition("=")[2].split("-")))
+        for line in document.splitlines()
+        if line.startswith("denied-peer-ip=")
+    ]
+    parsed = ipaddress.ip_address(address)
+    assert any(first.version == parsed.version and first <= parsed <= last for first, last in ranges) is is_denied
 
 
 def test_without_servers_clients_are_told_none() -> None:
@@ -286,39 +412,6 @@ async def test_a_viewer_reaches_the_public_address_though_its_own_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        ("8.8.8.8", True),
-        ("2606:4700::1111", True),
-        (METADATA, False),
-        ("fd00:ec2::254", False),
-        ("::ffff:169.254.169.254", False),
-        ("64:ff9b::a9fe:a9fe", False),
-        ("2002:a9fe:a9fe::1", False),
-        ("64:ff9b::808:808", True),
-        ("10.0.0.1", False),
-        ("172.16.0.1", False),
-        ("192.168.1.1", False),
-        ("100.64.0.1", False),
-        ("127.0.0.1", False),
-        ("0.0.0.0", False),
-        ("255.255.255.255", False),
-        ("224.0.0.1", False),
-        ("240.0.0.1", False),
-        ("::1", False),
-        ("::", False),
-        ("fe80::1", False),
-        ("fe80::1%eth0", False),
-        ("fc00::1", False),
-        ("ff02::1", False),
-        ("stage.example", False),
-    ],
-)
-def test_only_globally_routable_addresses_are_public(address: str, expected: bool) -> None:
-    assert is_public(address) is expected
-
-
-@pytest.mark.parametrize(
     ("settings", "expected"),
     [
         (IceSettings(), True),
@@ -328,12 +421,33 @@ def test_only_globally_routable_addresses_are_public(address: str, expected: boo
     ],
 )
 def test_a_public_server_sends_nothing_to_private_addresses(settings: IceSettings, expected: bool) -> None:
+    assert _is_tried("10.0.0.1", settings) is expected
+    assert _is_tried("8.8.8.8", settings)
+
+
+@pytest.mark.parametrize("address", [METADATA, "100.100.100.200", "fe80::1", "224.0.0.1", "0.0.0.0", "::"])
+def test_no_setting_makes_us_send_where_no_viewer_can_be(address: str) -> None:
+    assert not _is_tried(address, IceSettings(private_candidates="allow", is_for_this_machine=True))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
+def test_loopback_is_tried_only_by_a_server_that_nobody_else_reaches(address: str) -> None:
+    assert _is_tried(address, IceSettings.of(Settings()))
+    for others in (
+        Settings(host="0.0.0.0"),
+        Settings(allowed_origins=("https://stage.example",)),
+        Settings(public_address="203.0.113.7", private_candidates="allow"),
+    ):
+        assert not _is_tried(address, IceSettings.of(others))
+
+
+def _is_tried(address: str, settings: IceSettings) -> bool:
+    """In an offer and trickled alike."""
     takes = Ice(settings).takes
-    offer = _offer_with(METADATA, "8.8.8.8")
-    assert (METADATA in checked_offer(offer, takes).sdp) is expected
-    assert "8.8.8.8" in checked_offer(offer, takes).sdp
-    trickled = f"candidate:1 1 udp 1 {METADATA} 80 typ host"
-    assert (parsed_candidate(trickled, "0", 0, takes) is not None) is expected
+    is_offered = f" {address} 80 typ " in checked_offer(_offer_with(address), takes).sdp
+    is_trickled = parsed_candidate(f"candidate:1 1 udp 1 {address} 80 typ host", "0", 0, takes) is not None
+    assert is_offered is is_trickled
+    return is_offered
 
 
 def _offer_with(*addresses: str) -> str:
@@ -357,7 +471,9 @@ async def test_the_private_names_that_we_use_exist() -> None:
     assert hasattr(RTCPeerConnection, "_RTCPeerConnection__createDtlsTransport")
     parameters = inspect.signature(aioice.Connection.get_component_candidates).parameters
     assert list(parameters) == ["self", "component", "addresses", "timeout"]
+    assert hasattr(RTCPeerConnection(), "_RTCPeerConnection__dtlsTransports")
     connection = aioice.Connection(ice_controlling=True)
+    assert connection._queue.empty()
     assert (connection._protocols, connection._remote_candidates) == ([], [])
     await connection.add_remote_candidate(aioice.Candidate.from_sdp("1 1 udp 1 192.0.2.1 5000 typ host"))
     assert connection._remote_candidates[0]._network_host == "192.0.2.1"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from server.media.video.fanout import Fanout
 from server.media.video.rendition import Codec, ladder
 from server.media.webrtc import peer as peer_module
 from server.media.webrtc import signalling, stock_sender
+from server.media.webrtc.addresses import is_public
 from server.media.webrtc.pacer import Pacer
 from server.media.webrtc.peer import Peer, PeerState, Source, ViewerTimeouts
 from server.media.webrtc.signalling import Answer, OfferError, checked_offer
@@ -89,6 +92,20 @@ async def test_an_offer_with_audio_and_data_gets_its_video(open_program: Open, n
     await receiver.marked()
 
 
+async def test_a_viewers_data_channel_reaches_nobody(open_program: Open, new_receiver: Any) -> None:
+    """Even if the viewer ignores our answer: without SCTP on our side, nothing keeps what it sends."""
+    hand = await open_program()
+    receiver = new_receiver()
+    receiver.connection.createDataChannel("chat")
+    await receiver.watch(hand.program)
+    await receiver.marked()
+    assert re.search(r"^m=application 0 ", receiver.answer, re.MULTILINE)
+    (peer,) = hand.program._peers.values()
+    assert peer._connection.sctp is None
+    for transceiver in peer._connection.getTransceivers():
+        assert transceiver.receiver.transport._data_receiver is None
+
+
 async def test_a_viewer_that_hides_its_addresses_is_reached(open_program: Open, new_receiver: Any) -> None:
     hand = await open_program()
     receiver = new_receiver()
@@ -119,6 +136,11 @@ async def test_trickled_candidates_connect_a_viewer(open_program: Open, new_rece
     for candidate in [*candidates, candidates[0], ""]:
         await hand.program.add_candidate(viewer_id, candidate, "0", 0)
     await hand.program.add_candidate("viewer_nobody", candidates[0], "0", 0)
+    for port in range(20):
+        await hand.program.add_candidate(viewer_id, f"candidate:1 1 udp 1 10.0.0.1 {5000 + port} typ host", "0", 0)
+    tried = hand.program._peers[viewer_id]._connection.getTransceivers()[0].receiver.transport.transport
+    private = [one for one in tried.getRemoteCandidates() if not is_public(one.ip)]
+    assert len(private) <= signalling.MAX_PRIVATE_CANDIDATES
     await receiver.connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
     await receiver.marked()
 
@@ -298,7 +320,7 @@ async def test_an_offer_that_aiortc_fails_on_is_refused_and_leaves_nothing_open(
     with pytest.raises(OfferError) as refusal:
         await hand.program.add_viewer(broken)
     assert refusal.value.code == "invalid_sdp"
-    assert hand.program.num_viewers == 0
+    assert hand.program._peers == {}
     assert hand.lost == []
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
@@ -332,8 +354,12 @@ def test_broken_candidates_are_refused(candidate: str, sdp_mid: str | None) -> N
 
 
 async def test_only_some_candidates_of_a_flood_are_used() -> None:
-    flood = await plain_offer() + "a=candidate:1 1 udp 1 192.0.2.1 5000 typ host\r\n" * 500
+    bare = "".join(line for line in (await plain_offer()).splitlines(True) if not line.startswith("a=candidate"))
+    flood = bare + "a=candidate:1 1 udp 1 8.8.8.8 5000 typ host\r\n" * 500
     assert checked_offer(flood).sdp.count("a=candidate") == signalling.MAX_CANDIDATES
+    private = bare + "a=candidate:1 1 udp 1 10.0.0.1 5000 typ host\r\n" * 500
+    offer = checked_offer(private + "a=candidate:1 1 udp 1 8.8.8.8 5000 typ host\r\n").sdp
+    assert (offer.count("10.0.0.1"), offer.count("8.8.8.8")) == (signalling.MAX_PRIVATE_CANDIDATES, 1)
 
 
 def source(clock: FakeClock) -> Source:
@@ -379,6 +405,46 @@ async def test_a_viewer_that_never_connects_is_lost_once_after_its_timeout() -> 
     await peer.close()
     await peer.close()
     assert peer.state is PeerState.CLOSED
+
+
+async def test_a_viewer_that_may_not_watch_is_lost_when_it_has_connected(open_program: Open, new_receiver: Any) -> None:
+    hand = await open_program()
+    receiver = new_receiver()
+    asked: list[str] = []
+
+    def refuse(viewer_id: str) -> bool:
+        assert hand.program.is_watching(viewer_id), "it counts already"
+        asked.append(viewer_id)
+        return False
+
+    viewer_id, answer = await hand.program.add_viewer(await receiver.offer(), on_watching=refuse)
+    assert not hand.program.is_watching(viewer_id)
+    await receiver.connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+    await hand.until(lambda: hand.lost)
+    assert asked == hand.lost == [viewer_id]
+
+
+async def test_a_connection_that_hangs_in_close_loses_its_sockets(caplog: pytest.LogCaptureFixture) -> None:
+    clock = FakeClock()
+    timeouts = ViewerTimeouts(close_s=0.01)
+    peer = Peer("v", source(clock), clock=clock, timeouts=timeouts, on_lost=lambda *_: None)
+    await peer.open(await plain_offer())
+    connection: Any = peer._connection
+    udp = [one.transport for one in connection.getTransceivers()[0].receiver.transport.transport._connection._protocols]
+    released = asyncio.Event()
+
+    async def hang() -> None:
+        """Not even a cancellation ends it, as when aioice waits for its consent task."""
+        while not released.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await released.wait()
+
+    close, connection.close = connection.close, hang
+    await peer.close()
+    assert "did not close in time" in caplog.text
+    assert udp and all(one.is_closing() for one in udp)
+    released.set()
+    await close()
 
 
 @pytest.mark.parametrize("before", list(PeerState))

@@ -104,7 +104,7 @@ def offer_of(name: str) -> str:
 )
 def test_offers_of_real_clients_stay_far_below_the_bounds(name: str, has_channel: bool) -> None:
     text = offer_of(name)
-    offer = checked_offer(text)
+    offer = checked_offer(text, takes_channel=True)
     assert (offer.codec, offer.wants_audio, offer.has_channel) == (Codec.H264, True, has_channel)
     assert len(text) * 3 < signalling.MAX_SDP_CHARACTERS and len(text.splitlines()) * 3 < signalling.MAX_SDP_LINES
     for one in text.split("m=")[1:]:
@@ -114,13 +114,49 @@ def test_offers_of_real_clients_stay_far_below_the_bounds(name: str, has_channel
 
 def test_aiortc_gets_each_of_our_codecs_once_and_no_other() -> None:
     text = offer_of("chromium_156")
-    given = SessionDescription.parse(checked_offer(text).sdp)
+    given = SessionDescription.parse(checked_offer(text, takes_channel=True).sdp)
     names = [codec.name for codec in given.media[0].rtp.codecs]
     assert sorted(names) == ["H264", "H264", "VP8", "rtx", "rtx", "rtx"]
     assert [media.rtp.muxId for media in given.media] == ["0", "1", "2"]
     assert given.media[0].ice.usernameFragment in text
     assert all(media.dtls.role == "client" for media in given.media)  # we are the DTLS server
-    assert checked_offer(checked_offer(text).sdp) == checked_offer(text)
+    for takes_channel in (True, False):
+        offer = checked_offer(text, takes_channel=takes_channel)
+        assert checked_offer(offer.sdp, takes_channel=takes_channel).sdp == offer.sdp
+
+
+# --- data channels ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_viewers_data_channels_are_rejected_at_their_place(place: int) -> None:
+    sections = [video("a=recvonly"), section("audio", "a=recvonly", "a=rtpmap:96 opus/48000/2", mid="1")]
+    sections.insert(place, section("application", "a=sctp-port:5000", mid="data"))
+    offer = checked_offer(f"{HEAD}a=group:BUNDLE data 0 1\r\n" + "".join(sections))
+    assert not offer.has_channel and "application" not in offer.sdp
+    assert "a=group:BUNDLE 0 1\r\n" in offer.sdp
+    ours = HEAD + "a=group:BUNDLE 0 1\r\n" + video("a=sendonly") + section("audio", "a=sendonly", mid="1")
+    answer = SessionDescription.parse(offer.answered(ours))
+    assert [media.kind for media in answer.media] == [
+        media.kind for media in SessionDescription.parse(HEAD + "".join(sections)).media
+    ]
+    rejected = answer.media[place]
+    assert (rejected.port, rejected.profile, rejected.fmt) == (0, "UDP/DTLS/SCTP", ["webrtc-datachannel"])
+    assert rejected.rtp.muxId == "data"
+    assert answer.group[0].items == ["0", "1"]
+
+
+def test_an_offer_without_data_channels_is_answered_as_aiortc_does() -> None:
+    ours = HEAD + video("a=sendonly")
+    assert checked_offer(HEAD + video("a=recvonly")).answered(ours) == ours
+    caller = checked_offer(HEAD + video("a=recvonly") + section("application", mid="1"), takes_channel=True)
+    assert caller.has_channel and caller.answered(ours) == ours
+
+
+def test_data_channels_alone_are_no_video() -> None:
+    with pytest.raises(OfferError) as refusal:
+        checked_offer(HEAD + section("application"))
+    assert refusal.value.code == "no_video"
 
 
 # --- bounds before the parser -------------------------------------------------------------------------------------
