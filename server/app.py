@@ -25,7 +25,7 @@ from server.clock import Clock, MonotonicClock
 from server.config import Settings
 from server.doors import watch
 from server.doors.access.auth import Access
-from server.doors.access.peers import Peers
+from server.doors.access.peers import Peers, Proxies
 from server.doors.bad_requests import BadRequestFilter
 from server.doors.calls import CallsApi
 from server.doors.connections import ConnectionBounds, Connections, bounded
@@ -101,7 +101,8 @@ def build(
         on_engine_unusable=on_engine_unusable,
         on_task_died=on_task_died,
     )
-    peers = Peers(clock, tells_apart=settings.max_connections_per_peer > 0)
+    proxies = Proxies(settings.trusted_proxies)
+    peers = Peers(clock, proxies, tells_apart=settings.max_connections_per_peer > 0)
     api = HttpApi(registry, access, peers, metrics)
     whep = WhepApi(registry, access, ice)
     calls = CallsApi(registry, access, peers, ice, metrics=metrics, clock=clock)
@@ -111,7 +112,7 @@ def build(
 
     app = web.Application(middlewares=[bounded, api.guard()], client_max_size=MAX_MESSAGE_BYTES)
     app[REGISTRY] = registry
-    app[CONNECTIONS] = Connections(bounds or _bounds(settings), clock)
+    app[CONNECTIONS] = Connections(bounds or _bounds(settings), clock, proxies)
     app.router.add_get("/v1/realtime", realtime.handle)
     app.router.add_get("/v1/sessions/{session_id}/watch", watching.handle)
     for routes in (api, whep, calls, downloads, SecretsApi(access)):

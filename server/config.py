@@ -103,6 +103,8 @@ class Settings:
     max_connections: int = 512
     # Of one address, except on loopback and behind proxies. 0: any number, if the network hides the clients' addresses.
     max_connections_per_peer: int = 32
+    # Addresses or networks of proxies. We believe their `X-Forwarded-For`, and then nobody else's.
+    trusted_proxies: tuple[str, ...] = ()
     # The largest program, by its pixels a second: composing and encoding take CPU time by them, for each rendition.
     max_program: ProgramSize = (1920, 1080, 30)
     # "auto": a hardware encoder if it is present and better (`server.media.video.hardware`), else x264.
@@ -225,6 +227,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--allowed-origins", help="origins of other pages that may connect, with commas between; then a token is needed"
     )
+    parser.add_argument(
+        "--trusted-proxies", help="addresses or networks of proxies whose X-Forwarded-For counts, with commas between"
+    )
     add_ice_flags(parser)
     parser.add_argument("--music-folder", metavar="FOLDER", help="more music that sessions may name")
     parser.add_argument(
@@ -328,6 +333,8 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _token(value, source)
         case "allowed_origins":
             return _origins(value, source)
+        case "trusted_proxies":
+            return _networks(value, source)
         case "whip_targets":
             return _whip_targets(value, source)
         case _ if name in _TEXTS:
@@ -467,6 +474,18 @@ def _origins(value: object, source: str) -> tuple[str, ...]:
     if not isinstance(origins, list):
         raise ConfigError("allowed_origins", f"expected a list of origins, got {value!r}", source)
     return tuple(_origin(origin, source) for origin in origins)
+
+
+def _networks(value: object, source: str) -> tuple[str, ...]:
+    networks = value.split(",") if isinstance(value, str) else value
+    if not isinstance(networks, list):
+        raise ConfigError("trusted_proxies", f"expected a list of addresses, got {value!r}", source)
+    try:
+        return tuple(str(ipaddress.ip_network(str(one).strip())) for one in networks)
+    except ValueError as error:
+        raise ConfigError(
+            "trusted_proxies", f"expected addresses or networks like 10.0.0.0/8: {error}", source
+        ) from None
 
 
 def _origin(value: object, source: str) -> str:

@@ -27,7 +27,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from server.clock import Clock
-from server.doors.access.peers import is_forwarded, peer_at
+from server.doors.access.peers import Proxies
 
 _log = logging.getLogger(__name__)
 
@@ -54,8 +54,9 @@ class ConnectionBounds:
 class Connections:
     """Counts and makes the connections of one server."""
 
-    def __init__(self, bounds: ConnectionBounds, clock: Clock) -> None:
+    def __init__(self, bounds: ConnectionBounds, clock: Clock, proxies: Proxies | None = None) -> None:
         self.bounds = bounds
+        self.proxies = proxies or Proxies()
         self._most = bounds.most
         self._num_open = 0
         self._by_peer: Counter[str] = Counter()
@@ -142,7 +143,7 @@ class BoundedHandler(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         address = transport.get_extra_info("peername")
-        self._peer = peer_at(address[0]) if isinstance(address, tuple) else None
+        self._peer = self._connections.proxies.peer_at(address[0]) if isinstance(address, tuple) else None
         self._is_admitted = self._connections.admit(self._peer)
         if not self._is_admitted:
             transport.abort()  # type: ignore[attr-defined]
@@ -171,7 +172,7 @@ class BoundedHandler(web.RequestHandler):
         if not request.content.is_eof():
             self._expect_within(self._connections.bounds.body_s)
             request.content.on_eof(self._stop_timer)
-        if self._peer is not None and is_forwarded(request.headers):
+        if self._peer is not None and self._connections.proxies.hides_peer(request.headers):
             self._connections.forget_peer(self._peer)
             self._peer = None
 

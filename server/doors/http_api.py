@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from server.doors.access.auth import Access
-from server.doors.access.peers import Peers
+from server.doors.access.peers import PEER, Peers
 from server.doors.client_scripts import ClientScripts
 from server.doors.pages import CLIENT_FOLDER, SCRIPTS_PREFIX, Pages, permissions
 from server.metrics import Metrics
@@ -100,6 +100,8 @@ class HttpApi:
             self._access.check_proxy(request.headers)
             self._check_origin(request)
             _check_encoding(request)
+            if (peer := self._peers.of(request)) is not None:
+                request[PEER] = peer
             self._check_guesses(request)
             response = await handler(request)
             self._pages.compress(request, response)

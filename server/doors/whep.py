@@ -13,7 +13,7 @@ from secrets import token_hex
 from aiohttp import web
 
 from server.doors.access.auth import Access
-from server.doors.access.peers import peer_of
+from server.doors.access.peers import PEER
 from server.media.webrtc import sdpfrag
 from server.media.webrtc.ice import Ice
 from server.media.webrtc.signalling import OfferError
@@ -56,7 +56,7 @@ class WhepApi:
         ice_session = _IceSession(etag=f'"{token_hex(8)}"', ufrags=sdpfrag.ufrags(offer_sdp))
         viewer_id, answer_sdp = await session.viewers.add(
             offer_sdp,
-            address=peer_of(request),
+            address=request.get(PEER),
             on_gone=lambda viewer_id: self._forget(session, viewer_id),
         )
         self._ice_sessions[session, viewer_id] = ice_session

@@ -192,3 +192,10 @@ def test_the_token_is_in_no_message() -> None:
 )
 def test_only_local_names_and_addresses_are_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+def test_trusted_proxies_are_addresses_or_networks() -> None:
+    settings = load(["--trusted-proxies", "127.0.0.1, 10.0.0.0/8"], {})
+    assert settings.trusted_proxies == ("127.0.0.1/32", "10.0.0.0/8")
+    with pytest.raises(ConfigError, match=r"trusted_proxies .--trusted-proxies.*10\.0\.0\.1/8"):
+        load(["--trusted-proxies", "10.0.0.1/8"], {})

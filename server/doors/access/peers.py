@@ -2,14 +2,14 @@
 
 A peer is an IPv4 address or an IPv6 network of 64 bits, because a home has all addresses of one. Where strangers share
 an address, a bound by peer would let one of them lock out the others. So None stands for a peer that we cannot tell
-from others: on loopback (a proxy on this machine), or behind a proxy's headers. Bookkeeping on the event loop.
+from others: on loopback, or behind a proxy that the operator did not name. Bookkeeping on the event loop.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -28,6 +28,8 @@ GUESSES_WITHIN_S = 60.0
 _NETWORK_BITS = 64
 
 _Entry = TypeVar("_Entry")
+# In a request: the peer that it comes from; not there if that cannot be told.
+PEER = web.RequestKey("peer", str)
 
 
 def peer_at(address: str | None) -> str | None:
@@ -50,9 +52,35 @@ def is_forwarded(headers: Mapping[str, str]) -> bool:
     return any(name in headers for name in PROXY_HEADERS)
 
 
-def peer_of(request: web.Request) -> str | None:
-    """None if this request's address is shared: on loopback, or behind a proxy."""
-    return None if is_forwarded(request.headers) else peer_at(request.remote)
+class Proxies:
+    """The proxies whose `X-Forwarded-For` we believe. Once there are some, nobody else's header counts."""
+
+    def __init__(self, trusted: Sequence[str] = ()) -> None:
+        self._trusted = [ipaddress.ip_network(one) for one in trusted]
+
+    def peer_at(self, address: str | None) -> str | None:
+        """The peer that connects from this address; None for a trusted proxy."""
+        return None if self._is_trusted(address) else peer_at(address)
+
+    def peer_of(self, address: str | None, headers: Mapping[str, str]) -> str | None:
+        """The peer that a request comes from: the last one in the chain that is no trusted proxy."""
+        if not self._trusted:
+            return None if is_forwarded(headers) else peer_at(address)
+        if not self._is_trusted(address):
+            return peer_at(address)
+        chain = [one.strip() for one in headers.get("X-Forwarded-For", "").split(",")]
+        return next((peer_at(one) for one in reversed(chain) if not self._is_trusted(one)), None)
+
+    def hides_peer(self, headers: Mapping[str, str]) -> bool:
+        """Whether a connection turns out to be a proxy's, which carries the requests of many."""
+        return not self._trusted and is_forwarded(headers)
+
+    def _is_trusted(self, address: str | None) -> bool:
+        try:
+            ip = ipaddress.ip_address(address or "")
+        except ValueError:
+            return False
+        return any(ip in network for network in self._trusted)
 
 
 @dataclass(slots=True)
@@ -64,14 +92,15 @@ class _Guesses:
 class Peers:
     """See the module. `tells_apart`: False in a network that gives all clients one address."""
 
-    def __init__(self, clock: Clock, *, tells_apart: bool = True) -> None:
+    def __init__(self, clock: Clock, proxies: Proxies | None = None, *, tells_apart: bool = True) -> None:
         self._clock = clock
+        self._proxies = proxies or Proxies()
         self._tells_apart = tells_apart
         self._guesses: dict[str, _Guesses] = {}
         self._messages: dict[str, TokenBucket] = {}
 
     def of(self, request: web.Request) -> str | None:
-        return peer_of(request) if self._tells_apart else None
+        return self._proxies.peer_of(request.remote, request.headers) if self._tells_apart else None
 
     def messages(self, request: web.Request) -> TokenBucket | None:
         """The bucket of all messages of this request's peer: ten times a connection's, for its bots and pages."""

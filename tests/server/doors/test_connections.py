@@ -14,6 +14,7 @@ from serving import Serving, serving
 
 from server.clock import FakeClock
 from server.doors import connections as connections_module
+from server.doors.access import peers as peers_module
 from server.doors.connections import LOG_INTERVAL_S, RESERVED_FILES, ConnectionBounds, Connections
 
 TOKEN = "0123456789abcdef0123"
@@ -76,14 +77,14 @@ async def test_a_connection_too_many_is_closed_and_a_place_that_is_left_is_given
 
 
 async def test_one_peer_cannot_take_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections_module, "peer_at", lambda address: "203.0.113.9")
+    monkeypatch.setattr(peers_module, "peer_at", lambda address: "203.0.113.9")
     async with bounded(most_by_peer=2) as harness:
         peers = [await Peer.connect(harness) for _ in range(3)]
         assert [await peer.is_served() for peer in peers] == [True, True, False]
 
 
 async def test_a_proxy_may_have_more_connections_than_a_peer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections_module, "peer_at", lambda address: "203.0.113.9")
+    monkeypatch.setattr(peers_module, "peer_at", lambda address: "203.0.113.9")
     async with bounded(most_by_peer=2) as harness:
         for _ in range(5):
             assert await (await Peer.connect(harness)).is_served(FORWARDED)

@@ -224,6 +224,14 @@ def test_a_crossfade_rises_evenly_from_the_first_frame_to_full() -> None:
     assert max(steps) - min(steps) <= 1
 
 
+def test_a_new_clip_stays_full_when_frames_after_its_crossfade_are_skipped() -> None:
+    harness = StageHarness()
+    harness.next()
+    harness.stage.take(clip(), FADE)
+    harness.next()
+    assert pixel(only(harness.stage.picture(100))) >= 100, "frames of the new clip have 100 to 124"
+
+
 @pytest.mark.parametrize("duration_s", [0.0, 0.02])
 def test_a_crossfade_shorter_than_half_a_frame_is_a_cut(duration_s: float) -> None:
     harness = StageHarness()

@@ -11,7 +11,7 @@ from serving import serving
 
 from server.clock import FakeClock
 from server.doors.access import peers as peers_module
-from server.doors.access.peers import GUESSES_WITHIN_S, MAX_GUESSES, Peers, peer_at
+from server.doors.access.peers import GUESSES_WITHIN_S, MAX_GUESSES, Peers, Proxies, peer_at
 from server.protocol.errors import Refused
 
 TOKEN = "0123456789abcdef0123"
@@ -36,6 +36,39 @@ TOKEN = "0123456789abcdef0123"
 )
 def test_a_peer_is_an_address_or_a_network_and_nobody_on_loopback(address: str | None, expected: str | None) -> None:
     assert peer_at(address) == expected
+
+
+@pytest.mark.parametrize(
+    ("trusted", "address", "forwarded", "expected"),
+    [
+        ((), "203.0.113.9", "", "203.0.113.9"),
+        ((), "203.0.113.9", "198.51.100.1", None),
+        (("127.0.0.0/8",), "127.0.0.1", "198.51.100.1", "198.51.100.1"),
+        (("127.0.0.0/8",), "127.0.0.1", "6.6.6.6, 198.51.100.1", "198.51.100.1"),
+        (("127.0.0.0/8", "10.0.0.0/8"), "127.0.0.1", "198.51.100.1, 10.2.3.4", "198.51.100.1"),
+        (("127.0.0.0/8",), "127.0.0.1", "", None),
+        (("127.0.0.0/8",), "127.0.0.1", "nonsense", None),
+        (("127.0.0.0/8",), "203.0.113.9", "198.51.100.1", "203.0.113.9"),
+    ],
+)
+def test_only_a_trusted_proxy_says_who_asks(
+    trusted: tuple[str, ...], address: str, forwarded: str, expected: str | None
+) -> None:
+    headers = CIMultiDict({"X-Forwarded-For": forwarded} if forwarded else {})
+    assert Proxies(trusted).peer_of(address, headers) == expected
+
+
+async def test_behind_a_trusted_proxy_each_client_has_its_own_guesses() -> None:
+    async with serving(token=TOKEN, trusted_proxies=("127.0.0.1/32",)) as server:
+
+        async def ask(client: str, token: str) -> int:
+            headers = {"X-Forwarded-For": client, "Authorization": f"Bearer {token}"}
+            async with server.http.get("/metrics", headers=headers) as response:
+                return response.status
+
+        assert [await ask("203.0.113.9", f"wrong {n}") for n in range(12)] == [401] * 10 + [429] * 2
+        assert await ask("203.0.113.9", TOKEN) == 429
+        assert await ask("198.51.100.1", TOKEN) == 200
 
 
 def request(address: str = "203.0.113.9", **headers: str) -> Any:
