@@ -24,7 +24,7 @@ from server.clock import Clock
 from server.doors.access.auth import Access
 from server.doors.access.client_secrets import Identity
 from server.doors.access.peers import PEER, Peers
-from server.doors.connection import Connection, check_message
+from server.doors.connection import Connection, checked
 from server.doors.sockets import CLOSE_TIMEOUT_S
 from server.media.webrtc import signalling
 from server.media.webrtc.ice import Ice
@@ -198,7 +198,8 @@ class CallsApi:
     async def _start(
         self, message: SessionStart, offer_sdp: str, identity: Identity, request: web.Request
     ) -> web.StreamResponse:
-        check_message(identity, message)
+        named = checked(identity, message)
+        assert isinstance(named, SessionStart)
         offer = self._read_offer(offer_sdp)
         transport = ChannelTransport(has_channel=offer.has_channel)
         connection = Connection(
@@ -209,7 +210,7 @@ class CallsApi:
             clock=self._clock,
             of_peer=self._peers.messages(request),
         )
-        session = await self._registry.start(message, connection, tenant=identity.tenant)
+        session = await self._registry.start(named, connection, tenant=identity.tenant)
         if isinstance(session, Ticket):
             self._registry.leave(session)
             # One HTTP request cannot wait for a stage and report its place in the queue meanwhile.

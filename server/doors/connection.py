@@ -15,6 +15,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Protocol
 
+import msgspec
+
 from server.clock import Clock
 from server.doors.access.client_secrets import Identity
 from server.doors.sockets import CLOSE_TIMEOUT_S
@@ -22,6 +24,7 @@ from server.metrics import Metrics
 from server.protocol.codes import ErrorDetail, error_detail
 from server.protocol.decoding import decode, encode
 from server.protocol.errors import MessageError, Refused
+from server.protocol.fields import is_name
 from server.protocol.messages import (
     AnyClientMessage,
     Error,
@@ -205,7 +208,7 @@ class Connection:
         return decode(frame)
 
     async def _handle(self, message: AnyClientMessage) -> None:
-        check_message(self._identity, message)
+        message = checked(self._identity, message)
         if self._session is not None:
             if isinstance(message, PromptSet) and (wait_s := self._session.limits.prompts.take()) > 0:
                 raise _rate_limited("prompts", wait_s)
@@ -301,15 +304,20 @@ class Connection:
         return True
 
 
-def check_message(identity: Identity, message: AnyClientMessage) -> None:
-    """Raises `Refused` (`missing_scope`) if the table asks for a scope, or the message names a stage, of others."""
+def checked(identity: Identity, message: AnyClientMessage) -> AnyClientMessage:
+    """The message. A start gets the name of the one stage that its secret is for.
+
+    Raises `Refused` (`missing_scope`) if the table asks for a scope, or the message names a stage, of others.
+    """
     identity.check(SCOPES[type(message)])
-    if identity.session is None:
-        return
-    if isinstance(message, SessionStart):
-        identity.check(None, message.name or "without a name")
-    elif isinstance(message, SessionResume):
+    if isinstance(message, SessionStart) and identity.session is not None:
+        identity.check(None, message.name or identity.session)
+        if not is_name(identity.session):
+            raise Refused("missing_scope", "this secret is for a stage that is there already, and starts none")
+        return msgspec.structs.replace(message, name=identity.session)
+    if isinstance(message, SessionResume):
         identity.check(None, message.session_id)
+    return message
 
 
 def _rate_limited(what: str, wait_s: float) -> Refused:

@@ -17,7 +17,7 @@ from serving import Controller, Serving, serving
 from server.config import Settings
 from server.doors.access import client_secrets
 from server.doors.access.auth import Access
-from server.doors.connection import check_message
+from server.doors.connection import checked
 from server.protocol.errors import Refused
 from server.protocol.table import ASKED, ROUTES, Asked, Route, Scope
 
@@ -102,19 +102,27 @@ def test_each_message_needs_the_scope_of_its_row(row: Asked) -> None:
     for scope in SCOPES:
         identity = read(secret(scope))
         if row.scope is None or row.scope in identity.scopes:
-            check_message(identity, row.example)
+            assert checked(identity, row.example) == row.example
         else:
             with pytest.raises(Refused, match=f"needs the scope `{row.scope}`"):
-                check_message(identity, row.example)
+                checked(identity, row.example)
 
 
-@pytest.mark.parametrize("name", ["other-show", msgspec.UNSET])
-def test_a_secret_for_one_stage_starts_no_other(name: Any) -> None:
-    start = next(row.example for row in ASKED if row.kind.__name__ == "SessionStart")
+START = next(row.example for row in ASKED if row.kind.__name__ == "SessionStart")
+
+
+def test_a_secret_for_one_stage_starts_no_other() -> None:
     identity = read(secret("prompt", session="my-show"))
-    check_message(identity, msgspec.structs.replace(start, name="my-show"))
+    assert checked(identity, msgspec.structs.replace(START, name="my-show")).name == "my-show"
     with pytest.raises(Refused, match="`my-show` only"):
-        check_message(identity, msgspec.structs.replace(start, name=name))
+        checked(identity, msgspec.structs.replace(START, name="other-show"))
+
+
+def test_a_start_without_a_name_gets_the_stage_of_its_secret() -> None:
+    """So a widget, which knows no names, has the stage that its page's server chose."""
+    assert checked(read(secret("prompt", session="shop-1")), msgspec.structs.replace(START, name=None)).name == "shop-1"
+    with pytest.raises(Refused, match="starts none"):
+        checked(read(secret("prompt", session="No Name!")), msgspec.structs.replace(START, name=None))
 
 
 # --- a real server ----------------------------------------------------------------------------------------------------
