@@ -5,6 +5,8 @@
  * @module glass_page
  */
 
+/** @import { ServerMessage, SessionOptions, ShownFrame } from "/client/sdk/types.js" */
+
 import { Connection } from "/client/sdk/connection.js";
 import { ClientType, ServerType } from "/client/sdk/messages.js";
 import { Player } from "/client/sdk/player.js";
@@ -25,24 +27,34 @@ const FIRST_FRAMES = 48;
 const LINGER_MS = 2000;
 
 class Bench {
-  #video = document.querySelector("video");
-  #canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  #video = /** @type {HTMLVideoElement} */ (document.querySelector("video"));
+  #canvas = /** @type {CanvasRenderingContext2D} */ (
+    document.createElement("canvas").getContext("2d", { willReadFrequently: true })
+  );
   #connection;
   #player;
-  /** Every shown frame: [frame number or null, shown at, frames presented so far, milliseconds of reading]. */
+  /**
+   * Every shown frame: [frame number or null, shown at, frames presented so far, milliseconds of reading].
+   *
+   * @type {[number | null, number, number, number][]}
+   */
   #frames = [];
-  /** Every event that is not statistics: {at, message}. */
+  /** Every event that is not statistics. @type {{at: number, message: ServerMessage}[]} */
   #events = [];
+  /** @type {ServerMessage | null} */
   #stats = null;
-  /** Every second: [since the page began, frames due, of these in time, longest gap so far]. */
+  /** Every second: [since the page began, frames due, of these in time, longest gap so far]. @type {number[][]} */
   #seconds = [];
+  /** @type {ServerMessage | null} */
   #created = null;
+  /** @type {string[]} */
   #errors = [];
-  /** Every prompt: {promptId, text, at}. */
+  /** Every prompt. @type {{promptId: string, text: string, at: number}[]} */
   #sent = [];
-  /** Pending waits: {matches, resolve}, checked at each event and each frame. */
+  /** Pending waits, checked at each event and each frame. @type {{matches: () => boolean, resolve: () => void}[]} */
   #waiting = [];
 
+  /** @param {SessionOptions} options */
   constructor(options) {
     const url = new URL("/v1/realtime", location.href.replace(/^http/, "ws"));
     const token = new URLSearchParams(location.hash.slice(1)).get("token");
@@ -56,6 +68,7 @@ class Bench {
       onMessage: (message) => this.#receive(message),
       onError: (error) => this.#errors.push(String(error)),
     });
+    /** @type {import("/client/sdk/types.js").Signalling} */
     const signalling = {
       offer: async (sdp) => (await this.#connection.request({ type: ClientType.WEBRTC_OFFER, sdp })).sdp,
       candidate: (candidate) =>
@@ -84,6 +97,9 @@ class Bench {
   /**
    * Sends the prompts one after the other, each `delayMs` after the end of the one before. A prompt without an end
    * within `limitMs` is superseded by the next. Resolves with everything measured so far, also in earlier runs.
+   *
+   * @param {{text: string, delayMs: number}[]} plan
+   * @param {number} limitMs
    */
   async run(plan, limitMs) {
     for (const { text, delayMs } of plan) {
@@ -114,6 +130,7 @@ class Bench {
     this.#connection.close();
   }
 
+  /** @param {ServerMessage} message */
   #receive(message) {
     if (message.type === ServerType.STATS_UPDATED) {
       this.#stats = message;
@@ -121,12 +138,12 @@ class Bench {
       this.#seconds.push([performance.now(), message.frames_due, inTime, message.max_gap_ms]);
     } else {
       // The pictures are not needed here and would make the result large.
-      const { picture, ...rest } = message;
-      this.#events.push({ at: performance.now(), message: rest });
+      this.#events.push({ at: performance.now(), message: { ...message, picture: undefined } });
     }
     this.#wake();
   }
 
+  /** @param {ShownFrame} frame */
   #shown(frame) {
     const startedAt = performance.now();
     const index = this.#readMarker();
@@ -158,23 +175,27 @@ class Bench {
   /** The browser's own counters, such as the standard's freezeCount, totalFreezesDuration and framesDropped. */
   async #receiver() {
     const report = await this.#player.statistics();
-    const inbound = [...report.values()].find((each) => each.type === "inbound-rtp" && each.kind === "video");
+    const inbound = [...(report?.values() ?? [])].find((each) => each.type === "inbound-rtp" && each.kind === "video");
     const counts = ["framesDecoded", "framesDropped", "freezeCount", "totalFreezesDuration"];
     const names = [...counts, "packetsLost", "pliCount", "nackCount", "keyFramesDecoded"];
     return Object.fromEntries(names.map((name) => [name, inbound?.[name] ?? null]));
   }
 
-  /** Resolves when the prompt has ended and its picture, if it has one, has been shown. */
+  /** Resolves when the prompt has ended and its picture, if it has one, has been shown. @param {string} promptId */
   async #onGlass(promptId) {
     await this.#until(() => this.#endsOf(promptId).length > 0);
     const last = this.#endsOf(promptId)[0].message.frame?.frame_index ?? 0;
     await this.#until(() => (this.#frames.at(-1)?.[0] ?? 0) >= last);
   }
 
+  /** @param {string} promptId */
   #endsOf(promptId) {
-    return this.#events.filter(({ message }) => message.prompt_id === promptId && ENDS.includes(message.type));
+    return this.#events.filter(
+      ({ message }) => message.prompt_id === promptId && ENDS.some((end) => end === message.type),
+    );
   }
 
+  /** @param {() => boolean} matches @returns {Promise<void>} */
   #until(matches) {
     return new Promise((resolve) => {
       this.#waiting.push({ matches, resolve });
@@ -189,7 +210,7 @@ class Bench {
   }
 }
 
-/** Mean green of the 8 x 8 pixels around a point. */
+/** Mean green of the 8 x 8 pixels around a point. @param {Uint8ClampedArray} pixels @param {number} width @param {number} x @param {number} y */
 function brightness(pixels, width, x, y) {
   let sum = 0;
   for (let row = y - 4; row < y + 4; row += 1) {
@@ -198,7 +219,7 @@ function brightness(pixels, width, x, y) {
   return sum / 64;
 }
 
-/** The number in the bits if sync and check are right, else null. */
+/** The number in the bits if sync and check are right, else null. @param {string} bits */
 function decodeBits(bits) {
   if (!bits.startsWith(SYNC)) return null;
   const number = Number.parseInt(bits.slice(SYNC.length), 2);
@@ -208,4 +229,4 @@ function decodeBits(bits) {
   return check === (number & 0xf) ? index : null;
 }
 
-window.glassBench = { make: (options) => new Bench(options) };
+Object.assign(window, { glassBench: { make: (/** @type {SessionOptions} */ options) => new Bench(options) } });

@@ -18,7 +18,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SDK = ROOT / "client_web" / "sdk"
 DECLARATIONS = SDK / "types"
-CHECKED = ("client_web", "bench")
+CHECKED = ("client_web", "bench", "examples")
 # What a page imports, and what of it a user meets; the other modules are the SDK's own business.
 PUBLIC = ("emitter", "errors", "handle", "player", "sceneshift", "session", "watch")
 

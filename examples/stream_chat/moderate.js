@@ -47,7 +47,8 @@ function show(state) {
   list("ballot", state.ballot, (wish) => [votes(wish), button("Reject", "reject", wish)]);
   list("next", [...state.next, ...state.waiting], (wish) => [button("Reject", "reject", wish)]);
   const shown = state.on_stage;
-  element("on-stage").textContent = shown === null ? "" : `On the stage: #${shown.number} ${shown.text} (@${shown.user})`;
+  element("on-stage").textContent =
+    shown === null ? "" : `On the stage: #${shown.number} ${shown.text} (@${shown.user})`;
 }
 
 /**

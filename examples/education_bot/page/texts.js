@@ -29,7 +29,10 @@ const TEXTS = {
   on_air_plain: { en: "Here it is.", zh: "画好了。" },
   failed: { en: "The picture did not work out this time. Ask again?", zh: "这次没画出来，再问一次好吗？" },
   not_understood: { en: "I cannot draw this yet: {0}. I drew what I know.", zh: "我还不会画：{0}。会画的我都画了。" },
-  no_language_model: { en: "From my own little book: the clever helper is away.", zh: "聪明的助手不在，这是我自己的小书里写的。" },
+  no_language_model: {
+    en: "From my own little book: the clever helper is away.",
+    zh: "聪明的助手不在，这是我自己的小书里写的。",
+  },
 };
 
 /** @type {Record<Language, string[]>} */
@@ -40,10 +43,34 @@ export const SUGGESTIONS = {
 
 /** @type {Record<string, string>} */
 const WORDS_ZH = {
-  beach: "海滩", sea: "大海", mountains: "高山", forest: "森林", city: "城市", volcano: "火山", underwater: "水下", space: "太空",
-  day: "白天", sunset: "日落", night: "夜晚", dawn: "清晨", sailboat: "帆船", bird: "小鸟", fish: "鱼", rocket: "火箭", car: "汽车",
-  dog: "小狗", balloon: "热气球", dancer: "跳舞的人", red: "红色", blue: "蓝色", yellow: "黄色", green: "绿色", purple: "紫色",
-  white: "白色", left: "向左", right: "向右",
+  beach: "海滩",
+  sea: "大海",
+  mountains: "高山",
+  forest: "森林",
+  city: "城市",
+  volcano: "火山",
+  underwater: "水下",
+  space: "太空",
+  day: "白天",
+  sunset: "日落",
+  night: "夜晚",
+  dawn: "清晨",
+  sailboat: "帆船",
+  bird: "小鸟",
+  fish: "鱼",
+  rocket: "火箭",
+  car: "汽车",
+  dog: "小狗",
+  balloon: "热气球",
+  dancer: "跳舞的人",
+  red: "红色",
+  blue: "蓝色",
+  yellow: "黄色",
+  green: "绿色",
+  purple: "紫色",
+  white: "白色",
+  left: "向左",
+  right: "向右",
 };
 
 /**
@@ -54,7 +81,7 @@ const WORDS_ZH = {
 export function text(language, key, ...values) {
   const found = TEXTS[key];
   if (found === undefined) throw new Error(`no text ${key}`);
-  return found[language].replace(/\{(\d)\}/g, (whole, index) => String(values[Number(index)]));
+  return found[language].replace(/\{(\d)\}/g, (_whole, index) => String(values[Number(index)]));
 }
 
 /**
