@@ -12,6 +12,8 @@ from aiohttp import web
 from stages import PATIENCE_MS, operator, synthetic_server
 
 from server import app as server_app
+from server.clock import MonotonicClock
+from server.doors.connections import ConnectionBounds, Connections
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -32,6 +34,7 @@ async def stranger(browser: Any) -> AsyncIterator[Any]:
         return web.Response(text="<!doctype html><title>a stranger</title><body></body>", content_type="text/html")
 
     app = web.Application()
+    app[server_app.CONNECTIONS] = Connections(ConnectionBounds(), MonotonicClock())
     app.router.add_get("/", serve)
     async with server_app.running(app, server_app.listen("127.0.0.1", 0)) as port:
         context = await browser.new_context(locale="en-US")
