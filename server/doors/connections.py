@@ -60,8 +60,8 @@ class Connections:
         self._most = bounds.most
         self._num_open = 0
         self._by_peer: Counter[str] = Counter()
-        self._warn_of_bounds = _Rarely(clock)
-        self._warn_of_resources = _Rarely(clock)
+        self._warn_of_bounds = Rarely(clock)
+        self._warn_of_resources = Rarely(clock)
 
     def reserve_files(self) -> None:
         """Raises this process's limit of open files as far as the system allows, and keeps some for the engine."""
@@ -206,7 +206,7 @@ async def bounded(request: web.Request, handler: Handler) -> web.StreamResponse:
     return await handler(request)
 
 
-class _Rarely:
+class Rarely:
     """Logs a warning at most once in `LOG_INTERVAL_S`, with the number of those that it stands for."""
 
     def __init__(self, clock: Clock, log: Callable[..., None] = _log.warning) -> None:

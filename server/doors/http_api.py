@@ -15,9 +15,12 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from server.clock import Clock
+from server.doors import sockets
 from server.doors.access.auth import Access
 from server.doors.access.peers import PEER, Peers
 from server.doors.client_scripts import ClientScripts
+from server.doors.connections import Rarely
 from server.doors.pages import CLIENT_FOLDER, SCRIPTS_PREFIX, Pages, permissions
 from server.metrics import Metrics
 from server.protocol.codes import ErrorDetail, error_detail
@@ -68,13 +71,18 @@ STATUS = {
 }
 
 
+# An `Origin` is the client's text.
+MAX_LOGGED_ORIGIN = 100
+
+
 class HttpApi:
-    def __init__(self, registry: Registry, access: Access, peers: Peers, metrics: Metrics) -> None:
+    def __init__(self, registry: Registry, access: Access, peers: Peers, metrics: Metrics, clock: Clock) -> None:
         self._registry = registry
         self._access = access
         self._peers = peers
         self._metrics = metrics
         self._pages = Pages(access)
+        self._warn_of_origin = Rarely(clock)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_get("/", self._page)
@@ -107,8 +115,7 @@ class HttpApi:
             self._pages.compress(request, response)
             return response
         except Refused as refusal:
-            self._metrics.refused(refusal.detail.code)
-            return _error(refusal.detail)
+            return await self._refused(request, refusal.detail)
         except web.HTTPRequestEntityTooLarge:
             reason = f"a body has at most {MAX_MESSAGE_BYTES} bytes"
             return _error(error_detail("message_too_large", reason))
@@ -124,6 +131,20 @@ class HttpApi:
             if not (isinstance(error, ConnectionError | TimeoutError) and _has_left(request)):
                 _log.exception("- ! internal error in %s %s", request.method, request.path)
             return _error(error_detail("internal_error", "internal server error"))
+
+    async def _refused(self, request: web.Request, detail: ErrorDetail) -> web.StreamResponse:
+        self._metrics.refused(detail.code)
+        if detail.code != "forbidden_origin":
+            return _error(detail)
+        origin = request.headers.get("Origin", "-")[:MAX_LOGGED_ORIGIN]
+        self._warn_of_origin("- ! a page of %r was refused; --allowed-origins lets it in", origin)
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            return _error(detail)
+        # A browser hides the status of a refused upgrade from its page, which would try again for ever.
+        socket = web.WebSocketResponse(autoping=False, autoclose=False, max_msg_size=MAX_MESSAGE_BYTES, compress=False)
+        await socket.prepare(request)
+        await sockets.refuse(socket, request, detail)
+        return socket
 
     def _check_origin(self, request: web.Request) -> None:
         host, origin = request.headers.get("Host"), request.headers.get("Origin")

@@ -41,6 +41,27 @@ async def test_without_the_token_the_page_says_what_is_missing(browser: Any, gua
     await context.close()
 
 
+async def test_what_the_console_shares_only_shows_the_stage(open_console: Any, guarded_url: str, browser: Any) -> None:
+    console = await open_console(f"{guarded_url}/#token={TOKEN}")
+    await console.send("scene 5")
+    await console.newest_is("on_air")
+    await console.page.click("#share")
+    await console.until("() => document.querySelector('.snippet')?.textContent.includes('#token=ek_')")
+    link = await console.text(".snippet")
+    assert TOKEN not in await console.page.inner_text("#sheet")
+    assert "for 30 days" in await console.text(".snippet-note")
+    context = await browser.new_context()
+    page = await context.new_page()
+    await page.goto(link)
+    await page.wait_for_selector("#picture[data-shown=true]", state="attached")
+    refused = await page.evaluate(
+        "async (token) => (await fetch('/metrics', { headers: { Authorization: `Bearer ${token}` } })).status",
+        link.partition("#token=")[2],
+    )
+    assert refused == 403
+    await context.close()
+
+
 async def test_when_the_server_is_gone_nothing_is_claimed_to_be_on_air(open_console: Any) -> None:
     async with served(["--engine", "synthetic"]) as server:
         console = await open_console(server.url)

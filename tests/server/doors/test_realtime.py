@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 from viewer import Viewer
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed
 
 from engine.api import CostEntry, Engine, EngineReport
 from engine.clip_cache.caching_engine import CacheSettings, CachingEngine
@@ -455,12 +455,23 @@ def test_a_vanished_controller_is_noticed_within_ten_seconds() -> None:
 # --- who may connect ----------------------------------------------------------------------------------------------
 
 
-async def test_pages_of_other_sites_are_refused(server: Server) -> None:
+async def test_pages_of_other_sites_are_refused_and_told_why(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """Over the socket: a browser tells its page a close code and what came before it, but no HTTP status."""
     for origin in ("https://evil.example", "null"):
-        with pytest.raises(InvalidStatus) as caught:
-            await server.connect(origin=origin)
-        response = caught.value.response
-        assert (response.status_code, json.loads(response.body)["error"]["code"]) == (403, "forbidden_origin")
+        client = await server.connect(origin=origin)
+        error = (await client.hear("error"))["error"]
+        assert error["code"] == "forbidden_origin" and "allowed_origins" in error["message"]
+        await client.socket.wait_closed()
+        assert (client.socket.close_code, client.socket.close_reason) == (1008, "forbidden_origin")
+    assert not server.registry._sessions
+    lines = [record.getMessage() for record in caplog.records if "was refused" in record.getMessage()]
+    assert len(lines) == 1 and "'https://evil.example' was refused; --allowed-origins lets it in" in lines[0]
+
+
+async def test_a_page_of_another_site_gets_403_for_everything_else(server: Server) -> None:
+    foreign = {"Origin": "https://evil.example"}
+    async with (await server.http()).get("/v1/sessions/s1/snapshot.jpg", headers=foreign) as answer:
+        assert (answer.status, (await answer.json())["error"]["code"]) == (403, "forbidden_origin")
 
 
 async def test_a_host_name_that_is_not_ours_is_refused(server: Server) -> None:

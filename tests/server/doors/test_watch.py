@@ -113,9 +113,12 @@ async def test_a_refused_viewer_is_told_why() -> None:
 async def test_pages_of_other_sites_may_not_watch() -> None:
     async with serving() as server:
         controller = await server.controller(**SMALL)
-        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-            await watch(controller, headers={"Origin": "https://elsewhere.example"})
-        assert refused.value.status == 403
+        socket = await controller.http.ws_connect(
+            f"/v1/sessions/{controller.session_id}/watch", headers={"Origin": "https://elsewhere.example"}
+        )
+        assert json.loads((await socket.receive()).data)["error"]["code"] == "forbidden_origin"
+        assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+        assert socket.close_code == WSCloseCode.POLICY_VIOLATION
 
 
 # --- slow, silent, and odd ----------------------------------------------------------------------------------------
