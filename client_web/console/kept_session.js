@@ -16,10 +16,10 @@ const SESSION_KEY = "sceneshift.session";
 export function pageAddress() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given !== null) {
-    sessionStorage.setItem(TOKEN_KEY, given);
+    storage("sessionStorage")?.setItem(TOKEN_KEY, given);
     history.replaceState(null, "", location.pathname + location.search);
   }
-  return new Address(location.origin, sessionStorage.getItem(TOKEN_KEY));
+  return new Address(location.origin, given ?? storage("sessionStorage")?.getItem(TOKEN_KEY));
 }
 
 /**
@@ -35,7 +35,7 @@ export function keepOverReloads(session) {
 
 /** @returns {ResumableSession | null} the session that this tab, or else this browser, stored last */
 export function keptSession() {
-  const [own, last] = [sessionStorage.getItem(SESSION_KEY), storage()?.getItem(SESSION_KEY)];
+  const [own, last] = [storage("sessionStorage")?.getItem(SESSION_KEY), storage()?.getItem(SESSION_KEY)];
   keepSession(null);
   return read(own) ?? read(last);
 }
@@ -56,7 +56,7 @@ function read(kept) {
 /** @param {ResumableSession | null} session of this page; null: it is in use, or there is none */
 function keepSession(session) {
   const kept = JSON.stringify(session);
-  sessionStorage.setItem(SESSION_KEY, kept);
+  storage("sessionStorage")?.setItem(SESSION_KEY, kept);
   // For a tab opened after this one was closed. While two are open, each finds its own in `sessionStorage`.
   storage()?.setItem(SESSION_KEY, kept);
 }

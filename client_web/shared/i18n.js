@@ -94,9 +94,9 @@ async function setLanguage(next) {
 }
 
 /** The browser's storage; null if it is blocked. The page then works, but forgets. */
-export function storage() {
+export function storage(kind = /** @type {"localStorage" | "sessionStorage"} */ ("localStorage")) {
   try {
-    return window.localStorage;
+    return window[kind];
   } catch {
     return null;
   }

@@ -57,7 +57,7 @@ class Studio {
     const stage = new URLSearchParams(location.search).get("session");
     if (stage !== null && stage !== "") this.#watch(stage);
     void this.#listDevices();
-    if (sessionStorage.getItem(WAS_ON_KEY) !== null) this.#start();
+    if ((storage("sessionStorage")?.getItem(WAS_ON_KEY) ?? null) !== null) this.#start();
     setInterval(() => this.#renderFigures(), FIGURES_MS);
   }
 
@@ -129,13 +129,13 @@ class Studio {
 
   #start() {
     this.#cutProblem = null;
-    sessionStorage.setItem(WAS_ON_KEY, "");
+    storage("sessionStorage")?.setItem(WAS_ON_KEY, "");
     const device = storage()?.getItem(DEVICE_KEY) ?? "";
     void this.#camera.open(device === "" ? null : device);
   }
 
   #stop() {
-    sessionStorage.removeItem(WAS_ON_KEY);
+    storage("sessionStorage")?.removeItem(WAS_ON_KEY);
     this.#cutProblem = null;
     this.#camera.close();
   }
@@ -328,10 +328,10 @@ class Studio {
 function accessToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given !== null) {
-    sessionStorage.setItem(TOKEN_KEY, given);
+    storage("sessionStorage")?.setItem(TOKEN_KEY, given);
     history.replaceState(null, "", location.pathname + location.search);
   }
-  return given ?? sessionStorage.getItem(TOKEN_KEY);
+  return given ?? storage("sessionStorage")?.getItem(TOKEN_KEY) ?? null;
 }
 
 /** This page's address on the server's own computer, where browsers allow the camera without https. */

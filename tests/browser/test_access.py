@@ -41,6 +41,24 @@ async def test_without_the_token_the_page_says_what_is_missing(browser: Any, gua
     await context.close()
 
 
+@pytest.mark.parametrize(
+    ("path", "is_up"), [("", "#connection[data-state=live]"), ("studio", "#scene-state:not(:empty)")]
+)
+async def test_a_page_whose_storage_is_blocked_works_and_only_forgets(
+    browser: Any, guarded_url: str, path: str, is_up: str
+) -> None:
+    context = await browser.new_context(locale="en-US")
+    await context.add_init_script(
+        """for (const kind of ["localStorage", "sessionStorage"]) {
+          Object.defineProperty(window, kind, { get() { throw new DOMException("blocked", "SecurityError"); } });
+        }"""
+    )
+    page = await context.new_page()
+    await page.goto(f"{guarded_url}/{path}#token={TOKEN}")
+    await page.wait_for_selector(is_up, state="attached")
+    await context.close()
+
+
 async def test_what_the_console_shares_only_shows_the_stage(open_console: Any, guarded_url: str, browser: Any) -> None:
     console = await open_console(f"{guarded_url}/#token={TOKEN}")
     await console.send("scene 5")
