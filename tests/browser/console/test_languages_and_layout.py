@@ -22,7 +22,7 @@ async def test_a_chinese_browser_gets_a_chinese_page(open_console: Any) -> None:
 async def test_the_language_can_be_switched_and_is_remembered(open_console: Any) -> None:
     console = await open_console()
     await console.page.click("#language")
-    assert await console.text("#send") == "发送"
+    await console.until("() => document.querySelector('#send').innerText === '发送'")
     await console.page.reload()
     await console.is_live()
     assert await console.text("#send") == "发送"
