@@ -11,9 +11,9 @@ PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-l
 serve: set-up
 	@$(BIN)/sceneshift serve --host $(HOST) --port $(PORT)
 
-# For daily work: what needs neither a browser nor a model.
+# For daily work: what needs neither a browser nor a model. These tests wait more than they compute: two workers a core.
 check: set-up lint
-	@$(PYTEST) --check
+	@$(PYTEST) --check -n $$($(PYTHON) -c "import os; print(min(8, 2 * os.cpu_count()))")
 
 # All that a user would miss. SEED=n draws other random cases (`make test SEED=$$RANDOM`).
 test: set-up lint tests/browser/node_modules
