@@ -106,8 +106,8 @@ class App {
   #session = this.#newSession(keptSession());
 
   async open() {
-    await chooseLanguage();
     this.#listen();
+    await chooseLanguage();
     this.#renderAll();
     document.body.dataset.rendered = "true";
     this.#session.open();

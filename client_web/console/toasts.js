@@ -23,6 +23,7 @@ export class Toasts {
    * @param {{label: string, onAct: () => void}} [action]
    */
   show(text, kind, action) {
+    if (text === "") return; // the language is not loaded yet
     const kept = Array.from(this.#timers.keys()).find((toast) => toast.dataset.text === text);
     if (kept !== undefined) this.#remove(kept);
     while (this.#timers.size >= NUM_AT_MOST)

@@ -14,8 +14,8 @@ const LANGUAGES = Object.freeze({ en: ["English", "en"], zh: ["中文", "zh-Hans
 
 /** @type {Language} */
 let language = "en";
-/** @type {Record<string, string>} */
-let texts = {};
+/** @type {Record<string, string> | null} null until the language is loaded */
+let texts = null;
 
 /** Loads the stored language, else the browser's. Await it before you call `t`. */
 export async function chooseLanguage() {
@@ -32,7 +32,7 @@ export async function toggleLanguage() {
 
 /** Example prompts in the language in use. */
 export function examplePrompts() {
-  return Object.keys(texts)
+  return Object.keys(texts ?? {})
     .filter((key) => key.startsWith("example."))
     .map((key) => t(key));
 }
@@ -45,6 +45,8 @@ export function examplePrompts() {
  * @returns {string}
  */
 export function t(key, values = {}) {
+  // A page listens before its language is there. It says nothing yet, and renders all when the texts come.
+  if (texts === null) return "";
   const text = texts[key];
   if (text === undefined) throw new Error(`no text for ${key}`);
   /** @type {Record<string, string | number>} */
@@ -54,7 +56,7 @@ export function t(key, values = {}) {
 
 /** @param {string} key */
 export function hasText(key) {
-  return key in texts;
+  return texts !== null && key in texts;
 }
 
 /**

@@ -47,9 +47,9 @@ class Studio {
   #isPopupBlocked = false;
 
   async open() {
-    await chooseLanguage();
     this.#makeMixer();
     this.#listen();
+    await chooseLanguage();
     this.#controls.show(this.#settings.values);
     this.#render();
     document.body.dataset.ready = "";
