@@ -28,7 +28,7 @@ TIMEOUT_MS = 60_000
 DESKTOP: ViewportSize = {"width": 1440, "height": 900}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 
-_IS_LIVE = """() => document.querySelector("#engine").dataset.state === "ready"
+IS_LIVE = """() => document.querySelector("#engine").dataset.state === "ready"
     && document.querySelector("#monitor").dataset.video === "playing" """
 _IS_MEASURED = """(text) => document.querySelector(".history-row")?.dataset.state === "on_air"
     && document.querySelector(".history-text").textContent === text
@@ -132,7 +132,7 @@ async def _take(browser: Browser, url: str, shot: Shot, folder: Path) -> None:
     )
     page = await context.new_page()
     await page.goto(url)
-    await page.wait_for_function(_IS_LIVE, timeout=TIMEOUT_MS)
+    await page.wait_for_function(IS_LIVE, timeout=TIMEOUT_MS)
     await shot.play(page)
     await page.evaluate("document.activeElement.blur()")
     store(await page.screenshot(), folder / f"{shot.name}.webp")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
-from make import TIMEOUT_MS
+from make import IS_LIVE, TIMEOUT_MS
 from PIL import Image
 
 from bench.parts.browser import NoBrowser, chromium
@@ -31,8 +31,6 @@ QUALITY = 62
 # Chromium on two cores that also make the clips takes about so many.
 FRAMES_PER_S = 8
 STAYS_S = 2.0
-_IS_LIVE = """() => document.querySelector("#engine").dataset.state === "ready"
-    && document.querySelector("#monitor").dataset.video === "playing" """
 _IS_ON_AIR = """(text) => document.querySelector(".history-row")?.dataset.state === "on_air"
     && document.querySelector(".history-text").textContent === text"""
 
@@ -78,7 +76,7 @@ async def _make(url: str, texts: list[str], path: Path) -> None:
         context = await browser.new_context(viewport=VIEWPORT, locale="en-US", color_scheme="dark")
         page = await context.new_page()
         await page.goto(url)
-        await page.wait_for_function(_IS_LIVE, timeout=TIMEOUT_MS)
+        await page.wait_for_function(IS_LIVE, timeout=TIMEOUT_MS)
         # What was on air before the picture begins.
         await _play(page, ["beach at sunset"])
         camera = Camera(page)

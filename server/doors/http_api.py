@@ -162,7 +162,7 @@ class HttpApi:
         """On every route: each of them would tell a guesser."""
         digest = self._access.digest(request.headers, request.query)
         if digest is not None:
-            is_right = self._access.is_known(request.headers, request.query)
+            is_right = self._access.may(request.headers, request.query)
             self._peers.check_token(request, digest, is_right=is_right)
 
     # --- the page -------------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ class SecretsApi:
         router.add_post(PATH, self._make)
 
     async def _make(self, request: web.Request) -> web.StreamResponse:
-        self._access.admit(request.headers, request.query)
+        identity = self._access.admit(request.headers, request.query)
         try:
             asked = self._decoder.decode(await request.read() or b"{}")
         except msgspec.ValidationError as error:
@@ -62,7 +62,7 @@ class SecretsApi:
             reason = f"a secret that may do more than `view` lives for {MAX_LIVES_S} s at most"
             raise Refused("invalid_value", reason, param="expires_after")
         value, expires_at = self._access.make_secret(
-            request.headers, request.query, asked.scope, lives_s=lives_s, session=asked.session, origins=asked.origins
+            identity, asked.scope, lives_s=lives_s, session=asked.session, origins=asked.origins
         )
         made = SecretMade(value, expires_at, sorted(asked.scope), asked.session)
         return web.Response(body=msgspec.json.encode(made), status=HTTPStatus.OK, content_type="application/json")

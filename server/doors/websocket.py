@@ -47,22 +47,24 @@ class RealtimeEndpoint:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One connection, from upgrade to close. Host and `Origin` were checked by the middleware."""
-        is_known = self._access.may(request.headers, request.query, "prompt")
+        refusal: ErrorDetail | None = None
+        try:
+            identity = self._access.admit(request.headers, request.query, "prompt")
+        except Refused as refused:
+            refusal = refused.detail
         socket = web.WebSocketResponse(
             timeout=sockets.CLOSE_TIMEOUT_S,
             heartbeat=self._heartbeat_s,
             autoping=False,
             autoclose=False,
-            max_msg_size=MAX_FRAME_BYTES if is_known else MAX_MESSAGE_BYTES,
+            max_msg_size=MAX_FRAME_BYTES if refusal is None else MAX_MESSAGE_BYTES,
             compress=False,
         )
         await socket.prepare(request)
-        try:
-            identity = self._access.admit(request.headers, request.query, "prompt")
-        except Refused as refusal:
+        if refusal is not None:
             # Only after the upgrade: a browser tells its page the close code, but no HTTP status.
-            self._metrics.refused(refusal.detail.code)
-            await sockets.refuse(socket, request, refusal.detail)
+            self._metrics.refused(refusal.code)
+            await sockets.refuse(socket, request, refusal)
             return socket
         connection = Connection(
             WebSocketTransport(socket, request),

@@ -63,15 +63,8 @@ class Access:
         identity.check(scope, session)
         return identity
 
-    def is_known(self, headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
-        """Whether the token or secret is good, whatever it is for."""
-        try:
-            self.admit(headers, query)
-        except Refused:
-            return False
-        return True
-
-    def may(self, headers: Mapping[str, str], query: Mapping[str, str], scope: Scope) -> bool:
+    def may(self, headers: Mapping[str, str], query: Mapping[str, str], scope: Scope | None = None) -> bool:
+        """Without a scope: whether the token or secret is good, whatever it is for."""
         try:
             self.admit(headers, query, scope)
         except Refused:
@@ -80,8 +73,7 @@ class Access:
 
     def make_secret(
         self,
-        headers: Mapping[str, str],
-        query: Mapping[str, str],
+        identity: Identity,
         scopes: Sequence[Scope],
         *,
         lives_s: float,
@@ -91,12 +83,10 @@ class Access:
         """A client secret, and the Unix time of its end. Raises `Refused`: only the token's holder makes secrets."""
         if self._token is None:
             raise Refused("not_supported", "this server has no token, so its clients need no secret")
-        if not self._identify(headers, query).is_key:
+        if not identity.is_key:
             raise Refused("missing_scope", "a client secret cannot make another one; use the access token")
         now = self._wall_time()
-        secret = client_secrets.make(
-            self._token, scopes, now=now, lives_s=lives_s, session=session, origins=[one.lower() for one in origins]
-        )
+        secret = client_secrets.make(self._token, scopes, now=now, lives_s=lives_s, session=session, origins=origins)
         return secret, int(now + lives_s)
 
     def _identify(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Identity:

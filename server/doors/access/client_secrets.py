@@ -71,7 +71,7 @@ def make(
     if session is not None:
         claims["session"] = session
     if origins:
-        claims["origins"] = list(origins)
+        claims["origins"] = [origin.lower() for origin in origins]
     return PREFIX + jwt.encode(claims, token, algorithm=_ALGORITHM)
 
 

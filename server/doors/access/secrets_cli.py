@@ -38,10 +38,9 @@ def main(arguments: Sequence[str]) -> int:
     if not token:
         print("sceneshift: give the server's token as SCENESHIFT_TOKEN, or with --token", file=sys.stderr)
         return 1
-    origins = [origin.lower() for origin in options.origin]
     scopes = options.scope or ["view"]
     secret = client_secrets.make(
-        token, scopes, now=time.time(), lives_s=options.lives_s, session=options.session, origins=origins
+        token, scopes, now=time.time(), lives_s=options.lives_s, session=options.session, origins=options.origin
     )
     print(secret)
     return 0
