@@ -104,7 +104,7 @@ def build(
     proxies = Proxies(settings.trusted_proxies)
     peers = Peers(clock, proxies, tells_apart=settings.max_connections_per_peer > 0)
     api = HttpApi(registry, access, peers, metrics, clock)
-    whep = WhepApi(registry, access, ice)
+    whep = WhepApi(registry, access, peers, ice)
     calls = CallsApi(registry, access, peers, ice, metrics=metrics, clock=clock)
     realtime = RealtimeEndpoint(registry, access, peers, metrics=metrics, clock=clock, heartbeat_s=heartbeat_s)
     watching = watch.WatchEndpoint(registry, access, metrics, clock=clock, heartbeat_s=watch_heartbeat_s)

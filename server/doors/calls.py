@@ -23,7 +23,7 @@ from aiortc import InvalidStateError, RTCDataChannel
 from server.clock import Clock
 from server.doors.access.auth import Access
 from server.doors.access.client_secrets import Identity
-from server.doors.access.peers import PEER, Peers
+from server.doors.access.peers import Peers
 from server.doors.connection import Connection, checked
 from server.doors.sockets import CLOSE_TIMEOUT_S
 from server.media.webrtc import signalling
@@ -184,7 +184,7 @@ class CallsApi:
                 raise Refused("unknown_field", f"a viewer's call has no option `{name}`", param=name)
             identity.check("view", request.query["session"])
             session = self._registry.find(request.query["session"])
-            return await self._watch(session, offer_sdp, request.get(PEER))
+            return await self._watch(session, offer_sdp, self._peers.of(request))
         return await self._start(session_start(options), offer_sdp, identity, request)
 
     async def _watch(self, session: Session, offer_sdp: str, address: str | None) -> web.StreamResponse:

@@ -18,7 +18,7 @@ from aiohttp.typedefs import Handler, Middleware
 from server.clock import Clock
 from server.doors import sockets
 from server.doors.access.auth import Access
-from server.doors.access.peers import PEER, Peers
+from server.doors.access.peers import Peers
 from server.doors.client_scripts import ClientScripts
 from server.doors.connections import Rarely
 from server.doors.pages import CLIENT_FOLDER, SCRIPTS_PREFIX, Pages, permissions
@@ -108,8 +108,6 @@ class HttpApi:
             self._access.check_proxy(request.headers)
             self._check_origin(request)
             _check_encoding(request)
-            if (peer := self._peers.of(request)) is not None:
-                request[PEER] = peer
             self._check_guesses(request)
             response = await handler(request)
             self._pages.compress(request, response)

@@ -13,7 +13,7 @@ from secrets import token_hex
 from aiohttp import web
 
 from server.doors.access.auth import Access
-from server.doors.access.peers import PEER
+from server.doors.access.peers import Peers
 from server.media.webrtc import sdpfrag
 from server.media.webrtc.ice import Ice
 from server.media.webrtc.signalling import OfferError
@@ -35,9 +35,10 @@ class _IceSession:
 
 
 class WhepApi:
-    def __init__(self, registry: Registry, access: Access, ice: Ice) -> None:
+    def __init__(self, registry: Registry, access: Access, peers: Peers, ice: Ice) -> None:
         self._registry = registry
         self._access = access
+        self._peers = peers
         self._ice = ice
         self._ice_sessions: dict[tuple[Session, str], _IceSession] = {}  # as many as there are viewers by WHEP
 
@@ -56,7 +57,7 @@ class WhepApi:
         ice_session = _IceSession(etag=f'"{token_hex(8)}"', ufrags=sdpfrag.ufrags(offer_sdp))
         viewer_id, answer_sdp = await session.viewers.add(
             offer_sdp,
-            address=request.get(PEER),
+            address=self._peers.of(request),
             on_gone=lambda viewer_id: self._forget(session, viewer_id),
         )
         self._ice_sessions[session, viewer_id] = ice_session

@@ -28,8 +28,6 @@ GUESSES_WITHIN_S = 60.0
 _NETWORK_BITS = 64
 
 _Entry = TypeVar("_Entry")
-# In a request: the peer that it comes from; not there if that cannot be told.
-PEER = web.RequestKey("peer", str)
 
 
 def peer_at(address: str | None) -> str | None:
