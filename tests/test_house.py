@@ -106,6 +106,7 @@ ACROSS = {
     "engine/process/test_engine_process.py",
     "engine/process/test_task_death.py",
     "server/doors/access/test_keys.py",
+    "server/doors/access/test_matrix.py",
     "server/doors/test_realtime.py",
     "server/doors/test_strangers.py",
     "server/protocol/test_protocol_document.py",
