@@ -208,6 +208,18 @@ export class Session extends Emitter {
     return this.request({ ...how, type: ClientType.PROGRAM_TAKE });
   }
 
+  /**
+   * Puts a finished clip of `/v1/videos` on the stage. The event `clip` brings its `PromptHandle`, also when another
+   * client put it there. Rejects like `request`.
+   *
+   * @param {string} clipId
+   * @param {{transition?: "cut" | "crossfade", transition_s?: number, after?: "loop" | "continue" | "hold"}} [how]
+   * @returns {Promise<ServerMessage>} `prompt.accepted`
+   */
+  show(clipId, how) {
+    return this.request({ ...how, type: ClientType.PROGRAM_SHOW, clip_id: clipId });
+  }
+
   /** Shows black from the next frame on. Rejects like `request`. @returns {Promise<ServerMessage>} */
   blank() {
     return this.request({ type: ClientType.PROGRAM_BLANK });
@@ -432,13 +444,25 @@ export class Session extends Emitter {
 
   /** @param {ServerMessage} message */
   #promptChanged(message) {
-    const handle = this.#handles.get(message.prompt_id);
+    const handle = this.#handles.get(message.prompt_id) ?? this.#adopted(message);
     if (handle === undefined) return;
     const isPicture = message.type === ServerType.PROMPT_APPLIED;
     if (isPicture || (message.type === ServerType.PROMPT_PREVIEW && message.frame)) {
       this.#awaitGlass(message, (seen) => handle[shown](isPicture ? "picture" : "preview", seen));
     }
     handle[receive](message);
+  }
+
+  /** A clip was put on the stage, by this client or another. @param {ServerMessage} message */
+  #adopted({ type, prompt_id: promptId, clip_id: clipId, text }) {
+    if (type !== ServerType.PROMPT_ACCEPTED || !clipId) return undefined;
+    const handle = new PromptHandle(text, {}, (cancelled) => this.#cancel(cancelled));
+    handle.promptId = promptId;
+    handle[move]("sent");
+    this.#handles.set(promptId, handle);
+    handle.on("state", () => handle.hasEnded && this.#handles.delete(promptId));
+    this[emit]("clip", handle);
+    return handle;
   }
 
   /** @param {ServerMessage} message with a frame @param {(seen: import("./types.js").Shown) => void} onSeen */

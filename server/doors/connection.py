@@ -31,6 +31,7 @@ from server.protocol.messages import (
     ProgramBlank,
     ProgramPush,
     ProgramRecord,
+    ProgramShow,
     PromptSet,
     SessionClose,
     SessionPing,
@@ -240,7 +241,7 @@ class Connection:
     async def _handle(self, message: AnyClientMessage) -> None:
         message = checked(self._identity, message)
         if self._session is not None:
-            if isinstance(message, PromptSet) and (wait_s := self._session.limits.prompts.take()) > 0:
+            if isinstance(message, PromptSet | ProgramShow) and (wait_s := self._session.limits.prompts.take()) > 0:
                 raise _rate_limited("prompts", wait_s)
             await self._handle_in(self._session, message)
             return

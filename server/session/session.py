@@ -32,6 +32,7 @@ from server.protocol.messages import (
     ProgramPush,
     ProgramRecord,
     ProgramResume,
+    ProgramShow,
     ProgramTake,
     PromptCancel,
     PromptSet,
@@ -55,7 +56,7 @@ from server.protocol.messages import (
 from server.session import capabilities, receipts
 from server.session.generations import Generations
 from server.session.limits import ConnectionLimits, Outbox, ReplayGap
-from server.session.neighbours import Controller, ProgramFactory, SessionProgram
+from server.session.neighbours import Controller, ProgramFactory, SessionProgram, Shelf
 from server.session.prompts import Prompts
 from server.session.pushes import Pushes
 from server.session.receipts import Receipts
@@ -106,6 +107,7 @@ class Neighbours:
     music: tuple[str, ...] = ()
     push_targets: Mapping[str, WhipTarget] = field(default_factory=dict)
     generations: Generations = field(default_factory=Generations)
+    shelf: Shelf | None = None  # None: this server makes no clips on demand
     wall_time: Callable[[], float] = time.time
 
 
@@ -151,6 +153,7 @@ class Session:
             clock=self._clock,
             options=lambda: self.options,
             is_seen=self._is_seen,
+            shelf=neighbours.shelf,
         )
         self._scene = self.prompts.scene
         self.viewers = Viewers(
@@ -317,6 +320,8 @@ class Session:
                 self.prompts.cancel(message)
             case ProgramTake():
                 self.prompts.take(message)
+            case ProgramShow():
+                await self.prompts.show(message)
             case ProgramBlank():
                 self._scene.end()
                 self.program.stage.blank()

@@ -12,6 +12,7 @@ export type ErrorCode =
   | "invalid_value"
   | "invalid_text"
   | "not_supported"
+  | "unsupported_parameter"
   | "prompt_empty"
   | "prompt_too_long"
   | "prompt_id_taken"
@@ -43,6 +44,10 @@ export type ErrorCode =
   | "unknown_call"
   | "unknown_recording"
   | "unknown_key"
+  | "unknown_video"
+  | "unknown_model"
+  | "not_ready"
+  | "not_offered"
   | "engine_busy"
   | "engine_unavailable"
   | "engine_lost"
@@ -53,6 +58,7 @@ export type ErrorCode =
   | "too_many_viewers"
   | "recording_failed"
   | "draining"
+  | "storage_full"
   | "internal_error"
   | (string & {});
 
@@ -174,6 +180,17 @@ export interface ProgramTake {
   event_id?: string | null;
   transition?: "cut" | "crossfade";
   transition_s?: number;
+}
+
+/** Puts a finished clip of `/v1/videos` on the stage, as a prompt with receipts. Missing options are the session's. The clip is not made again, so it cannot start from the picture on air: a `morph` of the session is a crossfade. */
+export interface ProgramShow {
+  type: "program.show";
+  event_id?: string | null;
+  clip_id: string;
+  prompt_id?: string | null;
+  transition?: "cut" | "crossfade";
+  transition_s?: number;
+  after?: "loop" | "continue" | "hold";
 }
 
 /** The panic button: black at once. */
@@ -311,6 +328,7 @@ export interface SessionPong {
   event_id: string | null;
 }
 
+/** `clip_id` and `text` are those of a clip that was put on the stage, perhaps by somebody else. */
 export interface PromptAccepted {
   type: "prompt.accepted";
   session_id: string | null;
@@ -324,6 +342,8 @@ export interface PromptAccepted {
   estimated_picture_ms: number | null;
   understood: string[];
   not_understood: string[];
+  clip_id: string | null;
+  text: string | null;
 }
 
 /** Sent again, with a higher `attempt`, when the engine was lost and the prompt is generated again. `degraded`: what the engine gave up to be in time. `is_reused`: the clip was made before, and comes at once. */
@@ -532,6 +552,7 @@ export interface SessionEvents extends Record<MessageType, [message: ServerMessa
   error: [error: Error];
   message: [message: ServerMessage];
   "stats.updated": [stats: Stats & ServerMessage];
+  clip: [handle: import("./handle.js").PromptHandle];
 }
 
 export interface PromptOptions {
