@@ -89,6 +89,20 @@ class Keyring:
         key = self._keys.get(key_id or MAIN)
         return key if key is not None and key.is_good(self._wall_time()) else None
 
+    def key(self, tenant: str) -> Key | None:
+        """The key of this tenant, also one that was revoked; None on an open server."""
+        return self._keys.get(tenant)
+
+    def name_of(self, tenant: str) -> str:
+        """For people; never the key's text."""
+        key = self._keys.get(tenant)
+        return key.name if key is not None else tenant
+
+    @property
+    def tenants(self) -> list[str]:
+        """Of all keys, also of those that were revoked; on an open server "", which is everybody."""
+        return list(self._keys) if not self.is_open else [""]
+
     # --- client secrets -------------------------------------------------------------------------------------------
 
     def is_used(self, identity: Identity) -> bool:

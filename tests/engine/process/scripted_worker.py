@@ -3,8 +3,8 @@
 On a prompt of `TROUBLE`, it begins and then makes that trouble, but only the first time; its first argument is the file
 that remembers this. ``die`` exits. ``deadlock``, ``device`` and ``spin`` fall silent for that reason. ``work`` computes
 for a while without a heartbeat. ``garbage`` sends bytes that cannot be decoded. ``strangers`` sends events of unknown
-generations. The prompt ``wait`` begins and does no more; ``step`` makes one step. Any other prompt fails, and the message repeats the command:
-due time, tenant and class. Started by tests only.
+generations. The prompt ``wait`` begins and does no more; ``step`` makes one step. Any other prompt fails, and the
+message repeats the command: due time, tenant and class. Started by tests only.
 """
 
 import argparse

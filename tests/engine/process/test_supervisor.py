@@ -39,7 +39,6 @@ from engine.process.own_clock import Thread
 from engine.process.spare import SPARE_AFTER_IDLE_S
 from engine.process.supervisor import EngineProcess, patience_s, restart_pause_s
 
-
 STEP_S = 0.5  # what the scripted worker says that a step took
 
 
