@@ -39,7 +39,19 @@ MIGRATIONS: tuple[str, ...] = (
         times INTEGER NOT NULL            -- how many this row stands for
     );
     """,
-    # 2: clips on demand, and the events that tell of their ends.
+    # 2: limits of keys, and the engine seconds that were spent.
+    """
+    ALTER TABLE keys ADD COLUMN limits TEXT NOT NULL DEFAULT '{}';  -- JSON
+    CREATE TABLE spent (
+        owner TEXT NOT NULL,              -- "key ID", "secret TENANT/JTI" or "address PEER"
+        window INTEGER NOT NULL,          -- the day since 1970-01-01 in UTC; 0 for a client secret
+        engine_s REAL NOT NULL,
+        generations INTEGER NOT NULL,
+        forget_at REAL NOT NULL,
+        PRIMARY KEY (owner, window)
+    ) WITHOUT ROWID;
+    """,
+    # 3: clips on demand, and the events that tell of their ends.
     """
     CREATE TABLE videos (
         number INTEGER PRIMARY KEY,       -- the order in which they came
