@@ -75,6 +75,7 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX videos_by_tenant ON videos (tenant, number);
     CREATE INDEX videos_queued ON videos (tenant, number) WHERE status = 'queued';
     CREATE INDEX videos_queued_by_number ON videos (number) WHERE status = 'queued';
+    CREATE INDEX videos_in_progress ON videos (number) WHERE status = 'in_progress';
     CREATE INDEX videos_ending ON videos (expires_at) WHERE expires_at IS NOT NULL;
     CREATE INDEX videos_by_key ON videos (tenant, idempotency_key) WHERE idempotency_key IS NOT NULL;
     CREATE TABLE events (                 -- the outbox

@@ -204,6 +204,18 @@ async def test_a_key_without_a_budget_makes_no_clip_and_others_go_on(
         assert (await shop.ended(other)).status == "completed"
 
 
+async def test_equal_clips_are_made_one_after_the_other(tmp_path: Path) -> None:
+    """So the second is answered by the clip cache."""
+    async with running(tmp_path, Script(step_s=60.0)) as shop:
+        first, equal, other = await shop.order(seed=1), await shop.order(seed=1), await shop.order(seed=2)
+
+        async def is_begun() -> bool:
+            return (await shop.job(other)).status == "in_progress"
+
+        await shop.until(is_begun)
+        assert [(await shop.job(job)).status for job in (first, equal)] == ["in_progress", "queued"]
+
+
 async def test_customers_take_turns(tmp_path: Path) -> None:
     """A thousand clips of one do not keep another waiting."""
     async with running(tmp_path) as shop:
