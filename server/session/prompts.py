@@ -126,10 +126,8 @@ class Prompts:
             lora=_or(message.lora, options.lora),
         )
         prompt = _received(message, options, self._ids.choose(message.prompt_id), self._clock.now())
-        if self._engine.state in (EngineState.FAILED, EngineState.CLOSED):
-            rejected = PromptRejected(
-                prompt_id=prompt.prompt_id, event_id=message.event_id, error=receipts.unavailable()
-            )
+        if (error := self._reason_to_reject(prompt)) is not None:
+            rejected = PromptRejected(prompt_id=prompt.prompt_id, event_id=message.event_id, error=error)
             self._says.answered.remember(message, self._end(prompt, PromptEvent.REJECT, rejected))
             return
         self._accept(prompt)
@@ -227,6 +225,15 @@ class Prompts:
         if not self._previews_go_on_air:
             self.air.drop_preview()
 
+    def _reason_to_reject(self, prompt: Prompt) -> ErrorDetail | None:
+        if self._engine.state in (EngineState.FAILED, EngineState.CLOSED):
+            return receipts.unavailable()
+        try:
+            self._slot.check_budget(prompt.quality)
+        except Refused as refusal:
+            return refusal.detail
+        return None
+
     # --- to the engine --------------------------------------------------------------------------------------------
 
     def _generate_if_free(self) -> None:
@@ -249,6 +256,8 @@ class Prompts:
             self._fail(prompt, receipts.busy(busy))
         except EngineUnavailable:
             self._fail(prompt, receipts.unavailable())
+        except Refused as refusal:  # another stage has spent the rest of the budget meanwhile
+            self._fail(prompt, refusal.detail)
         else:
             prompt.move(PromptEvent.GENERATE)
             prompt.generation_id = command.generation_id

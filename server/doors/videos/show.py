@@ -35,6 +35,7 @@ class ShowApi:
         message = await _message(request)
         if (wait_s := session.limits.prompts.take()) > 0:
             raise Refused("rate_limited", "this stage gets too many prompts", retry_after_ms=round(wait_s * 1000) + 1)
+        self._gate.payer(request, identity).prompt()
         prompt_id = await session.prompts.show(message)
         return web.Response(body=msgspec.json.encode({"prompt_id": prompt_id}), content_type="application/json")
 
