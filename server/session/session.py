@@ -150,8 +150,7 @@ class Session:
     ) -> None:
         """`stage_id` is the prefix of generation ids. It is not the session's name, because the engine may still work
         for an older session of that name. `place`: in the accounts of who pays; whoever took it gives it back."""
-        self.session_id, self.tenant = session_id, tenant
-        self.options = options
+        self.session_id, self.tenant, self.options = session_id, tenant, options
         self.place = place or Place(NOBODY)
         self.resume_token = secrets.token_urlsafe(24)
         self.state, self.detached_at = SessionState.OPEN, 0.0
