@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 SOURCE = Path(__file__).resolve().parent.parent.parent
 OPEN_TIMEOUT_S = 60.0
@@ -29,10 +30,16 @@ class ServeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A running server: its address and its process id."""
+    """A running server: its address, its process id, and its log."""
 
     url: str  # http://host:port, without a slash at the end
     pid: int
+    log: BinaryIO
+
+    @property
+    def num_log_bytes(self) -> int:
+        """What it has written to its standard error."""
+        return os.fstat(self.log.fileno()).st_size
 
 
 @asynccontextmanager
@@ -57,7 +64,7 @@ async def served(
                 log.seek(0)
                 tail = log.read().decode(errors="replace")[-2000:]
                 raise ServeError(f"the server ended at once:\n{tail}") from None
-            yield Served(url, process.pid)
+            yield Served(url, process.pid, log)
         finally:
             await _stop(process)
 
