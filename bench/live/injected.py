@@ -3,8 +3,8 @@
 Each row has a server of its own, in a process, with two shows. A fault ends in healing (a prompt becomes a picture
 again) or in an exit status other than 0, upon which a service manager starts the server again. Meanwhile /livez and
 /readyz are asked all the time. `after_s`: from the end of the fault to the picture, or from its beginning to the exit.
-`false_s`: how long /readyz said 200 while no picture came, beyond the time of a prompt. 5 s are allowed; also for
-/readyz to say 200 again after the picture.
+`false_s`: how long /livez and /readyz said 200 while the second show, which gets prompt after prompt, had no picture,
+beyond the time of a prompt. 5 s are allowed; also for /readyz to say 200 again after the picture.
 
 Some faults need a mount namespace (`unshare`, root or user namespaces): a small /dev/shm, a full disk. Without one,
 their row says so. Asyncio; `faults.py` calls `main`.
@@ -26,7 +26,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -39,8 +39,8 @@ from bench.parts.served import SOURCE
 
 FAULTY_SERVER = SOURCE / "tests" / "server" / "faulty_server.py"
 # After so many seconds without a picture, there never will be one.
-PATIENCE_S = 60.0
-START_TIMEOUT_S = 180.0
+PATIENCE_S = 40.0
+START_TIMEOUT_S = 60.0
 MOST_FALSE_S = 5.0
 POLL_S = 0.1
 STOPPED_S = 10.0
@@ -60,6 +60,57 @@ class Row:
     is_good: bool = True
 
 
+class Show:
+    """A stage and its controller, whose messages are always read: the server drops one that answers no ping."""
+
+    def __init__(self, controller: aiohttp.ClientWebSocketResponse) -> None:
+        self.controller = controller
+        self.session_id = ""
+        self._messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        self._reading = asyncio.create_task(self._read())
+
+    async def start(self) -> None:
+        await self.say("session.start", on_preview="off", quality="fast")
+        self.session_id = (await self.hear("session.created"))["session_id"]
+
+    async def say(self, kind: str, **fields: Any) -> None:
+        await self.controller.send_json({"type": kind, **fields})
+
+    async def hear(self, *kinds: str) -> dict[str, Any]:
+        """Raises `ConnectionError` at the connection's end."""
+        while (message := await self._messages.get()) is not None:
+            if message["type"] in kinds:
+                return message
+        self._messages.put_nowait(None)
+        raise ConnectionError("the server closed the connection")
+
+    async def picture(self) -> float:
+        """Sends a prompt; returns the seconds until it is on air. Raises `ConnectionError`, also if it fails."""
+        sent_at = time.monotonic()
+        await self.say("prompt.set", text="scene 1", transition="cut")
+        answer = await self.hear("prompt.applied", "prompt.failed", "prompt.rejected", "error", "session.closed")
+        if answer["type"] != "prompt.applied":
+            raise ConnectionError(f"the prompt ended with {answer['type']}")
+        return time.monotonic() - sent_at
+
+    @property
+    def has_ended(self) -> bool:
+        return self._reading.done()
+
+    async def close(self) -> None:
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
+        await self.controller.close()
+
+    async def _read(self) -> None:
+        try:
+            async for frame in self.controller:
+                if (message := json.loads(frame.data))["type"] != "stats.updated":
+                    self._messages.put_nowait(message)
+        finally:
+            self._messages.put_nowait(None)
+
+
 @dataclass(slots=True)
 class Trial:
     """A server that runs, and its shows. A fault gets it, and returns when it is over."""
@@ -68,8 +119,8 @@ class Trial:
     url: str
     log: BinaryIO
     http: aiohttp.ClientSession
-    shows: list[aiohttp.ClientWebSocketResponse]
-    show_ids: list[str]
+    shows: list[Show]
+    others: list[aiohttp.ClientWebSocketResponse] = field(default_factory=list)  # that must stay open
 
     def log_text(self) -> str:
         return Path(f"/proc/self/fd/{self.log.fileno()}").read_text(errors="replace")
@@ -79,28 +130,35 @@ class Trial:
         """Of the engine process that was ready last."""
         return int(re.findall(r"engine ready after .* pid (\d+)", self.log_text())[-1])
 
-    async def picture(self, number: int = 0) -> float:
-        """Sends a prompt; returns the seconds until it is on air. Raises `ConnectionError`, also if it fails."""
-        sent_at = time.monotonic()
-        await self.shows[number].send_json({"type": "prompt.set", "text": "scene 1", "transition": "cut"})
-        answer = await until(self.shows[number], "prompt.applied", "prompt.failed", "prompt.rejected", "error")
-        if answer["type"] != "prompt.applied":
-            raise ConnectionError(f"the prompt ended with {answer['type']}")
-        return time.monotonic() - sent_at
-
 
 # A fault: strikes, returns when it is over; its words say what was lost.
 Fault = Callable[[Trial], Awaitable[str]]
 
 
 class Health:
-    """Asks /livez and /readyz all the time, on kept connections. No answer within a second counts as no."""
+    """Asks /livez and /readyz all the time, on kept connections, and prompts the last show one time after the other.
 
-    def __init__(self, url: str) -> None:
+    No answer within a second counts as no.
+    """
+
+    def __init__(self, url: str, show: Show, usual_s: float) -> None:
         self._url = url
+        self._show = show
+        self._usual_s = usual_s  # of a prompt
         self._ready_at: list[tuple[float, bool]] = []
+        self._pictures_at = [time.monotonic()]
 
     async def watch(self) -> None:
+        await asyncio.gather(self._prompt(), self._poll())
+
+    async def _prompt(self) -> None:
+        while not self._show.has_ended:
+            with contextlib.suppress(ConnectionError):  # a prompt that failed
+                await self._show.picture()
+                self._pictures_at.append(time.monotonic())
+            await asyncio.sleep(POLL_S)
+
+    async def _poll(self) -> None:
         async with aiohttp.ClientSession(self._url, timeout=aiohttp.ClientTimeout(total=1.0)) as http:
             while True:
                 asked_at = time.monotonic()
@@ -115,11 +173,15 @@ class Health:
         except (TimeoutError, aiohttp.ClientError):
             return False
 
-    def ready_s(self, begin: float, end: float) -> float:
-        """How long the server called itself live and ready between two times."""
-        times = [*self._ready_at, (end, False)]
-        spans = ((now, then, is_ready) for (now, is_ready), (then, _) in itertools.pairwise(times))
-        return sum(max(0.0, min(then, end) - max(now, begin)) for now, then, is_ready in spans if is_ready)
+    def false_s(self, now: float) -> float:
+        """The longest time in which the server called itself live and ready, and no picture came."""
+        pairs = itertools.pairwise([*self._pictures_at, now])
+        return max(0.0, max(self._ready_s(before, after) for before, after in pairs) - self._usual_s - POLL_S)
+
+    def _ready_s(self, begin: float, end: float) -> float:
+        polls = itertools.pairwise([*self._ready_at, (end, False)])
+        spans = ((at, next_at) for (at, is_ready), (next_at, _) in polls if is_ready)
+        return sum(max(0.0, min(next_at, end) - max(at, begin)) for at, next_at in spans)
 
     async def becomes_ready(self, within_s: float) -> bool:
         give_up_at = time.monotonic() + within_s
@@ -135,18 +197,22 @@ class Health:
 
 async def row_of(name: str, command: Sequence[str], fault: Fault, **options: Any) -> Row:
     """`options`: of `running`."""
-    async with running(command, **options) as trial:
-        usual_s = max([await trial.picture(number) for number in range(len(trial.shows))])
-        health = Health(trial.url)
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            trial = await stack.enter_async_context(running(command, **options))
+        except (TimeoutError, ConnectionError) as error:
+            return Row(name, f"did not start: {error!r}", is_good=False)
+        usual_s = max([await show.picture() for show in trial.shows])
+        health = Health(trial.url, trial.shows[-1], usual_s)
         asking = asyncio.create_task(health.watch())
         try:
-            return await _under_fault(name, trial, fault, health, usual_s)
+            return await _under_fault(name, trial, fault, health)
         finally:
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
 
 
-async def _under_fault(name: str, trial: Trial, fault: Fault, health: Health, usual_s: float) -> Row:
+async def _under_fault(name: str, trial: Trial, fault: Fault, health: Health) -> Row:
     ended = asyncio.create_task(trial.process.wait())
     struck_at = time.monotonic()
     striking = asyncio.create_task(fault(trial))
@@ -157,7 +223,7 @@ async def _under_fault(name: str, trial: Trial, fault: Fault, health: Health, us
     if healing.done() and not healing.result():
         await asyncio.wait({ended}, timeout=PATIENCE_S)  # it closes its connections before it ends
     now = time.monotonic()
-    row = Row(name, "nothing", false_s=round(max(0.0, health.ready_s(struck_at, now) - usual_s), 1), is_good=False)
+    row = Row(name, "nothing", false_s=round(health.false_s(now), 1), is_good=False)
     if ended.done():
         row.outcome, row.after_s = f"exit status {ended.result()}", round(now - struck_at, 1)
         row.is_good = ended.result() != 0
@@ -174,14 +240,14 @@ async def _under_fault(name: str, trial: Trial, fault: Fault, health: Health, us
 
 
 async def _heals(trial: Trial) -> bool:
-    """True once a prompt becomes a picture on each show that is left; False if none is left."""
-    alive = 0
-    for number, show in enumerate(trial.shows):
+    """True once a prompt becomes a picture on a show; False if none is left. `Health` prompts the last one."""
+    num_left = 0
+    for show in trial.shows[:1]:
         with contextlib.suppress(ConnectionError):
-            if not show.closed:
-                await trial.picture(number)
-                alive += 1
-    return alive > 0
+            if not show.has_ended:
+                await show.picture()
+                num_left += 1
+    return num_left > 0
 
 
 @asynccontextmanager
@@ -192,9 +258,10 @@ async def running(
     log: int | None = None,
     port: int = 0,
     files: int | None = None,
+    on_address: Callable[[asyncio.subprocess.Process], None] = lambda process: None,
 ) -> AsyncIterator[Trial]:
     """A server with two shows. `port`: needed if its output cannot be read. `log`: instead of a file that we read.
-    `files`: its limit of open files."""
+    `files`: its limit of open files. `on_address`: called when it has told its address."""
 
     def limit() -> None:
         if files is not None:
@@ -211,11 +278,18 @@ async def running(
         )
         try:
             url = f"http://127.0.0.1:{port}" if port else await _address(process)
+            on_address(process)
             async with asyncio.timeout(START_TIMEOUT_S), aiohttp.ClientSession(url) as http:
                 await _until_ready(http)
             async with aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0)) as http:
-                shows = [await _show(http) for _ in range(2)]
-                yield Trial(process, url, own_log, http, [show for show, _ in shows], [name for _, name in shows])
+                shows = [Show(await http.ws_connect("/v1/realtime")) for _ in range(2)]
+                try:
+                    for show in shows:
+                        await show.start()
+                    yield Trial(process, url, own_log, http, shows)
+                finally:
+                    for show in shows:
+                        await show.close()
         finally:
             for number in (signal.SIGCONT, signal.SIGKILL):
                 with contextlib.suppress(ProcessLookupError):
@@ -246,35 +320,33 @@ async def _until_ready(http: aiohttp.ClientSession) -> None:
         await asyncio.sleep(POLL_S)
 
 
-async def _show(http: aiohttp.ClientSession) -> tuple[aiohttp.ClientWebSocketResponse, str]:
-    controller = await http.ws_connect("/v1/realtime")
-    await controller.send_json({"type": "session.start", "on_preview": "off", "quality": "fast"})
-    return controller, str((await until(controller, "session.created"))["session_id"])
-
-
 # --- faults -------------------------------------------------------------------------------------------------------
 
 
 async def essential_task_dies(trial: Trial) -> str:
     """While other clients wait for a stage, because one of the tasks works for them."""
-    waiting = [await trial.http.ws_connect("/v1/realtime") for _ in range(2)]
-    for one in waiting:
-        await one.send_json({"type": "session.start"})
-    await until(waiting[-1], "session.queued")
+    for expected in ("session.created", "session.queued"):
+        waiting = await trial.http.ws_connect("/v1/realtime")
+        await waiting.send_json({"type": "session.start"})
+        await until(waiting, expected)
+        trial.others.append(waiting)
     trial.process.send_signal(signal.SIGUSR1)
     return "all shows, until the next start"
 
 
 async def program_dies(trial: Trial) -> str:
-    trial.process.send_signal(signal.SIGUSR1)
-    ended = [asyncio.create_task(until(show, "session.closed")) for show in trial.shows]
+    """A pacer works only while somebody watches."""
+    async with watching(trial.http, f"/whep/{trial.shows[0].session_id}"):
+        trial.process.send_signal(signal.SIGUSR1)
+        return await _shows_that_ended(trial)
+
+
+async def _shows_that_ended(trial: Trial) -> str:
+    ended = [asyncio.create_task(show.hear("session.closed")) for show in trial.shows]
     done, others = await asyncio.wait(ended, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
-    for show, task in zip(trial.shows, ended, strict=True):
-        if task in done:
-            await show.close()
     return f"{len(done)} show of 2; its controller was told"
 
 
@@ -306,7 +378,7 @@ async def engine_dies_without_files(trial: Trial) -> str:
 
 async def _prompt_survives(trial: Trial) -> str:
     try:
-        return f"no prompt; {await trial.picture():.1f} s for the one under way"
+        return f"no prompt; {await trial.shows[0].picture():.1f} s for the one under way"
     except ConnectionError as error:
         return str(error)
 
@@ -319,7 +391,7 @@ def engine_killed(times: int) -> Fault:
     async def strike(trial: Trial) -> str:
         slowest_s, num_lost = 0.0, 0
         for _ in range(times):
-            prompting = asyncio.create_task(trial.picture())
+            prompting = asyncio.create_task(trial.shows[0].picture())
             await until_started(trial)
             os.kill(trial.engine_pid, signal.SIGKILL)
             try:
@@ -358,12 +430,10 @@ async def files_run_out(trial: Trial) -> str:
     return f"new connections until silent ones are closed; {num_lines} lines of log in all"
 
 
-async def output_closes(trial: Trial) -> str:
-    """`sceneshift serve | head -1`: the server prints once more, when its engine is ready."""
-    trial.process.stdout._transport.close()  # type: ignore[union-attr]
-    trial.process.send_signal(signal.SIGUSR1)
-    await asyncio.sleep(1.0)
-    return "nothing but its lines"
+def close_output(process: asyncio.subprocess.Process) -> None:
+    """`sceneshift serve | head -1`: the server prints once more, when its engine is ready, which the signal causes."""
+    process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+    process.send_signal(signal.SIGUSR1)
 
 
 async def nothing_happens(trial: Trial) -> str:
@@ -375,16 +445,16 @@ async def recording_meets_full_disk(trial: Trial, folder: Path) -> str:
     """A recording runs while another program fills the disk, and begins again when there is room."""
     show = trial.shows[0]
     seen = Path(f"/proc/{trial.process.pid}/root") / folder.relative_to("/") / "filler"
-    await show.send_json({"type": "program.record", "recording": True})
-    await until(show, "recording.changed")
+    await show.say("program.record", recording=True)
+    await show.hear("recording.changed")
     await asyncio.sleep(2.0)
     disk = os.statvfs(seen.parent)
     with seen.open("wb") as filler:
         os.posix_fallocate(filler.fileno(), 0, disk.f_bavail * disk.f_frsize - 16 * 1024)
-    ended = await until(show, "recording.changed")
+    ended = await show.hear("recording.changed")
     seen.unlink()
-    await show.send_json({"type": "program.record", "recording": True})
-    again = await until(show, "recording.changed")
+    await show.say("program.record", recording=True)
+    again = await show.hear("recording.changed")
     return (
         f"the recording after {ended['duration_s']:.1f} s, with its file: {ended['error']['code']}; "
         f"the next one {'runs' if again['recording'] else 'does not run'}"
@@ -392,7 +462,7 @@ async def recording_meets_full_disk(trial: Trial, folder: Path) -> str:
 
 
 async def clock_steps(trial: Trial) -> str:
-    async with watching(trial.http, f"/whep/{trial.show_ids[0]}") as viewer:
+    async with watching(trial.http, f"/whep/{trial.shows[0].session_id}") as viewer:
         trial.process.send_signal(signal.SIGUSR1)
         before = viewer.num_frames
         await asyncio.sleep(WATCHED_S)
@@ -425,11 +495,11 @@ async def _has_namespaces() -> bool:
     return await trying.wait() == 0
 
 
-async def rows(num_kills: int) -> AsyncIterator[Row]:
+async def _rows(num_kills: int) -> AsyncIterator[Row]:
     for task in ("engine-events", "session-ticks", "engine"):
         yield await row_of(f"death of the task {task}", _faulty(task), essential_task_dies)
     yield await row_of("death of a show's pacer", _faulty("pacer"), program_dies)
-    yield await row_of("standard output closed", _faulty("late-start"), output_closes)
+    yield await row_of("standard output closed", _faulty("late-start"), nothing_happens, on_address=close_output)
     full = os.open("/dev/full", os.O_WRONLY)
     try:
         yield await row_of(
@@ -438,10 +508,8 @@ async def rows(num_kills: int) -> AsyncIterator[Row]:
     finally:
         os.close(full)
     yield await row_of("160 open files, 300 silent connections", _serve(*SYNTHETIC), files_run_out, files=160)
-    for step in ("clock-ahead", "clock-back"):
-        yield await row_of(
-            f"wall clock a day {step.removeprefix('clock-')}", _faulty(step), clock_steps(signal.SIGUSR1)
-        )
+    for step in ("ahead", "back"):
+        yield await row_of(f"wall clock a day {step}", _faulty(f"clock-{step}"), clock_steps)
     yield await row_of(f"server stopped for {STOPPED_S:.0f} s", _serve(*SYNTHETIC), server_stops)
     if await _has_namespaces():
         with tempfile.TemporaryDirectory() as name:
@@ -467,7 +535,7 @@ def _free_port() -> int:
 
 async def run(num_kills: int, *, shows_progress: bool) -> list[Row]:
     found = []
-    async for row in rows(num_kills):
+    async for row in _rows(num_kills):
         found.append(row)
         if shows_progress:
             print(

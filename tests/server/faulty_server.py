@@ -45,7 +45,7 @@ class FaultyEngine(SyntheticEngine):
     def _strike(self, number: int, frame: Any) -> None:
         self._is_struck = True
         if self._fault == "pacer":
-            Pacer.round = fail_once(Pacer.round)  # type: ignore[method-assign]
+            Pacer.round = failing_for_one(Pacer.round)  # type: ignore[method-assign]
         if self._fault in CLOCK_STEPS_S:
             wall_time.offset_s = CLOCK_STEPS_S[self._fault]
 
@@ -78,16 +78,16 @@ class FaultyEngine(SyntheticEngine):
         return await super()._generate(command)
 
 
-def fail_once(work: Callable[..., Any]) -> Callable[..., Any]:
-    """`work`, whose first call raises: one show's task dies, and the others go on."""
-    has_failed = False
+def failing_for_one(work: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that raises for the first object that calls it, each time: one show's task dies, others go on."""
+    failing: list[object] = []
 
-    def call(*arguments: Any) -> Any:
-        nonlocal has_failed
-        if not has_failed:
-            has_failed = True
+    def call(self: object, *arguments: Any) -> Any:
+        if not failing:
+            failing.append(self)
+        if self is failing[0]:
             raise ZeroDivisionError("scripted")
-        return work(*arguments)
+        return work(self, *arguments)
 
     return call
 
