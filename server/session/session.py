@@ -281,6 +281,7 @@ class Session:
         self._ticked_counts, self._ticked_at = counts, now
         self._metrics.program_ran(span)
         self._scene.go_on()
+        self.viewers.tick()
         if self.state is not SessionState.OPEN or span_s <= 0:
             return
         self.slot.tell_busy(now)

@@ -9,7 +9,7 @@ from fakes import SessionHarness, only, types
 
 from server.media.webrtc.signalling import Offer
 from server.protocol.errors import Refused
-from server.session.viewers import MAX_CONNECTING, Viewers
+from server.session.viewers import MAX_CONNECTING, MAX_OF_ADDRESS, Viewers
 
 MAX_VIEWERS = 3  # of `SessionHarness`
 
@@ -60,6 +60,35 @@ async def test_an_address_loses_its_own_oldest_before_another_address_loses_one(
     for _ in range(4):  # of a school behind one router, say
         assert await add(slow, "192.0.2.2") in slow.program.viewers
     assert early in slow.program.viewers
+
+
+async def test_an_address_keeps_few_places_that_nobody_connects_to(slow: SessionHarness) -> None:
+    elsewhere = [await add(slow, "192.0.2.1"), await add(slow)]
+    crowd = [await add(slow, "192.0.2.66") for _ in range(MAX_CONNECTING - 4)]
+    slow.session.tick()
+    assert slow.program.viewers == [*elsewhere, *crowd], "all have a second to connect"
+    late = [await add(slow, "192.0.2.66") for _ in range(2)]
+    slow.session.tick()
+    assert slow.program.viewers == [*elsewhere, *crowd[-(MAX_OF_ADDRESS - 2) :], *late]
+    slow.session.tick()
+    assert len(slow.program.viewers) == len(elsewhere) + MAX_OF_ADDRESS
+
+
+async def test_a_class_behind_one_router_connects_while_it_is_a_crowd(slow: SessionHarness) -> None:
+    pupils = [await add(slow, "192.0.2.66") for _ in range(MAX_VIEWERS - 1)]
+    for pupil in pupils:
+        slow.program.connect(pupil)
+    waiting = [await add(slow, "192.0.2.66") for _ in range(MAX_OF_ADDRESS)]
+    slow.session.tick()
+    slow.session.tick()
+    assert slow.program.viewers == [*pupils, *waiting]
+
+
+async def test_strangers_that_share_an_unknown_address_keep_their_places(slow: SessionHarness) -> None:
+    behind_a_proxy = [await add(slow) for _ in range(MAX_CONNECTING)]
+    slow.session.tick()
+    slow.session.tick()
+    assert slow.program.viewers == behind_a_proxy
 
 
 async def test_a_viewer_that_watches_is_never_dropped_for_an_offer(slow: SessionHarness) -> None:
