@@ -153,8 +153,8 @@ class Attacker:
 
     @asynccontextmanager
     async def insider(self) -> AsyncIterator[aiohttp.ClientSession]:
-        """A client with the token, for a stranger's attack on somebody who has one."""
-        async with client(self.url, self.token) as http:
+        """A client with the token and another address than a far attacker: its victim."""
+        async with client(f"http://127.0.0.1:{self.address[1]}", self.token) as http:
             yield http
 
 

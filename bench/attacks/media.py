@@ -21,6 +21,8 @@ from bench.attacks.attacker import OFFER_TYPE, SHOW, Attacker, Outcome, answer_o
 
 WHEP = f"/whep/{SHOW}"
 MAX_UNWATCHED_BY_PEER = 4
+# An address may have more for two ticks of a second (`server.session.viewers`), less than a place lasts: 5 s.
+CROWD_S = 2.5
 CONNECT_TIMEOUT_S = 20.0
 # Of each flood of packets, so that the attacker's own loop is no bound. A turn of the loop after each.
 PACKETS_A_TURN = 50
@@ -178,12 +180,16 @@ async def offers_that_never_connect(attacker: Attacker) -> Outcome:
 
 
 async def unwatched_places(attacker: Attacker) -> Outcome:
-    """64 offers of one address that never connect: how many viewer places does it hold?"""
+    """64 offers of one address that never connect: how many viewer places does it hold after some seconds?
+
+    Until then, the server cannot know which of them will connect.
+    """
     connection = new_connection()
     connection.addTransceiver("video", direction="recvonly")
     offer = await offer_of(connection)
     await connection.close()
     places = [place for _, place in [await attacker.post(WHEP, offer) for _ in range(64)] if place]
+    await asyncio.sleep(CROWD_S)
 
     async def is_held(place: str) -> bool:
         headers = {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": '"another"'}

@@ -10,9 +10,9 @@ by address hold. With `--loopback` it does not: then it is like a client behind 
 Its process has the lowest priority, because an attacker's own work burns no core of the server's machine.
 
 Columns: `by`: a stranger without a token, or its holder; `from`: the other address or loopback; `stall_ms`: the longest
-time between two frames at the show's viewer; `livez_ms`: the longest answer of /livez; `growth_mb` and `files`: the largest growth of the
-server's memory and of its open files; `files_left`: those still open at the end; `log_share`: bytes of the server's log
-for each byte that the attacker sent.
+time between two frames at the show's viewer; `livez_ms`: the longest answer of /livez; `growth_mb` and `files`: the
+largest growth of the server's memory and of its open files; `left`: files that are still open at the end; `log`: bytes
+of the server's log (its standard error) for each byte that the attacker sent.
 
 `--source FOLDER` tries the server of another checkout: the same attacks before a change and after it.
 """
@@ -121,7 +121,7 @@ async def under_attack(
     outcome = await _in_its_own_process(name, url, token, seconds)
     noticed = await show.settle()
     row = _row(name, attack, noticed, outcome, host)
-    row.broken = outcome["holes"] + broken_bounds(row)
+    row.broken = outcome["holes"] + broken_bounds(row) + ([] if show.is_on else ["the show has ended"])
     return row
 
 

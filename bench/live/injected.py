@@ -240,14 +240,17 @@ async def _under_fault(name: str, trial: Trial, fault: Fault, health: Health) ->
 
 
 async def _heals(trial: Trial) -> bool:
-    """True once a prompt becomes a picture on a show; False if none is left. `Health` prompts the last one."""
-    num_left = 0
-    for show in trial.shows[:1]:
-        with contextlib.suppress(ConnectionError):
-            if not show.has_ended:
-                await show.picture()
-                num_left += 1
-    return num_left > 0
+    """True once a prompt becomes a picture on the first show, or on a new one in its place; False if none begins."""
+    try:
+        try:
+            await trial.shows[0].picture()
+        except ConnectionError:
+            trial.shows[0] = Show(await trial.http.ws_connect("/v1/realtime"))
+            await trial.shows[0].start()
+            await trial.shows[0].picture()
+    except (ConnectionError, aiohttp.ClientError):
+        return False
+    return True
 
 
 @asynccontextmanager

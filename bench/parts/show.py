@@ -55,6 +55,7 @@ class Show:
         self._last_frame_at = 0.0
         self._play_ratio = 1.0
         self._answered = asyncio.Event()  # by /livez
+        self._tasks: list[asyncio.Task[None]] = []  # each lasts as long as the server serves it
 
     @asynccontextmanager
     async def on(self) -> AsyncIterator[Show]:
@@ -67,15 +68,20 @@ class Show:
                 await viewer.receive_str()  # `stream.started`
                 await viewer.receive_bytes()
                 works = self._read(controller), self._watch(viewer), self._ask(), self._weigh()
-                tasks = [asyncio.create_task(work) for work in works]
+                self._tasks = [asyncio.create_task(work) for work in works]
                 try:
                     await asyncio.sleep(WARM_S)
                     self.begin()
                     yield self
                 finally:
-                    for task in tasks:
+                    for task in self._tasks:
                         task.cancel()
-                    await asyncio.gather(*tasks, return_exceptions=True)
+                    await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether its controller, its viewer and /livez are still served."""
+        return not any(task.done() for task in self._tasks)
 
     def begin(self) -> None:
         self.noticed = Noticed(play_ratio=self._play_ratio)

@@ -11,6 +11,7 @@ those that connect last are dropped.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,6 +61,9 @@ class Viewers:
         self._on_gone: dict[str, Callable[[str], None]] = {}  # by viewer id; called when it is gone
         self._connecting: list[_Connecting] = []  # the oldest first; never the controller's own
         self._lost: deque[str] = deque(maxlen=MAX_LOST)
+        # One answer is made at a time: each takes some 6 ms of the event loop, and offers that came together would
+        # hold up frames together. At most `MAX_CONNECTING` and the controller's own wait, in order.
+        self._answering = asyncio.Lock()
         self._own_id: str | None = None  # the controller's peer
         self._carrier_id: str | None = None  # the viewer whose connection also carries the controller's messages
 
@@ -240,9 +244,10 @@ class Viewers:
     ) -> tuple[str, str]:
         """`connecting` is None for the controller's own peer, which needs no place."""
         try:
-            viewer_id, answer_sdp = await self._program.add_viewer(
-                offer, on_channel=on_channel, on_watching=partial(self._may_watch, connecting)
-            )
+            async with self._answering:
+                viewer_id, answer_sdp = await self._program.add_viewer(
+                    offer, on_channel=on_channel, on_watching=partial(self._may_watch, connecting)
+                )
         except OfferError as error:
             if error.code == "too_many_viewers":
                 raise _too_many(error.message) from None

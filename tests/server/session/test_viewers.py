@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from fakes import SessionHarness, only, types
@@ -117,6 +118,23 @@ async def test_while_all_answers_are_still_being_made_further_offers_are_refused
     answering.set()
     await asyncio.gather(*offers)
     assert await add(harness) in harness.program.viewers
+
+
+async def test_answers_to_offers_that_came_together_are_made_one_after_the_other(harness: SessionHarness) -> None:
+    answering: list[int] = []
+    add_viewer, num_now = harness.program.add_viewer, 0
+
+    async def slow_answer(*args: Any, **kwargs: Any) -> tuple[str, str]:
+        nonlocal num_now
+        num_now += 1
+        answering.append(num_now)
+        await asyncio.sleep(0)
+        num_now -= 1
+        return await add_viewer(*args, **kwargs)
+
+    harness.program.add_viewer = slow_answer  # type: ignore[method-assign]
+    await asyncio.gather(*(add(harness) for _ in range(MAX_VIEWERS)))
+    assert answering == [1] * MAX_VIEWERS
 
 
 async def test_a_viewer_that_is_lost_or_refused_gives_its_place_back(slow: SessionHarness) -> None:
