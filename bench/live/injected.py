@@ -179,9 +179,12 @@ class Health:
         return max(0.0, max(self._ready_s(before, after) for before, after in pairs) - self._usual_s - POLL_S)
 
     def _ready_s(self, begin: float, end: float) -> float:
-        polls = itertools.pairwise([*self._ready_at, (end, False)])
-        spans = ((at, next_at) for (at, is_ready), (next_at, _) in polls if is_ready)
-        return sum(max(0.0, min(next_at, end) - max(at, begin)) for at, next_at in spans)
+        """The longest time without a break."""
+        longest_s = span_s = 0.0
+        for (at, is_ready), (next_at, _) in itertools.pairwise([*self._ready_at, (end, False)]):
+            span_s = span_s + max(0.0, min(next_at, end) - max(at, begin)) if is_ready else 0.0
+            longest_s = max(longest_s, span_s)
+        return longest_s
 
     async def becomes_ready(self, within_s: float) -> bool:
         give_up_at = time.monotonic() + within_s

@@ -1,4 +1,4 @@
-"""`sceneshift bench hostile` in short: a handful of its attacks on a real server, with the bounds that no load moves."""
+"""`sceneshift bench hostile` in short: some of its attacks on a real server, with the bounds that no load moves."""
 
 from __future__ import annotations
 
@@ -105,4 +105,16 @@ def test_a_broken_bound_is_the_exit_status(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(hostile, "beside_a_show", beside_a_show)
     assert hostile.main(["--only", "nobody"]) == 0
     assert hostile.main(["--only", "nobody", "messages"]) == 1
-    assert "| messages | token |" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "| messages | token |" in told.out and told.err == ""
+
+
+def test_a_machine_that_is_too_busy_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def beside_a_show(name: str, **options: object) -> Row:
+        return _row(attack=name, broken=["stall over 60 ms"])
+
+    monkeypatch.setattr(hostile, "beside_a_show", beside_a_show)
+    assert hostile.main(["--only", "nobody"]) == 1
+    assert "too busy" in capsys.readouterr().err
