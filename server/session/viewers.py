@@ -120,9 +120,10 @@ class Viewers:
 
         A class behind one router connects within that time. Offers that never connect hold few places.
         """
-        counts = Counter(one.address for one in self._connecting if one.address is not None)
+        counts = Counter(one.address for one in self._connecting)
         for one in list(self._connecting):
-            if one.has_waited and one.viewer_id is not None and counts[one.address] > MAX_OF_ADDRESS:
+            is_crowded = one.address is not None and counts[one.address] > MAX_OF_ADDRESS
+            if is_crowded and one.has_waited and one.viewer_id is not None:
                 counts[one.address] -= 1
                 self._drop(one.viewer_id)
             one.has_waited = True
