@@ -283,8 +283,8 @@ async def feedback(attacker: Attacker) -> Outcome:
         number = 0
         while has_time():
             for _ in range(PACKETS_A_TURN):
-                number = (number + 17) % 65536
-                lost = [(number + offset) % 65536 for offset in range(17)]
+                number = (number + 17) % 65000
+                lost = [number + offset for offset in range(17)]
                 nack = RtcpRtpfbPacket(fmt=RTCP_RTPFB_NACK, ssrc=1, media_ssrc=ssrc, lost=lost)
                 pli = RtcpPsfbPacket(fmt=RTCP_PSFB_PLI, ssrc=1, media_ssrc=ssrc)
                 with contextlib.suppress(ConnectionError):
@@ -351,7 +351,7 @@ async def _sctp_flood(attacker: Attacker, chunk_of: Any) -> Outcome:
                 answers[f"call, {index // 1000} thousand sent"] += 1
         except (ConnectionError, TimeoutError) as error:
             answers[str(error) or "lost"] += 1
-            await asyncio.sleep(0.2)
+            break  # each call has a stage of its own, and those are bounded elsewhere
     return Outcome(told(answers))
 
 
