@@ -11,29 +11,38 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from aiohttp import web
 from aiohttp.log import server_logger
 
 from engine.api import Engine, EngineReady, EngineStopped, ModelError
+from server.accounts.accounts import Accounts
+from server.clips.folder import ClipFolder
+from server.clips.queue import ClipQueue
 from server.clock import Clock, MonotonicClock
 from server.config import Settings
 from server.doors import watch
 from server.doors.access.auth import Access
+from server.doors.access.gate import Gate
+from server.doors.access.keyring import Keyring
 from server.doors.access.peers import Peers, Proxies
 from server.doors.bad_requests import BadRequestFilter
 from server.doors.calls import CallsApi
 from server.doors.connections import ConnectionBounds, Connections, bounded
 from server.doors.downloads import Downloads
 from server.doors.http_api import HttpApi
+from server.doors.keys_api import KeysApi
+from server.doors.operator_api import OperatorApi
 from server.doors.secrets_api import SecretsApi
+from server.doors.videos.api import VideosApi
 from server.doors.websocket import HEARTBEAT_S, RealtimeEndpoint
 from server.doors.whep import WhepApi
+from server.essential import EssentialTasks
 from server.media.mp4.recording import RecordingLimits
 from server.media.program import Program
 from server.media.program_format import MediaSettings
@@ -42,10 +51,13 @@ from server.media.video import hardware
 from server.media.webrtc.ice import Ice, IceSettings
 from server.metrics import Metrics
 from server.protocol.decoding import MAX_MESSAGE_BYTES
+from server.protocol.limits import Limits
 from server.session.neighbours import ProgramFactory
 from server.session.recordings import Recordings
 from server.session.registry import Registry
 from server.session.session import Neighbours
+from server.store.audit import Audit
+from server.store.store import Store
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +66,8 @@ HANDLER_TIMEOUT_S = 0.5
 
 REGISTRY = web.AppKey("registry", Registry)
 CONNECTIONS = web.AppKey("connections", Connections)
+ACCESS = web.AppKey("access", Access)
+ACCOUNTS = web.AppKey("accounts", Accounts)
 
 
 class PortInUse(Exception):
@@ -69,6 +83,7 @@ def build(
     engine: Engine,
     *,
     clock: Clock | None = None,
+    store: Store | None = None,
     make_program: ProgramFactory | None = None,
     media: MediaSettings | None = None,
     heartbeat_s: float = HEARTBEAT_S,
@@ -81,15 +96,16 @@ def build(
 ) -> web.Application:
     """The application; its start-up opens `engine`, its shutdown ends the sessions and closes it.
 
-    `bounds`: instead of those in `settings`.
+    `store`: None for one in memory; the application closes it. `bounds`: instead of those in `settings`.
     """
     clock = clock or MonotonicClock()
     metrics = Metrics()
-    access = Access(settings, wall_time=access_time)
+    store = store or Store(clock=clock)
+    keyring = Keyring(store, clock, access_time, token=settings.token)
+    audit = Audit(store, access_time)
     ice = Ice(IceSettings.of(settings), clock=clock, on_dropped=metrics.packet_dropped)
     music = Library(Path(settings.music_folder) if settings.music_folder else None)
-    folder = Path(settings.recordings_folder) if settings.recordings_folder else None
-    recordings = Recordings(folder, RecordingLimits(settings.max_recording_size, settings.max_recordings_size))
+    recordings = _recordings(settings)
     make_program = make_program or partial(Program, media=media, ice=ice, music=music)
     neighbours = _neighbours(settings, engine, metrics, clock, make_program, recordings, ice, music)
     registry = Registry(
@@ -102,28 +118,137 @@ def build(
         on_task_died=on_task_died,
     )
     proxies = Proxies(settings.trusted_proxies)
-    peers = Peers(clock, proxies, tells_apart=settings.max_connections_per_peer > 0)
-    api = HttpApi(registry, access, peers, metrics, clock)
-    whep = WhepApi(registry, access, peers, ice)
-    calls = CallsApi(registry, access, peers, ice, metrics=metrics, clock=clock)
-    realtime = RealtimeEndpoint(registry, access, peers, metrics=metrics, clock=clock, heartbeat_s=heartbeat_s)
-    watching = watch.WatchEndpoint(registry, access, metrics, clock=clock, heartbeat_s=watch_heartbeat_s)
-    downloads = Downloads(registry, access, recordings)
+    accounts = _accounts(settings, store, keyring, metrics, clock, access_time)
+    gate = Gate(Access(settings, keyring, access_time), _peers(settings, clock, proxies), accounts, audit)
+    api, whep = HttpApi(registry, gate, metrics, clock), WhepApi(registry, gate, ice)
+    calls = CallsApi(registry, gate, ice, metrics=metrics, clock=clock)
+    realtime = RealtimeEndpoint(registry, gate, metrics=metrics, clock=clock, heartbeat_s=heartbeat_s)
+    watching = watch.WatchEndpoint(registry, gate, metrics, clock=clock, heartbeat_s=watch_heartbeat_s)
+    clips = _clips(settings, neighbours, store, gate, access_time)
+    videos = _videos(settings, gate, store, clips, engine, access_time)
+    tables = _tables(registry, gate, store, recordings, access_time)
 
     app = web.Application(middlewares=[bounded, api.guard()], client_max_size=MAX_MESSAGE_BYTES)
-    app[REGISTRY] = registry
+    app[REGISTRY], app[ACCESS], app[ACCOUNTS] = registry, gate.access, accounts
     app[CONNECTIONS] = Connections(bounds or _bounds(settings), clock, proxies)
-    app.router.add_get("/v1/realtime", realtime.handle)
-    app.router.add_get("/v1/sessions/{session_id}/watch", watching.handle)
-    for routes in (api, whep, calls, downloads, SecretsApi(access)):
-        routes.add_routes(app.router)
+    doors = (api, whep, calls, Downloads(registry, gate, recordings), videos, *tables)
+    _add_routes(app.router, realtime, watching, doors)
     app.on_response_prepare.append(api.set_headers)
-    _open_and_close(app, registry, realtime, watching, calls, music)
+    app.cleanup_ctx.append(partial(_stored, store, keyring, accounts, audit, clips, on_task_died))
+    _open_and_close(app, registry, realtime, watching, calls, music, clips)
     return app
+
+
+def _clips(
+    settings: Settings, neighbours: Neighbours, store: Store, gate: Gate, wall_time: Callable[[], float]
+) -> ClipQueue | None:
+    if settings.clips_folder is None or settings.max_clips_size == 0:
+        return None
+    return ClipQueue(
+        store,
+        ClipFolder(Path(settings.clips_folder)),
+        neighbours.engine,
+        neighbours.generations,
+        clock=neighbours.clock,
+        wall_time=wall_time,
+        lives_s=settings.clips_live_s,
+        share=settings.clips_share,
+        payer_of=lambda tenant: gate.accounts.payer(tenant, gate.keyring.key(tenant)),
+    )
+
+
+def _videos(
+    settings: Settings,
+    gate: Gate,
+    store: Store,
+    clips: ClipQueue | None,
+    engine: Engine,
+    wall_time: Callable[[], float],
+) -> VideosApi:
+    return VideosApi(
+        gate,
+        store,
+        clips,
+        engine,
+        wall_time=wall_time,
+        most_queued=settings.max_clips_queued,
+        most_bytes=settings.max_clips_size,
+    )
+
+
+def _tables(
+    registry: Registry, gate: Gate, store: Store, recordings: Recordings, wall_time: Callable[[], float]
+) -> tuple[SecretsApi, KeysApi, OperatorApi]:
+    operators = OperatorApi(registry, gate, store, recordings)
+    return SecretsApi(gate, wall_time), KeysApi(gate, store, wall_time), operators
+
+
+def _recordings(settings: Settings) -> Recordings:
+    folder = Path(settings.recordings_folder) if settings.recordings_folder else None
+    return Recordings(folder, RecordingLimits(settings.max_recording_size, settings.max_recordings_size))
+
+
+def _peers(settings: Settings, clock: Clock, proxies: Proxies) -> Peers:
+    return Peers(clock, proxies, tells_apart=settings.max_connections_per_peer > 0)
+
+
+def _accounts(
+    settings: Settings,
+    store: Store,
+    keyring: Keyring,
+    metrics: Metrics,
+    clock: Clock,
+    access_time: Callable[[], float],
+) -> Accounts:
+    # Messages: ten times a connection's, for all bots and pages of an address.
+    connects, engine_s = settings.max_connects_per_peer, settings.max_engine_s_per_peer
+    of_address = Limits(engine_s=engine_s or None, connects_per_min=connects or None, messages_per_s=500)
+    accounts = Accounts(store, clock, access_time, of_address=of_address)
+    metrics.bind_spent(lambda: {keyring.name_of(tenant): s for tenant, s in accounts.settled_s().items()})
+    return accounts
+
+
+class _Routes(Protocol):
+    def add_routes(self, router: web.UrlDispatcher) -> None: ...
+
+
+def _add_routes(
+    router: web.UrlDispatcher, realtime: RealtimeEndpoint, watching: watch.WatchEndpoint, others: Sequence[_Routes]
+) -> None:
+    router.add_get("/v1/realtime", realtime.handle)
+    router.add_get("/v1/sessions/{session_id}/watch", watching.handle)
+    for routes in others:
+        routes.add_routes(router)
 
 
 def _bounds(settings: Settings) -> ConnectionBounds:
     return ConnectionBounds(settings.max_connections, settings.max_connections_per_peer)
+
+
+async def _stored(
+    store: Store,
+    keyring: Keyring,
+    accounts: Accounts,
+    audit: Audit,
+    clips: ClipQueue | None,
+    on_task_died: Callable[[str], None],
+    app: web.Application,
+) -> AsyncIterator[None]:
+    """Opened before the sessions and closed after them, because their last messages are written down, too."""
+    if not store.is_open:
+        store.open()
+    await keyring.load()
+    await accounts.open()
+    following = EssentialTasks(on_task_died)
+    following.start(keyring.follow(), "keys")
+    following.start(accounts.follow(), "accounts")
+    if clips is not None:
+        following.start(clips.run(), "clips")
+    yield
+    await following.close()
+    await accounts.flush()
+    audit.flush()
+    await asyncio.to_thread(store.close)
 
 
 def _open_and_close(
@@ -133,11 +258,14 @@ def _open_and_close(
     watching: watch.WatchEndpoint,
     calls: CallsApi,
     music: Library,
+    clips: ClipQueue | None,
 ) -> None:
     async def open_registry(app: web.Application) -> None:
         await registry.open()
 
     async def end_everything(app: web.Application) -> None:
+        if clips is not None:
+            await clips.close()  # before the engine, so that what is being made is queued again
         # Sessions first, so that their writers can say goodbye on open sockets.
         await registry.close()
         await asyncio.gather(realtime.close(), watching.close())
@@ -207,7 +335,13 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 async def serve(
-    settings: Settings, engine: Engine, listener: socket.socket, *, out: TextIO, shows_token: bool = False
+    settings: Settings,
+    engine: Engine,
+    listener: socket.socket,
+    store: Store | None = None,
+    *,
+    out: TextIO,
+    shows_token: bool = False,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then ends within seconds.
 
@@ -240,6 +374,7 @@ async def serve(
     app = build(
         settings,
         engine,
+        store=store,
         media=media,
         on_engine_ready=announce_ready,
         on_engine_unusable=give_up,

@@ -14,13 +14,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from server.media.mp4.recording import SUFFIX, Recording, RecordingFailed, RecordingLimits, RecordingsFolder
+from server.media.mp4.recording import SUFFIX, Recording, RecordingFailed, RecordingLimits, RecordingsFolder, Share
 from server.media.program_format import ProgramFormat
 from server.metrics import Metrics
 from server.protocol.codes import ErrorDetail, error_detail
 from server.protocol.errors import Refused
 from server.protocol.messages import RecordingChanged
 from server.session.neighbours import SessionProgram
+from server.store.keys import MAIN
 
 # How many recordings can still be fetched; the files of older ones stay.
 MAX_KNOWN = 1000
@@ -43,7 +44,7 @@ class Recordings:
         is_off = folder is None or 0 in (limits.max_bytes, limits.max_total_bytes)
         self._folder = None if is_off or folder is None else RecordingsFolder(folder, limits)
         self._local_time = local_time
-        self._paths: OrderedDict[tuple[str, str], Path] = OrderedDict()
+        self._paths: OrderedDict[tuple[str, str, str], Path] = OrderedDict()
 
     def check(self) -> None:
         """Raises `Refused` (`not_supported`) if this server does not record."""
@@ -56,21 +57,33 @@ class Recordings:
         assert self._folder is not None, "`check` comes first"
         return self._folder
 
-    def new_path(self, session_id: str, number: int) -> Path:
-        """A path with a name that the server chooses: session, local time, number."""
-        return self.folder.path / f"{_UNSAFE.sub('-', session_id)}-{self._local_time()}-{number}{SUFFIX}"
+    def new_path(self, session_id: str, number: int, share: Share) -> Path:
+        """A path with a name that the server chooses: session, local time, number, and the id of a customer's key."""
+        return self.folder.path / f"{_UNSAFE.sub('-', session_id)}-{self._local_time()}-{number}{share.suffix}"
 
-    def remember(self, session_id: str, path: Path) -> None:
-        self._paths[session_id, path.name] = path
+    def stored_bytes(self, tenant: str) -> int:
+        """What this tenant has recorded, also by earlier processes. Blocks."""
+        return self._folder.count(share_of(tenant).suffix) if self._folder is not None else 0
+
+    def remember(self, tenant: str, session_id: str, path: Path) -> None:
+        self._paths[tenant, session_id, path.name] = path
         if len(self._paths) > MAX_KNOWN:
             self._paths.popitem(last=False)
 
-    def find(self, session_id: str, name: str) -> Path:
-        """Raises `Refused` (`unknown_recording`)."""
-        path = self._paths.get((session_id, name))
+    def find(self, tenant: str, session_id: str, name: str) -> Path:
+        """Raises `Refused` (`unknown_recording`), also for another tenant's."""
+        path = self._paths.get((tenant, session_id, name))
         if path is None or not path.is_file():
             raise Refused("unknown_recording", "this session has no recording of this name")
         return path
+
+
+def share_of(tenant: str, max_bytes: int | None = None) -> Share:
+    """The files' names tell whose they are, so that they count over restarts. Without customers all are the server's.
+
+    No session's name has a dot, so none can pass for another tenant's.
+    """
+    return Share(f".{tenant}{SUFFIX}" if tenant not in ("", MAIN) else SUFFIX, max_bytes)
 
 
 class Recorder:
@@ -79,14 +92,18 @@ class Recorder:
     def __init__(
         self,
         session_id: str,
+        tenant: str,
         program: SessionProgram,
         program_format: ProgramFormat,
         recordings: Recordings,
         metrics: Metrics,
         *,
+        max_stored_bytes: int | None = None,
         on_ended: Callable[[RecordingChanged], None],
     ) -> None:
-        self._session_id = session_id
+        """`max_stored_bytes`: of all recordings of this tenant."""
+        self._session_id, self._tenant = session_id, tenant
+        self._share = share_of(tenant, max_stored_bytes)
         self._program = program
         self._format = program_format
         self._recordings = recordings
@@ -141,12 +158,13 @@ class Recorder:
             self._num_recordings += 1
             subscription = self._program.record()
             recording = Recording(
-                self._recordings.new_path(self._session_id, self._num_recordings),
+                self._recordings.new_path(self._session_id, self._num_recordings, self._share),
                 subscription,
                 self._program.sound,
                 size=(self._format.width, self._format.height),
                 frame_rate=self._format.frame_rate,
                 folder=self._recordings.folder,
+                share=self._share,
                 on_ended=self._on_failed,
             )
             try:
@@ -157,7 +175,7 @@ class Recorder:
             except BaseException:
                 self._program.leave(subscription)
                 raise
-            self._recordings.remember(self._session_id, recording.path)
+            self._recordings.remember(self._tenant, self._session_id, recording.path)
             return recording
         raise RecordingFailed("no name is free in the folder of the recordings")
 

@@ -126,7 +126,7 @@ async def test_a_reachable_loopback_server_gets_a_token_and_records_nothing(
 
 
 async def test_a_given_token_is_not_printed() -> None:
-    token = "0123456789abcdef0123"
+    token = "0123456789abcdef0123456789abcdef"
     async with serving("--host", "0.0.0.0", SCENESHIFT_TOKEN=token) as process:
         assert token not in await line(process)
         process.terminate()
@@ -194,7 +194,7 @@ def test_the_doctor_looks_at_everything(capsys: pytest.CaptureFixture[str]) -> N
         assert name in out
 
 
-@pytest.mark.parametrize(("arguments", "status"), [([], 2), (["--help"], 0), (["juggle"], 2), (["token", "x"], 2)])
+@pytest.mark.parametrize(("arguments", "status"), [([], 2), (["--help"], 0), (["juggle"], 2)])
 def test_usage(arguments: list[str], status: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == status
     captured = capsys.readouterr()

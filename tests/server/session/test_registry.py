@@ -10,15 +10,32 @@ from typing import Any
 import pytest
 from fakes import MODEL, FakeController, FakeEngine, FakeProgram, heard, only, types
 
-from engine.api import EngineLost, EngineReady, EngineState, EngineStopped, Event, GenerationEvent, GenerationStarted
+from engine.api import (
+    EngineBusy,
+    EngineLost,
+    EngineReady,
+    EngineState,
+    EngineStopped,
+    Event,
+    GenerationCancelled,
+    GenerationEvent,
+    GenerationFinished,
+    GenerationStarted,
+    Timings,
+)
+from server.accounts.account import Account
+from server.accounts.payer import Payer
 from server.clock import FakeClock
 from server.metrics import Metrics
 from server.protocol.errors import Refused
+from server.protocol.limits import Limits
 from server.protocol.messages import PromptSet, SessionResume, SessionStart
 from server.session.admission import Ticket
 from server.session.generations import Generations
-from server.session.registry import KEEP_DETACHED_S, Registry
+from server.session.registry import KEEP_DETACHED_S, Holder, Registry
 from server.session.session import Neighbours, Session, SessionState
+
+TIMINGS = Timings(queued_s=0.0, text_s=0.0, denoised_s=1.3, previewed_s=0.0, decoded_s=0.0)
 
 
 class EventfulEngine(FakeEngine):
@@ -115,7 +132,7 @@ async def test_a_process_that_was_stopped_skips_the_ticks_that_it_missed(harness
 async def test_a_name_is_the_sessions_id(harness: RegistryHarness) -> None:
     session = await harness.start(name="my-show")
     assert session.session_id == "my-show"
-    assert harness.registry.find("my-show") is session
+    assert harness.registry.find("my-show", None) is session
 
 
 async def test_a_live_session_keeps_its_name(harness: RegistryHarness) -> None:
@@ -127,15 +144,15 @@ async def test_a_live_session_keeps_its_name(harness: RegistryHarness) -> None:
 
 async def test_a_detached_session_yields_its_name_to_its_own_tenant_only(harness: RegistryHarness) -> None:
     controller = FakeController()
-    left = await harness.registry.start(SessionStart(name="my-show"), controller, tenant="a")
+    left = await harness.registry.start(SessionStart(name="my-show"), controller, Holder("a"))
     assert isinstance(left, Session)
     left.detach(controller)
     with pytest.raises(Refused) as caught:
-        await harness.registry.start(SessionStart(name="my-show"), FakeController(), tenant="b")
+        await harness.registry.start(SessionStart(name="my-show"), FakeController(), Holder("b"))
     assert caught.value.detail.code == "name_taken"
-    session = await harness.registry.start(SessionStart(name="my-show"), FakeController(), tenant="a")
+    session = await harness.registry.start(SessionStart(name="my-show"), FakeController(), Holder("a"))
     await harness.clock.advance(0)
-    assert harness.registry.find("my-show") is session is not left
+    assert harness.registry.find("my-show", None) is session is not left
     assert left.state is SessionState.CLOSED
 
 
@@ -189,7 +206,7 @@ async def test_an_owner_other_than_a_session_gets_events_and_closes_on_an_error(
 async def test_a_free_name_has_a_retry_time_and_a_generated_id_has_none(harness: RegistryHarness) -> None:
     for session_id, retry_after_ms in (("my-show", 2000), ("s0123456789abcdef", None), ("Not a name", None)):
         with pytest.raises(Refused) as caught:
-            harness.registry.find(session_id)
+            harness.registry.find(session_id, None)
         assert (caught.value.detail.code, caught.value.detail.retry_after_ms) == ("unknown_session", retry_after_ms)
 
 
@@ -197,7 +214,7 @@ async def test_a_session_that_is_closing_cannot_be_found(harness: RegistryHarnes
     session = await harness.start()
     await session.close("client")
     with pytest.raises(Refused) as caught:
-        harness.registry.find(session.session_id)
+        harness.registry.find(session.session_id, None)
     assert caught.value.detail.code == "unknown_session"
 
 
@@ -209,8 +226,8 @@ async def test_the_longest_abandoned_session_makes_room(harness: RegistryHarness
     await harness.clock.advance(KEEP_DETACHED_S)
     await harness.start()
     with pytest.raises(Refused):
-        harness.registry.find(second.session_id)
-    assert harness.registry.find(first.session_id) is first
+        harness.registry.find(second.session_id, None)
+    assert harness.registry.find(first.session_id, None) is first
 
 
 async def test_a_session_whose_controller_was_just_lost_keeps_its_place(harness: RegistryHarness) -> None:
@@ -220,12 +237,12 @@ async def test_a_session_whose_controller_was_just_lost_keeps_its_place(harness:
     with pytest.raises(Refused) as caught:  # a page that starts stages on a full server ends no show
         await harness.start()
     assert caught.value.detail.code == "server_full"
-    assert harness.registry.find(first.session_id) is first
+    assert harness.registry.find(first.session_id, None) is first
     await harness.clock.advance(0.2)
     await harness.start()
     with pytest.raises(Refused):
-        harness.registry.find(first.session_id)
-    assert harness.registry.find(second.session_id) is second
+        harness.registry.find(first.session_id, None)
+    assert harness.registry.find(second.session_id, None) is second
 
 
 async def test_an_abandoned_session_is_closed_after_its_grace(harness: RegistryHarness) -> None:
@@ -233,7 +250,7 @@ async def test_an_abandoned_session_is_closed_after_its_grace(harness: RegistryH
     program = session.program
     session.detach(session._controller)
     await harness.clock.advance(59.0)
-    assert harness.registry.find(session.session_id) is session
+    assert harness.registry.find(session.session_id, None) is session
     await harness.clock.advance(2.0)
     with pytest.raises(Refused) as caught:
         harness.registry.take_up(
@@ -251,7 +268,7 @@ async def test_a_session_resumed_in_time_lives_on(harness: RegistryHarness) -> N
         SessionResume(session_id=session.session_id, resume_token=session.resume_token), FakeController()
     )
     await harness.clock.advance(120.0)
-    assert harness.registry.find(session.session_id) is session
+    assert harness.registry.find(session.session_id, None) is session
 
 
 async def test_events_go_to_the_session_that_they_belong_to(harness: RegistryHarness) -> None:
@@ -362,7 +379,7 @@ async def test_a_session_that_is_slow_to_close_is_not_waited_for_but_finished(
     released.set()
     await harness.clock.advance(0)
     assert not session.program.is_open, "it was not cancelled half-way"
-    assert harness.registry.find("my-show") is again
+    assert harness.registry.find("my-show", None) is again
 
 
 async def test_a_slow_ingest_delays_no_viewers_end(harness: RegistryHarness) -> None:
@@ -472,7 +489,7 @@ async def test_a_detached_session_yields_to_a_waiting_controller(lobby: Registry
     assert waiting.is_called
     await lobby.registry.come_in(waiting, SessionStart(), FakeController())
     with pytest.raises(Refused):
-        lobby.registry.find(first.session_id)
+        lobby.registry.find(first.session_id, None)
 
 
 async def test_a_late_resume_keeps_the_room_and_the_called_one_keeps_its_place(
@@ -551,3 +568,77 @@ async def test_the_start_is_answered_with_an_estimate_for_a_prompt(harness: Regi
     assert only(await heard(session), "session.created")["estimated_picture_ms"] == pytest.approx(
         1500.0 + 1000 / 24, abs=0.1
     )
+
+
+# --- budgets and the length of a session ------------------------------------------------------------------------------
+
+
+def payer_of(harness: RegistryHarness, **limits: Any) -> Payer:
+    return Payer((Account("the key `shop`", Limits(**limits), clock=harness.clock, wall_time=lambda: 0.0),))
+
+
+async def test_a_session_of_limited_length_warns_once_and_then_ends(harness: RegistryHarness) -> None:
+    holder = Holder("a", payer=payer_of(harness, session_s=300))
+    session = await harness.registry.start(SessionStart(), FakeController(), holder)
+    assert isinstance(session, Session)
+    other = await harness.start()
+    await harness.clock.advance(239)
+    assert "session.warning" not in types(await heard(session))
+    await harness.clock.advance(30)
+    assert only(await heard(session), "session.warning")["code"] == "time_ends"
+    session.detach(session._controller)  # a new connection brings no new time
+    await harness.clock.advance(31)
+    messages = await heard(session)
+    assert only(messages, "session.closed")["reason"] == "time_up"
+    assert "session.warning" not in types(messages)
+    assert harness.registry.sessions(None) == [other]
+
+
+async def test_stages_of_one_payer_share_a_budget_with_what_is_in_the_engine(
+    harness: RegistryHarness,
+) -> None:
+    """A clip costs 1.3 engine seconds."""
+    payer = payer_of(harness, engine_s=3.0)
+    session = await harness.registry.start(SessionStart(), FakeController(), Holder("a", payer=payer))
+    other = await harness.registry.start(SessionStart(), FakeController(), Holder("a", payer=payer))
+    assert isinstance(session, Session) and isinstance(other, Session)
+    for stage, text in ((session, "one"), (other, "two"), (session, "three")):
+        await stage.handle(PromptSet(text=text))
+    await heard(session)
+    (one, two) = harness.engine.generated
+    # Prompt one is being stopped for prompt three. What the engine made of it is not free.
+    await harness.engine.tell(GenerationCancelled(one.generation_id, 2, engine_s=0.9))
+    failed = only(await heard(session), "prompt.failed")
+    assert failed["error"]["code"] == "budget_exhausted"
+    await other.handle(PromptSet(text="four"))
+    assert "prompt.superseded" in types(await heard(other))  # prompt two gives its own seconds back
+    await harness.engine.tell(GenerationFinished(two.generation_id, 4, TIMINGS, engine_s=1.3))
+    await other.handle(PromptSet(text="five"))
+    rejected = only(await heard(other), "prompt.rejected")
+    assert rejected["error"]["code"] == "budget_exhausted"
+
+
+async def test_a_refused_generation_gives_its_seconds_back(harness: RegistryHarness) -> None:
+    payer = payer_of(harness, engine_s=1.5)
+    session = await harness.registry.start(SessionStart(), FakeController(), Holder("a", payer=payer))
+    assert isinstance(session, Session)
+    harness.engine.refusal = EngineBusy("full", retry_after_s=1.0)
+    for _ in range(2):
+        await session.handle(PromptSet(text="one"))
+        assert only(await heard(session), "prompt.failed")["error"]["code"] == "engine_busy"
+    harness.engine.refusal = None
+    await session.handle(PromptSet(text="two"))
+    assert len(harness.engine.generated) == 1
+
+
+async def test_a_lost_stage_of_the_same_payer_makes_room_for_a_new_one(harness: RegistryHarness) -> None:
+    holder = Holder("a", payer=payer_of(harness, sessions=1))
+    controller = FakeController()
+    lost = await harness.registry.start(SessionStart(), controller, holder)
+    assert isinstance(lost, Session)
+    lost.detach(controller)
+    with pytest.raises(Refused, match="1 stages at once"):
+        await harness.registry.start(SessionStart(), FakeController(), holder)
+    await harness.clock.advance(KEEP_DETACHED_S)
+    assert isinstance(await harness.registry.start(SessionStart(), FakeController(), holder), Session)
+    assert lost not in harness.registry.sessions(None)
