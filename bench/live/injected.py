@@ -35,7 +35,7 @@ import aiohttp
 from bench.attacks.attacker import until
 from bench.attacks.media import watching
 from bench.parts.machine import machine_facts
-from bench.parts.served import SOURCE
+from bench.parts.served import SOURCE, environment
 
 FAULTY_SERVER = SOURCE / "tests" / "server" / "faulty_server.py"
 # After so many seconds without a picture, there never will be one.
@@ -48,7 +48,7 @@ NO_FILES_S = 4.0
 WATCHED_S = 3.0
 WORKED_S = 0.1  # of CPU time
 SYNTHETIC = ("--engine", "synthetic")
-_MB = 2**20
+_PATH = os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")])
 
 
 @dataclass(slots=True)
@@ -274,13 +274,13 @@ async def running(
         if files is not None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
-    with tempfile.TemporaryFile() as own_log:
+    with tempfile.TemporaryFile() as own_log, tempfile.TemporaryDirectory() as data_home:
         process = await asyncio.create_subprocess_exec(
             *(*command, "--port", str(port), "--max-sessions", "3"),
             stdout=output,
             stderr=own_log if log is None else log,
             cwd=SOURCE,
-            env=_environment(),
+            env=environment(data_home) | {"PYTHONPATH": _PATH},
             preexec_fn=limit,
         )
         try:
@@ -302,11 +302,6 @@ async def running(
                 with contextlib.suppress(ProcessLookupError):
                     process.send_signal(number)
             await process.wait()
-
-
-def _environment() -> dict[str, str]:
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("SCENESHIFT_")}
-    return ours | {"PYTHONPATH": os.pathsep.join([str(SOURCE), ours.get("PYTHONPATH", "")])}
 
 
 async def _address(process: asyncio.subprocess.Process) -> str:

@@ -51,9 +51,9 @@ async def served(
     `source`: the checkout whose server runs.
     """
     command = [sys.executable, "-m", "server", "serve", "--host", "127.0.0.1", "--port", "0", *arguments]
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryFile() as log, tempfile.TemporaryDirectory() as data_home:
         process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=log, cwd=source, env=_environment()
+            *command, stdout=asyncio.subprocess.PIPE, stderr=log, cwd=source, env=environment(data_home)
         )
         try:
             try:
@@ -69,9 +69,11 @@ async def served(
             await _stop(process)
 
 
-def _environment() -> dict[str, str]:
-    """Our environment without our settings: the caller's token or port must not leak into a measurement."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("SCENESHIFT_")}
+def environment(data_home: str) -> dict[str, str]:
+    """Ours without our settings: the caller's token or port must not leak into a measurement, nor that into the
+    caller's store."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("SCENESHIFT_")}
+    return ours | {"XDG_DATA_HOME": data_home}
 
 
 async def _address(process: asyncio.subprocess.Process, is_ready: bool) -> str:
