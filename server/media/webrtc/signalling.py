@@ -284,8 +284,14 @@ def _direction_of_session(lines: list[str]) -> str:
 def _narrow(description: SessionDescription, direction_of_session: str) -> None:
     """Narrows an offer to what we use. Whatever the other side would send, our answer refuses it."""
     description.host = None  # ICE alone decides where media is sent, and aiortc writes no names
+    mids = [media.rtp.muxId for media in description.media]
+    for group in description.group:
+        # Each section once: aiortc would take a transport from a section that is missing, or close one that is named twice.
+        group.items = [mid for mid in dict.fromkeys(group.items) if mid in mids]
     for media in description.media:
         media.host = media.rtcp_host = media.msid = None
+        if not all(0 <= codec.payloadType < 128 for codec in media.rtp.codecs):
+            raise ValueError("a payload type has 7 bits")  # aiortc checks them in `m=` only, where ours are then
         if media.kind == "application":
             media.direction = None
             continue
