@@ -1,4 +1,4 @@
-"""The `sceneshift` command: serve, generate, bench, doctor, token.
+"""The `sceneshift` command: serve, generate, bench, doctor, token, secret, audit.
 
 The entry point: reads arguments and environment once, puts an engine behind the server, and imports a subcommand's
 modules only when it is called. Nothing here imports torch; the engine process does.
@@ -13,6 +13,7 @@ import importlib
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from engine.api import Engine
     from engine.config import LoadSettings
     from server.config import Settings
+    from server.store.store import Store
 
 _USAGE = """\
 usage: sceneshift COMMAND [OPTIONS]
@@ -29,8 +31,9 @@ usage: sceneshift COMMAND [OPTIONS]
   generate   one prompt to one file, without a server
   bench      measure: what a viewer sees, how faults are survived
   doctor     what this machine has and lacks
-  token      make an access token
-  secret     make a client secret from it: for a viewer, a page, a link
+  token      make, list and revoke the keys of this server
+  secret     make a client secret from one: for a viewer, a page, a link
+  audit      who did what on this server
 
 Each command explains itself with --help.
 """
@@ -44,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "generate": _elsewhere("engine.tools.generate_cli"),
         "bench": _elsewhere("bench.__main__"),
         "doctor": _elsewhere("server.doctor.doctor"),
-        "token": _token,
+        "token": _elsewhere("server.doors.access.token_cli"),
+        "audit": _elsewhere("server.doors.access.audit_cli"),
         "secret": _elsewhere("server.doors.access.secrets_cli"),
     }
     name = arguments[0] if arguments else "--help"
@@ -70,24 +74,25 @@ def _elsewhere(module: str) -> Callable[[Sequence[str]], int]:
 def _serve(arguments: Sequence[str]) -> int:
     from engine.api import ModelError  # noqa: PLC0415
     from server import app, config  # noqa: PLC0415
-    from server.doors.access import auth  # noqa: PLC0415
     from server.media.video.hardware import EncoderUnusable  # noqa: PLC0415
+    from server.store.store import StoreError  # noqa: PLC0415
 
     try:
         settings = config.load(arguments, os.environ)
-        needs_token = settings.token is None and settings.is_reachable
-        if needs_token:
-            settings = dataclasses.replace(settings, token=auth.new_token())
-        if settings.recordings_folder is None and not settings.is_reachable:
-            folder = config.default_recordings_folder(os.environ)
-            settings = dataclasses.replace(settings, recordings_folder=str(folder))
         logging.basicConfig(
             level=settings.log_level.upper(), format="%(asctime)s %(levelname).1s %(message)s", stream=sys.stderr
         )
         _quieten()
+        store = _open_store(settings)
+        needs_token = settings.token is None and settings.is_reachable
+        if needs_token:
+            settings = dataclasses.replace(settings, token=_own_token(store))
+        if settings.recordings_folder is None and not settings.is_reachable:
+            folder = _data_folder(settings) / "recordings"
+            settings = dataclasses.replace(settings, recordings_folder=str(folder))
         listener = app.listen(settings.host, settings.port)
-        asyncio.run(app.serve(settings, _engine(settings), listener, out=sys.stdout, shows_token=needs_token))
-    except (config.ConfigError, app.PortInUse, app.ServerDied, EncoderUnusable, ModelError) as error:
+        asyncio.run(app.serve(settings, _engine(settings), listener, store, out=sys.stdout, shows_token=needs_token))
+    except (config.ConfigError, app.PortInUse, app.ServerDied, EncoderUnusable, ModelError, StoreError) as error:
         print(f"sceneshift: {error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -96,6 +101,36 @@ def _serve(arguments: Sequence[str]) -> int:
     finally:
         _give_up_unwritten()
     return 0
+
+
+def _data_folder(settings: Settings) -> Path:
+    from server.config import default_data_folder  # noqa: PLC0415
+
+    return Path(settings.data_folder) if settings.data_folder is not None else default_data_folder(os.environ)
+
+
+def _open_store(settings: Settings) -> Store:
+    """Raises `StoreError` for a folder that the operator named. Without a home, the store lives in memory."""
+    from server.store.store import FILE_NAME, Store, StoreError  # noqa: PLC0415
+
+    store = Store(_data_folder(settings) / FILE_NAME)
+    try:
+        store.open()
+    except StoreError as error:
+        if settings.data_folder is not None:
+            raise
+        logging.getLogger(__name__).warning("- ! keys, usage and audit log end with this process: %s", error)
+        store = Store()
+        store.open()
+    return store
+
+
+def _own_token(store: Store) -> str:
+    """The token that this server made for itself, the same after each start."""
+    from server.doors.access.client_secrets import ALL_SCOPES  # noqa: PLC0415
+    from server.store import keys  # noqa: PLC0415
+
+    return store.ask_now(lambda connection: keys.main_key(connection, ALL_SCOPES, now=time.time())).text
 
 
 def _give_up_unwritten() -> None:
@@ -156,19 +191,6 @@ def _quieten() -> None:
     """Lets libraries that log each packet or each candidate log warnings only."""
     for name in ("aioice", "aiortc", "aiohttp", "libav"):
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-# --- token --------------------------------------------------------------------------------------------------------
-
-
-def _token(arguments: Sequence[str]) -> int:
-    from server.doors.access.auth import new_token  # noqa: PLC0415
-
-    if arguments:
-        print("usage: sceneshift token\n\nPrints a fresh access token for --token or SCENESHIFT_TOKEN.")
-        return 0 if arguments[0] in ("-h", "--help") else 2
-    print(new_token())
-    return 0
 
 
 if __name__ == "__main__":

@@ -25,15 +25,19 @@ from server.clock import Clock, MonotonicClock
 from server.config import Settings
 from server.doors import watch
 from server.doors.access.auth import Access
+from server.doors.access.gate import Gate
+from server.doors.access.keyring import Keyring
 from server.doors.access.peers import Peers, Proxies
 from server.doors.bad_requests import BadRequestFilter
 from server.doors.calls import CallsApi
 from server.doors.connections import ConnectionBounds, Connections, bounded
 from server.doors.downloads import Downloads
 from server.doors.http_api import HttpApi
+from server.doors.operator_api import OperatorApi
 from server.doors.secrets_api import SecretsApi
 from server.doors.websocket import HEARTBEAT_S, RealtimeEndpoint
 from server.doors.whep import WhepApi
+from server.essential import EssentialTasks
 from server.media.mp4.recording import RecordingLimits
 from server.media.program import Program
 from server.media.program_format import MediaSettings
@@ -46,6 +50,8 @@ from server.session.neighbours import ProgramFactory
 from server.session.recordings import Recordings
 from server.session.registry import Registry
 from server.session.session import Neighbours
+from server.store.audit import Audit
+from server.store.store import Store
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +60,7 @@ HANDLER_TIMEOUT_S = 0.5
 
 REGISTRY = web.AppKey("registry", Registry)
 CONNECTIONS = web.AppKey("connections", Connections)
+ACCESS = web.AppKey("access", Access)
 
 
 class PortInUse(Exception):
@@ -69,6 +76,7 @@ def build(
     engine: Engine,
     *,
     clock: Clock | None = None,
+    store: Store | None = None,
     make_program: ProgramFactory | None = None,
     media: MediaSettings | None = None,
     heartbeat_s: float = HEARTBEAT_S,
@@ -81,15 +89,16 @@ def build(
 ) -> web.Application:
     """The application; its start-up opens `engine`, its shutdown ends the sessions and closes it.
 
-    `bounds`: instead of those in `settings`.
+    `store`: None for one in memory; the application closes it. `bounds`: instead of those in `settings`.
     """
     clock = clock or MonotonicClock()
     metrics = Metrics()
-    access = Access(settings, wall_time=access_time)
+    store = store or Store(clock=clock)
+    keyring = Keyring(store, clock, access_time, token=settings.token)
+    audit = Audit(store, access_time)
     ice = Ice(IceSettings.of(settings), clock=clock, on_dropped=metrics.packet_dropped)
     music = Library(Path(settings.music_folder) if settings.music_folder else None)
-    folder = Path(settings.recordings_folder) if settings.recordings_folder else None
-    recordings = Recordings(folder, RecordingLimits(settings.max_recording_size, settings.max_recordings_size))
+    recordings = _recordings(settings)
     make_program = make_program or partial(Program, media=media, ice=ice, music=music)
     neighbours = _neighbours(settings, engine, metrics, clock, make_program, recordings, ice, music)
     registry = Registry(
@@ -102,28 +111,54 @@ def build(
         on_task_died=on_task_died,
     )
     proxies = Proxies(settings.trusted_proxies)
-    peers = Peers(clock, proxies, tells_apart=settings.max_connections_per_peer > 0)
-    api = HttpApi(registry, access, peers, metrics, clock)
-    whep = WhepApi(registry, access, peers, ice)
-    calls = CallsApi(registry, access, peers, ice, metrics=metrics, clock=clock)
-    realtime = RealtimeEndpoint(registry, access, peers, metrics=metrics, clock=clock, heartbeat_s=heartbeat_s)
-    watching = watch.WatchEndpoint(registry, access, metrics, clock=clock, heartbeat_s=watch_heartbeat_s)
-    downloads = Downloads(registry, access, recordings)
+    gate = Gate(Access(settings, keyring, access_time), _peers(settings, clock, proxies), audit)
+    api = HttpApi(registry, gate, metrics, clock)
+    whep = WhepApi(registry, gate, ice)
+    calls = CallsApi(registry, gate, ice, metrics=metrics, clock=clock)
+    realtime = RealtimeEndpoint(registry, gate, metrics=metrics, clock=clock, heartbeat_s=heartbeat_s)
+    watching = watch.WatchEndpoint(registry, gate, metrics, clock=clock, heartbeat_s=watch_heartbeat_s)
+    others = (Downloads(registry, gate, recordings), SecretsApi(gate, access_time), OperatorApi(registry, gate, store))
 
     app = web.Application(middlewares=[bounded, api.guard()], client_max_size=MAX_MESSAGE_BYTES)
     app[REGISTRY] = registry
+    app[ACCESS] = gate.access
     app[CONNECTIONS] = Connections(bounds or _bounds(settings), clock, proxies)
     app.router.add_get("/v1/realtime", realtime.handle)
     app.router.add_get("/v1/sessions/{session_id}/watch", watching.handle)
-    for routes in (api, whep, calls, downloads, SecretsApi(access)):
+    for routes in (api, whep, calls, *others):
         routes.add_routes(app.router)
     app.on_response_prepare.append(api.set_headers)
+    app.cleanup_ctx.append(partial(_stored, store, keyring, audit, on_task_died))
     _open_and_close(app, registry, realtime, watching, calls, music)
     return app
 
 
+def _recordings(settings: Settings) -> Recordings:
+    folder = Path(settings.recordings_folder) if settings.recordings_folder else None
+    return Recordings(folder, RecordingLimits(settings.max_recording_size, settings.max_recordings_size))
+
+
+def _peers(settings: Settings, clock: Clock, proxies: Proxies) -> Peers:
+    return Peers(clock, proxies, tells_apart=settings.max_connections_per_peer > 0)
+
+
 def _bounds(settings: Settings) -> ConnectionBounds:
     return ConnectionBounds(settings.max_connections, settings.max_connections_per_peer)
+
+
+async def _stored(
+    store: Store, keyring: Keyring, audit: Audit, on_task_died: Callable[[str], None], app: web.Application
+) -> AsyncIterator[None]:
+    """Opened before the sessions and closed after them, because their last messages are written down, too."""
+    if not store.is_open:
+        store.open()
+    await keyring.open()
+    following = EssentialTasks(on_task_died)
+    following.start(keyring.follow(), "keys")
+    yield
+    await following.close()
+    audit.flush()
+    await asyncio.to_thread(store.close)
 
 
 def _open_and_close(
@@ -207,7 +242,13 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 async def serve(
-    settings: Settings, engine: Engine, listener: socket.socket, *, out: TextIO, shows_token: bool = False
+    settings: Settings,
+    engine: Engine,
+    listener: socket.socket,
+    store: Store | None = None,
+    *,
+    out: TextIO,
+    shows_token: bool = False,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then ends within seconds.
 
@@ -240,6 +281,7 @@ async def serve(
     app = build(
         settings,
         engine,
+        store=store,
         media=media,
         on_engine_ready=announce_ready,
         on_engine_unusable=give_up,

@@ -40,7 +40,7 @@ _PROGRAM = re.compile(r"(\d{1,5})\s*[x×]\s*(\d{1,5})\s*(?:[x×@]|at)\s*(\d{1,3}
 _PIXELS = re.compile(r"(?P<width>\d+)\s*[x×]\s*(?P<height>\d+)", re.IGNORECASE)
 
 # Settings that take any text.
-_FOLDERS = ("lora_folder", "cache_folder", "music_folder", "recordings_folder")
+_FOLDERS = ("lora_folder", "cache_folder", "music_folder", "data_folder", "recordings_folder")
 _TEXTS = ("host", "h264_encoder", "model", "device", "decoder", *_FOLDERS)
 _CHOICES: dict[str, tuple[str, ...]] = {
     "engine": get_args(EngineKind),
@@ -111,6 +111,8 @@ class Settings:
     h264_encoder: str = "auto"
     sender: Sender = "own"  # of RTP; aiortc's is the plain twin, without pacing and adaptation
     resume_grace_s: float = 60.0
+    # For the store (keys, usage, the audit log). None: the user's own, by the XDG base directory specification.
+    data_folder: str | None = None
     # None: nothing is recorded. If only the user can reach the server, `__main__` sets the user's own folder.
     recordings_folder: str | None = None
     max_recording_size: int = 8 * 10**9  # bytes of one file, 9 hours at 2 Mbit/s; 0: nothing is recorded
@@ -173,10 +175,10 @@ def _check_turn(settings: Settings) -> None:
         raise ConfigError("turn_secret", reason, "missing")
 
 
-def default_recordings_folder(environment: Mapping[str, str]) -> Path:
-    """In the user's data folder, by the XDG base directory specification."""
+def default_data_folder(environment: Mapping[str, str]) -> Path:
+    """By the XDG base directory specification."""
     data = environment.get("XDG_DATA_HOME") or Path(environment.get("HOME") or Path.home()) / ".local" / "share"
-    return Path(data) / "sceneshift" / "recordings"
+    return Path(data) / "sceneshift"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -223,7 +225,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--h264-encoder", help="auto (default: hardware where it wins), libx264, h264_nvenc, ...")
     parser.add_argument("--sender", help="of RTP: own (default), or aiortc, to compare or to fall back on")
     parser.add_argument("--resume-grace-s", help="how long a stage outlives its controller's connection (default 60)")
-    _add_recording_flags(parser)
+    _add_data_flags(parser)
     parser.add_argument(
         "--allowed-origins", help="origins of other pages that may connect, with commas between; then a token is needed"
     )
@@ -239,7 +241,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_recording_flags(parser: argparse.ArgumentParser) -> None:
+def _add_data_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-folder", metavar="FOLDER", help="for keys, usage and the audit log (default: the user's data folder)"
+    )
     parser.add_argument(
         "--recordings-folder",
         metavar="FOLDER",

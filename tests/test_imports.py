@@ -26,7 +26,9 @@ SERVER_LAYERS = [
     {"server.media.mp4", "server.media.webrtc"},
     {"server.media.sound", "server.media.video", "server.media.program_format"},
     {"server.stage", "server.metrics"},
-    {"server.protocol", "server.config", "server.clock", "server.essential"},
+    {"server.store"},
+    {"server.protocol", "server.config", "server.essential", "server.rarely"},
+    {"server.clock"},
 ]
 # Layers of the engine, top down: the commands, the engines, then what runs in the engine process.
 ENGINE_LAYERS = [

@@ -11,8 +11,9 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from secrets import token_hex
 from typing import Any
@@ -21,9 +22,8 @@ from aiohttp import web
 from aiortc import InvalidStateError, RTCDataChannel
 
 from server.clock import Clock
-from server.doors.access.auth import Access
 from server.doors.access.client_secrets import Identity
-from server.doors.access.peers import Peers
+from server.doors.access.gate import Gate
 from server.doors.connection import Connection, checked
 from server.doors.sockets import CLOSE_TIMEOUT_S
 from server.media.webrtc import signalling
@@ -34,7 +34,7 @@ from server.protocol.decoding import encode, session_start
 from server.protocol.errors import MessageError, Refused
 from server.protocol.messages import Error, SessionStart
 from server.session.admission import Ticket
-from server.session.registry import Registry
+from server.session.registry import Holder, Registry
 from server.session.session import Session
 
 _log = logging.getLogger(__name__)
@@ -142,6 +142,8 @@ class ChannelTransport:
 class _Call:
     session: Session
     viewer_id: str
+    identity: Identity
+    let_go: Callable[[], None]  # of its key or secret
     # Of a caller with its own session; None for a viewer of another session.
     connection: Connection | None = None
     reading: asyncio.Task[None] | None = None
@@ -150,12 +152,9 @@ class _Call:
 class CallsApi:
     """The endpoint. `close` ends the tasks that read the calls; the registry ends the sessions."""
 
-    def __init__(
-        self, registry: Registry, access: Access, peers: Peers, ice: Ice, *, metrics: Metrics, clock: Clock
-    ) -> None:
+    def __init__(self, registry: Registry, gate: Gate, ice: Ice, *, metrics: Metrics, clock: Clock) -> None:
         self._registry = registry
-        self._access = access
-        self._peers = peers
+        self._gate = gate
         self._ice = ice
         self._metrics = metrics
         self._clock = clock
@@ -176,23 +175,26 @@ class CallsApi:
     # --- HTTP -----------------------------------------------------------------------------------------------------
 
     async def _begin(self, request: web.Request) -> web.StreamResponse:
-        identity = self._access.admit(request.headers, request.query, "view")
+        identity = self._gate.admit(request, "view", connects=True)
         offer_sdp, options = await _read(request)
         if "session" in request.query:
             if options:
                 name = next(iter(options))
                 raise Refused("unknown_field", f"a viewer's call has no option `{name}`", param=name)
             identity.check("view", request.query["session"])
-            session = self._registry.find(request.query["session"])
-            return await self._watch(session, offer_sdp, self._peers.of(request))
+            session = self._registry.find(request.query["session"], identity.sees)
+            return await self._watch(session, offer_sdp, identity, self._gate.peers.of(request))
         return await self._start(session_start(options), offer_sdp, identity, request)
 
-    async def _watch(self, session: Session, offer_sdp: str, address: str | None) -> web.StreamResponse:
+    async def _watch(
+        self, session: Session, offer_sdp: str, identity: Identity, address: str | None
+    ) -> web.StreamResponse:
         call_id = _new_id()
         viewer_id, answer_sdp = await session.viewers.add(
             offer_sdp, address=address, on_gone=lambda _: self._forget(call_id)
         )
-        self._calls[call_id] = _Call(session, viewer_id)
+        end = partial(self._registry.drop_viewer, session, viewer_id)
+        self._calls[call_id] = _Call(session, viewer_id, identity, self._gate.keyring.hold(identity, end))
         return _created(call_id, session, answer_sdp)
 
     async def _start(
@@ -208,9 +210,10 @@ class CallsApi:
             identity=identity,
             metrics=self._metrics,
             clock=self._clock,
-            of_peer=self._peers.messages(request),
+            of_peer=self._gate.peers.messages(request),
+            note=partial(self._gate.note_message, request, identity),
         )
-        session = await self._registry.start(named, connection, tenant=identity.tenant)
+        session = await self._registry.start(named, connection, Holder(identity.tenant, is_key=identity.is_key))
         if isinstance(session, Ticket):
             self._registry.leave(session)
             # One HTTP request cannot wait for a stage and report its place in the queue meanwhile.
@@ -233,7 +236,8 @@ class CallsApi:
         reading = asyncio.create_task(connection.run(), name=f"call-{call_id}")
         self._readings.add(reading)
         reading.add_done_callback(self._readings.discard)
-        self._calls[call_id] = _Call(session, viewer_id, connection, reading)
+        let_go = self._gate.keyring.hold(identity, connection.revoke)
+        self._calls[call_id] = _Call(session, viewer_id, identity, let_go, connection, reading)
         response = _created(call_id, session, answer_sdp)
         # For a controller of a session whose caller has no channel, and for the caller to resume.
         response.headers["Sceneshift-Resume-Token"] = session.resume_token
@@ -247,9 +251,9 @@ class CallsApi:
             raise Refused(error.code, error.message, param="sdp") from None
 
     async def _end(self, request: web.Request) -> web.StreamResponse:
-        identity = self._access.admit(request.headers, request.query, "view")
+        identity = self._gate.admit(request, "view")
         call = self._calls.get(request.match_info["call_id"])
-        if call is None:
+        if call is None or identity.tenant != call.identity.tenant:
             raise Refused("unknown_call", "there is no such call; it may have ended")
         identity.check("prompt" if call.connection is not None else "view", call.session.session_id)
         if call.connection is not None:
@@ -263,7 +267,8 @@ class CallsApi:
         return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Accept-Post": f"{SDP}, {MULTIPART}"})
 
     def _forget(self, call_id: str) -> None:
-        self._calls.pop(call_id, None)
+        if (call := self._calls.pop(call_id, None)) is not None:
+            call.let_go()
 
 
 def _new_id() -> str:

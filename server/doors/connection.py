@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Protocol
 
@@ -21,13 +21,16 @@ from server.clock import Clock
 from server.doors.access.client_secrets import Identity
 from server.doors.sockets import CLOSE_TIMEOUT_S
 from server.metrics import Metrics
-from server.protocol.codes import ErrorDetail, error_detail
+from server.protocol.codes import ErrorCode, ErrorDetail, error_detail
 from server.protocol.decoding import decode, encode
 from server.protocol.errors import MessageError, Refused
 from server.protocol.fields import is_name
 from server.protocol.messages import (
     AnyClientMessage,
     Error,
+    ProgramBlank,
+    ProgramPush,
+    ProgramRecord,
     PromptSet,
     SessionClose,
     SessionPing,
@@ -45,7 +48,7 @@ from server.session.limits import (
     Intake,
     TokenBucket,
 )
-from server.session.registry import Registry
+from server.session.registry import Holder, Registry
 from server.session.session import Session, SessionState
 
 _log = logging.getLogger(__name__)
@@ -54,6 +57,7 @@ _log = logging.getLogger(__name__)
 SESSION_WITHIN_S = 30.0
 # By the type of a message: the scope that its sender needs.
 SCOPES: dict[type, Scope | None] = {row.kind: row.scope for row in ASKED}
+AUDITED = (SessionStart, SessionResume, SessionClose, ProgramBlank, ProgramPush, ProgramRecord)
 
 
 class Transport(Protocol):
@@ -94,15 +98,21 @@ class Connection:
         metrics: Metrics,
         clock: Clock,
         of_peer: TokenBucket | None = None,
+        note: Callable[[str, str, ErrorCode | None], None] = lambda action, session, code: None,
     ) -> None:
+        """`note` writes an action to the audit log: the message's type, the stage, why it was refused."""
         self._identity = identity
+        self._holder = Holder(identity.tenant, is_key=identity.is_key)
         self._transport = transport
         self._registry = registry
         self._metrics = metrics
         self._clock = clock
         self._limits = ConnectionLimits(clock)  # while there is no session
         self._intake = Intake(clock, of_peer=of_peer)
+        self._note = note
         self._session: Session | None = None
+        self._is_revoked = False
+        self._patience: asyncio.Timeout | None = None  # of the reader
         self._writer: asyncio.Task[None] | None = None
         self._waiting: asyncio.Task[None] | None = None
 
@@ -111,6 +121,8 @@ class Connection:
         try:
             if (offence := await self._read_in_time()) is not None:
                 await self._cut_off(offence)
+            if self._is_revoked and self._session is not None:
+                await self._registry.end(self._session, "revoked")
         finally:
             if self._waiting is not None:
                 self._waiting.cancel()
@@ -126,6 +138,12 @@ class Connection:
             # The writer still sends the session's last messages, and then closes the transport itself.
             await asyncio.wait([self._writer], timeout=CLOSE_TIMEOUT_S)
         await self._transport.close(is_going_away=True)
+
+    def revoke(self) -> None:
+        """The key or secret was revoked: ends the stage and the connection."""
+        self._is_revoked = True
+        if self._patience is not None:
+            self._patience.reschedule(asyncio.get_running_loop().time())
 
     def adopt(self, session: Session) -> None:
         """Takes a session that was started for this connection before its transport was open."""
@@ -148,13 +166,17 @@ class Connection:
     async def _read_in_time(self) -> ErrorDetail | None:
         """Reads until the peer is gone (None), or tells why it must go."""
         try:
-            async with asyncio.timeout(None) as patience:
+            async with asyncio.timeout(0 if self._is_revoked else None) as patience:
+                self._patience = patience
                 waking = asyncio.create_task(self._expect_session(patience), name="expecting-a-session")
                 try:
                     return await self._read()
                 finally:
+                    self._patience = None
                     waking.cancel()
         except TimeoutError:
+            if self._is_revoked:
+                return error_detail("unauthorized", "the key or client secret of this connection was revoked")
             reason = f"expected `session.start` or `session.resume` within {SESSION_WITHIN_S:.0f} s"
             return error_detail("no_session", reason)
 
@@ -193,13 +215,21 @@ class Connection:
         try:
             message = self._decode(frame)
             await self._handle(message)
+            self._audit(message, None)
         except Refused as refusal:
+            self._audit(message, refusal.detail.code)
             await self._refuse(refusal.answer_to(message.event_id) if message is not None else refusal.detail)
         except Exception:
             # Boundary of a message: a bug in handling it must not end the session.
             _log.exception("%s ! internal error while handling a message", self._session_id)
             event_id = message.event_id if message is not None else None
             await self._refuse(error_detail("internal_error", "internal server error", event_id=event_id))
+
+    def _audit(self, message: AnyClientMessage | None, code: ErrorCode | None) -> None:
+        """Of what was done, only what the operator would ask about; of refusals, `gate.py` chooses."""
+        if code is not None or isinstance(message, AUDITED):
+            action = str(message.__struct_config__.tag) if message is not None else "-"
+            self._note(action, self._session_id, code)
 
     def _decode(self, frame: str | bytes) -> AnyClientMessage:
         """Raises `Refused`."""
@@ -217,15 +247,17 @@ class Connection:
         match message:
             case SessionStart() | SessionResume() if self._waiting is not None:
                 raise Refused("session_exists", "this connection waits for its stage already")
+            case _ if self._identity.resumes_only and not isinstance(message, SessionResume):
+                raise Refused("unauthorized", "the client secret has ended or was used; it only resumes its stage")
             case SessionStart():
-                entered = await self._registry.start(message, self, tenant=self._identity.tenant)
+                entered = await self._registry.start(message, self, self._holder)
                 if isinstance(entered, Ticket):
                     self._waiting = asyncio.create_task(self._wait(entered, message), name="waiting-for-a-stage")
                 else:
                     self._session = entered
                     self._start_writer(entered)
             case SessionResume():
-                self._session = self._registry.take_up(message, self)
+                self._session = self._registry.take_up(message, self, self._holder)
                 self._start_writer(self._session)
             case SessionPing():
                 await self._send(encode(SessionPong(event_id=message.event_id)))
@@ -238,7 +270,7 @@ class Connection:
         try:
             while self._session is None:
                 if await ticket.news():
-                    self._session = await self._registry.come_in(ticket, message, self, tenant=self._identity.tenant)
+                    self._session = await self._registry.come_in(ticket, message, self, self._holder)
                     continue
                 wait_ms = round(ticket.wait_s * 1000) if ticket.wait_s is not None else None
                 queued = SessionQueued(event_id=message.event_id, position=ticket.position, estimated_wait_ms=wait_ms)

@@ -17,7 +17,7 @@ import logging
 import resource
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from aiohttp.typedefs import Handler
 
 from server.clock import Clock
 from server.doors.access.peers import Proxies
+from server.rarely import Rarely
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +36,6 @@ _log = logging.getLogger(__name__)
 RESERVED_FILES = 64
 # More than any machine of ours can use. macOS refuses an infinite limit.
 MAX_FILES = 65_536
-LOG_INTERVAL_S = 60.0
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -204,22 +204,3 @@ async def bounded(request: web.Request, handler: Handler) -> web.StreamResponse:
     if isinstance(connection, BoundedHandler):
         connection.begin(request)
     return await handler(request)
-
-
-class Rarely:
-    """Logs a warning at most once in `LOG_INTERVAL_S`, with the number of those that it stands for."""
-
-    def __init__(self, clock: Clock, log: Callable[..., None] = _log.warning) -> None:
-        self._clock = clock
-        self._log = log
-        self._num_unlogged = 0
-        self._next_at = clock.now()
-
-    def __call__(self, text: str, *arguments: object) -> None:
-        self._num_unlogged += 1
-        now = self._clock.now()
-        if now < self._next_at:
-            return
-        self._log(f"{text} (%s times since the last such line)", *arguments, self._num_unlogged)
-        self._num_unlogged = 0
-        self._next_at = now + LOG_INTERVAL_S

@@ -15,7 +15,7 @@ from collections.abc import Hashable
 
 from aiohttp import web
 
-from server.doors.access.auth import Access
+from server.doors.access.gate import Gate
 from server.media.program_format import ProgramFormat
 from server.media.snapshot import key_of, snapshot
 from server.protocol.errors import Refused
@@ -32,9 +32,9 @@ RETRY_AFTER_MS = 1000
 
 
 class Downloads:
-    def __init__(self, registry: Registry, access: Access, recordings: Recordings) -> None:
+    def __init__(self, registry: Registry, gate: Gate, recordings: Recordings) -> None:
         self._registry = registry
-        self._access = access
+        self._gate = gate
         self._recordings = recordings
         self._is_drawing = asyncio.Lock()
         self._num_waiting = 0
@@ -46,12 +46,13 @@ class Downloads:
 
     async def _snapshot(self, request: web.Request) -> web.StreamResponse:
         """What is on air now; black while the program is blank."""
-        self._access.admit(request.headers, request.query, "view", request.match_info["session_id"])
-        program_format = self._registry.find(request.match_info["session_id"]).program_format
+        session_id = request.match_info["session_id"]
+        identity = self._gate.admit(request, "view", session_id)
+        program_format = self._registry.find(session_id, identity.sees).program_format
         width = min(program_format.width, _width(request.query.get("width"), program_format.width))
         await self._wait_to_draw()
         try:
-            session = self._registry.find(request.match_info["session_id"])  # again, as it is after the wait
+            session = self._registry.find(session_id, identity.sees)  # again, as it is after the wait
             body = await self._drawn(session.program.stage.last_picture, program_format, width)
         finally:
             self._is_drawing.release()
@@ -79,9 +80,9 @@ class Downloads:
 
     async def _recording(self, request: web.Request) -> web.StreamResponse:
         """The file, with range requests. A recording that still runs is served as far as it is written."""
-        self._access.admit(request.headers, request.query, "record", request.match_info["session_id"])
-        name = request.match_info["name"]
-        path = self._recordings.find(request.match_info["session_id"], name)
+        session_id, name = request.match_info["session_id"], request.match_info["name"]
+        identity = self._gate.admit(request, "record", session_id, connects=True)
+        path = self._recordings.find(identity.tenant, session_id, name)
         headers = {"Content-Disposition": f'attachment; filename="{path.name}"', "Content-Type": "video/mp4"}
         return web.FileResponse(path, headers=headers)
 

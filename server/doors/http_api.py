@@ -17,16 +17,15 @@ from aiohttp.typedefs import Handler, Middleware
 
 from server.clock import Clock
 from server.doors import sockets
-from server.doors.access.auth import Access
-from server.doors.access.peers import Peers
+from server.doors.access.gate import Gate
 from server.doors.client_scripts import ClientScripts
-from server.doors.connections import Rarely
 from server.doors.pages import CLIENT_FOLDER, SCRIPTS_PREFIX, Pages, permissions
 from server.metrics import Metrics
 from server.protocol.codes import ErrorDetail, error_detail
 from server.protocol.decoding import MAX_MESSAGE_BYTES
 from server.protocol.errors import Refused
 from server.protocol.table import ROUTES
+from server.rarely import Rarely
 from server.session.registry import Registry
 
 _log = logging.getLogger(__name__)
@@ -76,12 +75,12 @@ MAX_LOGGED_ORIGIN = 100
 
 
 class HttpApi:
-    def __init__(self, registry: Registry, access: Access, peers: Peers, metrics: Metrics, clock: Clock) -> None:
+    def __init__(self, registry: Registry, gate: Gate, metrics: Metrics, clock: Clock) -> None:
         self._registry = registry
-        self._access = access
-        self._peers = peers
+        self._gate = gate
+        self._access = gate.access
         self._metrics = metrics
-        self._pages = Pages(access)
+        self._pages = Pages(gate.access)
         self._warn_of_origin = Rarely(clock)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
@@ -108,7 +107,7 @@ class HttpApi:
             self._access.check_proxy(request.headers)
             self._check_origin(request)
             _check_encoding(request)
-            self._check_guesses(request)
+            self._gate.check_guesses(request)
             response = await handler(request)
             self._pages.compress(request, response)
             return response
@@ -132,6 +131,7 @@ class HttpApi:
 
     async def _refused(self, request: web.Request, detail: ErrorDetail) -> web.StreamResponse:
         self._metrics.refused(detail.code)
+        self._gate.note_refusal(request, detail.code)
         if detail.code != "forbidden_origin":
             return _error(detail)
         origin = request.headers.get("Origin", "-")[:MAX_LOGGED_ORIGIN]
@@ -155,13 +155,6 @@ class HttpApi:
         if is_foreign or not self._access.is_known_origin(origin, host):
             reason = "pages of this origin may not connect; name it in `allowed_origins` if it should"
             raise Refused("forbidden_origin", reason)
-
-    def _check_guesses(self, request: web.Request) -> None:
-        """On every route: each of them would tell a guesser."""
-        digest = self._access.digest(request.headers, request.query)
-        if digest is not None:
-            is_right = self._access.may(request.headers, request.query)
-            self._peers.check_token(request, digest, is_right=is_right)
 
     # --- the page -------------------------------------------------------------------------------------------------
 
@@ -193,14 +186,14 @@ class HttpApi:
             "startup_s": round(registry.startup_s, 3) if registry.startup_s is not None else None,
         }
         # The report names files and memory of this machine, so it needs the token.
-        if self._access.may(request.headers, request.query, "admin"):
+        if self._gate.may(request, "admin"):
             report = registry.engine.report()
             body["report"] = dataclasses.asdict(report) if report is not None else None
             body["costs"] = [dataclasses.asdict(cost) for cost in registry.engine.costs()]
         return web.json_response(body, status=HTTPStatus.OK if registry.is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _metrics_page(self, request: web.Request) -> web.StreamResponse:
-        self._access.admit(request.headers, request.query, "admin")
+        self._gate.admit(request, "admin")
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         return web.Response(body=self._metrics.render(), headers=headers)
 

@@ -21,7 +21,9 @@ from aiohttp import WSCloseCode, web
 
 from server.clock import Clock
 from server.doors import sockets
-from server.doors.access.auth import Access
+from server.doors.access.auth import PROTOCOL
+from server.doors.access.client_secrets import Identity
+from server.doors.access.gate import Gate
 from server.media.mp4.fmp4 import Fragments, VideoTrack, init_segment
 from server.media.video.encoder import EncodedFrame
 from server.media.video.fanout import Subscription, SubscriptionClosed
@@ -49,10 +51,10 @@ class WatchEndpoint:
     """Serves the viewers of all sessions. They end with their session; `close` ends those that are left."""
 
     def __init__(
-        self, registry: Registry, access: Access, metrics: Metrics, *, clock: Clock, heartbeat_s: float = HEARTBEAT_S
+        self, registry: Registry, gate: Gate, metrics: Metrics, *, clock: Clock, heartbeat_s: float = HEARTBEAT_S
     ) -> None:
         self._registry = registry
-        self._access = access
+        self._gate = gate
         self._metrics = metrics
         self._clock = clock
         self._heartbeat_s = heartbeat_s
@@ -68,21 +70,24 @@ class WatchEndpoint:
             autoclose=False,
             max_msg_size=MAX_FRAME_BYTES,
             compress=False,
+            protocols=(PROTOCOL,),
         )
         await response.prepare(request)
         # Refused only after the upgrade: a browser tells its page the close code, but no HTTP status.
         try:
-            session, subscription = self._admit(request)
+            session, subscription, identity = self._admit(request)
         except Refused as refusal:
             await self._refuse(response, request, refusal.detail)
             return response
         _bound_buffers(request)
         self._sockets.add(response)
+        let_go = self._gate.keyring.hold(identity, lambda: sockets.abort(request))
         try:
             if not await self._serve(response, session, subscription):
                 reason = "too many frames on this connection: a viewer has nothing to send"
                 await self._refuse(response, request, error_detail("rate_limited", reason, retryable=True))
         finally:
+            let_go()
             self._sockets.discard(response)
             session.viewers.leave(subscription)
         return response
@@ -91,15 +96,16 @@ class WatchEndpoint:
         goodbyes = (one.close(code=WSCloseCode.GOING_AWAY) for one in list(self._sockets))
         await asyncio.gather(*goodbyes, return_exceptions=True)
 
-    def _admit(self, request: web.Request) -> tuple[Session, Subscription]:
+    def _admit(self, request: web.Request) -> tuple[Session, Subscription, Identity]:
         """Raises `Refused`."""
         session_id = request.match_info["session_id"]
-        self._access.admit(request.headers, request.query, "view", session_id)
-        session = self._registry.find(session_id)
-        return session, session.viewers.watch()
+        identity = self._gate.admit(request, "view", session_id, connects=True)
+        session = self._registry.find(session_id, identity.sees)
+        return session, session.viewers.watch(), identity
 
     async def _refuse(self, response: web.WebSocketResponse, request: web.Request, detail: ErrorDetail) -> None:
         self._metrics.refused(detail.code)
+        self._gate.note_refusal(request, detail.code)
         is_full = detail.code == "too_many_viewers"
         code = WSCloseCode.TRY_AGAIN_LATER if is_full else WSCloseCode.POLICY_VIOLATION
         await sockets.refuse(response, request, detail, code=code)

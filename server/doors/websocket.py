@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from functools import partial
 
 from aiohttp import WSCloseCode, web
 
 from server.clock import Clock
 from server.doors import sockets
-from server.doors.access.auth import Access
-from server.doors.access.peers import Peers
+from server.doors.access.auth import PROTOCOL
+from server.doors.access.gate import Gate
 from server.doors.connection import Connection
 from server.metrics import Metrics
 from server.protocol.codes import ErrorDetail
@@ -30,8 +31,7 @@ class RealtimeEndpoint:
     def __init__(
         self,
         registry: Registry,
-        access: Access,
-        peers: Peers,
+        gate: Gate,
         *,
         metrics: Metrics,
         clock: Clock,
@@ -39,8 +39,7 @@ class RealtimeEndpoint:
     ) -> None:
         self._heartbeat_s = heartbeat_s
         self._registry = registry
-        self._access = access
-        self._peers = peers
+        self._gate = gate
         self._metrics = metrics
         self._clock = clock
         self._connections: set[Connection] = set()
@@ -49,7 +48,7 @@ class RealtimeEndpoint:
         """One connection, from upgrade to close. Host and `Origin` were checked by the middleware."""
         refusal: ErrorDetail | None = None
         try:
-            identity = self._access.admit(request.headers, request.query, "prompt")
+            identity = self._gate.admit_controller(request)
         except Refused as refused:
             refusal = refused.detail
         socket = web.WebSocketResponse(
@@ -59,11 +58,13 @@ class RealtimeEndpoint:
             autoclose=False,
             max_msg_size=MAX_FRAME_BYTES if refusal is None else MAX_MESSAGE_BYTES,
             compress=False,
+            protocols=(PROTOCOL,),
         )
         await socket.prepare(request)
         if refusal is not None:
             # Only after the upgrade: a browser tells its page the close code, but no HTTP status.
             self._metrics.refused(refusal.code)
+            self._gate.note_refusal(request, refusal.code)
             await sockets.refuse(socket, request, refusal)
             return socket
         connection = Connection(
@@ -72,12 +73,15 @@ class RealtimeEndpoint:
             identity=identity,
             metrics=self._metrics,
             clock=self._clock,
-            of_peer=self._peers.messages(request),
+            of_peer=self._gate.peers.messages(request),
+            note=partial(self._gate.note_message, request, identity),
         )
         self._connections.add(connection)
+        let_go = self._gate.keyring.hold(identity, connection.revoke)
         try:
             await connection.run()
         finally:
+            let_go()
             self._connections.discard(connection)
         return socket
 

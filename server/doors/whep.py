@@ -6,14 +6,16 @@ ICE session, and `Link` headers for ICE servers. It finds sessions through the r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from secrets import token_hex
 
 from aiohttp import web
 
-from server.doors.access.auth import Access
-from server.doors.access.peers import Peers
+from server.doors.access.client_secrets import Identity
+from server.doors.access.gate import Gate
 from server.media.webrtc import sdpfrag
 from server.media.webrtc.ice import Ice
 from server.media.webrtc.signalling import OfferError
@@ -32,13 +34,13 @@ class _IceSession:
 
     etag: str
     ufrags: frozenset[str]
+    let_go: Callable[[], None]  # of its key or secret
 
 
 class WhepApi:
-    def __init__(self, registry: Registry, access: Access, peers: Peers, ice: Ice) -> None:
+    def __init__(self, registry: Registry, gate: Gate, ice: Ice) -> None:
         self._registry = registry
-        self._access = access
-        self._peers = peers
+        self._gate = gate
         self._ice = ice
         self._ice_sessions: dict[tuple[Session, str], _IceSession] = {}  # as many as there are viewers by WHEP
 
@@ -51,15 +53,17 @@ class WhepApi:
         router.add_options(viewer, self._options)
 
     async def _offer(self, request: web.Request) -> web.StreamResponse:
-        session = self._session(request)
+        session, identity = self._find(request, connects=True)
         _check_type(request, SDP)
         offer_sdp = (await request.read()).decode("utf-8", "replace")
-        ice_session = _IceSession(etag=f'"{token_hex(8)}"', ufrags=sdpfrag.ufrags(offer_sdp))
+        etag, ufrags = f'"{token_hex(8)}"', sdpfrag.ufrags(offer_sdp)
         viewer_id, answer_sdp = await session.viewers.add(
             offer_sdp,
-            address=self._peers.of(request),
+            address=self._gate.peers.of(request),
             on_gone=lambda viewer_id: self._forget(session, viewer_id),
         )
+        end = partial(self._registry.drop_viewer, session, viewer_id)
+        ice_session = _IceSession(etag, ufrags, self._gate.keyring.hold(identity, end))
         self._ice_sessions[session, viewer_id] = ice_session
         response = web.Response(status=HTTPStatus.CREATED, text=answer_sdp, content_type=SDP)
         response.headers["Location"] = f"/whep/{session.session_id}/{viewer_id}"
@@ -70,7 +74,7 @@ class WhepApi:
 
     async def _patch(self, request: web.Request) -> web.StreamResponse:
         """Trickled candidates (RFC 8840). Another `ice-ufrag` asks for an ICE restart, which aiortc does not do."""
-        session = self._session(request)
+        session, _ = self._find(request)
         viewer_id = request.match_info["viewer_id"]
         ice_session = self._ice_sessions.get((session, viewer_id))
         if ice_session is None:
@@ -90,7 +94,7 @@ class WhepApi:
         return web.Response(status=HTTPStatus.NO_CONTENT)
 
     async def _delete(self, request: web.Request) -> web.StreamResponse:
-        session = self._session(request)
+        session, _ = self._find(request)
         await session.viewers.remove(request.match_info["viewer_id"])
         return web.Response()
 
@@ -98,17 +102,18 @@ class WhepApi:
         """Answers a browser's CORS preflight, and a player that asks for ICE servers."""
         response = web.Response(status=HTTPStatus.NO_CONTENT, headers={"Accept-Post": SDP})
         # A preflight has no token, and TURN credentials are not for everybody.
-        if self._access.may(request.headers, request.query, "view"):
+        if self._gate.may(request, "view"):
             self._add_links(response, "viewer")
         return response
 
-    def _session(self, request: web.Request) -> Session:
+    def _find(self, request: web.Request, *, connects: bool = False) -> tuple[Session, Identity]:
         session_id = request.match_info["session_id"]
-        self._access.admit(request.headers, request.query, "view", session_id)
-        return self._registry.find(session_id)
+        identity = self._gate.admit(request, "view", session_id, connects=connects)
+        return self._registry.find(session_id, identity.sees), identity
 
     def _forget(self, session: Session, viewer_id: str) -> None:
-        self._ice_sessions.pop((session, viewer_id), None)
+        if (ice_session := self._ice_sessions.pop((session, viewer_id), None)) is not None:
+            ice_session.let_go()
 
     def _add_links(self, response: web.Response, name: str) -> None:
         for server in self._ice.client_servers(name):

@@ -58,6 +58,8 @@ class Route:
     errors: tuple[ErrorCode, ...] = ()
     # Pages of other sites may use it if their origin is allowed by name (CORS).
     is_open_to_origins: bool = False
+    # A client secret does not do, whatever its scopes.
+    needs_key: bool = False
 
 
 _ON_ABILITIES: tuple[ErrorCode, ...] = ("not_supported",)
@@ -189,9 +191,14 @@ ROUTES: tuple[Route, ...] = (
         is_open_to_origins=True,
     ),
     Route(
-        *("POST", "/v1/realtime/client_secrets", "admin", _JSON, _JSON),
+        *("POST", "/v1/realtime/client_secrets", "view", _JSON, _JSON),
         errors=(*_DOOR, "not_supported", "invalid_json", "invalid_value"),
+        needs_key=True,
     ),
+    Route("GET", "/v1/realtime/client_secrets", "view", answer=_JSON, errors=_DOOR, needs_key=True),
+    Route("DELETE", "/v1/realtime/client_secrets/{secret_id}", "view", errors=_DOOR, needs_key=True),
+    Route("GET", "/v1/sessions", "view", answer=_JSON, errors=_DOOR, needs_key=True),
+    Route("GET", "/v1/audit", "admin", answer=_JSON, errors=(*_DOOR, "invalid_value"), needs_key=True),
     Route("OPTIONS", "/v1/realtime/calls", None, is_open_to_origins=True),
     Route(
         # Of a viewer's call. The call that holds a stage needs `prompt`.

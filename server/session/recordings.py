@@ -43,7 +43,7 @@ class Recordings:
         is_off = folder is None or 0 in (limits.max_bytes, limits.max_total_bytes)
         self._folder = None if is_off or folder is None else RecordingsFolder(folder, limits)
         self._local_time = local_time
-        self._paths: OrderedDict[tuple[str, str], Path] = OrderedDict()
+        self._paths: OrderedDict[tuple[str, str, str], Path] = OrderedDict()
 
     def check(self) -> None:
         """Raises `Refused` (`not_supported`) if this server does not record."""
@@ -60,14 +60,14 @@ class Recordings:
         """A path with a name that the server chooses: session, local time, number."""
         return self.folder.path / f"{_UNSAFE.sub('-', session_id)}-{self._local_time()}-{number}{SUFFIX}"
 
-    def remember(self, session_id: str, path: Path) -> None:
-        self._paths[session_id, path.name] = path
+    def remember(self, tenant: str, session_id: str, path: Path) -> None:
+        self._paths[tenant, session_id, path.name] = path
         if len(self._paths) > MAX_KNOWN:
             self._paths.popitem(last=False)
 
-    def find(self, session_id: str, name: str) -> Path:
-        """Raises `Refused` (`unknown_recording`)."""
-        path = self._paths.get((session_id, name))
+    def find(self, tenant: str, session_id: str, name: str) -> Path:
+        """Raises `Refused` (`unknown_recording`), also for another tenant's."""
+        path = self._paths.get((tenant, session_id, name))
         if path is None or not path.is_file():
             raise Refused("unknown_recording", "this session has no recording of this name")
         return path
@@ -79,6 +79,7 @@ class Recorder:
     def __init__(
         self,
         session_id: str,
+        tenant: str,
         program: SessionProgram,
         program_format: ProgramFormat,
         recordings: Recordings,
@@ -86,7 +87,7 @@ class Recorder:
         *,
         on_ended: Callable[[RecordingChanged], None],
     ) -> None:
-        self._session_id = session_id
+        self._session_id, self._tenant = session_id, tenant
         self._program = program
         self._format = program_format
         self._recordings = recordings
@@ -157,7 +158,7 @@ class Recorder:
             except BaseException:
                 self._program.leave(subscription)
                 raise
-            self._recordings.remember(self._session_id, recording.path)
+            self._recordings.remember(self._tenant, self._session_id, recording.path)
             return recording
         raise RecordingFailed("no name is free in the folder of the recordings")
 

@@ -8,9 +8,11 @@ events, one ticks once a second. The server cannot work without them, so it ends
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from engine.api import (
@@ -49,6 +51,18 @@ CLOSE_TIMEOUT_S = 1.5
 # (the SDKs' silence), and then has three attempts to resume. Without that, any page that starts a stage on a full
 # server ended a show whose network had just failed.
 KEEP_DETACHED_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who may hold a stage: a tenant's key, or a client secret of that key."""
+
+    tenant: str = ""
+    is_key: bool = True
+
+
+# Everybody, on a server without keys.
+ANYBODY = Holder()
 
 
 class Registry:
@@ -108,23 +122,31 @@ class Registry:
 
     # --- sessions -------------------------------------------------------------------------------------------------
 
-    def find(self, session_id: str) -> Session:
-        """Raises `Refused` (`unknown_session`), with a retry time for a name: it may be started at any time."""
+    def find(self, session_id: str, tenant: str | None) -> Session:
+        """A stage of this tenant; None: of any. Another tenant's stage looks like none.
+
+        Raises `Refused` (`unknown_session`), with a retry time for a name: it may be started at any time.
+        """
         session = self._sessions.get(session_id)
-        if session is None or session.state is SessionState.CLOSED:
+        is_foreign = session is not None and tenant is not None and session.tenant != tenant
+        if session is None or session.state is SessionState.CLOSED or is_foreign:
             retry_after_ms = NAME_RETRY_MS if is_name(session_id) else None
             reason = "there is no such session; it may have ended, or not begun"
             raise Refused("unknown_session", reason, retry_after_ms=retry_after_ms)
         return session
 
-    async def start(self, message: SessionStart, controller: Controller, *, tenant: str = "") -> Session | Ticket:
+    def sessions(self, tenant: str | None) -> list[Session]:
+        """The stages of this tenant; None: of all."""
+        return [session for session in self._sessions.values() if tenant is None or session.tenant == tenant]
+
+    async def start(self, message: SessionStart, controller: Controller, holder: Holder = ANYBODY) -> Session | Ticket:
         """A session for `controller`, or a ticket in the queue: call `come_in` when it is called, or `leave`.
 
         Raises `Refused` (`server_full`, `draining`, `not_supported`, `invalid_value`, `name_taken`).
         """
-        self._check(message, tenant)
+        self._check(message, holder)
         if not len(self._queue) and self._has_room(self._cost_s(message.quality)):
-            return await self._create(message, controller, tenant)
+            return await self._create(message, controller, holder.tenant)
         if self._queue.is_full:
             retry_after_ms = round(self._admission.retry_after_s(len(self._queue)) * 1000)
             reason = f"there is no room for another stage, and {len(self._queue)} controllers wait for one"
@@ -135,7 +157,7 @@ class Registry:
         return ticket
 
     async def come_in(
-        self, ticket: Ticket, message: SessionStart, controller: Controller, *, tenant: str = ""
+        self, ticket: Ticket, message: SessionStart, controller: Controller, holder: Holder = ANYBODY
     ) -> Session | None:
         """The session of a controller that was called; None if a resumed session has taken the room meanwhile.
 
@@ -146,8 +168,8 @@ class Registry:
             self._queue.tell_all(self._admission, self._clock.now())
             return None
         self._queue.leave(ticket)
-        self._check(message, tenant)  # since `start`, the model may have become known or the name taken
-        return await self._create(message, controller, tenant)
+        self._check(message, holder)  # since `start`, the model may have become known or the name taken
+        return await self._create(message, controller, holder.tenant)
 
     def leave(self, ticket: Ticket) -> None:
         """Gives up a place in the queue, if it still is one."""
@@ -156,7 +178,7 @@ class Registry:
 
     async def _create(self, message: SessionStart, controller: Controller, tenant: str) -> Session:
         if message.name is not None and message.name in self._sessions:
-            self._abandon(self._sessions[message.name])  # `_check` saw that it is detached and the same tenant's
+            self._abandon(self._sessions[message.name])  # `_check` saw that it may go
         self._make_room(self._cost_s(message.quality))
         names = (name for name in message.__struct_fields__ if name not in ("event_id", "name"))
         session_id = message.name or f"s{secrets.token_hex(8)}"
@@ -181,26 +203,32 @@ class Registry:
         session.answer_start(message)
         return session
 
-    def take_up(self, message: SessionResume, controller: Controller) -> Session:
+    def take_up(self, message: SessionResume, controller: Controller, holder: Holder = ANYBODY) -> Session:
         """The session that `controller` comes back to. Raises `Refused`."""
         self._refuse_when_draining()
-        session = self.find(message.session_id)
+        session = self.find(message.session_id, holder.tenant)
         session.take_up(controller, message)
         return session
 
-    async def end(self, session: Session) -> None:
+    async def end(self, session: Session, reason: str = "client") -> None:
         """Forgets a session whose controller ended it, and frees what it still holds."""
-        await self._close(session, "client")
+        await self._close(session, reason)
+
+    def drop_viewer(self, session: Session, viewer_id: str) -> None:
+        """Its key or secret was revoked. A viewer that has gone meanwhile is no error."""
+        self._spawn(_drop(session, viewer_id), f"drop-{viewer_id}")
 
     def _refuse_when_draining(self) -> None:
         if self.is_draining:
             raise _draining()
 
-    def _check(self, message: SessionStart, tenant: str) -> None:
+    def _check(self, message: SessionStart, holder: Holder) -> None:
         self._refuse_when_draining()
-        holder = self._sessions.get(message.name) if message.name is not None else None
-        # A console that crashed and starts again must not be locked out by its own old session.
-        if holder is not None and not (holder.state is SessionState.DETACHED and holder.tenant == tenant):
+        named = self._sessions.get(message.name) if message.name is not None else None
+        # A console that crashed and starts again must not be locked out by its own old session. Visitors of one page
+        # have secrets of one key: to them a detached stage yields only by its resume token (`take_up`).
+        yields_to = named is not None and named.state is SessionState.DETACHED and named.tenant == holder.tenant
+        if named is not None and not (yields_to and holder.is_key):
             raise Refused("name_taken", f"there is a session of the name `{message.name}`", param="name")
         capabilities.check(self.engine.model, transition=message.transition, after=message.after, lora=message.lora)
         capabilities.check_music(self._neighbours.music, message.music)
@@ -385,6 +413,11 @@ class Registry:
             return f"task {self._essential.dead} died"
         silent_s = self._clock.now() - self._ticked_at
         return f"no heartbeat for {silent_s:.0f} s" if silent_s > HEARTBEAT_TIMEOUT_S else None
+
+
+async def _drop(session: Session, viewer_id: str) -> None:
+    with contextlib.suppress(Refused):
+        await session.viewers.remove(viewer_id)
 
 
 def _draining() -> Refused:

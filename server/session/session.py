@@ -124,8 +124,7 @@ class Session:
     ) -> None:
         """`stage_id` is the prefix of generation ids. It is not the session's name, because the engine may still work
         for an older session of that name."""
-        self.session_id = session_id
-        self.tenant = tenant
+        self.session_id, self.tenant = session_id, tenant
         self.options = options
         self.resume_token = secrets.token_urlsafe(24)
         self.state, self.detached_at = SessionState.OPEN, 0.0
@@ -167,8 +166,9 @@ class Session:
             on_changed=self._tell,
             log=lambda text, is_error: self.receipts.log("!" if is_error else "=", text),
         )
+        recordings = neighbours.recordings
         self._recorder = Recorder(
-            session_id, self.program, self.program_format, neighbours.recordings, self._metrics, on_ended=self._tell
+            session_id, tenant, self.program, self.program_format, recordings, self._metrics, on_ended=self._tell
         )
         self._opened_at = self._ticked_at = self._clock.now()
         self._ticked_counts = ProgramCounts()

@@ -152,7 +152,7 @@ async def test_a_whole_show_goes_through_the_proxy_with_the_token(command: Comma
                 assert page.status == 200
             async with http.get("/metrics") as stranger:
                 assert stranger.status == 401
-            through = Serving(http, harness.registry)
+            through = Serving(http, harness.app)
             controller = await through.controller(token=TOKEN, name="my-show")
             await controller.apply("scene 5")
             watching = await http.ws_connect(controller.path(f"watch?token={TOKEN}"), headers={"Origin": origin})

@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import numpy as np
+from aiohttp import web
 
 from engine.synthetic import Script, SyntheticEngine, read
 from server import app as server_app
@@ -50,9 +51,12 @@ class Controller:
 
 
 class Serving:
-    def __init__(self, http: aiohttp.ClientSession, registry: Any) -> None:
+    def __init__(self, http: aiohttp.ClientSession, app: web.Application) -> None:
         self.http = http
-        self.registry = registry
+        self.app = app
+        self.registry = app[server_app.REGISTRY]
+        self.access = app[server_app.ACCESS]
+        self.keyring = self.access.keyring
 
     async def controller(self, **options: object) -> Controller:
         """The controller of a new stage."""
@@ -69,7 +73,7 @@ async def serving(
     app = server_app.build(Settings(**settings), engine or SyntheticEngine(SCRIPT), **(build or {}))
     async with server_app.running(app, server_app.listen("127.0.0.1", 0)) as port:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
-            yield Serving(http, app[server_app.REGISTRY])
+            yield Serving(http, app)
 
 
 def number(frame: Any) -> int | None:

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from engine.config import NICENESS, EngineSettings
-from server.config import ConfigError, EnginePriority, Settings, default_recordings_folder, is_loopback, load
+from server.config import ConfigError, EnginePriority, Settings, default_data_folder, is_loopback, load
 
 TOKEN = "0123456789abcdef0123"
 
@@ -29,8 +29,8 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
 
 
 def test_recordings_lie_in_the_users_data_folder() -> None:
-    assert default_recordings_folder({"HOME": "/home/ada"}) == Path("/home/ada/.local/share/sceneshift/recordings")
-    assert default_recordings_folder({"XDG_DATA_HOME": "/data"}) == Path("/data/sceneshift/recordings")
+    assert default_data_folder({"HOME": "/home/ada"}) == Path("/home/ada/.local/share/sceneshift")
+    assert default_data_folder({"XDG_DATA_HOME": "/data"}) == Path("/data/sceneshift")
     assert load(["--max-recording-size", "2GB"], {}).max_recording_size == 2 * 10**9
     assert load(["--max-recordings-size", "2GB"], {}).max_recordings_size == 2 * 10**9
 

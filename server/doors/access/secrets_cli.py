@@ -16,7 +16,7 @@ from server.protocol.table import Scope
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-def _duration_s(text: str) -> int:
+def duration_s(text: str) -> int:
     match = re.fullmatch(r"(\d{1,9})([smhd])", text)
     if match is None:
         raise argparse.ArgumentTypeError("expected a time such as 90s, 30m, 12h or 7d")
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--scope", action="append", choices=get_args(Scope), help="what it may do (default: view)")
     parser.add_argument("--session", help="the name of the one stage that it is for (default: any)")
-    parser.add_argument("--for", dest="lives_s", type=_duration_s, default="1h", help="how long (default 1h)")
+    parser.add_argument("--for", dest="lives_s", type=duration_s, default="1h", help="how long (default 1h)")
     parser.add_argument("--origin", action="append", default=[], help="of the pages that may use it (default: any)")
     parser.add_argument("--token", help="the server's token; better given as SCENESHIFT_TOKEN")
     options = parser.parse_args(arguments)

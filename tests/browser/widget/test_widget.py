@@ -50,7 +50,7 @@ class Site:
     pages: dict[str, str]
 
     def program_of(self, session_id: str) -> Any:
-        return self.registry.find(session_id).program
+        return self.registry.find(session_id, None).program
 
     @property
     def num_sessions(self) -> int:

@@ -15,7 +15,8 @@ from serving import Serving, serving
 from server.clock import FakeClock
 from server.doors import connections as connections_module
 from server.doors.access import peers as peers_module
-from server.doors.connections import LOG_INTERVAL_S, RESERVED_FILES, ConnectionBounds, Connections
+from server.doors.connections import RESERVED_FILES, ConnectionBounds, Connections
+from server.rarely import LOG_INTERVAL_S
 
 TOKEN = "0123456789abcdef0123"
 REQUEST = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"

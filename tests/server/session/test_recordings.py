@@ -81,7 +81,7 @@ async def test_a_recording_has_the_music_of_the_show(tmp_path: Path) -> None:
     async with serving(recordings_folder=str(tmp_path), music_folder=str(tmp_path)) as server:
         controller = await server.controller(width=320, height=192, music="hum", music_volume=1.0)
         begun = await record(controller, True)
-        program = server.registry.find(controller.session_id).program
+        program = server.registry.find(controller.session_id, None).program
         while heard_packets(program) < 75:  # music that comes late is left out, on a busy machine
             await controller.hear("stats.updated")
         ended = await record(controller, False)
@@ -238,10 +238,10 @@ def test_only_the_newest_names_are_remembered(tmp_path: Path, monkeypatch: pytes
     recordings = Recordings(tmp_path)
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         (tmp_path / name).touch()
-        recordings.remember("s1", tmp_path / name)
-    assert recordings.find("s1", "b.mp4") == tmp_path / "b.mp4"
+        recordings.remember("a", "s1", tmp_path / name)
+    assert recordings.find("a", "s1", "b.mp4") == tmp_path / "b.mp4"
     with pytest.raises(Refused):
-        recordings.find("s1", "a.mp4")
+        recordings.find("a", "s1", "a.mp4")
 
 
 def test_a_file_name_is_safe_for_every_session_name(tmp_path: Path) -> None:

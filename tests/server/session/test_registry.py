@@ -17,7 +17,7 @@ from server.protocol.errors import Refused
 from server.protocol.messages import PromptSet, SessionResume, SessionStart
 from server.session.admission import Ticket
 from server.session.generations import Generations
-from server.session.registry import KEEP_DETACHED_S, Registry
+from server.session.registry import KEEP_DETACHED_S, Holder, Registry
 from server.session.session import Neighbours, Session, SessionState
 
 
@@ -115,7 +115,7 @@ async def test_a_process_that_was_stopped_skips_the_ticks_that_it_missed(harness
 async def test_a_name_is_the_sessions_id(harness: RegistryHarness) -> None:
     session = await harness.start(name="my-show")
     assert session.session_id == "my-show"
-    assert harness.registry.find("my-show") is session
+    assert harness.registry.find("my-show", None) is session
 
 
 async def test_a_live_session_keeps_its_name(harness: RegistryHarness) -> None:
@@ -127,15 +127,15 @@ async def test_a_live_session_keeps_its_name(harness: RegistryHarness) -> None:
 
 async def test_a_detached_session_yields_its_name_to_its_own_tenant_only(harness: RegistryHarness) -> None:
     controller = FakeController()
-    left = await harness.registry.start(SessionStart(name="my-show"), controller, tenant="a")
+    left = await harness.registry.start(SessionStart(name="my-show"), controller, Holder("a"))
     assert isinstance(left, Session)
     left.detach(controller)
     with pytest.raises(Refused) as caught:
-        await harness.registry.start(SessionStart(name="my-show"), FakeController(), tenant="b")
+        await harness.registry.start(SessionStart(name="my-show"), FakeController(), Holder("b"))
     assert caught.value.detail.code == "name_taken"
-    session = await harness.registry.start(SessionStart(name="my-show"), FakeController(), tenant="a")
+    session = await harness.registry.start(SessionStart(name="my-show"), FakeController(), Holder("a"))
     await harness.clock.advance(0)
-    assert harness.registry.find("my-show") is session is not left
+    assert harness.registry.find("my-show", None) is session is not left
     assert left.state is SessionState.CLOSED
 
 
@@ -189,7 +189,7 @@ async def test_an_owner_other_than_a_session_gets_events_and_closes_on_an_error(
 async def test_a_free_name_has_a_retry_time_and_a_generated_id_has_none(harness: RegistryHarness) -> None:
     for session_id, retry_after_ms in (("my-show", 2000), ("s0123456789abcdef", None), ("Not a name", None)):
         with pytest.raises(Refused) as caught:
-            harness.registry.find(session_id)
+            harness.registry.find(session_id, None)
         assert (caught.value.detail.code, caught.value.detail.retry_after_ms) == ("unknown_session", retry_after_ms)
 
 
@@ -197,7 +197,7 @@ async def test_a_session_that_is_closing_cannot_be_found(harness: RegistryHarnes
     session = await harness.start()
     await session.close("client")
     with pytest.raises(Refused) as caught:
-        harness.registry.find(session.session_id)
+        harness.registry.find(session.session_id, None)
     assert caught.value.detail.code == "unknown_session"
 
 
@@ -209,8 +209,8 @@ async def test_the_longest_abandoned_session_makes_room(harness: RegistryHarness
     await harness.clock.advance(KEEP_DETACHED_S)
     await harness.start()
     with pytest.raises(Refused):
-        harness.registry.find(second.session_id)
-    assert harness.registry.find(first.session_id) is first
+        harness.registry.find(second.session_id, None)
+    assert harness.registry.find(first.session_id, None) is first
 
 
 async def test_a_session_whose_controller_was_just_lost_keeps_its_place(harness: RegistryHarness) -> None:
@@ -220,12 +220,12 @@ async def test_a_session_whose_controller_was_just_lost_keeps_its_place(harness:
     with pytest.raises(Refused) as caught:  # a page that starts stages on a full server ends no show
         await harness.start()
     assert caught.value.detail.code == "server_full"
-    assert harness.registry.find(first.session_id) is first
+    assert harness.registry.find(first.session_id, None) is first
     await harness.clock.advance(0.2)
     await harness.start()
     with pytest.raises(Refused):
-        harness.registry.find(first.session_id)
-    assert harness.registry.find(second.session_id) is second
+        harness.registry.find(first.session_id, None)
+    assert harness.registry.find(second.session_id, None) is second
 
 
 async def test_an_abandoned_session_is_closed_after_its_grace(harness: RegistryHarness) -> None:
@@ -233,7 +233,7 @@ async def test_an_abandoned_session_is_closed_after_its_grace(harness: RegistryH
     program = session.program
     session.detach(session._controller)
     await harness.clock.advance(59.0)
-    assert harness.registry.find(session.session_id) is session
+    assert harness.registry.find(session.session_id, None) is session
     await harness.clock.advance(2.0)
     with pytest.raises(Refused) as caught:
         harness.registry.take_up(
@@ -251,7 +251,7 @@ async def test_a_session_resumed_in_time_lives_on(harness: RegistryHarness) -> N
         SessionResume(session_id=session.session_id, resume_token=session.resume_token), FakeController()
     )
     await harness.clock.advance(120.0)
-    assert harness.registry.find(session.session_id) is session
+    assert harness.registry.find(session.session_id, None) is session
 
 
 async def test_events_go_to_the_session_that_they_belong_to(harness: RegistryHarness) -> None:
@@ -362,7 +362,7 @@ async def test_a_session_that_is_slow_to_close_is_not_waited_for_but_finished(
     released.set()
     await harness.clock.advance(0)
     assert not session.program.is_open, "it was not cancelled half-way"
-    assert harness.registry.find("my-show") is again
+    assert harness.registry.find("my-show", None) is again
 
 
 async def test_a_slow_ingest_delays_no_viewers_end(harness: RegistryHarness) -> None:
@@ -472,7 +472,7 @@ async def test_a_detached_session_yields_to_a_waiting_controller(lobby: Registry
     assert waiting.is_called
     await lobby.registry.come_in(waiting, SessionStart(), FakeController())
     with pytest.raises(Refused):
-        lobby.registry.find(first.session_id)
+        lobby.registry.find(first.session_id, None)
 
 
 async def test_a_late_resume_keeps_the_room_and_the_called_one_keeps_its_place(

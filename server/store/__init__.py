@@ -1,0 +1,1 @@
+"""What outlives the process: keys, client secrets, usage and the audit log, in one SQLite file."""

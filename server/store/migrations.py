@@ -1,0 +1,51 @@
+"""The schema of the store, as the steps that made it. A step that has shipped never changes; new ones come last."""
+
+from __future__ import annotations
+
+import sqlite3
+
+MIGRATIONS: tuple[str, ...] = (
+    # 1: keys, client secrets, the audit log. Times are Unix times, in seconds.
+    """
+    CREATE TABLE keys (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        text TEXT NOT NULL,               -- the key itself: HS256 needs it to check a signature
+        scopes TEXT NOT NULL,             -- with spaces between
+        made_at REAL NOT NULL,
+        expires_at REAL,
+        revoked_at REAL
+    );
+    CREATE TABLE client_secrets (         -- those that must be remembered until they end
+        id TEXT NOT NULL,                 -- `jti`
+        tenant TEXT NOT NULL,
+        scopes TEXT NOT NULL DEFAULT '',
+        session TEXT,
+        made_at REAL,                     -- links that live for longer than a few hours
+        used_at REAL,                     -- those for one use
+        revoked_at REAL,
+        expires_at REAL NOT NULL,
+        PRIMARY KEY (tenant, id)
+    );
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY,
+        at REAL NOT NULL,
+        tenant TEXT NOT NULL,             -- "" for strangers
+        who TEXT NOT NULL,                -- a key's name, the `jti` of a secret, or a digest of a wrong token
+        peer TEXT NOT NULL,               -- an address, "" if it cannot be told apart
+        action TEXT NOT NULL,
+        session TEXT NOT NULL,
+        outcome TEXT NOT NULL,            -- "ok" or an error code
+        times INTEGER NOT NULL            -- how many this row stands for
+    );
+    """,
+)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Brings the schema up to date, one transaction a step. Raises `sqlite3.Error`; `ValueError` for a newer schema."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        raise ValueError(f"a newer version of Sceneshift made it (schema {version}, this one knows {len(MIGRATIONS)})")
+    for number, script in enumerate(MIGRATIONS[version:], version + 1):
+        connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
