@@ -14,8 +14,41 @@ MAX_BYTES = 64 * 1024  # more is refused by size alone, wherever we look
 _NUMBERS = (0, 1, 2, 3, 4, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 _ODD_TEXTS = (
     *("", "0", "-1", "1", "65536", "4294967296", "9" * 400, "1e999", "NaN", "Infinity", "0.5", "null", "true"),
-    *("[", "]", "{}", "[" * 3000, '"', "\\", "\\u0000", "\\ud800", "\0", "\r", "\n", "\x85", "\u2028", "é", "日", "\U0001f600"),
-    *(" ", "  ", ":", "=", ";", "/", ".", ",", "-", "%", "::1", "0.0.0.0", "255.255.255.255", "fe80::1%eth0", "x.local"),
+    *(
+        "[",
+        "]",
+        "{}",
+        "[" * 3000,
+        '"',
+        "\\",
+        "\\u0000",
+        "\\ud800",
+        "\0",
+        "\r",
+        "\n",
+        "\x85",
+        "\u2028",
+        "é",
+        "日",
+        "\U0001f600",
+    ),
+    *(
+        " ",
+        "  ",
+        ":",
+        "=",
+        ";",
+        "/",
+        ".",
+        ",",
+        "-",
+        "%",
+        "::1",
+        "0.0.0.0",
+        "255.255.255.255",
+        "fe80::1%eth0",
+        "x.local",
+    ),
 )
 
 
@@ -75,7 +108,9 @@ def _with_odd_text(data: bytes, chance: random.Random, other: bytes) -> bytes:
     """In place of a word or a number, or between two."""
     words = list(re.finditer(rb"[A-Za-z0-9_]+", data))
     start, end = chance.choice(words).span() if words else (0, 0)
-    return data[:start] + chance.choice(_ODD_TEXTS).encode("utf-8", "surrogatepass") + data[chance.choice((start, end)) :]
+    return (
+        data[:start] + chance.choice(_ODD_TEXTS).encode("utf-8", "surrogatepass") + data[chance.choice((start, end)) :]
+    )
 
 
 def _with_other_word(data: bytes, chance: random.Random, other: bytes) -> bytes:

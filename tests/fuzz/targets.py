@@ -23,7 +23,9 @@ from aiortc.sdp import SessionDescription
 from google_crc32c import value as crc32c
 
 from server.clock import FakeClock
-from server.doors.access import client_secrets
+from server.config import Settings
+from server.doors.access.auth import Access
+from server.doors.access.keyring import Keyring
 from server.media.video.encoder import EncodedFrame
 from server.media.video.fanout import Fanout
 from server.media.video.rendition import Codec, ladder
@@ -37,6 +39,7 @@ from server.media.webrtc.signalling import OfferError, checked_answer, checked_o
 from server.protocol.decoding import decode, encode, session_start
 from server.protocol.errors import MessageError, Refused
 from server.protocol.messages import Error
+from server.store.store import Store
 
 Attempt = Callable[[bytes], Awaitable[None]]
 
@@ -55,7 +58,7 @@ PARAMETERS = RTCRtpSendParameters(
     muxId="0",
     rtcp=RTCRtcpParameters(cname="stage"),
 )
-TOKEN = "0123456789abcdef0123"
+TOKEN = "a-token-for-these-tests-that-has-more-than-forty-eight-letters"
 
 
 class Target(NamedTuple):
@@ -263,23 +266,28 @@ async def message() -> AsyncIterator[Attempt]:
 
 @asynccontextmanager
 async def secret() -> AsyncIterator[Attempt]:
-    """Client secrets: a stranger's, and ones that the token signed. An input is a header and claims, a line each."""
+    """Client secrets at the door: a stranger's, and ones that the token signed. An input: a head, then claims."""
+    clock = FakeClock()
+    keyring = Keyring(Store(), clock, lambda: NOW, token=TOKEN)
+    access = Access(Settings(token=TOKEN), keyring, lambda: NOW)
 
     async def attempt(data: bytes) -> None:
-        header, _, claims = data.partition(b"\n")
-        signed = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in (header, claims))
-        digest = base64.urlsafe_b64encode(hmac.digest(TOKEN.encode(), signed, hashlib.sha256)).rstrip(b"=")
-        for text in (data, signed + b"." + digest):
+        head, _, claims = data.partition(b"\n")
+        signed = b".".join(map(_base64url, (head, claims)))
+        for given in (data, signed + b"." + _base64url(hmac.digest(TOKEN.encode(), signed, hashlib.sha256))):
+            headers = {"Authorization": f"Bearer ek_{given.decode('utf-8', 'surrogateescape')}"}
             try:
-                identity = client_secrets.read(
-                    "ek_" + text.decode("utf-8", "surrogateescape"), TOKEN, now=NOW, origin="https://a.example"
-                )
+                identity = access.admit(headers, {}, "view")
             except Refused as refusal:
                 encode(Error(error=refusal.detail))
             else:
-                assert identity.scopes <= client_secrets.ALL_SCOPES and not identity.is_key
+                assert "view" in identity.scopes and identity.secret_id is not None
 
     yield attempt
+
+
+def _base64url(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
 TARGETS = {

@@ -11,8 +11,7 @@ import gc
 import hashlib
 import random
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import pytest
 
 from server.media.webrtc import ice
 from tests.fuzz.mutation import mutated
-from tests.fuzz.targets import TARGETS, Attempt, Target
+from tests.fuzz.targets import TARGETS, Target
 from tests.seeds import seeds
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -67,13 +66,17 @@ async def test_an_input_of_the_corpus_raises_only_declared_errors(path: Path) ->
 @pytest.mark.parametrize("name", TARGETS)
 async def test_changed_inputs_raise_only_declared_errors(name: str) -> None:
     target, corpus = TARGETS[name], corpus_of(name)
-    inputs = (mutated(corpus, random.Random(f"{name} {seed}"), is_text=target.is_text) for seed in seeds(target.num_inputs))
+    inputs = (
+        mutated(corpus, random.Random(f"{name} {seed}"), is_text=target.is_text) for seed in seeds(target.num_inputs)
+    )
     try:
         slowest_s, slowest = await try_all(target, inputs)
     except Crash as crash:
         (CORPUS / name / f"new-{hashlib.sha256(crash.data).hexdigest()[:12]}").write_bytes(crash.data)
         raise
-    print(f"{name}: {len(seeds(target.num_inputs))} inputs; the slowest took {slowest_s * 1000:.1f} ms: {slowest[:60]!r}")
+    print(
+        f"{name}: {len(seeds(target.num_inputs))} inputs; the slowest took {slowest_s * 1000:.1f} ms: {slowest[:60]!r}"
+    )
 
 
 async def test_changed_inputs_find_what_our_guard_before_aioice_hides(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,8 @@ MAX_WAITING = 1024
 _CHUNK = struct.Struct("!BBH")  # RFC 9260 section 3.2
 _PARAMETER = struct.Struct("!HH")  # section 3.2.1
 _CHUNKS_AT = 12  # behind the packet's head
-# Where the parameters begin behind a chunk's head, by the chunk's type: INIT, INIT ACK, HEARTBEAT, HEARTBEAT ACK, ABORT,
-# ERROR, RE-CONFIG.
+# Where the parameters begin behind a chunk's head, by its type: INIT, INIT ACK, HEARTBEAT, HEARTBEAT ACK, ABORT, ERROR,
+# RE-CONFIG.
 _PARAMETERS_AT = {1: 16, 2: 16, 4: 0, 5: 0, 6: 0, 9: 0, 130: 0}
 
 

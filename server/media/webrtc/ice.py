@@ -399,7 +399,7 @@ def _is_stun(data: bytes) -> bool:
 
 
 def _guard_media(transport: Any, on_dropped: Callable[[str], None]) -> None:
-    """Drops RTP, which no connection of ours receives, and RTCP that aiortc fails on: it would end the viewer's task."""
+    """Drops RTP, which we never receive, and RTCP that aiortc fails on: it would end the viewer's connection."""
     handle_rtcp = transport._handle_rtcp_data
 
     async def handle_guarded(data: bytes) -> None:
