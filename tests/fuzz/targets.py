@@ -198,9 +198,8 @@ async def sdp() -> AsyncIterator[Attempt]:
                 ours = check().sdp
             except OfferError:
                 continue
-            description = SessionDescription.parse(ours)
-            assert str(description) == ours, "aiortc reads another offer than we wrote"
-            assert not {media.direction for media in description.media} & {"sendrecv", "sendonly"}
+            directions = {media.direction for media in SessionDescription.parse(ours).media}
+            assert not directions & {"sendrecv", "sendonly"}
 
     yield attempt
 
@@ -293,7 +292,7 @@ def _base64url(data: bytes) -> bytes:
 TARGETS = {
     "stun": Target(stun, 40000, is_text=False),
     "rtp": Target(rtp, 20000, is_text=False),
-    "sctp": Target(sctp, 60000, is_text=False),
+    "sctp": Target(sctp, 35000, is_text=False),
     "sdp": Target(sdp, 6000, is_text=True),
     "offer": Target(offer, 800, is_text=True),
     "sdpfrag": Target(fragment, 30000, is_text=True),

@@ -19,7 +19,7 @@ import pytest
 
 from server.media.webrtc import ice
 from tests.fuzz.mutation import mutated
-from tests.fuzz.targets import TARGETS, Target
+from tests.fuzz.targets import TARGETS, Attempt, Target
 from tests.seeds import seeds
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -37,6 +37,12 @@ class Crash(Exception):
         self.data = data
 
 
+async def timed(attempt: Attempt, data: bytes) -> float:
+    before = time.perf_counter()
+    await attempt(data)
+    return time.perf_counter() - before
+
+
 async def try_all(target: Target, inputs: Iterable[bytes]) -> tuple[float, bytes]:
     """Tries the inputs in turn. Gives the time of the slowest in seconds, and that input. Raises `Crash`."""
     slowest = (0.0, b"")
@@ -46,9 +52,9 @@ async def try_all(target: Target, inputs: Iterable[bytes]) -> tuple[float, bytes
     try:
         async with target.open() as attempt:
             for data in inputs:
-                before = time.perf_counter()
-                await attempt(data)
-                slowest = max(slowest, (time.perf_counter() - before, data))
+                took_s = await timed(attempt, data)
+                if took_s > slowest[0]:  # once more, because this machine does other work, too
+                    slowest = max(slowest, (min(took_s, await timed(attempt, data)), data))
                 assert not late, late
         gc.collect()  # a task that failed unseen tells the loop when it goes
         assert not late, late

@@ -441,7 +441,7 @@ def _shuffled(ports: PortRange) -> Iterator[int]:
     """All ports once, from a random start, because a port that was just used still gets the old viewer's packets."""
     first, last = ports
     count = last - first + 1
-    start = random.randrange(count)
+    start = random.randrange(count)  # against chance, not against an attacker  # nosec B311
     return (first + (start + offset) % count for offset in range(count))
 
 
