@@ -3,9 +3,9 @@
     python deploy/audit.py          # `make audit`: writes runs/audit/{sbom.cdx.json,licences.md}, asks for known holes
     python deploy/audit.py lock     # `make lock`: writes both locks again, with new pins where `--upgrade` is given
 
-The tools have an environment of their own in the user's cache, so that none of their dependencies comes near ours. It is
-made from `audit.lock`, with hashes, and anew when that changes. Standard library only. Ends with status 1 for a licence
-that is not allowed and for a known hole. Where the source of known holes cannot be reached, one line says so.
+The tools have an environment of their own in the user's cache, so that none of their dependencies comes near ours. It
+is made from `audit.lock`, with hashes, and anew when that changes. Standard library only. Ends with status 1 for a
+licence that is not allowed and for a known hole. Where the source of known holes cannot be reached, one line says so.
 """
 
 from __future__ import annotations
@@ -27,12 +27,23 @@ TOOLS_LOCK = ROOT / "deploy" / "audit.lock"
 REPORT = ROOT / "runs" / "audit"
 PYTHON = ROOT / ".venv" / "bin" / "python"
 
-# Each lets us use, change and ship the code in an Apache-2.0 product; MPL and LGPL ask something of changes to their own
-# files only.
+# Each lets us use, change and ship the code in an Apache-2.0 product. MPL and LGPL ask something of changes to
+# their own files only.
 ALLOWED = frozenset(
     {
         *("0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0"),
-        *("CNRI-Python", "ISC", "LGPL-2.1-or-later", "MIT", "MIT-0", "MIT-CMU", "MPL-2.0", "PSF-2.0", "Python-2.0", "Zlib"),
+        *(
+            "CNRI-Python",
+            "ISC",
+            "LGPL-2.1-or-later",
+            "MIT",
+            "MIT-0",
+            "MIT-CMU",
+            "MPL-2.0",
+            "PSF-2.0",
+            "Python-2.0",
+            "Zlib",
+        ),
     }
 )
 # What packages write in other words.
@@ -46,8 +57,7 @@ _IN_SPDX = {
 _NO_LICENCE = {"License :: DFSG approved"}
 # Packages whose metadata does not tell it, or not all of it, and why we take them.
 NAMED = {
-    "av": "BSD-3-Clause; its wheels bring FFmpeg, x264 and x265 (GPL). Nothing of them is in our repository or package. "
-    "Who passes on an image with that wheel must follow the GPL for it: docs/decisions/dependencies.md",
+    "av": "BSD-3-Clause; its wheels bring FFmpeg with x264 and x265 (GPL), see docs/decisions/dependencies.md",
     "transformers": "Apache-2.0 by its LICENSE file",
 }
 

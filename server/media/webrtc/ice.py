@@ -12,6 +12,7 @@ for a dead STUN server, and asks a public one. To change that, this file uses pr
 * `aioice.Connection.get_component_candidates` (public, undocumented) is replaced by `_Gathering.candidates`, which uses
   `Connection._protocols`, `StunProtocol`, `server_reflexive_candidate` and `relayed_candidate` of `aioice.ice`;
 * `_Host` reads `Connection._remote_candidates`, `Connection._queue` and `Candidate._network_host`;
+* `RTCPeerConnection.__connect`, a task that nobody awaits, is wrapped: it may find the connection closed;
 * `RTCDtlsTransport._handle_rtcp_data` is wrapped and `_handle_rtp_data` replaced by `_guard_media`;
 * `abandon` closes the sockets of `Connection._protocols`.
 """
@@ -37,7 +38,7 @@ from typing import Any
 from aioice import stun
 from aioice.candidate import Candidate, candidate_foundation, candidate_priority
 from aioice.ice import StunProtocol, relayed_candidate, server_reflexive_candidate
-from aiortc import RTCConfiguration, RTCPeerConnection
+from aiortc import InvalidStateError, RTCConfiguration, RTCPeerConnection
 
 from server.clock import Clock, MonotonicClock
 from server.config import ICE_URL, PortRange, PrivateCandidates, Settings
@@ -48,6 +49,7 @@ from server.protocol.messages import IceServer
 _log = logging.getLogger(__name__)
 
 _CREATE_TRANSPORT = "_RTCPeerConnection__createDtlsTransport"
+_CONNECT = "_RTCPeerConnection__connect"
 _TRANSPORTS = "_RTCPeerConnection__dtlsTransports"
 
 # A STUN server on another continent answers in 0.3 s; TURN over TLS takes four round trips.
@@ -164,7 +166,17 @@ class Ice:
             _guard_media(transport, self.on_dropped)
             return transport
 
+        connect = getattr(connection, _CONNECT)
+
+        async def connect_ours() -> None:
+            try:
+                await connect()
+            except InvalidStateError:  # closed meanwhile; nobody awaits this task
+                if connection.signalingState != "closed":
+                    raise
+
         setattr(connection, _CREATE_TRANSPORT, create_ours)
+        setattr(connection, _CONNECT, connect_ours)
         return connection
 
     def takes(self, address: str) -> bool:
