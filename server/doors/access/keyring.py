@@ -11,6 +11,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from secrets import token_bytes
 
 from server.clock import Clock
 from server.doors.access.client_secrets import ALL_SCOPES, Identity
@@ -43,6 +44,7 @@ class Keyring:
         self._keys: dict[str, Key] = {}
         self._secrets: dict[tuple[str, str], SecretRow] = {}  # by tenant and id
         self._held: set[_Held] = set()
+        self._own_link_secret = token_bytes(32)
         self._use([], [])
 
     async def load(self) -> None:
@@ -92,6 +94,12 @@ class Keyring:
         """The good key that signs client secrets as `key_id`."""
         key = self._keys.get(key_id or MAIN)
         return key if key is not None and key.is_good(self._wall_time()) else None
+
+    @property
+    def link_secret(self) -> bytes:
+        """Signs links to files. On an open server they end with the process."""
+        main = self._keys.get(MAIN)
+        return hmac.digest(main.text.encode(), b"links", "sha256") if main is not None else self._own_link_secret
 
     # --- client secrets -------------------------------------------------------------------------------------------
 
