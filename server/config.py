@@ -104,6 +104,9 @@ class Settings:
     max_connections: int = 512
     # Of one address, except on loopback and behind proxies. 0: any number, if the network hides the clients' addresses.
     max_connections_per_peer: int = 32
+    # Of one address that is told apart: new connections a minute, and engine seconds a day. 0: any number.
+    max_connects_per_peer: int = 60
+    max_engine_s_per_peer: int = 0
     # Addresses or networks of proxies. We believe their `X-Forwarded-For`, and then nobody else's.
     trusted_proxies: tuple[str, ...] = ()
     # The largest program, by its pixels a second: composing and encoding take CPU time by them, for each rendition.
@@ -229,6 +232,8 @@ def _parser() -> argparse.ArgumentParser:
         help="how many of one address; 0, if a network hides the clients' addresses, also allows guesses of the token "
         "without a bound (default 32)",
     )
+    parser.add_argument("--max-connects-per-peer", help="new ones of one address a minute (default 60; 0: any)")
+    parser.add_argument("--max-engine-s-per-peer", help="engine seconds of one address a day (default 0: any)")
     parser.add_argument("--h264-encoder", help="auto (default: hardware where it wins), libx264, h264_nvenc, ...")
     parser.add_argument("--sender", help="of RTP: own (default), or aiortc, to compare or to fall back on")
     parser.add_argument("--resume-grace-s", help="how long a stage outlives its controller's connection (default 60)")
@@ -327,6 +332,8 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _integer(name, value, source, low=0, high=1000)
         case "max_clips_queued":
             return _integer(name, value, source, low=1, high=1_000_000)
+        case "max_connects_per_peer" | "max_engine_s_per_peer":
+            return _integer(name, value, source, low=0, high=1_000_000)
         case "max_connections":
             return _integer(name, value, source, low=16, high=50_000)
         case "frames":
