@@ -649,7 +649,7 @@ async def test_stages_that_come_faster_than_anybody_can_use_them_are_refused() -
     harness = RegistryHarness(max_sessions=1000)
     await harness.registry.open()
     for _ in range(START_BURST):
-        await harness.start()
+        await harness.registry.end(await harness.start())
     with pytest.raises(Refused, match="started too fast") as caught:
         await harness.start()
     assert (caught.value.detail.code, caught.value.detail.retry_after_ms) == ("rate_limited", 500)
