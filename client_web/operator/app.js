@@ -7,7 +7,8 @@
 import { pageAddress } from "../console/kept_session.js";
 import { byId, make, textButton } from "../shared/dom.js";
 import { chooseLanguage, t, toggleLanguage } from "../shared/i18n.js";
-import { Api, ApiError } from "./api.js";
+import { ApiError } from "../shared/ask.js";
+import { Api } from "./api.js";
 import { auditTable, keysTable, StageCards } from "./tables.js";
 
 const REFRESH_MS = 2000;
