@@ -27,6 +27,7 @@ SERVER_LAYERS = [
     {"server.media.sound", "server.media.video", "server.media.program_format"},
     {"server.stage", "server.metrics"},
     {"server.store"},
+    {"server.run_file"},
     {"server.protocol", "server.config", "server.essential", "server.rarely"},
     {"server.clock"},
 ]
@@ -119,7 +120,7 @@ SDK_LAYERS = [
     {"sceneshift.blocking"},
     {"sceneshift.session"},
     {"sceneshift.prompt", "sceneshift.conversation", "sceneshift.buffer", "sceneshift.address"},
-    {"sceneshift.decoding", "sceneshift.errors"},
+    {"sceneshift.decoding", "sceneshift.errors", "sceneshift.run_file"},
     {"sceneshift.protocol"},
 ]
 

@@ -20,6 +20,7 @@ SOURCE = Path(__file__).resolve().parent.parent.parent
 OPEN_TIMEOUT_S = 60.0
 READY_TIMEOUT_S = 180.0
 CLOSE_TIMEOUT_S = 15.0
+_WITH_TOKEN = {"--token", "--host", "--public-address", "--allowed-origins", "--config"}
 _ADDRESS = re.compile(r"https?://\S+")
 
 
@@ -41,12 +42,13 @@ async def served(
 ) -> AsyncIterator[Served]:
     """Serves on a free port while the block runs; waits for the engine if `is_ready`. Raises `ServeError`.
 
-    `source`: the checkout whose server runs.
+    The server asks nobody for a token, unless `arguments` say how others reach it. `source`: the checkout whose server
+    runs.
     """
     command = [sys.executable, "-m", "server", "serve", "--host", "127.0.0.1", "--port", "0", *arguments]
     with tempfile.TemporaryFile() as log:
         process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=log, cwd=source, env=_environment()
+            *command, stdout=asyncio.subprocess.PIPE, stderr=log, cwd=source, env=_environment(arguments)
         )
         try:
             try:
@@ -62,9 +64,11 @@ async def served(
             await _stop(process)
 
 
-def _environment() -> dict[str, str]:
+def _environment(arguments: Sequence[str]) -> dict[str, str]:
     """Our environment without our settings: the caller's token or port must not leak into a measurement."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("SCENESHIFT_")}
+    own = {name: value for name, value in os.environ.items() if not name.startswith("SCENESHIFT_")}
+    # Not a flag, because older checkouts do not know it.
+    return own if _WITH_TOKEN & set(arguments) else own | {"SCENESHIFT_NO_TOKEN": "true"}
 
 
 async def _address(process: asyncio.subprocess.Process, is_ready: bool) -> str:

@@ -189,7 +189,7 @@ class Conversation:
             self._enter(State.CLOSED)
         elif close_code == POLICY_VIOLATION:
             code = close_reason or "unauthorized"
-            known = {"unauthorized": "the access token is missing or wrong"}
+            known = {"unauthorized": "the access token is missing or wrong; `sceneshift url` prints the right one"}
             self.refuse(Refused(code, known.get(code, "the server closed the connection for breaking a rule")))
         else:
             self._enter(State.WAITING)
