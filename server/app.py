@@ -48,7 +48,7 @@ from server.media.video import hardware
 from server.media.webrtc.ice import Ice, IceSettings
 from server.metrics import Metrics
 from server.protocol.decoding import MAX_MESSAGE_BYTES
-from server.run_file import Running, RunFileError, kept
+from server.run_file import RunFileError, Running, kept
 from server.session.neighbours import ProgramFactory
 from server.session.recordings import Recordings
 from server.session.registry import Registry

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import statistics
 import sys
@@ -25,13 +26,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from bench.parts.browser import NoBrowser, chromium
 from bench.parts.busy import add_flag, busy, fair_share
 from bench.parts.machine import machine_facts
 from bench.parts.served import ServeError, served
 from engine.config import EngineSettings
+from sceneshift.address import Address
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page

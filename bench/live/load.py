@@ -24,7 +24,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from msgspec import structs
 
@@ -32,6 +31,7 @@ from bench.parts.busy import add_flag, beside_busy
 from bench.parts.machine import machine_facts
 from bench.parts.served import ServeError, served
 from sceneshift import SceneshiftError, Session, connect
+from sceneshift.address import Address
 from sceneshift.events import (
     END_TYPES,
     Error,

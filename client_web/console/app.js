@@ -4,15 +4,17 @@
  * @module app
  */
 
+import { Address } from "../sdk/address.js";
 import { RequestError } from "../sdk/errors.js";
 import { newId } from "../sdk/messages.js";
 import { Session } from "../sdk/session.js";
 import { byId } from "../shared/dom.js";
 import { chooseLanguage, hasText, t, toggleLanguage } from "../shared/i18n.js";
+import { pageToken } from "../shared/token.js";
 import { announce } from "./announcer.js";
 import { Engine } from "./engine.js";
 import { Favourites } from "./favourites.js";
-import { keepOverReloads, keptSession, pageAddress } from "./kept_session.js";
+import { keepOverReloads, keptSession } from "./kept_session.js";
 import { listenToKeys } from "./keyboard.js";
 import { Monitor } from "./monitor.js";
 import { Options } from "./options.js";
@@ -39,7 +41,7 @@ import { Transport } from "./transport.js";
 class App {
   #retryButton = byId("retry", HTMLButtonElement);
   #sheet = byId("sheet", HTMLDialogElement);
-  #address = pageAddress();
+  #address = new Address(location.origin, pageToken());
   #stageName = new StageName();
   #toasts = new Toasts();
   #status = new Status();
@@ -48,7 +50,7 @@ class App {
   #plot = new Plot();
   #prompts = new PromptLog((prompt) => this.#promptChanged(prompt));
   #options = new Options(byId("options", HTMLElement), byId("mix", HTMLElement), (change) => this.#update(change));
-  #refusals = new Refusals(this.#stageName, this.#options, this.#toasts);
+  #refusals = new Refusals(this.#address, this.#stageName, this.#options, this.#toasts);
   #monitor = new Monitor((error) => this.#fail(error));
   #transport = new Transport({ onTake: () => this.#take(), onBlank: () => this.#toggleBlank() });
   #engine = new Engine({

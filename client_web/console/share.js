@@ -44,7 +44,7 @@ export async function secretsFor(address, session) {
  * @param {object} wish see docs/protocol.md
  * @returns {Promise<string | null>}
  */
-async function makeSecret(address, wish) {
+export async function makeSecret(address, wish) {
   if (address.token === null) return null;
   const headers = { ...address.headers, "Content-Type": "application/json" };
   const url = address.http("/v1/realtime/client_secrets");

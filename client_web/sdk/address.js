@@ -1,6 +1,10 @@
 /**
- * The server's address and the access token. Makes the HTTP and WebSocket addresses for the rest of the SDK.
+ * The server's address and the access token. Makes addresses and WebSockets for the rest of the SDK.
  */
+
+const PROTOCOL = "sceneshift.v1";
+// Of a subprotocol's name (RFC 9110, 5.6.2).
+const NAME = /^[\w!#$%&'*+.^`|~-]+$/;
 
 export class Address {
   #base;
@@ -14,12 +18,12 @@ export class Address {
    */
   constructor(url, token = null) {
     const script = new URL(import.meta.url);
-    const given = new URL(url ?? (script.protocol.startsWith("http") ? script.origin : "/"), location.href);
+    const page = globalThis.location; // Node has none
+    const given = new URL(url ?? (script.protocol.startsWith("http") ? script.origin : "/"), page?.href);
     const path = given.pathname.replace(/(\/v1\/realtime)?\/?$/, "");
     this.#base = `${given.protocol.replace("ws", "http")}//${given.host}${path}`;
-    const isOwn = new URL(this.#base).origin === location.origin;
-    this.token =
-      token ?? tokenOf(given.hash) ?? given.searchParams.get("token") ?? (isOwn ? tokenOf(location.hash) : null);
+    const isOwn = new URL(this.#base).origin === page?.origin;
+    this.token = token ?? tokenOf(given.hash) ?? given.searchParams.get("token") ?? (isOwn ? tokenOf(page.hash) : null);
   }
 
   /** @param {string} path */
@@ -27,12 +31,20 @@ export class Address {
     return this.#base + path;
   }
 
-  /** @param {string} path of a WebSocket */
-  socket(path) {
-    return this.link(path).replace("http", "ws");
+  /**
+   * Browsers set no headers on a WebSocket, and proxies log queries. So the token goes as a subprotocol, unless it has
+   * characters that a subprotocol cannot have.
+   *
+   * @param {string} path
+   */
+  openSocket(path) {
+    const { token } = this;
+    const isNamed = token !== null && NAME.test(token);
+    const url = (isNamed ? this.#base + path : this.link(path)).replace("http", "ws");
+    return isNamed ? new WebSocket(url, [PROTOCOL, `sceneshift.token.${token}`]) : new WebSocket(url);
   }
 
-  /** For addresses that the browser opens: it sets no headers, so the query has the token. @param {string} path */
+  /** With the token in the query, where proxies may log it: for what cannot go another way. @param {string} path */
   link(path) {
     const url = new URL(this.#base + path);
     if (this.token !== null) url.searchParams.set("token", this.token);

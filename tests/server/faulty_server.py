@@ -6,6 +6,7 @@ On SIGUSR1 a neighbour of the task causes the fault, as a bug or a full machine 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -56,5 +57,6 @@ class FaultyEngine(SyntheticEngine):
 
 
 if __name__ == "__main__":
+    os.environ["SCENESHIFT_NO_TOKEN"] = "true"  # not a flag, because the bench also runs older checkouts
     server.__main__._engine = lambda settings: FaultyEngine(sys.argv[1])
     sys.exit(server.__main__.main(["serve", *sys.argv[2:]]))

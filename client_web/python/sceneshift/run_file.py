@@ -33,9 +33,8 @@ def token_at(port: int, environment: Mapping[str, str]) -> str | None:
 
 
 def _folders(environment: Mapping[str, str]) -> list[Path]:
-    data = environment.get("SCENESHIFT_DATA_FOLDER")
-    if not data:
-        home = environment.get("HOME") or os.path.expanduser("~")
-        data = os.path.join(environment.get("XDG_DATA_HOME") or os.path.join(home, ".local", "share"), "sceneshift")
+    home = Path(environment.get("HOME") or Path.home())
+    data = Path(environment.get("XDG_DATA_HOME") or home / ".local" / "share") / "sceneshift"
     runtime = environment.get("XDG_RUNTIME_DIR")
-    return [*([Path(runtime) / "sceneshift"] if runtime else []), Path(data) / "run"]
+    own = Path(environment.get("SCENESHIFT_DATA_FOLDER") or data) / "run"
+    return [Path(runtime) / "sceneshift", own] if runtime else [own]

@@ -13,7 +13,8 @@ from server.doors.access.token_cli import add_data_folder
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="sceneshift url", description="The address of each server of yours that runs here, with its token: a secret."
+        prog="sceneshift url",
+        description="The address of each server of yours that runs here, with its token.",
     )
     parser.add_argument("--port", type=int, help="of the server (default: every port)")
     add_data_folder(parser)
