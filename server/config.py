@@ -200,16 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="FILE", help="a TOML file with any of these settings")
     parser.add_argument("--host", help="address to bind (default 127.0.0.1)")
     parser.add_argument("--port", help="TCP port; 0 takes a free one (default 8080)")
-    parser.add_argument(
-        "--token",
-        help="the access token (default: one of its own); better given as SCENESHIFT_TOKEN, where `ps` cannot see it",
-    )
-    parser.add_argument(
-        "--no-token",
-        action="store_const",
-        const="true",
-        help="ask nobody for a token: any user or program of this machine may then use the server",
-    )
+    _add_token_flags(parser)
     parser.add_argument("--engine", help="embedded (default: --model) or synthetic (no model: numbered pictures)")
     parser.add_argument(
         "--model",
@@ -258,6 +249,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--log-level", help="debug, info (default), warning or error")
     return parser
+
+
+def _add_token_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--token",
+        help="the access token (default: one of its own); better given as SCENESHIFT_TOKEN, where `ps` cannot see it",
+    )
+    parser.add_argument(
+        "--no-token",
+        action="store_const",
+        const="true",
+        help="ask nobody for a token: any user or program of this machine may then use the server",
+    )
 
 
 def _add_data_flags(parser: argparse.ArgumentParser) -> None:

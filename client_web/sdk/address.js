@@ -2,10 +2,6 @@
  * The server's address and the access token. Makes addresses and WebSockets for the rest of the SDK.
  */
 
-const PROTOCOL = "sceneshift.v1";
-// Of a subprotocol's name (RFC 9110, 5.6.2).
-const NAME = /^[\w!#$%&'*+.^`|~-]+$/;
-
 export class Address {
   #base;
   /** @type {string | null} */
@@ -18,7 +14,8 @@ export class Address {
    */
   constructor(url, token = null) {
     const script = new URL(import.meta.url);
-    const page = globalThis.location; // Node has none
+    // Node has none.
+    const page = globalThis.location;
     const given = new URL(url ?? (script.protocol.startsWith("http") ? script.origin : "/"), page?.href);
     const path = given.pathname.replace(/(\/v1\/realtime)?\/?$/, "");
     this.#base = `${given.protocol.replace("ws", "http")}//${given.host}${path}`;
@@ -33,22 +30,16 @@ export class Address {
 
   /**
    * Browsers set no headers on a WebSocket, and proxies log queries. So the token goes as a subprotocol, unless it has
-   * characters that a subprotocol cannot have.
+   * characters that a subprotocol cannot have (RFC 9110, 5.6.2).
    *
    * @param {string} path
    */
   openSocket(path) {
     const { token } = this;
-    const isNamed = token !== null && NAME.test(token);
-    const url = (isNamed ? this.#base + path : this.link(path)).replace("http", "ws");
-    return isNamed ? new WebSocket(url, [PROTOCOL, `sceneshift.token.${token}`]) : new WebSocket(url);
-  }
-
-  /** With the token in the query, where proxies may log it: for what cannot go another way. @param {string} path */
-  link(path) {
-    const url = new URL(this.#base + path);
-    if (this.token !== null) url.searchParams.set("token", this.token);
-    return url.href;
+    const url = this.#base.replace("http", "ws") + path;
+    if (/^[\w!#$%&'*+.^\x60|~-]+$/.test(token ?? ""))
+      return new WebSocket(url, ["sceneshift.v1", `sceneshift.token.${token}`]);
+    return new WebSocket(token === null ? url : `${url}?token=${encodeURIComponent(token)}`);
   }
 
   /** @returns {Record<string, string>} */

@@ -50,7 +50,7 @@ const REPLY_TIMEOUT_MS = 10000;
 const POLICY_VIOLATION = 1008;
 
 export class Connection {
-  #openSocket;
+  #dial;
   #options;
   #handlers;
   #backoff;
@@ -71,13 +71,13 @@ export class Connection {
   #requests = new Map();
 
   /**
-   * @param {() => WebSocket} openSocket
+   * @param {() => WebSocket} dial
    * @param {() => SessionOptions} options called for each new session
    * @param {ConnectionHandlers} handlers
    * @param {{random?: () => number, session?: ResumableSession | null}} [more] `session`: an earlier one to resume
    */
-  constructor(openSocket, options, handlers, { random = Math.random, session = null } = {}) {
-    this.#openSocket = openSocket;
+  constructor(dial, options, handlers, { random = Math.random, session = null } = {}) {
+    this.#dial = dial;
     this.#session = session;
     this.#options = options;
     this.#handlers = handlers;
@@ -99,7 +99,7 @@ export class Connection {
 
   open() {
     this.#enter(ConnectionState.CONNECTING);
-    const socket = this.#openSocket();
+    const socket = this.#dial();
     this.#socket = socket;
     // A late event of an old socket must not touch the new one.
     socket.addEventListener("open", () => socket === this.#socket && this.#begin());

@@ -21,7 +21,7 @@ const SILENCE_MS = 5000;
 
 export class MsePath {
   #video;
-  #openSocket;
+  #dial;
   #handlers;
   #over = new AbortController();
   /** @type {WebSocket | null} */
@@ -35,10 +35,10 @@ export class MsePath {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #silenceTimer;
 
-  /** @param {HTMLVideoElement} video @param {() => WebSocket | null} openSocket @param {import("./types.js").MseHandlers} handlers */
-  constructor(video, openSocket, handlers) {
+  /** @param {HTMLVideoElement} video @param {() => WebSocket | null} dial @param {import("./types.js").MseHandlers} handlers */
+  constructor(video, dial, handlers) {
     this.#video = video;
-    this.#openSocket = openSocket;
+    this.#dial = dial;
     this.#handlers = handlers;
   }
 
@@ -47,7 +47,7 @@ export class MsePath {
       this.#lose(new SceneshiftError("no_mse", "this browser cannot play a stream without WebRTC"));
       return;
     }
-    const socket = this.#openSocket();
+    const socket = this.#dial();
     if (socket === null) {
       this.#lose(new SceneshiftError("no_connection", "there is no session to watch yet"));
       return;

@@ -1,6 +1,6 @@
 /**
  * The token of a program under Node: SCENESHIFT_TOKEN, else that of the user's own server on this machine, which
- * `sceneshift serve` keeps in a file while it runs. Only `connect` loads it, and no browser does.
+ * `sceneshift serve` keeps in a file while it runs. Only `connect` loads it, where there is a `process`.
  */
 
 const LOOPBACK = Object.freeze(["localhost", "127.0.0.1", "[::1]"]);
@@ -12,6 +12,7 @@ const LOOPBACK = Object.freeze(["localhost", "127.0.0.1", "[::1]"]);
 export function tokenFor(address) {
   // No `import`: bundlers for browsers would look for these modules.
   const { env, getBuiltinModule, kill } = /** @type {any} */ (globalThis).process;
+  if (env === undefined) return null; // a browser, with something that a page calls `process`
   if (env.SCENESHIFT_TOKEN) return env.SCENESHIFT_TOKEN;
   const { hostname, port, protocol } = new URL(address);
   const files = getBuiltinModule?.("node:fs"); // since Node 20.16 and 22.3

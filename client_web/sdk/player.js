@@ -214,7 +214,7 @@ export class Player extends Emitter {
       // loaded on demand, because most viewers never need it
       const { MsePath } = await import("./mse.js");
       if (this.#attempt !== attempt) return;
-      const path = new MsePath(this.#video, () => this.#settings.openWatch?.() ?? null, {
+      const path = new MsePath(this.#video, this.#settings.openWatch ?? (() => null), {
         onStarted: (frameRate) => (this.#frameRate = frameRate),
         onAttached: () => this.#play(),
         onConnected: () => this.#connected(),
