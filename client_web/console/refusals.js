@@ -64,6 +64,7 @@ export class Refusals {
 
   async #askForToken() {
     const { askForToken } = await import("./token_form.js");
+    if (this.#session?.state === "live") return; // another tab was given the right one
     askForToken(this.#sheet, (token) => {
       keepToken(token);
       this.#useToken(token);

@@ -19,13 +19,13 @@ export function askForToken(dialog, onGiven) {
   const submit = make("button", "primary", [t("token.use")]);
   submit.type = "submit";
   const row = make("div", "sheet-row", [make("label", "grow", [t("token.field"), field]), submit]);
-  const form = make("form", "sheet-form", [row]);
+  const form = make("form", "sheet-form", [make("p", "sheet-note", [t("token.needed")]), row]);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     dialog.close();
     onGiven(tokenIn(field.value));
   });
-  openSheet(dialog, t("token.title"), [make("p", "sheet-note", [t("token.needed")]), form]);
+  openSheet(dialog, t("token.title"), [form]);
   field.focus();
 }
 

@@ -41,7 +41,7 @@ for (const type of TOLD) {
 }
 // Framed, it speaks to another page's visitors. The element tells that page's developer by itself.
 if (!isFramed) scene.addEventListener("error", (event) => void explain(/** @type {any} */ (event).detail.code));
-document.body.prepend(scene);
+document.body.append(scene);
 
 /** @param {string} code of an error */
 async function explain(code) {

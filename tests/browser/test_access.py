@@ -32,15 +32,6 @@ async def test_the_token_in_the_address_opens_the_session_and_disappears(open_co
     await console.is_live()
 
 
-async def test_without_the_token_the_page_says_what_is_missing(browser: Any, guarded_url: str) -> None:
-    context = await browser.new_context(locale="en-US")
-    page = await context.new_page()
-    await page.goto(guarded_url)
-    await page.wait_for_function("() => document.querySelector('#connection').dataset.state === 'refused'")
-    assert "access token" in await page.inner_text("#toasts")
-    await context.close()
-
-
 @pytest.mark.parametrize(
     ("path", "is_up"), [("", "#connection[data-state=live]"), ("studio", "#scene-state:not(:empty)")]
 )
