@@ -158,7 +158,10 @@ async def test_pages_of_other_ports_cannot_read_the_token(context: Any, guarded_
     await is_live(await opened(context, f"{guarded_url}/#token={TOKEN}"))
     async with synthetic_server() as other_url:
         other = await opened(context, f"{other_url}/livez")
-        assert await other.evaluate("() => JSON.stringify({ ...localStorage, cookie: document.cookie })") == '{"cookie":""}'
+        assert (
+            await other.evaluate("() => JSON.stringify({ ...localStorage, cookie: document.cookie })")
+            == '{"cookie":""}'
+        )
 
 
 # --- addresses of requests --------------------------------------------------------------------------------------------
