@@ -201,13 +201,14 @@ await peer.setRemoteDescription({ type: "answer", sdp: await answer.text() });
  * @param {string} prompt
  */
 function python(origin, token, prompt) {
-  const url = `${origin.replace(/^http/, "ws")}/v1/realtime${token === null ? "" : `?token=${encodeURIComponent(token)}`}`;
+  const url = `${origin.replace(/^http/, "ws")}/v1/realtime`;
+  const headers = token === null ? "" : `, additional_headers=${JSON.stringify({ Authorization: `Bearer ${token}` })}`;
   return `# pip install websockets
 import asyncio, json
 from websockets.asyncio.client import connect
 
 async def main() -> None:
-    async with connect(${JSON.stringify(url)}, max_size=None) as socket:
+    async with connect(${JSON.stringify(url)}${headers}, max_size=None) as socket:
         await socket.send(json.dumps({"type": "session.start"}))
         await socket.send(json.dumps({"type": "prompt.set", "text": ${JSON.stringify(prompt)}}))
         async for text in socket:
