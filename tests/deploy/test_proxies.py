@@ -224,7 +224,7 @@ async def test_a_show_by_our_pages_leaves_nothing_useful_in_a_log_of_whole_addre
         await _show_by_pages(context, origin)
         await context.close()  # a proxy logs a WebSocket when it has ended
         async with asyncio.timeout(PATIENCE_S):
-            while not _has_sockets(logged := (tmp_path / "sceneshift.log").read_text()):
+            while not _has_sockets(logged := (tmp_path / "sceneshift.log").read_text()):  # noqa: ASYNC110  another process's file
                 await asyncio.sleep(0.05)
         assert "/recordings/" in logged
         assert TOKEN not in logged + (tmp_path / "output").read_text()
