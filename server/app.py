@@ -35,6 +35,7 @@ from server.doors.calls import CallsApi
 from server.doors.connections import ConnectionBounds, Connections, bounded
 from server.doors.downloads import Downloads
 from server.doors.http_api import HttpApi
+from server.doors.keys_api import KeysApi
 from server.doors.operator_api import OperatorApi
 from server.doors.secrets_api import SecretsApi
 from server.doors.websocket import HEARTBEAT_S, RealtimeEndpoint
@@ -120,7 +121,7 @@ def build(
     calls = CallsApi(registry, gate, ice, metrics=metrics, clock=clock)
     realtime = RealtimeEndpoint(registry, gate, metrics=metrics, clock=clock, heartbeat_s=heartbeat_s)
     watching = watch.WatchEndpoint(registry, gate, metrics, clock=clock, heartbeat_s=watch_heartbeat_s)
-    others = (Downloads(registry, gate, recordings), SecretsApi(gate, access_time), OperatorApi(registry, gate, store))
+    others = (Downloads(registry, gate, recordings), *_tables(registry, gate, store, access_time))
 
     app = web.Application(middlewares=[bounded, api.guard()], client_max_size=MAX_MESSAGE_BYTES)
     app[REGISTRY] = registry
@@ -134,6 +135,12 @@ def build(
     app.cleanup_ctx.append(partial(_stored, store, keyring, audit, on_task_died))
     _open_and_close(app, registry, realtime, watching, calls, music)
     return app
+
+
+def _tables(
+    registry: Registry, gate: Gate, store: Store, wall_time: Callable[[], float]
+) -> tuple[SecretsApi, KeysApi, OperatorApi]:
+    return SecretsApi(gate, wall_time), KeysApi(gate, store, wall_time), OperatorApi(registry, gate, store)
 
 
 def _recordings(settings: Settings) -> Recordings:
@@ -155,7 +162,7 @@ async def _stored(
     """Opened before the sessions and closed after them, because their last messages are written down, too."""
     if not store.is_open:
         store.open()
-    await keyring.open()
+    await keyring.load()
     following = EssentialTasks(on_task_died)
     following.start(keyring.follow(), "keys")
     yield

@@ -21,7 +21,8 @@ Sender = Literal["own", "aiortc"]
 EnginePriority = Literal["low", "normal"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 ENVIRONMENT_PREFIX = "SCENESHIFT_"
-MIN_TOKEN_CHARACTERS = 16
+# HS256 wants 32 bytes: who holds a client secret can try short tokens on it without asking us.
+MIN_TOKEN_CHARACTERS = 32
 # Decimal and binary units, as disks and memories are sold and measured.
 _UNITS = {"": 1, "k": 10**3, "ki": 2**10, "m": 10**6, "mi": 2**20, "g": 10**9, "gi": 2**30, "t": 10**12, "ti": 2**40}
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kmgt]?i?)b?", re.IGNORECASE)

@@ -42,6 +42,7 @@ export type ErrorCode =
   | "unknown_viewer"
   | "unknown_call"
   | "unknown_recording"
+  | "unknown_key"
   | "engine_busy"
   | "engine_unavailable"
   | "engine_lost"

@@ -55,6 +55,7 @@ STATUS = {
     "unknown_session": HTTPStatus.NOT_FOUND,
     "unknown_viewer": HTTPStatus.NOT_FOUND,
     "unknown_call": HTTPStatus.NOT_FOUND,
+    "unknown_key": HTTPStatus.NOT_FOUND,
     "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
     "name_taken": HTTPStatus.CONFLICT,
     "etag_mismatch": HTTPStatus.PRECONDITION_FAILED,

@@ -46,8 +46,8 @@ class Keyring:
         self._held: set[_Held] = set()
         self._use([], [])
 
-    async def open(self) -> None:
-        """Reads the store. Raises `StoreError`."""
+    async def load(self) -> None:
+        """Reads the store, at the start and after a change. Raises `StoreError`."""
         await self._store.has_changed()
         self._use(*await self._store.ask(_read))
 
@@ -84,6 +84,10 @@ class Keyring:
             if hmac.compare_digest(given, key.text.encode()) and key.is_good(self._wall_time()):
                 found = key
         return found
+
+    def name_of(self, tenant: str) -> str:
+        """A tenant's key, as the operator named it."""
+        return key.name if (key := self._keys.get(tenant)) is not None else tenant
 
     def signer(self, key_id: str | None) -> Key | None:
         """The good key that signs client secrets as `key_id`."""

@@ -51,6 +51,7 @@ SessionErrorCode = Literal[
     "unknown_viewer",
     "unknown_call",
     "unknown_recording",
+    "unknown_key",
 ]
 EngineErrorCode = Literal["engine_busy", "engine_unavailable", "engine_lost", "out_of_memory", "model_error"]
 ServerErrorCode = Literal[
