@@ -4,13 +4,12 @@
  * @module app
  */
 
-import { Address } from "../sdk/address.js";
 import { RequestError } from "../sdk/errors.js";
 import { newId } from "../sdk/messages.js";
 import { Session } from "../sdk/session.js";
 import { byId } from "../shared/dom.js";
 import { chooseLanguage, hasText, t, toggleLanguage } from "../shared/i18n.js";
-import { pageToken } from "../shared/token.js";
+import { pageAddress } from "../shared/token.js";
 import { announce } from "./announcer.js";
 import { Engine } from "./engine.js";
 import { Favourites } from "./favourites.js";
@@ -41,7 +40,7 @@ import { Transport } from "./transport.js";
 class App {
   #retryButton = byId("retry", HTMLButtonElement);
   #sheet = byId("sheet", HTMLDialogElement);
-  #address = new Address(location.origin, pageToken());
+  #address = pageAddress();
   #stageName = new StageName();
   #toasts = new Toasts();
   #status = new Status();

@@ -91,7 +91,8 @@ export class Recording {
       uses: 1,
       expires_after: { seconds: DOWNLOAD_WITHIN_S },
     };
-    const secret = /** @type {string} */ (await makeSecret(this.#address, wish));
+    // A page that was opened with a secret can make no narrower one.
+    const secret = (await makeSecret(this.#address, wish)) ?? this.#address.token ?? "";
     const link = make("a", "");
     link.href = `${this.#address.http(url)}?token=${encodeURIComponent(secret)}`;
     link.download = name;

@@ -8,11 +8,15 @@
  * @module shared/token
  */
 
+import { Address } from "../sdk/address.js";
 import { storage } from "./i18n.js";
 
 const KEY = "sceneshift.token";
 const SECRET_PREFIX = "ek_";
 const LOOPBACK = Object.freeze(["localhost", "127.0.0.1", "[::1]"]);
+
+/** The address of the page's own server, with the token. */
+export const pageAddress = () => new Address(location.origin, pageToken());
 
 /** @returns {string | null} */
 export function pageToken() {

@@ -53,6 +53,8 @@ async def is_live(page: Any) -> None:
         (CHINESE, "/", "#sheet", "请打开终端显示的链接"),
         (ENGLISH, "/studio?session=my-show", "#problems", "copy the studio's address from the console again"),
         (CHINESE, "/studio?session=my-show", "#problems", "请从控制台重新复制演播间地址"),
+        (ENGLISH, "/operator", "#problem", "open the link that the terminal printed"),
+        (CHINESE, "/operator", "#problem", "请先在此浏览器中打开终端显示的链接"),
         (ENGLISH, "/obs/my-show", "#note", "copy the address for OBS from the console again"),
         (CHINESE, "/obs/my-show", "#note", "请从控制台重新复制 OBS 地址"),
         (ENGLISH, "/widget?presets=sunset", "#note", "add #token= and a client secret to this address"),
@@ -135,8 +137,11 @@ async def test_pages_that_wait_for_a_token_take_the_one_of_another_tab(context: 
         await console.wait_for_selector("#sheet input[name=token]")
         studio = await opened(context, f"{guarded_url}/studio?session=my-show")
         await studio.wait_for_selector("#problems:not(:empty)")
+        desk = await opened(context, f"{guarded_url}/operator")
+        await desk.wait_for_selector("#problem:not([hidden])")
         await opened(context, f"{guarded_url}/#token={TOKEN}")
         await is_live(console)
+        await desk.wait_for_selector("#stages li")
         await studio.wait_for_selector("#scene-state[data-state=playing]")
 
 

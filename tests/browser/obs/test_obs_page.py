@@ -20,7 +20,7 @@ from server.config import Settings
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-TOKEN = "a-token-for-this-test"
+TOKEN = "a-token-for-this-test-of-forty-characters"
 HAS_ASKED = "() => performance.getEntriesByType('resource').some((one) => one.name.includes('/whep/'))"
 IS_HELD = "() => !document.querySelector('#held').hidden"
 IS_LIVE = "() => document.querySelector('#picture').dataset.shown === 'true' && document.querySelector('#held').hidden"
