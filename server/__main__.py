@@ -93,6 +93,8 @@ def _serve(arguments: Sequence[str]) -> int:
         if settings.recordings_folder is None and not settings.is_reachable:
             folder = _data_folder(settings) / "recordings"
             settings = dataclasses.replace(settings, recordings_folder=str(folder))
+        if settings.clips_folder is None and store.path is not None:
+            settings = dataclasses.replace(settings, clips_folder=str(store.path.parent / "clips"))
         listener = app.listen(settings.host, settings.port)
         notice = app.Notice(sys.stdout, folder_of(os.environ, _data_folder(settings)), shows_token=has_own_token)
         asyncio.run(app.serve(settings, _engine(settings), listener, notice, store))

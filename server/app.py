@@ -12,17 +12,20 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from aiohttp import web
 from aiohttp.log import server_logger
 
 from engine.api import Engine, EngineReady, EngineStopped, ModelError
+from server.accounts.accounts import Accounts
+from server.clips.folder import ClipFolder
+from server.clips.queue import ClipQueue
 from server.clock import Clock, MonotonicClock
 from server.config import Settings
 from server.doors import watch
@@ -38,6 +41,7 @@ from server.doors.http_api import HttpApi
 from server.doors.keys_api import KeysApi
 from server.doors.operator_api import OperatorApi
 from server.doors.secrets_api import SecretsApi
+from server.doors.videos.api import VideosApi
 from server.doors.websocket import HEARTBEAT_S, RealtimeEndpoint
 from server.doors.whep import WhepApi
 from server.essential import EssentialTasks
@@ -49,6 +53,7 @@ from server.media.video import hardware
 from server.media.webrtc.ice import Ice, IceSettings
 from server.metrics import Metrics
 from server.protocol.decoding import MAX_MESSAGE_BYTES
+from server.protocol.limits import Limits
 from server.run_file import RunFileError, Running, kept
 from server.session.neighbours import ProgramFactory
 from server.session.recordings import Recordings
@@ -65,6 +70,7 @@ HANDLER_TIMEOUT_S = 0.5
 REGISTRY = web.AppKey("registry", Registry)
 CONNECTIONS = web.AppKey("connections", Connections)
 ACCESS = web.AppKey("access", Access)
+ACCOUNTS = web.AppKey("accounts", Accounts)
 
 
 class PortInUse(Exception):
@@ -115,32 +121,69 @@ def build(
         on_task_died=on_task_died,
     )
     proxies = Proxies(settings.trusted_proxies)
-    gate = Gate(Access(settings, keyring, access_time), _peers(settings, clock, proxies), audit)
-    api = HttpApi(registry, gate, metrics, clock)
-    whep = WhepApi(registry, gate, ice)
+    accounts = _accounts(settings, store, keyring, metrics, clock, access_time)
+    gate = Gate(Access(settings, keyring, access_time), _peers(settings, clock, proxies), accounts, audit)
+    api, whep = HttpApi(registry, gate, metrics, clock), WhepApi(registry, gate, ice)
     calls = CallsApi(registry, gate, ice, metrics=metrics, clock=clock)
     realtime = RealtimeEndpoint(registry, gate, metrics=metrics, clock=clock, heartbeat_s=heartbeat_s)
     watching = watch.WatchEndpoint(registry, gate, metrics, clock=clock, heartbeat_s=watch_heartbeat_s)
-    others = (Downloads(registry, gate, recordings), *_tables(registry, gate, store, access_time))
+    clips = _clips(settings, neighbours, store, gate, access_time)
+    videos = _videos(settings, gate, store, clips, engine, access_time)
+    tables = _tables(registry, gate, store, recordings, access_time)
 
     app = web.Application(middlewares=[bounded, api.guard()], client_max_size=MAX_MESSAGE_BYTES)
-    app[REGISTRY] = registry
-    app[ACCESS] = gate.access
+    app[REGISTRY], app[ACCESS], app[ACCOUNTS] = registry, gate.access, accounts
     app[CONNECTIONS] = Connections(bounds or _bounds(settings), clock, proxies)
-    app.router.add_get("/v1/realtime", realtime.handle)
-    app.router.add_get("/v1/sessions/{session_id}/watch", watching.handle)
-    for routes in (api, whep, calls, *others):
-        routes.add_routes(app.router)
+    doors = (api, whep, calls, Downloads(registry, gate, recordings), videos, *tables)
+    _add_routes(app.router, realtime, watching, doors)
     app.on_response_prepare.append(api.set_headers)
-    app.cleanup_ctx.append(partial(_stored, store, keyring, audit, on_task_died))
-    _open_and_close(app, registry, realtime, watching, calls, music)
+    app.cleanup_ctx.append(partial(_stored, store, keyring, accounts, audit, clips, on_task_died))
+    _open_and_close(app, registry, realtime, watching, calls, music, clips)
     return app
 
 
+def _clips(
+    settings: Settings, neighbours: Neighbours, store: Store, gate: Gate, wall_time: Callable[[], float]
+) -> ClipQueue | None:
+    if settings.clips_folder is None or settings.max_clips_size == 0:
+        return None
+    return ClipQueue(
+        store,
+        ClipFolder(Path(settings.clips_folder)),
+        neighbours.engine,
+        neighbours.generations,
+        clock=neighbours.clock,
+        wall_time=wall_time,
+        lives_s=settings.clips_live_s,
+        share=settings.clips_share,
+        payer_of=lambda tenant: gate.accounts.payer(tenant, gate.keyring.key(tenant)),
+    )
+
+
+def _videos(
+    settings: Settings,
+    gate: Gate,
+    store: Store,
+    clips: ClipQueue | None,
+    engine: Engine,
+    wall_time: Callable[[], float],
+) -> VideosApi:
+    return VideosApi(
+        gate,
+        store,
+        clips,
+        engine,
+        wall_time=wall_time,
+        most_queued=settings.max_clips_queued,
+        most_bytes=settings.max_clips_size,
+    )
+
+
 def _tables(
-    registry: Registry, gate: Gate, store: Store, wall_time: Callable[[], float]
+    registry: Registry, gate: Gate, store: Store, recordings: Recordings, wall_time: Callable[[], float]
 ) -> tuple[SecretsApi, KeysApi, OperatorApi]:
-    return SecretsApi(gate, wall_time), KeysApi(gate, store, wall_time), OperatorApi(registry, gate, store)
+    operators = OperatorApi(registry, gate, store, recordings)
+    return SecretsApi(gate, wall_time), KeysApi(gate, store, wall_time), operators
 
 
 def _recordings(settings: Settings) -> Recordings:
@@ -152,21 +195,61 @@ def _peers(settings: Settings, clock: Clock, proxies: Proxies) -> Peers:
     return Peers(clock, proxies, tells_apart=settings.max_connections_per_peer > 0)
 
 
+def _accounts(
+    settings: Settings,
+    store: Store,
+    keyring: Keyring,
+    metrics: Metrics,
+    clock: Clock,
+    access_time: Callable[[], float],
+) -> Accounts:
+    # Messages: ten times a connection's, for all bots and pages of an address.
+    connects, engine_s = settings.max_connects_per_peer, settings.max_engine_s_per_peer
+    of_address = Limits(engine_s=engine_s or None, connects_per_min=connects or None, messages_per_s=500)
+    accounts = Accounts(store, clock, access_time, of_address=of_address)
+    metrics.bind_spent(lambda: {keyring.name_of(tenant): s for tenant, s in accounts.settled_s().items()})
+    return accounts
+
+
+class _Routes(Protocol):
+    def add_routes(self, router: web.UrlDispatcher) -> None: ...
+
+
+def _add_routes(
+    router: web.UrlDispatcher, realtime: RealtimeEndpoint, watching: watch.WatchEndpoint, others: Sequence[_Routes]
+) -> None:
+    router.add_get("/v1/realtime", realtime.handle)
+    router.add_get("/v1/sessions/{session_id}/watch", watching.handle)
+    for routes in others:
+        routes.add_routes(router)
+
+
 def _bounds(settings: Settings) -> ConnectionBounds:
     return ConnectionBounds(settings.max_connections, settings.max_connections_per_peer)
 
 
 async def _stored(
-    store: Store, keyring: Keyring, audit: Audit, on_task_died: Callable[[str], None], app: web.Application
+    store: Store,
+    keyring: Keyring,
+    accounts: Accounts,
+    audit: Audit,
+    clips: ClipQueue | None,
+    on_task_died: Callable[[str], None],
+    app: web.Application,
 ) -> AsyncIterator[None]:
     """Opened before the sessions and closed after them, because their last messages are written down, too."""
     if not store.is_open:
         store.open()
     await keyring.load()
+    await accounts.open()
     following = EssentialTasks(on_task_died)
     following.start(keyring.follow(), "keys")
+    following.start(accounts.follow(), "accounts")
+    if clips is not None:
+        following.start(clips.run(), "clips")
     yield
     await following.close()
+    await accounts.flush()
     audit.flush()
     await asyncio.to_thread(store.close)
 
@@ -178,11 +261,14 @@ def _open_and_close(
     watching: watch.WatchEndpoint,
     calls: CallsApi,
     music: Library,
+    clips: ClipQueue | None,
 ) -> None:
     async def open_registry(app: web.Application) -> None:
         await registry.open()
 
     async def end_everything(app: web.Application) -> None:
+        if clips is not None:
+            await clips.close()  # before the engine, so that what is being made is queued again
         # Sessions first, so that their writers can say goodbye on open sockets.
         await registry.close()
         await asyncio.gather(realtime.close(), watching.close())

@@ -21,14 +21,16 @@ SERVER_LAYERS = [
     {"server.app", "server.doctor"},
     {"server.doors"},
     {"server.doors.access"},
+    {"server.clips"},
     {"server.session"},
     {"server.media.program", "server.media.snapshot"},
     {"server.media.mp4", "server.media.webrtc"},
     {"server.media.sound", "server.media.video", "server.media.program_format"},
     {"server.stage", "server.metrics"},
+    {"server.accounts"},
     {"server.store"},
     {"server.run_file"},
-    {"server.protocol", "server.config", "server.essential", "server.rarely"},
+    {"server.protocol", "server.config", "server.essential", "server.rarely", "server.token_bucket"},
     {"server.clock"},
 ]
 # Layers of the engine, top down: the commands, the engines, then what runs in the engine process.

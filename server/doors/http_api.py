@@ -56,6 +56,12 @@ STATUS = {
     "unknown_viewer": HTTPStatus.NOT_FOUND,
     "unknown_call": HTTPStatus.NOT_FOUND,
     "unknown_key": HTTPStatus.NOT_FOUND,
+    "unknown_video": HTTPStatus.NOT_FOUND,
+    "unknown_model": HTTPStatus.NOT_FOUND,
+    "not_offered": HTTPStatus.NOT_FOUND,
+    # Not 409 or 5xx, which OpenAI's clients send again by themselves.
+    "not_ready": HTTPStatus.NOT_FOUND,
+    "storage_full": HTTPStatus.FORBIDDEN,
     "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
     "name_taken": HTTPStatus.CONFLICT,
     "etag_mismatch": HTTPStatus.PRECONDITION_FAILED,

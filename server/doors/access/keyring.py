@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from secrets import token_bytes
 
 from server.clock import Clock
 from server.doors.access.client_secrets import ALL_SCOPES, Identity
@@ -44,6 +45,7 @@ class Keyring:
         self._keys: dict[str, Key] = {}
         self._secrets: dict[tuple[str, str], SecretRow] = {}  # by tenant and id
         self._held: set[_Held] = set()
+        self._own_link_secret = token_bytes(32)
         self._use([], [])
 
     async def load(self) -> None:
@@ -93,6 +95,21 @@ class Keyring:
         """The good key that signs client secrets as `key_id`."""
         key = self._keys.get(key_id or MAIN)
         return key if key is not None and key.is_good(self._wall_time()) else None
+
+    @property
+    def link_secret(self) -> bytes:
+        """Signs links to files. On an open server they end with the process."""
+        main = self._keys.get(MAIN)
+        return hmac.digest(main.text.encode(), b"links", "sha256") if main is not None else self._own_link_secret
+
+    def key(self, tenant: str) -> Key | None:
+        """The key of this tenant, also one that was revoked; None on an open server."""
+        return self._keys.get(tenant)
+
+    @property
+    def tenants(self) -> list[str]:
+        """Of all keys, also of those that were revoked; on an open server "", which is everybody."""
+        return list(self._keys) if not self.is_open else [""]
 
     # --- client secrets -------------------------------------------------------------------------------------------
 

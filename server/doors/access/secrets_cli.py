@@ -13,7 +13,8 @@ from typing import get_args
 from server import run_file
 from server.doors.access import client_secrets
 from server.doors.access.keyring import own_token
-from server.doors.access.token_cli import add_data_folder, duration_s, opened
+from server.doors.access.token_cli import add_data_folder, add_limit, duration_s, opened
+from server.protocol.limits import parsed
 from server.protocol.table import Scope
 from server.store.store import StoreError
 
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--session", help="the name of the one stage that it is for (default: any)")
     parser.add_argument("--for", dest="lives_s", type=duration_s, default="1h", help="how long (default 1h)")
     parser.add_argument("--origin", action="append", default=[], help="of the pages that may use it (default: any)")
+    add_limit(parser)
     parser.add_argument("--token", help="the server's token; better given as SCENESHIFT_TOKEN (default: its own)")
     add_data_folder(parser)
     options = parser.parse_args(arguments)
@@ -35,9 +37,20 @@ def main(arguments: Sequence[str]) -> int:
     except StoreError as error:
         print(f"sceneshift: {error}; or give the token as SCENESHIFT_TOKEN", file=sys.stderr)
         return 1
+    try:
+        limits = parsed(options.limit)
+    except ValueError as error:
+        print(f"sceneshift: {error}", file=sys.stderr)
+        return 1
     scopes = options.scope or ["view"]
     secret = client_secrets.make(
-        token, scopes, now=time.time(), lives_s=options.lives_s, session=options.session, origins=options.origin
+        token,
+        scopes,
+        now=time.time(),
+        lives_s=options.lives_s,
+        session=options.session,
+        origins=options.origin,
+        limits=limits,
     )
     print(secret)
     return 0

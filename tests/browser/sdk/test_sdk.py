@@ -215,7 +215,9 @@ async def test_the_next_page_takes_over_the_session(bare: Any) -> None:
 
 
 async def test_a_refused_token_ends_the_attempt(open_bare: Any) -> None:
-    async with served(["--engine", "synthetic", "--token", "the-right-token-of-this-test-of-40-letters"], is_ready=False) as server:
+    async with served(
+        ["--engine", "synthetic", "--token", "the-right-token-of-this-test-of-40-letters"], is_ready=False
+    ) as server:
         bare = await open_bare(server.url)
         told = await bare.run(
             """async ({ connect }) => {
