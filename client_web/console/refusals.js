@@ -9,6 +9,7 @@ import { RequestError } from "../sdk/errors.js";
 import { byId } from "../shared/dom.js";
 import { hasText, t } from "../shared/i18n.js";
 import { keepToken, listenForToken } from "../shared/token.js";
+import { askForToken } from "./sheets.js";
 
 /** @typedef {{code: string, message: string, param?: string | null}} Detail */
 
@@ -55,16 +56,14 @@ export class Refusals {
   tell({ code, message, param }) {
     if (isOldServer({ code, message, param })) return;
     if (code === "unauthorized") {
-      void this.#askForToken();
+      this.#askForToken();
       return;
     }
     const key = code === "name_taken" ? "share.taken" : `error.${code}`;
     this.#toasts.show(hasText(key) ? t(key, { name: this.#stageName.value }) : message, "error");
   }
 
-  async #askForToken() {
-    const { askForToken } = await import("./token_form.js");
-    if (this.#session?.state === "live") return; // another tab was given the right one
+  #askForToken() {
     askForToken(this.#sheet, (token) => {
       keepToken(token);
       this.#useToken(token);
