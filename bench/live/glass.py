@@ -166,7 +166,7 @@ async def _watch(
     """
     address = Address.of(url, None, os.environ)
     page = await browser.new_page(viewport={"width": 900, "height": 560}, bypass_csp=True)
-    await page.goto(f"{address.base}/livez" + (f"#token={address.token}" if address.token else ""))
+    await page.goto(f"{address.base}/livez{address.fragment}")
     await page.evaluate("(video) => { document.body.innerHTML = video; }", _VIDEO)
     script = await asyncio.to_thread((Path(__file__).parent / "glass_page.js").read_text)
     await page.add_script_tag(content=script, type="module")

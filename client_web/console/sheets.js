@@ -1,7 +1,6 @@
 /**
- * The sheets in front of the console: the help for its keys, the form for an item of the rundown, and the one
- * for a token. All use one
- * `<dialog>`, so that the browser keeps the focus inside, gives it back, and lets Escape close it.
+ * The sheets in front of the console: the help for its keys, and the forms for an item of the rundown and for a token.
+ * All use one `<dialog>`, so that the browser keeps the focus inside, gives it back, and lets Escape close it.
  *
  * @module sheets
  */

@@ -57,10 +57,13 @@ class Address:
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
+    @property
+    def fragment(self) -> str:
+        """With the token, for pages; empty without one. Browsers and OBS do not send it."""
+        return f"#token={quote(self.token, safe='')}" if self.token else ""
+
     def whep_url(self, session_id: str) -> str:
         return f"{self.base}/whep/{quote(session_id, safe='')}"
 
     def obs_url(self, session_id: str) -> str:
-        """With the token in the fragment, which browsers and OBS do not send."""
-        fragment = f"#token={quote(self.token, safe='')}" if self.token else ""
-        return f"{self.base}/obs/{quote(session_id, safe='')}{fragment}"
+        return f"{self.base}/obs/{quote(session_id, safe='')}{self.fragment}"
