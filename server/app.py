@@ -391,10 +391,11 @@ async def serve(
         on_task_died=end,
     )
     app[CONNECTIONS].reserve_files()
-    with _on_signals(stop.set):
-        async with running(app, listener) as port:
-            with _announced(settings, port, notice):
-                await stop.wait()
+    with _on_signals(stop.set), _findable(settings, listener, notice) as lines:
+        async with running(app, listener):
+            for line in lines:
+                _tell(out, f"sceneshift: {line}")
+            await stop.wait()
             _log.info("- = shutting down")
     if unusable:
         raise ModelError(unusable[0])
@@ -403,21 +404,23 @@ async def serve(
 
 
 @contextmanager
-def _announced(settings: Settings, port: int, notice: Notice) -> Iterator[None]:
-    running_here = Running(port, address(settings, port), settings.token, os.getpid())
+def _findable(settings: Settings, listener: socket.socket, notice: Notice) -> Iterator[list[str]]:
+    """Keeps the run file while the block runs. Gives the lines for the operator. Raises `RunFileError`."""
+    port = listener.getsockname()[1]
+    here = Running(port, address(settings, port), settings.token, os.getpid())
     is_seen = notice.out.isatty()
     path = None
     with ExitStack() as stack:
         try:
-            path = stack.enter_context(kept(notice.run_folder, running_here))
+            path = stack.enter_context(kept(notice.run_folder, here))
         except RunFileError as error:
             if notice.shows_token and not is_seen:
                 raise RunFileError(f"{error}; set a token yourself, as SCENESHIFT_TOKEN") from None
             _log.warning("- ! the SDKs and `sceneshift url` do not find this server: %s", error)
-        _tell(notice.out, f"sceneshift: {running_here.link if notice.shows_token and is_seen else running_here.url}")
         if notice.shows_token and not is_seen:
-            _tell(notice.out, f"sceneshift: the token is in {path}; `sceneshift url` prints the address with it")
-        yield
+            yield [here.url, f"the token is in {path}; `sceneshift url` prints the address with it"]
+        else:
+            yield [here.link if notice.shows_token else here.url]
 
 
 def _tell(out: TextIO, text: str) -> None:
