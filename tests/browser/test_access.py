@@ -6,6 +6,8 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,9 @@ import pytest_asyncio
 from stages import synthetic_server
 
 from bench.parts.served import served
+from server.protocol.limits import Limits
+from server.store import keys
+from server.store.store import FILE_NAME, Store
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -108,3 +113,24 @@ async def test_a_prompt_without_an_end_is_asked_for_again_after_the_server_was_k
         await console.page.click("#take")
         await console.shows_number(7)
         assert await console.states() == ["on_air"]
+
+
+async def test_the_console_tells_what_its_key_has_spent_today(open_console: Any, tmp_path: Path) -> None:
+    store = Store(tmp_path / FILE_NAME)
+    store.open()
+    shops, unlimited = (
+        store.ask_now(partial(keys.make_key, name=name, scopes=("view", "prompt"), now=0.0, limits=limits))
+        for name, limits in (("shop", Limits(engine_s=0.15)), ("guest", Limits()))
+    )
+    async with synthetic_server(token=TOKEN, store=store) as url:
+        console = await open_console(f"{url}/#token={shops.text}")
+        await console.until("() => document.querySelector('#stats').innerText.includes('0 s of 0.15 s')")
+        await console.send("scene 5")
+        await console.newest_is("on_air")
+        await console.send("scene 6")
+        await console.until("() => document.querySelector('#toasts').innerText.includes('budget of engine time')")
+        await console.shows_number(5)
+        console = await open_console(f"{url}/#token={unlimited.text}")
+        await console.until("() => /Engine today\\s+0 s/.test(document.querySelector('#stats').innerText)")
+        console = await open_console(f"{url}/#token={TOKEN}")
+        assert "Engine today" not in await console.text("#stats")
