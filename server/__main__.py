@@ -90,6 +90,8 @@ def _serve(arguments: Sequence[str]) -> int:
         if settings.recordings_folder is None and not settings.is_reachable:
             folder = _data_folder(settings) / "recordings"
             settings = dataclasses.replace(settings, recordings_folder=str(folder))
+        if settings.clips_folder is None and store.path is not None:
+            settings = dataclasses.replace(settings, clips_folder=str(store.path.parent / "clips"))
         listener = app.listen(settings.host, settings.port)
         asyncio.run(app.serve(settings, _engine(settings), listener, store, out=sys.stdout, shows_token=needs_token))
     except (config.ConfigError, app.PortInUse, app.ServerDied, EncoderUnusable, ModelError, StoreError) as error:

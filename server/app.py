@@ -22,6 +22,9 @@ from aiohttp.log import server_logger
 
 from engine.api import Engine, EngineReady, EngineStopped, ModelError
 from server.accounts.accounts import Accounts
+from server.accounts.payer import Payer
+from server.clips.folder import ClipFolder
+from server.clips.queue import ClipQueue
 from server.clock import Clock, MonotonicClock
 from server.config import Settings
 from server.doors import watch
@@ -34,8 +37,10 @@ from server.doors.calls import CallsApi
 from server.doors.connections import ConnectionBounds, Connections, bounded
 from server.doors.downloads import Downloads
 from server.doors.http_api import HttpApi
+from server.doors.keys_api import KeysApi
 from server.doors.operator_api import OperatorApi
 from server.doors.secrets_api import SecretsApi
+from server.doors.videos.api import VideosApi
 from server.doors.websocket import HEARTBEAT_S, RealtimeEndpoint
 from server.doors.whep import WhepApi
 from server.essential import EssentialTasks
@@ -116,24 +121,70 @@ def build(
     proxies = Proxies(settings.trusted_proxies)
     accounts = _accounts(settings, store, keyring, metrics, clock, access_time)
     gate = Gate(Access(settings, keyring, access_time), _peers(settings, clock, proxies), accounts, audit)
-    api = HttpApi(registry, gate, metrics, clock)
-    whep = WhepApi(registry, gate, ice)
+    api, whep = HttpApi(registry, gate, metrics, clock), WhepApi(registry, gate, ice)
     calls = CallsApi(registry, gate, ice, metrics=metrics, clock=clock)
     realtime = RealtimeEndpoint(registry, gate, metrics=metrics, clock=clock, heartbeat_s=heartbeat_s)
     watching = watch.WatchEndpoint(registry, gate, metrics, clock=clock, heartbeat_s=watch_heartbeat_s)
-    operators = OperatorApi(registry, gate, store, recordings)
-    others = (Downloads(registry, gate, recordings), SecretsApi(gate, access_time), operators)
+    clips = _clips(settings, neighbours, store, access_time, lambda tenant: accounts.payer(tenant, keyring.key(tenant)))
+    videos = _videos(settings, gate, store, clips, engine, access_time)
+    tables = _tables(registry, gate, store, recordings, access_time)
 
     app = web.Application(middlewares=[bounded, api.guard()], client_max_size=MAX_MESSAGE_BYTES)
-    app[REGISTRY] = registry
-    app[ACCESS] = gate.access
-    app[ACCOUNTS] = accounts
+    app[REGISTRY], app[ACCESS], app[ACCOUNTS] = registry, gate.access, accounts
     app[CONNECTIONS] = Connections(bounds or _bounds(settings), clock, proxies)
-    _add_routes(app.router, realtime, watching, (api, whep, calls, *others))
+    others = (api, whep, calls, Downloads(registry, gate, recordings), videos, *tables)
+    _add_routes(app.router, realtime, watching, others)
     app.on_response_prepare.append(api.set_headers)
-    app.cleanup_ctx.append(partial(_stored, store, keyring, accounts, audit, on_task_died))
-    _open_and_close(app, registry, realtime, watching, calls, music)
+    app.cleanup_ctx.append(partial(_stored, store, keyring, accounts, audit, clips, on_task_died))
+    _open_and_close(app, registry, realtime, watching, calls, music, clips)
     return app
+
+
+def _clips(
+    settings: Settings,
+    neighbours: Neighbours,
+    store: Store,
+    wall_time: Callable[[], float],
+    payer_of: Callable[[str], Payer],
+) -> ClipQueue | None:
+    if settings.clips_folder is None or settings.max_clips_size == 0:
+        return None
+    return ClipQueue(
+        store,
+        ClipFolder(Path(settings.clips_folder)),
+        neighbours.engine,
+        neighbours.generations,
+        clock=neighbours.clock,
+        wall_time=wall_time,
+        payer_of=payer_of,
+        lives_s=settings.clips_live_s,
+        share=settings.clips_share,
+    )
+
+
+def _videos(
+    settings: Settings,
+    gate: Gate,
+    store: Store,
+    clips: ClipQueue | None,
+    engine: Engine,
+    wall_time: Callable[[], float],
+) -> VideosApi:
+    return VideosApi(
+        gate,
+        store,
+        clips,
+        engine,
+        wall_time=wall_time,
+        most_queued=settings.max_clips_queued,
+        most_bytes=settings.max_clips_size,
+    )
+
+
+def _tables(
+    registry: Registry, gate: Gate, store: Store, recordings: Recordings, wall_time: Callable[[], float]
+) -> tuple[SecretsApi, KeysApi, OperatorApi]:
+    return SecretsApi(gate, wall_time), KeysApi(gate, store, wall_time), OperatorApi(registry, gate, store, recordings)
 
 
 def _recordings(settings: Settings) -> Recordings:
@@ -183,17 +234,20 @@ async def _stored(
     keyring: Keyring,
     accounts: Accounts,
     audit: Audit,
+    clips: ClipQueue | None,
     on_task_died: Callable[[str], None],
     app: web.Application,
 ) -> AsyncIterator[None]:
     """Opened before the sessions and closed after them, because their last messages are written down, too."""
     if not store.is_open:
         store.open()
-    await keyring.open()
+    await keyring.load()
     await accounts.open()
     following = EssentialTasks(on_task_died)
     following.start(keyring.follow(), "keys")
     following.start(accounts.follow(), "accounts")
+    if clips is not None:
+        following.start(clips.run(), "clips")
     yield
     await following.close()
     await accounts.flush()
@@ -208,11 +262,14 @@ def _open_and_close(
     watching: watch.WatchEndpoint,
     calls: CallsApi,
     music: Library,
+    clips: ClipQueue | None,
 ) -> None:
     async def open_registry(app: web.Application) -> None:
         await registry.open()
 
     async def end_everything(app: web.Application) -> None:
+        if clips is not None:
+            await clips.close()  # before the engine, so that what is being made is queued again
         # Sessions first, so that their writers can say goodbye on open sockets.
         await registry.close()
         await asyncio.gather(realtime.close(), watching.close())

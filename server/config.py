@@ -21,7 +21,8 @@ Sender = Literal["own", "aiortc"]
 EnginePriority = Literal["low", "normal"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 ENVIRONMENT_PREFIX = "SCENESHIFT_"
-MIN_TOKEN_CHARACTERS = 16
+# HS256 wants 32 bytes: who holds a client secret can try short tokens on it without asking us.
+MIN_TOKEN_CHARACTERS = 32
 # Decimal and binary units, as disks and memories are sold and measured.
 _UNITS = {"": 1, "k": 10**3, "ki": 2**10, "m": 10**6, "mi": 2**20, "g": 10**9, "gi": 2**30, "t": 10**12, "ti": 2**40}
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kmgt]?i?)b?", re.IGNORECASE)
@@ -40,7 +41,7 @@ _PROGRAM = re.compile(r"(\d{1,5})\s*[x×]\s*(\d{1,5})\s*(?:[x×@]|at)\s*(\d{1,3}
 _PIXELS = re.compile(r"(?P<width>\d+)\s*[x×]\s*(?P<height>\d+)", re.IGNORECASE)
 
 # Settings that take any text.
-_FOLDERS = ("lora_folder", "cache_folder", "music_folder", "data_folder", "recordings_folder")
+_FOLDERS = ("lora_folder", "cache_folder", "music_folder", "data_folder", "clips_folder", "recordings_folder")
 _TEXTS = ("host", "h264_encoder", "model", "device", "decoder", *_FOLDERS)
 _CHOICES: dict[str, tuple[str, ...]] = {
     "engine": get_args(EngineKind),
@@ -116,6 +117,12 @@ class Settings:
     resume_grace_s: float = 60.0
     # For the store (keys, usage, the audit log). None: the user's own, by the XDG base directory specification.
     data_folder: str | None = None
+    # For clips on demand. None: in the data folder (`__main__`); an application without one makes none.
+    clips_folder: str | None = None
+    clips_live_s: float = 7 * 86_400.0  # how long a finished clip is kept
+    max_clips_size: int = 5 * 10**9  # bytes of the clips of one key; 0: none are made
+    max_clips_queued: int = 1000  # of one key
+    clips_share: float = 0.0  # of the engine's time, kept for clips beside live stages; else they get what is left
     # None: nothing is recorded. If only the user can reach the server, `__main__` sets the user's own folder.
     recordings_folder: str | None = None
     max_recording_size: int = 8 * 10**9  # bytes of one file, 9 hours at 2 Mbit/s; 0: nothing is recorded
@@ -248,6 +255,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
+        "--clips-folder", metavar="FOLDER", help="for clips on demand, /v1/videos (default: in the data folder)"
+    )
+    parser.add_argument("--clips-live-s", help="how long a finished clip is kept, in seconds (default 604800: a week)")
+    parser.add_argument("--max-clips-size", metavar="SIZE", help="of the clips of one key (default 5GB; 0: no clips)")
+    parser.add_argument(
+        "--clips-share",
+        help="of the engine's time that clips get beside live stages, 0 to 0.5 (default 0: what is left)",
+    )
+    parser.add_argument("--max-clips-queued", help="how many clips of one key may wait (default 1000)")
+    parser.add_argument(
         "--data-folder", metavar="FOLDER", help="for keys, usage and the audit log (default: the user's data folder)"
     )
     parser.add_argument(
@@ -315,6 +332,8 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _integer(name, value, source, low=0, high=1000)
         case "max_connects_per_peer" | "max_engine_s_per_peer":
             return _integer(name, value, source, low=0, high=1_000_000)
+        case "max_clips_queued":
+            return _integer(name, value, source, low=1, high=1_000_000)
         case "max_connections":
             return _integer(name, value, source, low=16, high=50_000)
         case "frames":
@@ -325,10 +344,14 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _program(value, source)
         case "gpu_memory":
             return _bytes(name, value, source, low=2**20)
-        case "cache_memory" | "cache_disk" | "max_recording_size" | "max_recordings_size":
+        case "cache_memory" | "cache_disk" | "max_recording_size" | "max_recordings_size" | "max_clips_size":
             return _bytes(name, value, source, low=0)
         case "no_compile" | "allow_pickles":
             return _boolean(name, value, source)
+        case "clips_share":
+            return _seconds(name, value, source, high=0.5)
+        case "clips_live_s":
+            return _seconds(name, value, source, high=10 * 366 * 86_400.0)
         case "resume_grace_s":
             return _seconds(name, value, source, high=3600.0)
         case _ if name in _CHOICES:

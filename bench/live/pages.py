@@ -76,6 +76,7 @@ PAGES = (
     Page("obs", "/obs/nobody", "#picture[data-shown=false]", paints=False),
     Page("widget", "/widget?presets=a+girl+in+a+red+dress+dancing|日落时的海边", "live-scene"),
     Page("studio", "/studio", "#scene-state:not(:empty)"),
+    Page("operator", "/operator", "body[data-ready]"),
 )
 
 

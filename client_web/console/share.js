@@ -7,11 +7,11 @@
 
 import { make, textButton } from "../shared/dom.js";
 import { t } from "../shared/i18n.js";
+import { Links } from "./links.js";
 import { openSheet } from "./sheets.js";
 import { isStageName } from "./stage_name.js";
 
-// A link stays in OBS for the shows of a month; a program that drives a stage gets what it needs for a try.
-const VIEW_SECRET_S = 30 * 86_400;
+// A program that drives a stage gets what it needs for a try.
 const PROMPT_SECRET_S = 7_200;
 const KINDS = /** @type {const} */ (["obs", "studio", "curl", "javascript", "python"]);
 
@@ -21,9 +21,13 @@ const KINDS = /** @type {const} */ (["obs", "studio", "curl", "javascript", "pyt
  * @property {string} sessionId
  * @property {string | null} viewSecret shows this stage and can do nothing else; null: this server has no token
  * @property {string | null} promptSecret drives a stage
+ * @property {Links} links
  * @property {string} prompt the last one, as an example
  * @property {string | null} name null: this server does not know session names
  */
+
+/** By stage, so that a sheet that opens again makes no new link. @type {Map<string, Links>} */
+const linksOf = new Map();
 
 /**
  * Secrets for what is shared. The page's own token stays here: who gets a link may do what the link is for, and no more.
@@ -32,11 +36,13 @@ const KINDS = /** @type {const} */ (["obs", "studio", "curl", "javascript", "pyt
  * @param {string} session
  */
 export async function secretsFor(address, session) {
+  const links = linksOf.get(session) ?? new Links(address, session);
+  linksOf.set(session, links);
   const [viewSecret, promptSecret] = await Promise.all([
-    makeSecret(address, { scope: ["view"], session, expires_after: { seconds: VIEW_SECRET_S } }),
+    links.secret(),
     makeSecret(address, { scope: ["prompt"], expires_after: { seconds: PROMPT_SECRET_S } }),
   ]);
-  return { viewSecret, promptSecret };
+  return { links, viewSecret, promptSecret };
 }
 
 /**
@@ -49,8 +55,7 @@ async function makeSecret(address, wish) {
   const headers = { ...address.headers, "Content-Type": "application/json" };
   const url = address.http("/v1/realtime/client_secrets");
   const response = await fetch(url, { method: "POST", headers, body: JSON.stringify(wish) });
-  // A page that was opened with a secret has nothing narrower to give.
-  return response.ok ? (await response.json()).value : address.token;
+  return response.ok ? (await response.json()).value : null; // see `Links.isRefused`
 }
 
 /**
@@ -66,6 +71,11 @@ export function openShare(dialog, stage, { onRename, onNote }) {
   const note = make("p", "snippet-note");
   let chosen = /** @type {typeof KINDS[number]} */ ("obs");
   const show = () => {
+    copy.disabled = stage.links.isRefused;
+    if (stage.links.isRefused) {
+      note.textContent = t("share.no_link");
+      return;
+    }
     code.textContent = snippet(chosen, stage);
     const secret =
       stage.viewSecret === null ? "" : t(chosen === "python" ? "share.secret.prompt" : "share.secret.view");
@@ -93,8 +103,19 @@ export function openShare(dialog, stage, { onRename, onNote }) {
       }),
   );
   const row = make("div", "sheet-actions", [copy]);
-  openSheet(dialog, t("share.title"), [...nameForm(dialog, stage, onRename), tabs, note, code, row]);
+  const list = make("div", "");
+  const listLinks = async () => {
+    const links = await stage.links.list(async (wasShown) => {
+      if (wasShown) stage.viewSecret = await stage.links.secret();
+      show();
+      onNote(t(wasShown ? "share.link_replaced" : "share.link_ended"));
+      void listLinks();
+    });
+    list.replaceChildren(...(links === null ? [] : [links]));
+  };
+  openSheet(dialog, t("share.title"), [...nameForm(dialog, stage, onRename), tabs, note, code, row, list]);
   show();
+  void listLinks();
 }
 
 /**

@@ -6,7 +6,7 @@
 
 import { byId, make } from "../shared/dom.js";
 import { hasText, t } from "../shared/i18n.js";
-import { Usage } from "./usage.js";
+import { Usage } from "../shared/usage.js";
 
 /** @typedef {import("../sdk/messages.js").Stats} Stats */
 

@@ -27,7 +27,7 @@ DEFAULT_DAYS = 7
 
 class StageListed(Struct, frozen=True):
     id: str
-    tenant: str
+    key: str  # the name of the key that made it
     state: str
     viewers: int
     recording: bool
@@ -67,7 +67,7 @@ class OperatorApi:
         stages = [
             StageListed(
                 session.session_id,
-                session.tenant,
+                self._gate.keyring.name_of(session.tenant),
                 session.state.value,
                 session.program.num_viewers,
                 session.is_recording,

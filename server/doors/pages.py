@@ -1,4 +1,4 @@
-"""Serves the pages beside the console (OBS page, widget, studio), and decides who may load and frame them.
+"""Serves the pages beside the console, and decides who may load and frame them.
 
 `http_api.py` takes routes and headers from here. The pages hold no secret: a page gets the token from the fragment of
 its address, which browsers never send. Runs on the event loop.
@@ -46,6 +46,7 @@ class Pages:
         router.add_get("/obs/{session_id}", self._obs)
         router.add_get("/widget", self._widget)
         router.add_get("/studio", self._studio)
+        router.add_get("/operator", self._operator)
 
     async def _obs(self, request: web.Request) -> web.StreamResponse:
         # Any name will do: the page waits for a session that is not there yet.
@@ -56,6 +57,9 @@ class Pages:
 
     async def _studio(self, request: web.Request) -> web.StreamResponse:
         return web.FileResponse(CLIENT_FOLDER / "studio" / "index.html")
+
+    async def _operator(self, request: web.Request) -> web.StreamResponse:
+        return web.FileResponse(CLIENT_FOLDER / "operator" / "index.html")
 
     @staticmethod
     def is_public(request: web.Request) -> bool:
@@ -69,7 +73,9 @@ class Pages:
 
     @staticmethod
     def is_page(request: web.Request) -> bool:
-        return request.path in ("/", "/widget", "/studio") or request.path.startswith(("/obs/", SCRIPTS_PREFIX))
+        return request.path in ("/", "/widget", "/studio", "/operator") or request.path.startswith(
+            ("/obs/", SCRIPTS_PREFIX)
+        )
 
     @staticmethod
     def compress(request: web.Request, response: web.StreamResponse) -> None:

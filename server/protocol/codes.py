@@ -18,6 +18,7 @@ RequestErrorCode = Literal[
     "invalid_value",
     "invalid_text",
     "not_supported",
+    "unsupported_parameter",
     "prompt_empty",
     "prompt_too_long",
     "prompt_id_taken",
@@ -51,10 +52,15 @@ SessionErrorCode = Literal[
     "unknown_viewer",
     "unknown_call",
     "unknown_recording",
+    "unknown_key",
+    "unknown_video",
+    "unknown_model",
+    "not_ready",
+    "not_offered",
 ]
 EngineErrorCode = Literal["engine_busy", "engine_unavailable", "engine_lost", "out_of_memory", "model_error"]
 ServerErrorCode = Literal[
-    "server_full", "server_busy", "too_many_viewers", "recording_failed", "draining", "internal_error"
+    "server_full", "server_busy", "too_many_viewers", "recording_failed", "draining", "storage_full", "internal_error"
 ]
 ErrorCode = RequestErrorCode | SessionErrorCode | EngineErrorCode | ServerErrorCode
 ErrorType = Literal["invalid_request", "session", "engine", "server"]

@@ -78,7 +78,7 @@ def _explain(text: str | bytes, reason: str) -> MessageError:
     if not isinstance(loose, dict):
         return MessageError("invalid_json", f"expected one JSON object: {reason}")
     event_id = loose.get("event_id")
-    if not isinstance(event_id, str) or len(event_id) > MAX_ID_CHARACTERS or not _is_text(event_id):
+    if not isinstance(event_id, str) or len(event_id) > MAX_ID_CHARACTERS or not is_text(event_id):
         event_id = None
     kind = loose.get("type")
     if "type" not in loose:
@@ -116,15 +116,15 @@ class _Culprit(NamedTuple):
 def _impossible_values(loose: dict[str, Any]) -> Iterator[_Culprit]:
     """Fields with values that `json` accepts, browsers never send, and no field of ours can take."""
     for name, value in loose.items():
-        if not _is_text(name):
+        if not is_text(name):
             yield _Culprit("invalid_text", "a field's name holds a lone surrogate, which is not Unicode text", None)
         elif isinstance(value, float) and not math.isfinite(value):
             yield _Culprit("invalid_value", f"`{name}` must be a finite number, got {value}", name)
-        elif isinstance(value, str) and not _is_text(value):
+        elif isinstance(value, str) and not is_text(value):
             yield _Culprit("invalid_text", f"`{name}` holds a lone surrogate, which is not Unicode text", name)
 
 
-def _is_text(value: str) -> bool:
+def is_text(value: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 

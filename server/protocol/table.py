@@ -152,6 +152,14 @@ _VIEWER_ERRORS: tuple[ErrorCode, ...] = (
     "unknown_viewer",
 )
 
+_CLIP_ERRORS: tuple[ErrorCode, ...] = (*_DOOR, "not_supported")
+_ORDER_ERRORS: tuple[ErrorCode, ...] = (
+    *_CLIP_ERRORS,
+    *("invalid_json", "unsupported_media_type", "message_too_large", "missing_field", "unknown_field", "wrong_type"),
+    *("invalid_value", "invalid_text", "unsupported_parameter", "prompt_empty", "prompt_too_long", "unknown_model"),
+    *("server_busy", "server_full", "storage_full", "budget_exhausted"),
+)
+
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/", None, answer=_HTML),
     Route("GET", "/client/{path}", None, answer="text/javascript"),
@@ -159,6 +167,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/obs/{session_id}", None, answer=_HTML),
     Route("GET", "/widget", None, answer=_HTML),
     Route("GET", "/studio", None, answer=_HTML),
+    Route("GET", "/operator", None, answer=_HTML),
     Route("GET", "/livez", None, answer=_JSON),
     Route("GET", "/readyz", None, answer=_JSON),
     Route("GET", "/metrics", "admin", answer="text/plain", errors=_DOOR),
@@ -197,6 +206,29 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("GET", "/v1/realtime/client_secrets", "view", answer=_JSON, errors=_DOOR, needs_key=True),
     Route("DELETE", "/v1/realtime/client_secrets/{secret_id}", "view", errors=_DOOR, needs_key=True),
+    Route("POST", "/v1/videos", "prompt", _JSON, _JSON, errors=_ORDER_ERRORS),
+    Route("GET", "/v1/videos", "prompt", answer=_JSON, errors=(*_CLIP_ERRORS, "invalid_value")),
+    Route("POST", "/v1/videos/extensions", "prompt", _JSON, _JSON, errors=(*_ORDER_ERRORS, "unknown_video")),
+    Route("POST", "/v1/videos/edits", "prompt", _JSON, errors=(*_CLIP_ERRORS, "not_offered")),
+    Route("POST", "/v1/videos/characters", "prompt", _JSON, errors=(*_CLIP_ERRORS, "not_offered")),
+    Route("GET", "/v1/videos/characters/{character_id}", "prompt", errors=(*_CLIP_ERRORS, "not_offered")),
+    Route("GET", "/v1/videos/{video_id}", "prompt", answer=_JSON, errors=(*_CLIP_ERRORS, "unknown_video")),
+    Route("DELETE", "/v1/videos/{video_id}", "prompt", answer=_JSON, errors=(*_CLIP_ERRORS, "unknown_video")),
+    Route("POST", "/v1/videos/{video_id}/cancel", "prompt", answer=_JSON, errors=(*_CLIP_ERRORS, "unknown_video")),
+    Route("POST", "/v1/videos/{video_id}/remix", "prompt", _JSON, _JSON, errors=(*_ORDER_ERRORS, "unknown_video")),
+    Route(
+        # A signed link needs no key.
+        *("GET", "/v1/videos/{video_id}/content", "prompt"),
+        answer="video/mp4",
+        errors=(*_CLIP_ERRORS, "unknown_video", "not_ready", "invalid_value"),
+    ),
+    Route("GET", "/v1/keys", "admin", answer=_JSON, errors=_DOOR, needs_key=True),
+    Route(
+        *("POST", "/v1/keys", "admin", _JSON, _JSON),
+        errors=(*_DOOR, "invalid_json", "invalid_value", "name_taken"),
+        needs_key=True,
+    ),
+    Route("DELETE", "/v1/keys/{key_id}", "admin", errors=(*_DOOR, "invalid_value", "unknown_key"), needs_key=True),
     Route("GET", "/v1/sessions", "view", answer=_JSON, errors=_DOOR, needs_key=True),
     Route("GET", "/v1/usage", "view", answer=_JSON, errors=(*_DOOR, "invalid_value"), needs_key=True),
     Route("GET", "/v1/audit", "admin", answer=_JSON, errors=(*_DOOR, "invalid_value"), needs_key=True),

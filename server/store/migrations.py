@@ -39,7 +39,42 @@ MIGRATIONS: tuple[str, ...] = (
         times INTEGER NOT NULL            -- how many this row stands for
     );
     """,
-    # 2: limits of keys, and the engine seconds that were spent.
+    # 2: clips on demand, and the events that tell of their ends.
+    """
+    CREATE TABLE videos (
+        number INTEGER PRIMARY KEY,       -- the order in which they came
+        id TEXT NOT NULL UNIQUE,
+        tenant TEXT NOT NULL,
+        user TEXT,                        -- a name that the tenant gave, for erasure
+        status TEXT NOT NULL,
+        spec BLOB NOT NULL,               -- JSON, with the prompt
+        created_at REAL NOT NULL,
+        attempt INTEGER NOT NULL DEFAULT 0,
+        started_at REAL,
+        finished_at REAL,
+        expires_at REAL,
+        made BLOB,                        -- JSON
+        failure BLOB,                     -- JSON
+        remixed_from TEXT,
+        metadata TEXT NOT NULL DEFAULT '{}',
+        idempotency_key TEXT,
+        digest TEXT NOT NULL DEFAULT ''   -- of the request's body
+    );
+    CREATE INDEX videos_by_tenant ON videos (tenant, number);
+    CREATE INDEX videos_queued ON videos (tenant, number) WHERE status = 'queued';
+    CREATE INDEX videos_queued_by_number ON videos (number) WHERE status = 'queued';
+    CREATE INDEX videos_ending ON videos (expires_at) WHERE expires_at IS NOT NULL;
+    CREATE INDEX videos_by_key ON videos (tenant, idempotency_key) WHERE idempotency_key IS NOT NULL;
+    CREATE TABLE events (                 -- the outbox
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        tenant TEXT NOT NULL,
+        type TEXT NOT NULL,
+        video_id TEXT NOT NULL,
+        at REAL NOT NULL
+    );
+    """,
+    # 3: limits of keys, and the engine seconds that were spent.
     """
     ALTER TABLE keys ADD COLUMN limits TEXT NOT NULL DEFAULT '{}';  -- JSON
     CREATE TABLE spent (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -15,13 +16,14 @@ import pytest_asyncio
 from stages import synthetic_server
 
 from bench.parts.served import served
+from server.doors.access import client_secrets
 from server.protocol.limits import Limits
 from server.store import keys
 from server.store.store import FILE_NAME, Store
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-TOKEN = "a-token-for-this-test"
+TOKEN = "a-token-for-this-test-of-forty-characters"
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -82,7 +84,27 @@ async def test_what_the_console_shares_only_shows_the_stage(open_console: Any, g
         link.partition("#token=")[2],
     )
     assert refused == 403
+    await console.page.keyboard.press("Escape")
+    await console.page.click("#share")
+    await console.until("() => document.querySelector('.snippet')?.textContent.includes('#token=ek_')")
+    assert await console.text(".snippet") == link, "a sheet that opens again makes no second link"
+    await console.page.click(".links summary")
+    await console.page.click(".links button")
+    await console.until(f"() => !document.querySelector('.snippet').textContent.includes({link!r})")
+    assert "#token=ek_" in await console.text(".snippet")
+    await page.goto("about:blank")
+    async with page.expect_console_message(lambda message: "unauthorized" in message.text):
+        await page.goto(link)
     await context.close()
+
+
+async def test_a_console_that_was_opened_with_a_secret_gives_away_none(open_console: Any, guarded_url: str) -> None:
+    """Its own secret drives the stage, and a link must only show it."""
+    secret = client_secrets.make(TOKEN, ["prompt"], now=time.time(), lives_s=600)
+    console = await open_console(f"{guarded_url}/#token={secret}")
+    await console.page.click("#share")
+    await console.until("() => document.querySelector('.snippet-note')?.textContent.includes('makes no links')")
+    assert "ek_" not in await console.page.inner_text("#sheet")
 
 
 async def test_when_the_server_is_gone_nothing_is_claimed_to_be_on_air(open_console: Any) -> None:

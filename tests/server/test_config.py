@@ -10,7 +10,7 @@ import pytest
 from engine.config import NICENESS, EngineSettings
 from server.config import ConfigError, EnginePriority, Settings, default_data_folder, is_loopback, load
 
-TOKEN = "0123456789abcdef0123"
+TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 def test_defaults_are_private() -> None:

@@ -126,7 +126,7 @@ async def test_a_reachable_loopback_server_gets_a_token_and_records_nothing(
 
 
 async def test_a_given_token_is_not_printed() -> None:
-    token = "0123456789abcdef0123"
+    token = "0123456789abcdef0123456789abcdef"
     async with serving("--host", "0.0.0.0", SCENESHIFT_TOKEN=token) as process:
         assert token not in await line(process)
         process.terminate()

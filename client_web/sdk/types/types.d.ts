@@ -12,6 +12,7 @@ export type ErrorCode =
   | "invalid_value"
   | "invalid_text"
   | "not_supported"
+  | "unsupported_parameter"
   | "prompt_empty"
   | "prompt_too_long"
   | "prompt_id_taken"
@@ -43,6 +44,11 @@ export type ErrorCode =
   | "unknown_viewer"
   | "unknown_call"
   | "unknown_recording"
+  | "unknown_key"
+  | "unknown_video"
+  | "unknown_model"
+  | "not_ready"
+  | "not_offered"
   | "engine_busy"
   | "engine_unavailable"
   | "engine_lost"
@@ -53,6 +59,7 @@ export type ErrorCode =
   | "too_many_viewers"
   | "recording_failed"
   | "draining"
+  | "storage_full"
   | "internal_error"
   | (string & {});
 

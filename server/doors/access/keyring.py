@@ -11,6 +11,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from secrets import token_bytes
 
 from server.clock import Clock
 from server.doors.access.client_secrets import ALL_SCOPES, Identity
@@ -43,10 +44,11 @@ class Keyring:
         self._keys: dict[str, Key] = {}
         self._secrets: dict[tuple[str, str], SecretRow] = {}  # by tenant and id
         self._held: set[_Held] = set()
+        self._own_link_secret = token_bytes(32)
         self._use([], [])
 
-    async def open(self) -> None:
-        """Reads the store. Raises `StoreError`."""
+    async def load(self) -> None:
+        """Reads the store, at the start and after a change. Raises `StoreError`."""
         await self._store.has_changed()
         self._use(*await self._store.ask(_read))
 
@@ -84,6 +86,10 @@ class Keyring:
                 found = key
         return found
 
+    def name_of(self, tenant: str) -> str:
+        """A tenant's key, as the operator named it."""
+        return key.name if (key := self._keys.get(tenant)) is not None else tenant
+
     def signer(self, key_id: str | None) -> Key | None:
         """The good key that signs client secrets as `key_id`."""
         key = self._keys.get(key_id or MAIN)
@@ -93,15 +99,16 @@ class Keyring:
         """The key of this tenant, also one that was revoked; None on an open server."""
         return self._keys.get(tenant)
 
-    def name_of(self, tenant: str) -> str:
-        """For people; never the key's text."""
-        key = self._keys.get(tenant)
-        return key.name if key is not None else tenant
-
     @property
     def tenants(self) -> list[str]:
         """Of all keys, also of those that were revoked; on an open server "", which is everybody."""
         return list(self._keys) if not self.is_open else [""]
+
+    @property
+    def link_secret(self) -> bytes:
+        """Signs links to files. On an open server they end with the process."""
+        main = self._keys.get(MAIN)
+        return hmac.digest(main.text.encode(), b"links", "sha256") if main is not None else self._own_link_secret
 
     # --- client secrets -------------------------------------------------------------------------------------------
 

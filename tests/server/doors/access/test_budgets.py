@@ -46,16 +46,15 @@ class Shop:
         self.store = Store(self.folder / FILE_NAME)
         self.store.open()
         build = {"store": self.store, "access_time": lambda: self.now}
-        running = serving(
-            SyntheticEngine(SCRIPT), token=TOKEN, build=build, recordings_folder=str(self.folder / "films"), **settings
-        )
+        folders = {"recordings_folder": str(self.folder / "films"), "clips_folder": str(self.folder / "clips")}
+        running = serving(SyntheticEngine(SCRIPT), token=TOKEN, build=build, **folders, **settings)
         self.server: Serving = await stack.enter_async_context(running)
         self.http = self.server.http
 
     async def key(self, name: str, **limits: Any) -> Key:
         made = partial(keys.make_key, name=name, scopes=("view", "prompt", "record"), now=NOON, limits=Limits(**limits))
         key = await self.store.ask(made)
-        await self.server.keyring.open()
+        await self.server.keyring.load()
         return key
 
     def secret(self, key: Key, *scopes: Any, **limits: Any) -> str:
@@ -204,6 +203,43 @@ async def test_a_scene_that_goes_on_loops_when_the_budget_ends_and_says_so_once(
         assert warned["code"] == "budget_exhausted" and "the key `ours`" in warned["message"]
         assert (await stage.hear("stats.updated", "session.warning", "prompt.continued"))["type"] == "stats.updated"
         assert (await watching.receive()).type is aiohttp.WSMsgType.BINARY
+
+
+async def test_clips_on_demand_take_their_keys_budget(shop: Shop) -> None:
+    key, rich = await shop.key("ours", engine_s=1.5 * CLIP_S), await shop.key("rich", engine_s=100)
+
+    async def order(token: str) -> tuple[int, dict[str, Any]]:
+        wish = {"prompt": f"scene {next(shop._numbers)}", "seconds": 1}
+        async with shop.http.post("/v1/videos", headers={"Authorization": f"Bearer {token}"}, json=wish) as response:
+            return response.status, await response.json()
+
+    async def ended(token: str, video: dict[str, Any]) -> dict[str, Any]:
+        async with asyncio.timeout(20):
+            while video["status"] in ("queued", "in_progress"):
+                _, video = await shop.get(f"/v1/videos/{video['id']}", token)
+        return video
+
+    answers = [await order(key.text) for _ in range(2)]
+    ends = [await ended(key.text, video) for _, video in answers]
+    # The two were ordered at once. Only one could be paid.
+    assert [end["status"] for end in ends] == ["completed", "failed"]
+    assert ends[1]["error"]["code"] == "budget_exhausted"
+    status, body = await order(key.text)
+    assert (status, body["error"]["code"]) == (429, "budget_exhausted")
+    assert await shop.spent_s(key.text) == pytest.approx(CLIP_S, abs=1e-3)
+    assert (await order(shop.secret(rich, "prompt", engine_s=5)))[0] == 403
+    assert (await order(rich.text))[0] == 200
+
+
+async def test_an_operator_makes_keys_with_limits_over_http(shop: Shop) -> None:
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    wish = {"name": "new", "limits": {"engine_s": 60, "sessions": 1}}
+    async with shop.http.post("/v1/keys", headers=bearer, json=wish) as response:
+        made = await response.json()
+    assert made["limits"] == {"engine_s": 60.0, "sessions": 1}
+    assert (await shop.usage(made["value"]))["limits"] == made["limits"]
+    async with shop.http.post("/v1/keys", headers=bearer, json={"name": "x", "limits": {"gold": 1}}) as response:
+        assert (await response.json())["error"]["code"] == "invalid_value"
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------
@@ -362,7 +398,7 @@ async def test_the_command_line_gives_limits_to_keys_and_secrets(
     text = capsys.readouterr().out.strip()
     assert token_cli.main(["list", *folder]) == 0
     assert "engine_s=600 sessions=2" in capsys.readouterr().out
-    await shop.server.keyring.open()
+    await shop.server.keyring.load()
     assert (await shop.usage(text))["limits"] == {"engine_s": 600.0, "sessions": 2}
     assert secrets_cli.main(["--token", text, "--limit", "session_s=60"]) == 0
     identity = client_secrets.read(capsys.readouterr().out.strip(), shop.server.keyring.signer, origin=None)

@@ -75,7 +75,7 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
     build = {"store": store, "access_time": lambda: made[0].now if made else NOW}
     async with serving(token=TOKEN, build=build, recordings_folder=str(tmp_path)) as server:
         made.append(Shop(server, store, tmp_path))
-        await server.keyring.open()  # the keys that were made just now
+        await server.keyring.load()  # the keys that were made just now
         yield made[0]
 
 
@@ -144,7 +144,7 @@ async def test_a_customers_key_is_no_operators(shop: Shop) -> None:
 
 async def test_a_customers_key_makes_secrets_that_can_do_no_more_than_it(shop: Shop) -> None:
     viewer = shop.key("viewer", ("view",))
-    await shop.server.keyring.open()
+    await shop.server.keyring.load()
     assert await shop.status("POST", MAKER, shop.ours.text, json={"scope": ["record"]}) == 200
     assert await shop.status("POST", MAKER, viewer.text, json={"scope": ["prompt"]}) == 403
     by_hand = shop.secret(viewer, "prompt", "admin")
@@ -250,7 +250,7 @@ async def test_a_key_made_while_the_server_runs_is_good_within_a_second(
 
 async def test_a_key_ends_at_its_time_with_what_it_holds_open(shop: Shop) -> None:
     short = shop.store.ask_now(partial(keys.make_key, name="short", scopes=CUSTOMER, now=NOW, expires_at=NOW + 10))
-    await shop.server.keyring.open()
+    await shop.server.keyring.load()
     controller = await shop.start(short.text, "show")
     shop.now = NOW + 10
     assert await asyncio.wait_for(ended(controller.socket), 10 * POLL_S) == ["unauthorized"]
@@ -283,6 +283,52 @@ async def test_a_secret_neither_lists_nor_revokes(shop: Shop) -> None:
     value = shop.secret(shop.ours, "view", "prompt", "admin")
     for method, path in (("GET", MAKER), ("DELETE", f"{MAKER}/1"), ("GET", "/v1/sessions"), ("GET", "/v1/audit")):
         assert await shop.status(method, path, value) == 403, (method, path)
+
+
+# --- keys over HTTP ---------------------------------------------------------------------------------------------------
+
+
+async def test_an_operator_makes_lists_and_revokes_keys(shop: Shop) -> None:
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    async with shop.http.post("/v1/keys", json={"name": "new", "lives_s": 60}, headers=bearer) as response:
+        made = await response.json()
+    assert (made["scope"], made["expires_at"]) == (sorted(CUSTOMER), NOW + 60)
+    assert await shop.status("GET", "/v1/sessions", made["value"]) == 200
+    async with shop.http.get("/v1/keys", headers=bearer) as response:
+        text = await response.text()
+    assert {key["name"] for key in json.loads(text)["data"]} == {"ours", "theirs", "new"}
+    assert made["value"] not in text and shop.ours.text not in text
+    assert await shop.status("DELETE", f"/v1/keys/{made['id']}", TOKEN) == 204
+    assert await shop.status("GET", "/v1/sessions", made["value"]) == 401
+    async with shop.http.delete(f"/v1/keys/{made['id']}", headers=bearer) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (404, "unknown_key")
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({}, "name"),
+        ({"name": ""}, "name"),
+        ({"name": "a\nb"}, "name"),
+        ({"name": "x" * 41}, "name"),
+        ({"name": "a", "scope": []}, "scope"),
+        ({"name": "a", "scope": ["all"]}, "scope"),
+        ({"name": "a", "lives_s": 1}, "lives_s"),
+        ({"name": "a", "text": "sk_mine"}, "text"),
+    ],
+)
+async def test_a_wrong_wish_for_a_key_is_named(shop: Shop, body: dict[str, Any], told: str) -> None:
+    async with shop.http.post("/v1/keys", json=body, headers={"Authorization": f"Bearer {TOKEN}"}) as response:
+        error = (await response.json())["error"]
+        assert (response.status, error["code"]) == (400, "invalid_value") and told in error["message"]
+
+
+async def test_nobody_locks_themselves_out(shop: Shop) -> None:
+    admin = shop.key("second admin", (*CUSTOMER, "admin"))
+    await shop.server.keyring.load()
+    assert await shop.status("DELETE", "/v1/keys/main", admin.text) == 400
+    assert await shop.status("DELETE", f"/v1/keys/{admin.id}", admin.text) == 400
+    assert await shop.status("DELETE", f"/v1/keys/{admin.id}", TOKEN) == 204
 
 
 # --- where the key comes from, and what is written down -----------------------------------------------------------

@@ -5,7 +5,7 @@
  * @module usage
  */
 
-import { t } from "../shared/i18n.js";
+import { t } from "./i18n.js";
 
 /** @typedef {{name: string, tenant: string, limits: {engine_s?: number}, days: {day: string, engine_s: number}[]}} Used */
 

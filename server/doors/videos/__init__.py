@@ -1,0 +1,1 @@
+"""`/v1/videos`: clips on demand, in the shape of OpenAI's API."""
