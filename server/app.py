@@ -22,7 +22,6 @@ from aiohttp.log import server_logger
 
 from engine.api import Engine, EngineReady, EngineStopped, ModelError
 from server.accounts.accounts import Accounts
-from server.accounts.payer import Payer
 from server.clips.folder import ClipFolder
 from server.clips.queue import ClipQueue
 from server.clock import Clock, MonotonicClock
@@ -125,15 +124,15 @@ def build(
     calls = CallsApi(registry, gate, ice, metrics=metrics, clock=clock)
     realtime = RealtimeEndpoint(registry, gate, metrics=metrics, clock=clock, heartbeat_s=heartbeat_s)
     watching = watch.WatchEndpoint(registry, gate, metrics, clock=clock, heartbeat_s=watch_heartbeat_s)
-    clips = _clips(settings, neighbours, store, access_time, lambda tenant: accounts.payer(tenant, keyring.key(tenant)))
+    clips = _clips(settings, neighbours, store, gate, access_time)
     videos = _videos(settings, gate, store, clips, engine, access_time)
     tables = _tables(registry, gate, store, recordings, access_time)
 
     app = web.Application(middlewares=[bounded, api.guard()], client_max_size=MAX_MESSAGE_BYTES)
     app[REGISTRY], app[ACCESS], app[ACCOUNTS] = registry, gate.access, accounts
     app[CONNECTIONS] = Connections(bounds or _bounds(settings), clock, proxies)
-    others = (api, whep, calls, Downloads(registry, gate, recordings), videos, *tables)
-    _add_routes(app.router, realtime, watching, others)
+    doors = (api, whep, calls, Downloads(registry, gate, recordings), videos, *tables)
+    _add_routes(app.router, realtime, watching, doors)
     app.on_response_prepare.append(api.set_headers)
     app.cleanup_ctx.append(partial(_stored, store, keyring, accounts, audit, clips, on_task_died))
     _open_and_close(app, registry, realtime, watching, calls, music, clips)
@@ -141,11 +140,7 @@ def build(
 
 
 def _clips(
-    settings: Settings,
-    neighbours: Neighbours,
-    store: Store,
-    wall_time: Callable[[], float],
-    payer_of: Callable[[str], Payer],
+    settings: Settings, neighbours: Neighbours, store: Store, gate: Gate, wall_time: Callable[[], float]
 ) -> ClipQueue | None:
     if settings.clips_folder is None or settings.max_clips_size == 0:
         return None
@@ -156,9 +151,9 @@ def _clips(
         neighbours.generations,
         clock=neighbours.clock,
         wall_time=wall_time,
-        payer_of=payer_of,
         lives_s=settings.clips_live_s,
         share=settings.clips_share,
+        payer_of=lambda tenant: gate.accounts.payer(tenant, gate.keyring.key(tenant)),
     )
 
 
@@ -184,7 +179,8 @@ def _videos(
 def _tables(
     registry: Registry, gate: Gate, store: Store, recordings: Recordings, wall_time: Callable[[], float]
 ) -> tuple[SecretsApi, KeysApi, OperatorApi]:
-    return SecretsApi(gate, wall_time), KeysApi(gate, store, wall_time), OperatorApi(registry, gate, store, recordings)
+    operators = OperatorApi(registry, gate, store, recordings)
+    return SecretsApi(gate, wall_time), KeysApi(gate, store, wall_time), operators
 
 
 def _recordings(settings: Settings) -> Recordings:

@@ -330,10 +330,10 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _integer(name, value, source, low=1, high=1000)
         case "max_queued" | "max_connections_per_peer":
             return _integer(name, value, source, low=0, high=1000)
-        case "max_connects_per_peer" | "max_engine_s_per_peer":
-            return _integer(name, value, source, low=0, high=1_000_000)
         case "max_clips_queued":
             return _integer(name, value, source, low=1, high=1_000_000)
+        case "max_connects_per_peer" | "max_engine_s_per_peer":
+            return _integer(name, value, source, low=0, high=1_000_000)
         case "max_connections":
             return _integer(name, value, source, low=16, high=50_000)
         case "frames":

@@ -38,7 +38,7 @@ from engine.api import (
     Reuse,
     StepFinished,
 )
-from server.accounts.payer import NOBODY, Payer, Reservation
+from server.accounts.payer import NOBODY, Payer
 from server.clips import rows
 from server.clips.folder import LAST_FRAME, VIDEO, ClipFolder, NoRoom
 from server.clips.job import ClipError, Failure, Job, Made
@@ -109,7 +109,7 @@ class ClipQueue:
         payer_of: Callable[[str], Payer] = lambda tenant: NOBODY,
     ) -> None:
         """`lives_s`: how long a finished clip is kept. `share`: of the engine's time, which live stages then lack.
-        `payer_of` a tenant: whose budget its clips take."""
+        `payer_of`: who pays for a tenant's clips."""
         self._store = store
         self.folder = self._folder = folder
         self._engine = engine
@@ -345,7 +345,10 @@ class ClipQueue:
             background_share=self._share,
         )
         making.generation_id = generation_id
-        reservation = self._reserve(making.job)
+        try:
+            reservation = self._payer_of(making.job.tenant).reserve(self._engine.cost_s(spec.quality) or 0.0)
+        except Refused as refused:
+            raise _Failed(ClipError.BUDGET_EXHAUSTED, refused.detail.message, is_final=True) from None
         try:
             await self._send(command)
         except BaseException:
@@ -355,13 +358,6 @@ class ClipQueue:
         part = await self._collect(making, model, index)
         making.generation_id = None  # nothing is left to cancel
         return part
-
-    def _reserve(self, job: Job) -> Reservation:
-        """Raises `_Failed`: who orders more than a day's budget shall order again, and not fill the queue."""
-        try:
-            return self._payer_of(job.tenant).reserve(self._engine.cost_s(job.spec.quality) or 0.0)
-        except Refused as refused:
-            raise _Failed(ClipError.BUDGET_EXHAUSTED, refused.detail.message, is_final=True) from None
 
     async def _send(self, command: Generate) -> None:
         while True:

@@ -95,6 +95,12 @@ class Keyring:
         key = self._keys.get(key_id or MAIN)
         return key if key is not None and key.is_good(self._wall_time()) else None
 
+    @property
+    def link_secret(self) -> bytes:
+        """Signs links to files. On an open server they end with the process."""
+        main = self._keys.get(MAIN)
+        return hmac.digest(main.text.encode(), b"links", "sha256") if main is not None else self._own_link_secret
+
     def key(self, tenant: str) -> Key | None:
         """The key of this tenant, also one that was revoked; None on an open server."""
         return self._keys.get(tenant)
@@ -103,12 +109,6 @@ class Keyring:
     def tenants(self) -> list[str]:
         """Of all keys, also of those that were revoked; on an open server "", which is everybody."""
         return list(self._keys) if not self.is_open else [""]
-
-    @property
-    def link_secret(self) -> bytes:
-        """Signs links to files. On an open server they end with the process."""
-        main = self._keys.get(MAIN)
-        return hmac.digest(main.text.encode(), b"links", "sha256") if main is not None else self._own_link_secret
 
     # --- client secrets -------------------------------------------------------------------------------------------
 

@@ -83,6 +83,9 @@ class VideosApi:
     def _admit(self, request: web.Request) -> Identity:
         """A secret for one stage orders no clips. Raises `Refused`."""
         identity = self._gate.admit(request, "prompt", "")
+        if identity.limits.engine_s is not None:
+            # Its account ends with its life, and a clip may be made later.
+            raise Refused("missing_scope", "a client secret with `engine_s` orders no clips; use a key")
         if self._clips is None:
             raise Refused("not_supported", "this server makes no clips on demand; its operator may name --clips-folder")
         return identity
@@ -151,10 +154,14 @@ class VideosApi:
             raise Refused(
                 "invalid_value", "`Idempotency-Key` has 1 to 255 visible ASCII characters", param="Idempotency-Key"
             )
-        self._check_payer(request, identity, ordered)
-        if await self._store.ask(partial(rows.num_bytes, tenant=identity.tenant)) >= self._most_bytes:
-            reason = f"the clips of this key take {self._most_bytes / 1e9:.1f} GB, the most; delete some"
-            raise Refused("storage_full", reason)
+        payer = self._gate.payer(request, identity)
+        payer.prompt()
+        payer.check(self._engine.cost_s(ordered.spec.quality) or 0.0)
+        most_bytes = min(self._most_bytes, payer.stored_bytes if payer.stored_bytes is not None else self._most_bytes)
+        if await self._store.ask(partial(rows.num_bytes, tenant=identity.tenant)) >= most_bytes:
+            raise Refused(
+                "storage_full", f"the clips of this key take {most_bytes / 1e9:.1f} GB, the most; delete some"
+            )
         job = await self._store.ask(
             partial(
                 rows.add,
@@ -174,17 +181,6 @@ class VideosApi:
             raise Refused("server_full", f"{self._most_queued} clips of this key wait already", retry_after_ms=30_000)
         self._queue.wake()
         return await self._answer(job)
-
-    def _check_payer(self, request: web.Request, identity: Identity, ordered: Ordered) -> None:
-        """A job is made for its key, long after the request. So a secret with a budget of its own orders none.
-
-        Raises `Refused` (`missing_scope`, `rate_limited`, `budget_exhausted`).
-        """
-        if identity.limits.engine_s is not None:
-            raise Refused("missing_scope", "a client secret with a budget of engine seconds orders no clips")
-        payer = self._gate.payer(request, identity)
-        payer.prompt()
-        payer.check(self._engine.cost_s(ordered.spec.quality) or 0.0)
 
     async def _not_offered(self, request: web.Request) -> web.StreamResponse:
         self._admit(request)
