@@ -156,3 +156,20 @@ async def test_the_console_tells_what_its_key_has_spent_today(open_console: Any,
         await console.until("() => /Engine today\\s+0 s/.test(document.querySelector('#stats').innerText)")
         console = await open_console(f"{url}/#token={TOKEN}")
         assert "Engine today" not in await console.text("#stats")
+
+
+async def test_a_console_whose_time_was_up_starts_no_other_stage(browser: Any, guarded_url: str) -> None:
+    secret = client_secrets.make(TOKEN, ["prompt"], now=time.time(), lives_s=600, limits=Limits(session_s=0.5))
+    context = await browser.new_context(locale="en-US")
+    page = await context.new_page()
+    closed: list[str] = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda text: closed.extend(time_up_in(text))))
+    await page.goto(f"{guarded_url}/#token={secret}")
+    await page.wait_for_function("() => document.querySelector('#connection').dataset.state === 'refused'")
+    assert closed == ["time_up"]
+    assert await page.is_visible("#retry")
+    await context.close()
+
+
+def time_up_in(frame: str | bytes) -> list[str]:
+    return ["time_up"] if isinstance(frame, str) and '"reason":"time_up"' in frame else []
