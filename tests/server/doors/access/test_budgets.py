@@ -255,7 +255,7 @@ async def test_new_connections_of_all_kinds_are_counted_over_reconnects(shop: Sh
     bearer = {"Authorization": f"Bearer {key.text}"}
     for path in ("/whep/none", "/v1/realtime/calls"):
         async with shop.http.post(path, data="v=0", headers=bearer) as response:
-            assert (response.status, response.headers["Retry-After"]) == (429, "20")
+            assert response.status == 429 and 1 <= int(response.headers["Retry-After"]) <= 20
     refused = await shop.error(key.text, type="session.ping")
     assert refused["code"] == "rate_limited" and refused["retry_after_ms"] <= 20_000
     assert "the key `ours`" in refused["message"] and key.text not in refused["message"]
@@ -273,13 +273,10 @@ async def test_prompts_a_minute_are_counted_over_reconnects_and_secrets(shop: Sh
 
 
 async def test_messages_are_counted_over_all_connections_of_a_key(shop: Shop) -> None:
-    key = await shop.key("ours", messages_per_s=1)  # four at once
-    first, second = await shop.stage(key.text), await shop.stage(key.text)
-    for stage in (first, second):
-        await stage.say("session.ping")
-        await stage.hear("session.pong")
-    await first.say("session.ping")
-    assert (await first.hear("session.pong", "error"))["error"]["code"] == "rate_limited"
+    key = await shop.key("ours", messages_per_s=0.01)  # one at once
+    await shop.stage(key.text)
+    for token in (key.text, shop.secret(key, "prompt")):
+        assert (await shop.error(token, type="session.ping"))["code"] == "rate_limited"
 
 
 async def test_a_key_has_so_many_stages_and_pixels_at_once(shop: Shop) -> None:
