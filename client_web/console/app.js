@@ -43,7 +43,7 @@ class App {
   #address = pageAddress();
   #stageName = new StageName();
   #toasts = new Toasts();
-  #status = new Status();
+  #status = new Status(this.#address);
   #strip = new Strip();
   #times = new Times();
   #plot = new Plot();

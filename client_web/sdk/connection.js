@@ -241,7 +241,7 @@ export class Connection {
         else this.#start();
         break;
       case ServerType.SESSION_CLOSED:
-        this.#closedByServer();
+        this.#closedByServer(message.reason);
         break;
       default:
         // The replay comes before the answer to the resume.
@@ -272,13 +272,22 @@ export class Connection {
       return;
     }
     this.#handlers.onMessage(message);
-    if (message.type === ServerType.SESSION_CLOSED) this.#closedByServer();
+    if (message.type === ServerType.SESSION_CLOSED) this.#closedByServer(message.reason);
   }
 
-  /** The session has ended; the next attempt starts another one. */
-  #closedByServer() {
+  /**
+   * The session has ended; the next attempt starts another one. If its time was up, only the user asks for another.
+   *
+   * @param {string} reason
+   */
+  #closedByServer(reason) {
     this.#session = null;
-    this.#lost(1000, "");
+    if (reason !== "time_up") {
+      this.#lost(1000, "");
+      return;
+    }
+    this.#drop();
+    this.#enter(ConnectionState.REFUSED);
   }
 
   /** @param {ErrorDetail} detail */

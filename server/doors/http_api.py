@@ -71,6 +71,7 @@ STATUS = {
     "unknown_recording": HTTPStatus.NOT_FOUND,
     "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
+    "budget_exhausted": HTTPStatus.TOO_MANY_REQUESTS,
     "message_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "too_many_viewers": HTTPStatus.SERVICE_UNAVAILABLE,
     "draining": HTTPStatus.SERVICE_UNAVAILABLE,
