@@ -17,6 +17,7 @@ import pytest_asyncio
 from PIL import Image
 from serving import Serving, serving
 
+from engine.synthetic import Script, SyntheticEngine
 from server.doors.access import client_secrets
 from server.store import keys
 from server.store.store import Store
@@ -152,6 +153,19 @@ async def test_a_deleted_clip_is_gone_with_its_files(clips: Clips) -> None:
             method, f"/{video['id']}{path}", status=404, json={"prompt": "a"} if path == "/remix" else None
         )
         assert error["error"]["code"] == "unknown_video"
+
+
+async def test_the_content_of_an_unfinished_clip_is_not_ready(tmp_path: Path) -> None:
+    slow = SyntheticEngine(Script(step_s=60.0))
+    async with serving(slow, token=TOKEN, clips_folder=str(tmp_path)) as server:
+        await ready(server)
+        clips = Clips(server, tmp_path)
+        video = await clips.order()
+        error = (await clips.ask("GET", f"/{video['id']}/content", status=404))["error"]
+        assert (error["code"], error["retryable"], error["retry_after_ms"]) == ("not_ready", True, 1000)
+        await clips.ask("POST", f"/{video['id']}/cancel")
+        error = (await clips.ask("GET", f"/{video['id']}/content", status=404))["error"]
+        assert (error["code"], error["retryable"]) == ("not_ready", False)
 
 
 async def test_a_remix_has_other_words_and_all_else_the_same(clips: Clips) -> None:
