@@ -180,6 +180,9 @@ class Generate:
     is_operator: bool = True  # the prompt comes from the operator, not from the audience
     is_stage_empty: bool = False  # the stage shows nothing yet: more urgent than one that loops
     due_in_s: float = 10.0  # from `send` until the finished frames are needed
+    # Ordered for a file: never degraded, and behind live work, but for this share of the engine's time.
+    is_background: bool = False
+    background_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,22 +116,20 @@ def build(
     )
     proxies = Proxies(settings.trusted_proxies)
     gate = Gate(Access(settings, keyring, access_time), _peers(settings, clock, proxies), audit)
-    api = HttpApi(registry, gate, metrics, clock)
-    whep = WhepApi(registry, gate, ice)
+    api, whep = HttpApi(registry, gate, metrics, clock), WhepApi(registry, gate, ice)
     calls = CallsApi(registry, gate, ice, metrics=metrics, clock=clock)
     realtime = RealtimeEndpoint(registry, gate, metrics=metrics, clock=clock, heartbeat_s=heartbeat_s)
     watching = watch.WatchEndpoint(registry, gate, metrics, clock=clock, heartbeat_s=watch_heartbeat_s)
     clips = _clips(settings, neighbours, store, access_time)
     videos = _videos(settings, gate, store, clips, engine, access_time)
-    others = (Downloads(registry, gate, recordings), videos, *_tables(registry, gate, store, access_time))
+    tables = _tables(registry, gate, store, access_time)
 
     app = web.Application(middlewares=[bounded, api.guard()], client_max_size=MAX_MESSAGE_BYTES)
-    app[REGISTRY] = registry
-    app[ACCESS] = gate.access
+    app[REGISTRY], app[ACCESS] = registry, gate.access
     app[CONNECTIONS] = Connections(bounds or _bounds(settings), clock, proxies)
     app.router.add_get("/v1/realtime", realtime.handle)
     app.router.add_get("/v1/sessions/{session_id}/watch", watching.handle)
-    for routes in (api, whep, calls, *others):
+    for routes in (api, whep, calls, Downloads(registry, gate, recordings), videos, *tables):
         routes.add_routes(app.router)
     app.on_response_prepare.append(api.set_headers)
     app.cleanup_ctx.append(partial(_stored, store, keyring, audit, clips, on_task_died))
@@ -152,6 +150,7 @@ def _clips(
         clock=neighbours.clock,
         wall_time=wall_time,
         lives_s=settings.clips_live_s,
+        share=settings.clips_share,
     )
 
 

@@ -119,6 +119,7 @@ class Settings:
     clips_live_s: float = 7 * 86_400.0  # how long a finished clip is kept
     max_clips_size: int = 5 * 10**9  # bytes of the clips of one key; 0: none are made
     max_clips_queued: int = 1000  # of one key
+    clips_share: float = 0.0  # of the engine's time, kept for clips beside live stages; else they get what is left
     # None: nothing is recorded. If only the user can reach the server, `__main__` sets the user's own folder.
     recordings_folder: str | None = None
     max_recording_size: int = 8 * 10**9  # bytes of one file, 9 hours at 2 Mbit/s; 0: nothing is recorded
@@ -253,6 +254,10 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--clips-live-s", help="how long a finished clip is kept, in seconds (default 604800: a week)")
     parser.add_argument("--max-clips-size", metavar="SIZE", help="of the clips of one key (default 5GB; 0: no clips)")
+    parser.add_argument(
+        "--clips-share",
+        help="of the engine's time that clips get beside live stages, 0 to 0.5 (default 0: what is left)",
+    )
     parser.add_argument("--max-clips-queued", help="how many clips of one key may wait (default 1000)")
     parser.add_argument(
         "--data-folder", metavar="FOLDER", help="for keys, usage and the audit log (default: the user's data folder)"
@@ -336,6 +341,8 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _bytes(name, value, source, low=0)
         case "no_compile" | "allow_pickles":
             return _boolean(name, value, source)
+        case "clips_share":
+            return _seconds(name, value, source, high=0.5)
         case "clips_live_s":
             return _seconds(name, value, source, high=10 * 366 * 86_400.0)
         case "resume_grace_s":

@@ -103,8 +103,9 @@ class ClipQueue:
         clock: Clock,
         wall_time: Callable[[], float],
         lives_s: float,
+        share: float = 0.0,
     ) -> None:
-        """`lives_s`: how long a finished clip is kept."""
+        """`lives_s`: how long a finished clip is kept. `share`: of the engine's time, which live stages then lack."""
         self._store = store
         self.folder = self._folder = folder
         self._engine = engine
@@ -112,6 +113,7 @@ class ClipQueue:
         self._clock = clock
         self._wall_time = wall_time
         self._lives_s = lives_s
+        self._share = share
         self._making: dict[str, Making] = {}
         self._served: list[str] = []  # tenants, the newest last
         self._num_sent = 0
@@ -334,6 +336,8 @@ class ClipQueue:
             tenant=f"{making.job.tenant}/clips",
             is_operator=False,
             due_in_s=DUE_IN_S,
+            is_background=True,
+            background_share=self._share,
         )
         making.generation_id = generation_id
         self._generations.add(generation_id, self)
