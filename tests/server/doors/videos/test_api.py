@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from functools import partial
@@ -18,6 +19,7 @@ from PIL import Image
 from serving import Serving, serving
 
 from engine.synthetic import Script, SyntheticEngine
+from server.clips import rows
 from server.doors.access import client_secrets
 from server.store import keys
 from server.store.store import Store
@@ -277,6 +279,22 @@ async def test_another_customers_clips_look_like_none(tmp_path: Path) -> None:
 async def test_a_server_without_a_folder_makes_no_clips() -> None:
     async with serving() as server, server.http.post("/v1/videos", json={"prompt": "a"}) as response:
         assert (await response.json())["error"]["code"] == "not_supported"
+
+
+async def test_an_order_that_cannot_be_written_down_may_be_sent_again(
+    clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's disk is full. OpenAI's clients send a 503 again by themselves."""
+
+    def full(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "add", full)
+        error = (await clips.ask("POST", status=503, json={"prompt": "a"}))["error"]
+        assert (error["code"], error["retryable"]) == ("server_busy", True)
+    assert (await clips.ask("GET"))["data"] == []
+    await clips.order()
 
 
 async def test_a_full_store_of_a_key_is_told(tmp_path: Path) -> None:
