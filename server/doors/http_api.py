@@ -28,6 +28,7 @@ from server.protocol.errors import Refused
 from server.protocol.table import ROUTES
 from server.rarely import Rarely
 from server.session.registry import Registry
+from server.store.store import StoreError
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +80,8 @@ STATUS = {
 }
 
 
+# A full disk may have room again soon.
+STORE_RETRY_MS = 5000
 # An `Origin` is the client's text.
 MAX_LOGGED_ORIGIN = 100
 
@@ -91,6 +94,7 @@ class HttpApi:
         self._metrics = metrics
         self._pages = Pages(gate.access)
         self._warn_of_origin = Rarely(clock)
+        self._complain_of_store = Rarely(clock, _log.error)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_get("/", self._page)
@@ -132,6 +136,10 @@ class HttpApi:
             return answer
         except web.HTTPException:
             raise
+        except StoreError as error:
+            self._complain_of_store("- ! %s %s: %s", request.method, request.path, error)
+            reason = "the server's store cannot be read or written now; its disk may be full"
+            return _error(error_detail("server_busy", reason, retry_after_ms=STORE_RETRY_MS))
         except Exception as error:
             # Boundary of a request: its sender is told, and other requests go on.
             if not (isinstance(error, ConnectionError | TimeoutError) and _has_left(request)):
