@@ -133,11 +133,13 @@ class ClipQueue:
         """For ever. First queues again what an earlier process had begun, and removes its leftovers."""
         await self._store.ask(partial(rows.recover, now=self._wall_time()))
         known = await self._store.ask(rows.all_ids)
-        await self._in_thread(self._folder.sweep, known)
+        if not self._is_closing:
+            await self._in_thread(self._folder.sweep, known)
         while True:
             try:
-                await self._claim_all()
-                await self._sweep()
+                if not self._is_closing:
+                    await self._claim_all()
+                    await self._sweep()
             except StoreError as error:
                 self._complain("- ! clips wait for the store: %s", error)
                 self._rests_until = self._clock.now() + NO_ROOM_PAUSE_S
