@@ -4,11 +4,11 @@
  * @module clips/app
  */
 
-import { pageAddress } from "../console/kept_session.js";
 import { Toasts } from "../console/toasts.js";
 import { ApiError } from "../shared/ask.js";
 import { byId, make, textButton } from "../shared/dom.js";
 import { chooseLanguage, examplePrompts, hasText, t, toggleLanguage } from "../shared/i18n.js";
+import { listenForToken, pageAddress } from "../shared/token.js";
 import { Api } from "./api.js";
 import { Grid } from "./grid.js";
 import { openStages, openWords } from "./sheets.js";
@@ -24,7 +24,8 @@ const LONGER_S = 4;
 const MAX_S = 20;
 
 class ClipsPage {
-  #api = new Api(pageAddress());
+  #address = pageAddress();
+  #api = new Api(this.#address);
   #toasts = new Toasts();
   #sheet = byId("sheet", HTMLDialogElement);
   #problem = byId("problem", HTMLElement);
@@ -76,6 +77,7 @@ class ClipsPage {
       ([entry]) => entry.isIntersecting && this.#hasMore && void this.#loading(() => this.#loadMore()),
       { rootMargin: "400px" },
     ).observe(this.#more);
+    listenForToken((token) => (this.#address.token = token));
     document.addEventListener("visibilitychange", () => !document.hidden && this.#refreshSoon(0));
     await chooseLanguage();
     this.#canGoOn = await this.#api.canGoOn().catch(() => false);
@@ -286,7 +288,7 @@ const isClosed = ({ code }) => ["unauthorized", "missing_scope", "not_supported"
 /** In the user's words. @param {unknown} error */
 function explain(error) {
   if (!(error instanceof ApiError)) return t("operator.problem.lost");
-  const key = [`clips.problem.${error.code}`, `error.${error.code}`].find(hasText);
+  const key = ["clips.problem", "operator.problem", "error"].map((name) => `${name}.${error.code}`).find(hasText);
   return key === undefined ? error.message : t(key);
 }
 

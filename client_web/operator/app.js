@@ -4,10 +4,10 @@
  * @module operator/app
  */
 
-import { pageAddress } from "../console/kept_session.js";
+import { ApiError } from "../shared/ask.js";
 import { byId, make, textButton } from "../shared/dom.js";
 import { chooseLanguage, t, toggleLanguage } from "../shared/i18n.js";
-import { ApiError } from "../shared/ask.js";
+import { listenForToken, pageAddress } from "../shared/token.js";
 import { Api } from "./api.js";
 import { auditTable, keysTable, StageCards } from "./tables.js";
 
@@ -15,7 +15,8 @@ const REFRESH_MS = 2000;
 const VIEW_ONLY = ["view"];
 
 class OperatorPage {
-  #api = new Api(pageAddress());
+  #address = pageAddress();
+  #api = new Api(this.#address);
   #stages = new StageCards(byId("stages", HTMLElement), (id) => this.#api.picture(id));
   #problem = byId("problem", HTMLElement);
   #state = byId("state", HTMLElement);
@@ -36,6 +37,7 @@ class OperatorPage {
       event.preventDefault();
       void this.#doing(() => this.#makeKey());
     });
+    listenForToken((token) => (this.#address.token = token));
     this.#refused.addEventListener("change", () => void this.#doing(() => this.#loadAudit()));
     this.#older.addEventListener("click", () => void this.#doing(() => this.#loadOlder()));
     await chooseLanguage();

@@ -240,7 +240,7 @@ async def test_without_a_stage_the_page_says_where_to_open_one(browser: Any, url
 @pytest.mark.parametrize(
     ("token", "settings", "told"),
     [
-        ("wrong", {"clips_folder": "."}, "needs the server's token"),
+        ("wrong", {"clips_folder": "."}, "asks for its token"),
         (TOKEN, {}, "makes no clips on demand"),
     ],
 )
