@@ -187,13 +187,11 @@ export class Session extends Emitter {
    * @param {PromptOptions} [options]
    */
   prompt(text, options = {}) {
-    const handle = new PromptHandle(text, options, (cancelled) => this.#cancel(cancelled));
+    const handle = this.#made(text, options);
     if (this.#state === "closed" || this.#state === "refused") {
       handle[finish]("rejected", detailOf(this.#lastError));
       return handle;
     }
-    this.#handles.set(handle.promptId, handle);
-    handle.on("state", () => handle.hasEnded && this.#handles.delete(handle.promptId));
     this.#wait(handle);
     return handle;
   }
@@ -209,8 +207,7 @@ export class Session extends Emitter {
   }
 
   /**
-   * Puts a finished clip of `/v1/videos` on the stage. The event `clip` brings its `PromptHandle`, also when another
-   * client put it there. Rejects like `request`.
+   * Puts a finished clip of `/v1/videos` on the stage. The event `clip` brings its `PromptHandle`. Rejects like `request`.
    *
    * @param {string} clipId
    * @param {{transition?: "cut" | "crossfade", transition_s?: number, after?: "loop" | "continue" | "hold"}} [how]
@@ -281,6 +278,15 @@ export class Session extends Emitter {
   }
 
   // --- prompts
+
+  /** @param {string} text @param {PromptOptions} options @param {string} [promptId] the server's */
+  #made(text, options, promptId) {
+    const handle = new PromptHandle(text, options, (cancelled) => this.#cancel(cancelled));
+    handle.promptId = promptId ?? handle.promptId;
+    this.#handles.set(handle.promptId, handle);
+    handle.on("state", () => handle.hasEnded && this.#handles.delete(handle.promptId));
+    return handle;
+  }
 
   /** @param {PromptHandle} handle */
   #wait(handle) {
@@ -453,14 +459,11 @@ export class Session extends Emitter {
     handle[receive](message);
   }
 
-  /** A clip was put on the stage, by this client or another. @param {ServerMessage} message */
-  #adopted({ type, prompt_id: promptId, clip_id: clipId, text }) {
-    if (type !== ServerType.PROMPT_ACCEPTED || !clipId) return undefined;
-    const handle = new PromptHandle(text, {}, (cancelled) => this.#cancel(cancelled));
-    handle.promptId = promptId;
+  /** Of a clip that was put on the stage, perhaps by another client. @param {ServerMessage} message */
+  #adopted({ clip_id: clipId, prompt_id: promptId, text }) {
+    if (!clipId) return undefined;
+    const handle = this.#made(text, {}, promptId);
     handle[move]("sent");
-    this.#handles.set(promptId, handle);
-    handle.on("state", () => handle.hasEnded && this.#handles.delete(promptId));
     this[emit]("clip", handle);
     return handle;
   }

@@ -83,8 +83,7 @@ export declare class Session extends Emitter<SessionEvents> {
         transition_s?: number;
     }): Promise<ServerMessage>;
     /**
-     * Puts a finished clip of `/v1/videos` on the stage. The event `clip` brings its `PromptHandle`, also when another
-     * client put it there. Rejects like `request`.
+     * Puts a finished clip of `/v1/videos` on the stage. The event `clip` brings its `PromptHandle`. Rejects like `request`.
      *
      * @param {string} clipId
      * @param {{transition?: "cut" | "crossfade", transition_s?: number, after?: "loop" | "continue" | "hold"}} [how]
