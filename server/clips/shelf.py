@@ -15,6 +15,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from engine.api import Frames
 from server.clips import rows
@@ -72,6 +73,7 @@ def _read(
 ) -> tuple[Frames, Frames | None]:
     """Blocks. Raises `OSError`, `av.FFmpegError` or `ValueError` for a file that is no clip of ours."""
     num_frames = num_pictures(path)
+    scaler = VideoReformatter()  # one: its tables are made once, and not for each frame
     planes = np.empty(0, np.uint8)
     count, last = 0, None
     for picture in pictures_of(path):
@@ -80,7 +82,8 @@ def _read(
         if count == 0:
             width, height = _size(picture.width, picture.height, max_pixels, num_frames)
             planes = np.empty((num_frames, height * 3 // 2, width), np.uint8)
-        planes[count] = covered(picture, width, height).to_ndarray(format="yuv420p")
+        scaled = scaler.reformat(picture, width, height, "yuv420p", interpolation=Interpolation.AREA, threads=1)
+        planes[count] = scaled.to_ndarray()
         count, last = count + 1, picture
     if last is None or count < num_frames:
         raise ValueError(f"expected {num_frames} frames, got {count}")
