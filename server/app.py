@@ -27,6 +27,7 @@ from server.clock import Clock, MonotonicClock
 from server.config import Settings
 from server.doors import watch
 from server.doors.access.auth import Access
+from server.doors.access.client_secrets import Identity
 from server.doors.access.gate import Gate
 from server.doors.access.keyring import Keyring
 from server.doors.access.peers import Peers, Proxies
@@ -39,6 +40,7 @@ from server.doors.keys_api import KeysApi
 from server.doors.operator_api import OperatorApi
 from server.doors.secrets_api import SecretsApi
 from server.doors.videos.api import VideosApi
+from server.doors.webhooks.api import WebhooksApi
 from server.doors.websocket import HEARTBEAT_S, RealtimeEndpoint
 from server.doors.whep import WhepApi
 from server.essential import EssentialTasks
@@ -56,6 +58,8 @@ from server.session.registry import Registry
 from server.session.session import Neighbours
 from server.store.audit import Audit
 from server.store.store import Store
+from server.webhooks.courier import Courier
+from server.webhooks.sender import Sender
 
 _log = logging.getLogger(__name__)
 
@@ -123,7 +127,8 @@ def build(
     watching = watch.WatchEndpoint(registry, gate, metrics, clock=clock, heartbeat_s=watch_heartbeat_s)
     clips = _clips(settings, neighbours, store, access_time)
     videos = _videos(settings, gate, store, clips, engine, access_time)
-    others = (Downloads(registry, gate, recordings), videos, *_tables(registry, gate, store, access_time))
+    courier, webhooks = _webhooks(settings, gate, store, clock, videos, access_time)
+    others = (Downloads(registry, gate, recordings), videos, webhooks, *_tables(registry, gate, store, access_time))
 
     app = web.Application(middlewares=[bounded, api.guard()], client_max_size=MAX_MESSAGE_BYTES)
     app[REGISTRY] = registry
@@ -134,7 +139,7 @@ def build(
     for routes in (api, whep, calls, *others):
         routes.add_routes(app.router)
     app.on_response_prepare.append(api.set_headers)
-    app.cleanup_ctx.append(partial(_stored, store, keyring, audit, clips, on_task_died))
+    app.cleanup_ctx.append(partial(_stored, store, keyring, audit, clips, courier, on_task_died))
     _open_and_close(app, registry, realtime, watching, calls, music, clips)
     return app
 
@@ -174,6 +179,21 @@ def _videos(
     )
 
 
+def _webhooks(
+    settings: Settings, gate: Gate, store: Store, clock: Clock, videos: VideosApi, wall_time: Callable[[], float]
+) -> tuple[Courier, WebhooksApi]:
+    sender = Sender(is_local=not settings.is_reachable)
+    courier = Courier(
+        store,
+        sender,
+        clock=clock,
+        wall_time=wall_time,
+        link=videos.link,
+        is_good=lambda tenant: gate.keyring.is_good(Identity(tenant)),
+    )
+    return courier, WebhooksApi(gate, store, courier, sender, wall_time)
+
+
 def _tables(
     registry: Registry, gate: Gate, store: Store, wall_time: Callable[[], float]
 ) -> tuple[SecretsApi, KeysApi, OperatorApi]:
@@ -198,6 +218,7 @@ async def _stored(
     keyring: Keyring,
     audit: Audit,
     clips: ClipQueue | None,
+    courier: Courier,
     on_task_died: Callable[[str], None],
     app: web.Application,
 ) -> AsyncIterator[None]:
@@ -209,6 +230,7 @@ async def _stored(
     following.start(keyring.follow(), "keys")
     if clips is not None:
         following.start(clips.run(), "clips")
+    following.start(courier.run(), "webhooks")
     yield
     await following.close()
     audit.flush()

@@ -21,6 +21,8 @@ SERVER_LAYERS = [
     {"server.app", "server.doctor"},
     {"server.doors"},
     {"server.doors.access"},
+    {"server.clips"},
+    {"server.webhooks"},
     {"server.session"},
     {"server.media.program", "server.media.snapshot"},
     {"server.media.mp4", "server.media.webrtc"},

@@ -19,6 +19,7 @@ RequestErrorCode = Literal[
     "invalid_value",
     "invalid_text",
     "not_supported",
+    "unsupported_parameter",
     "prompt_empty",
     "prompt_too_long",
     "prompt_id_taken",
@@ -31,6 +32,8 @@ RequestErrorCode = Literal[
     "method_not_allowed",
     "etag_mismatch",
     "ice_restart_not_supported",
+    "too_many_webhooks",
+    "webhook_unreachable",
     "unauthorized",
     "missing_scope",
     "forbidden_host",
@@ -52,10 +55,15 @@ SessionErrorCode = Literal[
     "unknown_call",
     "unknown_recording",
     "unknown_key",
+    "unknown_video",
+    "unknown_webhook",
+    "unknown_model",
+    "not_ready",
+    "not_offered",
 ]
 EngineErrorCode = Literal["engine_busy", "engine_unavailable", "engine_lost", "out_of_memory", "model_error"]
 ServerErrorCode = Literal[
-    "server_full", "server_busy", "too_many_viewers", "recording_failed", "draining", "internal_error"
+    "server_full", "server_busy", "too_many_viewers", "recording_failed", "draining", "storage_full", "internal_error"
 ]
 ErrorCode = RequestErrorCode | SessionErrorCode | EngineErrorCode | ServerErrorCode
 ErrorType = Literal["invalid_request", "session", "engine", "server"]
