@@ -28,8 +28,9 @@ SERVER_LAYERS = [
     {"server.media.mp4", "server.media.webrtc"},
     {"server.media.sound", "server.media.video", "server.media.program_format"},
     {"server.stage", "server.metrics"},
+    {"server.accounts"},
     {"server.store"},
-    {"server.protocol", "server.config", "server.essential", "server.rarely"},
+    {"server.protocol", "server.config", "server.essential", "server.rarely", "server.token_bucket"},
     {"server.clock"},
 ]
 # Layers of the engine, top down: the commands, the engines, then what runs in the engine process.

@@ -18,6 +18,7 @@ export type ErrorCode =
   | "prompt_id_taken"
   | "event_id_conflict"
   | "rate_limited"
+  | "budget_exhausted"
   | "invalid_sdp"
   | "no_video"
   | "no_video_codec"

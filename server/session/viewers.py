@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from server.accounts.payer import NOBODY, Payer, Place
 from server.media.video.fanout import Subscription
 from server.media.webrtc.signalling import Offer, OfferError
 from server.protocol.errors import Refused
@@ -56,6 +57,7 @@ class Viewers:
         self._on_gone: dict[str, Callable[[str], None]] = {}  # by viewer id; called when it is gone
         self._connecting: list[_Connecting] = []  # the oldest first; never the controller's own
         self._lost: deque[str] = deque(maxlen=MAX_LOST)
+        self._places: dict[Subscription, Place] = {}  # of viewers without a peer
         self._own_id: str | None = None  # the controller's peer
         self._carrier_id: str | None = None  # the viewer whose connection also carries the controller's messages
 
@@ -64,18 +66,31 @@ class Viewers:
         offer: str | Offer,
         *,
         address: str | None = None,
+        payer: Payer = NOBODY,
         on_gone: Callable[[str], None] = lambda viewer_id: None,
     ) -> tuple[str, str]:
         """Adds a viewer; returns its id and our SDP answer. `address` is where it asks from, if the door knows that.
+        It takes a place of its payer's from now on, before it is known whether it will watch.
 
         Raises `Refused`. If cancelled, no viewer is left behind. `on_gone` is called once, with its id, when it has
         left or was lost.
         """
         self._check_room()
-        connecting = self._enter(address)
+        place = payer.enter_viewer()
+
+        def leave(viewer_id: str) -> None:
+            place.leave()
+            on_gone(viewer_id)
+
         try:
-            viewer_id, answer_sdp = await self._add(offer, connecting, on_gone=on_gone)
+            connecting = self._enter(address)
+        except Refused:
+            place.leave()
+            raise
+        try:
+            viewer_id, answer_sdp = await self._add(offer, connecting, on_gone=leave)
         except BaseException:
+            place.leave()
             self._connecting = [one for one in self._connecting if one is not connecting]
             raise
         connecting.viewer_id = viewer_id
@@ -107,10 +122,12 @@ class Viewers:
         for viewer_id in list(self._on_gone):
             self._forget(viewer_id)
 
-    def watch(self) -> Subscription:
+    def watch(self, payer: Payer = NOBODY) -> Subscription:
         """Adds a viewer without a peer (`watch.py`), until `leave`; returns its frames. Raises `Refused`."""
         self._check_room()
+        place = payer.enter_viewer()
         subscription = self._program.watch()
+        self._places[subscription] = place
         self._log(f"viewer over WebSocket joined, {self._program.num_viewers} now")
         self._on_joined()
         return subscription
@@ -118,6 +135,8 @@ class Viewers:
     def leave(self, subscription: Subscription) -> None:
         """Ends what `watch` gave."""
         self._program.leave(subscription)
+        if (place := self._places.pop(subscription, None)) is not None:
+            place.leave()
         self._log(f"viewer over WebSocket left, {self._program.num_viewers} now")
 
     async def add_candidate(
