@@ -134,9 +134,13 @@ class Store:
         if self._connection is None:
             raise StoreError("the store is closed")
         try:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            (is_busy, *_) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.Error as error:
             raise StoreError(f"the store failed: {error}") from error
+        if is_busy:
+            raise StoreError(
+                "what was deleted is still in the store's log, because another process reads it; try again"
+            )
 
     def _told(self, done: Future[object]) -> None:
         self._places.release()

@@ -17,7 +17,7 @@ from engine.synthetic import Fault, Script, SyntheticEngine
 from server.accounts.payer import NOBODY, Payer, Reservation
 from server.clips import rows
 from server.clips.folder import VIDEO, ClipFolder, NoRoom
-from server.clips.job import MAX_ATTEMPTS, Job, Spec
+from server.clips.job import MAX_ATTEMPTS, ClipError, Failure, Job, Spec
 from server.clips.queue import ClipQueue
 from server.clips.writer import pictures_of
 from server.clock import MonotonicClock
@@ -255,6 +255,28 @@ async def test_a_clip_ends_after_its_time(tmp_path: Path, monkeypatch: pytest.Mo
             return shop.folder.find(job.id, VIDEO) is None
 
         await shop.until(has_no_file)
+
+
+@pytest.mark.parametrize("code", [ClipError.MODEL_ERROR, ClipError.CANCELLED])
+async def test_the_words_of_a_clip_that_failed_have_an_end_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: ClipError
+) -> None:
+    monkeypatch.setattr("server.clips.queue.SWEEP_EVERY_S", 0.0)
+    monkeypatch.setattr("server.clips.queue.POLL_S", 0.01)
+    async with running(tmp_path, Script(step_s=60.0)) as shop:
+        job = await shop.order()
+        await shop.store.ask(partial(rows.fail, video_id=job.id, failure=Failure(code, "no"), now=shop.now))
+        shop.now += 99.9
+        for _ in range(5):
+            shop.queue.wake()
+            await asyncio.sleep(0.01)
+        assert (await shop.job(job)).spec.prompt == "scene 5"
+        shop.now += 0.1
+
+        async def is_gone() -> bool:
+            return await shop.store.ask(partial(rows.find, video_id=job.id, tenant=None)) is None
+
+        await shop.until(is_gone)
 
 
 async def test_a_long_clip_goes_on_from_its_last_frame(tmp_path: Path) -> None:
