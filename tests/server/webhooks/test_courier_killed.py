@@ -90,7 +90,7 @@ async def test_a_server_killed_between_the_end_and_the_delivery_loses_no_event(
         endpoint = await server.ask("POST", "/v1/webhook_endpoints", json=hook)
         ids = [await server.order(seed) for seed in range(3)]
         async with asyncio.timeout(60):
-            while await server.num_unfinished():
+            while await server.num_unfinished():  # noqa: ASYNC110  of another process
                 await asyncio.sleep(0.02)
         await until(receiver, 1)  # the first is under way, the others wait for it
         await server.kill()
