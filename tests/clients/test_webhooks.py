@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-sys.path.insert(0, str(HERE.parent / "server"))
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "server"))
 
 import environments
 from serving import serving
 
+HERE = Path(__file__).parent
 TOKEN = "a-token-for-these-clients-that-has-more-than-forty-eight-letters"
 PATIENCE_S = 120.0
 # The newest of 29 November 2026. Nothing of ours depends on them.

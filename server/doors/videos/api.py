@@ -227,8 +227,8 @@ class VideosApi:
 
     async def _erase(self, request: web.Request) -> web.StreamResponse:
         """All clips of one of the key's users, with their words, files and events. A page's secret does not do."""
-        self._admit(request)
         identity, user = self._gate.admit_key(request), request.query.get("user")
+        self._admit(request)
         if user is None:
             raise Refused("missing_field", "`?user=` names the user whose clips shall go", param="user")
         if not wishes.is_user(user):
