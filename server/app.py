@@ -130,7 +130,7 @@ def build(
     watching = watch.WatchEndpoint(registry, gate, metrics, clock=clock, heartbeat_s=watch_heartbeat_s)
     clips = _clips(settings, neighbours, store, gate, access_time)
     videos = _videos(settings, gate, store, clips, engine, access_time)
-    courier, webhooks = _webhooks(settings, gate, store, clock, videos, access_time)
+    courier, webhooks = _webhooks(settings, gate, store, neighbours, videos, access_time)
     tables = _tables(registry, gate, store, recordings, access_time)
 
     app = web.Application(middlewares=[bounded, api.guard()], client_max_size=MAX_MESSAGE_BYTES)
@@ -182,16 +182,22 @@ def _videos(
 
 
 def _webhooks(
-    settings: Settings, gate: Gate, store: Store, clock: Clock, videos: VideosApi, wall_time: Callable[[], float]
+    settings: Settings,
+    gate: Gate,
+    store: Store,
+    neighbours: Neighbours,
+    videos: VideosApi,
+    wall_time: Callable[[], float],
 ) -> tuple[Courier, WebhooksApi]:
     sender = Sender(is_local=not settings.is_reachable)
     courier = Courier(
         store,
         sender,
-        clock=clock,
+        clock=neighbours.clock,
         wall_time=wall_time,
         link=videos.link,
         is_good=lambda tenant: gate.keyring.is_good(Identity(tenant)),
+        on_attempt=neighbours.metrics.webhook_attempted,
     )
     return courier, WebhooksApi(gate, store, courier, sender, wall_time)
 

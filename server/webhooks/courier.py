@@ -61,15 +61,18 @@ class Courier:
         wall_time: Callable[[], float],
         link: Callable[[str], str],
         is_good: Callable[[str], bool],
+        on_attempt: Callable[[str], None] = lambda outcome: None,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        """`link`: to a clip's file. `is_good`: whether a tenant's key still opens the server. `draw`: 0 to 1."""
+        """`link`: to a clip's file. `is_good`: whether a tenant's key still opens the server. `on_attempt`: gets the
+        delivery's status after each. `draw`: 0 to 1."""
         self._store = store
         self._sender = sender
         self._clock = clock
         self._wall_time = wall_time
         self._link = link
         self._is_good = is_good
+        self._on_attempt = on_attempt
         self._draw = draw
         self._serving: dict[str, _Serving] = {}
         self._turns: dict[str, int] = {}  # when each endpoint that waits was served last
@@ -154,6 +157,7 @@ class Courier:
             now=now,
         )
         await self._store.ask(attempted)
+        self._on_attempt(status)
         return answer.is_success
 
     def _fate(self, delivery: Delivery, answer: Answer, now: float) -> tuple[DeliveryStatus, float | None]:

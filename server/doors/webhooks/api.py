@@ -7,7 +7,8 @@ made them. On the event loop, behind the middleware of `http_api.py`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
@@ -64,7 +65,7 @@ class WebhooksApi:
         self._courier = courier
         self._sender = sender
         self._wall_time = wall_time
-        self._testing: set[str] = set()  # tenants
+        self._asking: set[str] = set()  # tenants for whom somebody else's server is asked
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_get("/v1/webhook_event_types", self._event_types)
@@ -92,7 +93,7 @@ class WebhooksApi:
     async def _create(self, request: web.Request) -> web.StreamResponse:
         identity = self._admit(request)
         asked = await _decoded(request, EndpointRequest)
-        await self._check(asked.url)
+        await self._check(asked.url, identity)
         add = partial(
             rows.add_endpoint,
             tenant=identity.tenant,
@@ -124,7 +125,7 @@ class WebhooksApi:
         endpoint = await self._endpoint(request, identity)
         asked = await _decoded(request, EndpointChange)
         if asked.url is not None:
-            await self._check(asked.url)
+            await self._check(asked.url, identity)
         change = partial(
             rows.change_endpoint,
             endpoint_id=endpoint.id,
@@ -161,17 +162,12 @@ class WebhooksApi:
         return _json(_listed(endpoint) | {"signing_secret": endpoint.secret})
 
     async def _test(self, request: web.Request) -> web.StreamResponse:
-        """Sends a sample at once. One at a time of each key: each is a request to somebody else's server."""
+        """Sends a sample at once."""
         identity = self._admit(request)
         endpoint = await self._endpoint(request, identity)
         asked = await _decoded(request, SampleRequest)
-        if identity.tenant in self._testing:
-            raise Refused("rate_limited", "a test of this key is under way", retry_after_ms=1000)
-        self._testing.add(identity.tenant)
-        try:
+        with self._one_at_a_time(identity):
             answer = await self._courier.send_sample(endpoint, asked.event_type)
-        finally:
-            self._testing.discard(identity.tenant)
         if answer.status_code is None:
             raise Refused("webhook_unreachable", f"no answer came: {answer.error}", param="url")
         return _json(
@@ -204,13 +200,25 @@ class WebhooksApi:
 
     # --- what is asked --------------------------------------------------------------------------------------------
 
-    async def _check(self, url: str) -> None:
+    @contextmanager
+    def _one_at_a_time(self, identity: Identity) -> Iterator[None]:
+        """A key asks one name server or receiver at a time: it is no means for a flood. Raises `Refused`."""
+        if identity.tenant in self._asking:
+            raise Refused("rate_limited", "another test or change of this key is under way", retry_after_ms=1000)
+        self._asking.add(identity.tenant)
+        try:
+            yield
+        finally:
+            self._asking.discard(identity.tenant)
+
+    async def _check(self, url: str, identity: Identity) -> None:
         """Raises `Refused`."""
         fault = self._sender.fault_of(url)
         if fault is not None:
             raise Refused("invalid_value", fault, param="url")
         try:
-            await self._sender.check(url)
+            with self._one_at_a_time(identity):
+                await self._sender.check(url)
         except Forbidden as forbidden:
             raise Refused("invalid_value", f"`url`: {forbidden}", param="url") from None
         except (OSError, UnicodeError):

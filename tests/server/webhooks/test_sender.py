@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiortc import RTCCertificate
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from receiver import held, receiving
 
 from server.webhooks import sender as module
@@ -173,9 +177,20 @@ async def test_words_of_a_receiver_or_its_network_do_not_come_back() -> None:
         assert await post(sender, "http://nowhere/") == Answer(error="no such name")
         with pytest.raises(OSError, match="no such name"):
             await sender.check("http://nowhere/")
-    async with receiving() as receiver, sending(is_local=True) as sender:
-        url = receiver.url.replace("http:", "https:")
-        assert (await post(sender, url)).error in ("no connection", "no trusted certificate")
+        assert await post(sender, "http://127.0.0.1:9/") == Answer(error="no connection")
+
+
+async def test_a_receiver_whose_certificate_nobody_vouches_for_gets_nothing(tmp_path: Path) -> None:
+    certificate = RTCCertificate.generateCertificate()
+    (tmp_path / "cert.pem").write_bytes(certificate._cert.public_bytes(Encoding.PEM))
+    (tmp_path / "key.pem").write_bytes(
+        certificate._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    async with receiving(context) as receiver, sending(is_local=True) as sender:
+        assert await post(sender, receiver.url) == Answer(error="no trusted certificate")
+        assert receiver.got == []
 
 
 @pytest.mark.parametrize(

@@ -129,8 +129,8 @@ async def test_a_test_sends_a_sample_and_tells_the_answer(office: Office) -> Non
     assert refused["error"]["code"] == "webhook_unreachable"
 
 
-async def test_a_key_tests_one_endpoint_at_a_time(office: Office) -> None:
-    """Each test makes this server ask another one: it is no means for a flood."""
+async def test_a_key_asks_one_receiver_or_name_server_at_a_time(office: Office) -> None:
+    """Each makes this server ask another one: it is no means for a flood."""
     made, may_answer = await office.make(), asyncio.Event()
     office.receiver.answers["/hook"] = held(may_answer)
     body = {"event_type": "video.completed"}
@@ -140,6 +140,8 @@ async def test_a_key_tests_one_endpoint_at_a_time(office: Office) -> None:
             await asyncio.sleep(0.01)
     refused = await office.ask("POST", f"{PATH}/{made['id']}/test", status=429, json=body)
     assert refused["error"]["code"] == "rate_limited"
+    wish = {"name": "a", "url": office.receiver.url, "event_types": ["video.failed"]}
+    assert (await office.ask("POST", status=429, json=wish))["error"]["code"] == "rate_limited"
     may_answer.set()
     assert (await first)["status_code"] == 200
 
@@ -155,6 +157,9 @@ async def test_a_delivery_is_sent_again_by_hand(office: Office) -> None:
     delivered = await office.delivery(endpoint, "delivered")
     assert delivered["id"] == failed["id"]
     assert len({got.headers["webhook-id"] for got in office.receiver.got}) == 1
+    async with office.http.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"}) as response:
+        counts = [line for line in (await response.text()).splitlines() if "webhook_attempts_total{" in line]
+    assert sorted(line.partition("{")[2] for line in counts) == ['status="delivered"} 1.0', 'status="pending"} 1.0']
     again = await office.ask("POST", f"{PATH}/{endpoint['id']}/deliveries/{failed['id']}/retry")
     assert again["status"] == "pending"  # a receiver may have lost what it took
 
