@@ -216,9 +216,12 @@ class ClipQueue:
         if self._clock.now() < self._sweeps_at:
             return
         self._sweeps_at = self._clock.now() + SWEEP_EVERY_S
-        for video_id in await self._store.ask(partial(rows.expired, now=self._wall_time(), lives_s=self._lives_s)):
+        expired = await self._store.ask(partial(rows.expired, now=self._wall_time(), lives_s=self._lives_s))
+        for video_id in expired:
             await self._store.ask(partial(rows.delete, video_id=video_id))
             await self._in_thread(self._folder.remove, video_id)
+        if expired:
+            await self._store.wipe()  # their prompts go now, too
         for video_id in await self._store.ask(partial(rows.missing, ids=list(self._making))):
             await self.cancel(video_id)  # another process has erased it
             await self._in_thread(self._folder.remove, video_id)

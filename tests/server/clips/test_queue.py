@@ -274,9 +274,11 @@ async def test_the_words_of_a_clip_that_failed_have_an_end_too(
         shop.now += 0.1
 
         async def is_gone() -> bool:
-            return await shop.store.ask(partial(rows.find, video_id=job.id, tenant=None)) is None
+            return not any(b"scene 5" in path.read_bytes() for path in tmp_path.glob(f"{FILE_NAME}*"))
 
+        assert not await is_gone()
         await shop.until(is_gone)
+        assert await shop.store.ask(partial(rows.find, video_id=job.id, tenant=None)) is None
 
 
 async def test_a_long_clip_goes_on_from_its_last_frame(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from receiver import Receiver, held, receiving
 from serving import Serving, serving
+from yarl import URL
 
 from server.doors.access import client_secrets
 from server.store import keys
@@ -241,3 +242,16 @@ async def test_what_was_done_with_endpoints_is_written_down_without_their_addres
         f"POST {PATH} {made['id']}",
     ]
     assert not any(office.receiver.url in str(one) or "whsec" in str(one) for one in entries)
+
+
+@pytest.mark.parametrize("text", ["\\ud800", "\\u0000"])
+async def test_odd_characters_of_a_name_break_nothing(office: Office, text: str) -> None:
+    body = f'{{"name": "{text}", "url": "{office.receiver.url}", "event_types": ["video.failed"]}}'.encode()
+    headers = {"Authorization": f"Bearer {office.ours.text}"}
+    async with office.http.post(PATH, data=body, headers=headers) as response:
+        assert response.status in (200, 400)
+    for path in (f"{PATH}?after=%ED%A0%80", f"{PATH}/%ED%A0%80", f"{PATH}/%00", f"{PATH}?after=%00"):
+        async with office.http.get(URL(path, encoded=True), headers=headers) as response:
+            assert response.status == 404
+    async with office.http.delete(URL("/v1/videos?user=%ED%A0%80", encoded=True), headers=headers) as response:
+        assert response.status in (200, 400)
