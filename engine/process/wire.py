@@ -38,7 +38,7 @@ from engine.config import LoadSettings, Rung
 
 logger = logging.getLogger(__name__)
 
-SHARED_MEMORY = Path("/dev/shm")  # a folder of files in memory, on Linux
+SHARED_MEMORY = Path("/dev/shm")  # a folder of files in memory, on Linux  # nosec B108
 HEADER_BYTES = 4
 # The largest is a `Generate` with its first frame: 1280x704 pixels are 1.3 MiB.
 MAX_MESSAGE_BYTES = 1 << 22

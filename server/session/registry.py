@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from server.session.admission import MIN_RETRY_S, Admission, Queue, Ticket
 from server.session.generations import Owner
 from server.session.neighbours import Controller
 from server.session.session import Neighbours, Session, SessionState
+from server.token_bucket import TokenBucket
 
 _log = logging.getLogger(__name__)
 _Owner = TypeVar("_Owner", bound=Owner)
@@ -52,6 +54,8 @@ CLOSE_TIMEOUT_S = 1.5
 # (the SDKs' silence), and then has three attempts to resume. Without that, any page that starts a stage on a full
 # server ended a show whose network had just failed.
 KEEP_DETACHED_S = 20.0
+# Of one key. Each stage takes megabytes for its pictures, which the C library keeps: 657 stages within 5 s took 205 MB.
+START_BURST, START_RATE = 32, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ class Registry:
         self._on_engine_unusable = on_engine_unusable
         self._sessions: dict[str, Session] = {}
         self._admission = Admission(self._clock)
+        self._starts: dict[str, TokenBucket] = {}  # by tenant, of which there are as many as keys
         self._queue = Queue(max_queued)
         self._tasks: set[asyncio.Task[None]] = set()
         self._essential = EssentialTasks(on_task_died)
@@ -183,6 +188,9 @@ class Registry:
             self._abandon(self._sessions[message.name])  # `_check` saw that it may go
         self._make_room(self._cost_s(message.quality))
         names = (name for name in message.__struct_fields__ if name not in ("event_id", "name"))
+        starts = self._starts.setdefault(holder.tenant, TokenBucket(START_RATE, START_BURST, self._clock))
+        if (wait_s := starts.take()) > 0:
+            raise _too_fast(wait_s)
         session_id = message.name or f"s{secrets.token_hex(8)}"
         session = Session(
             session_id,
@@ -441,6 +449,12 @@ async def _drop(session: Session, viewer_id: str) -> None:
 
 def _pixels_per_s(message: SessionStart) -> int:
     return message.width * message.height * message.frame_rate
+
+
+def _too_fast(wait_s: float) -> Refused:
+    """For stages that come faster than anybody can use them."""
+    reason = f"stages are started too fast: {START_BURST} at once, then {START_RATE:g} a second"
+    return Refused("rate_limited", reason, retry_after_ms=math.ceil(wait_s * 1000))
 
 
 def _draining() -> Refused:

@@ -317,6 +317,7 @@ class Session:
         self._ticked_counts, self._ticked_at = counts, now
         self._metrics.program_ran(span)
         self._scene.go_on()
+        self.viewers.tick()
         if (left_s := self.length.left_s(now)) is not None:
             self.receipts.warn("time_ends", f"this stage ends in {left_s:.0f} s: its time is limited")
         if self.state is not SessionState.OPEN or span_s <= 0:

@@ -4,12 +4,14 @@ Between `session.py`, which owns it, and the program, which owns the connections
 
 Bounds: `max_viewers` that watch, and `MAX_CONNECTING` that still connect. The controller's own peer has a place beside
 both. Drop rule: when a viewer comes and `MAX_CONNECTING` connect already, the address with the most of them loses its
-oldest. So offers that never connect displace each other, and not the viewers of other addresses. When more connect than
-may watch, those that connect last are dropped.
+oldest. So offers that never connect displace each other, and not the viewers of other addresses. An address that we can
+tell from others has more than `MAX_OF_ADDRESS` for a second or two only (`tick`). When more connect than may watch,
+those that connect last are dropped.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +29,8 @@ from server.session.neighbours import SessionProgram
 RETRY_AFTER_MS = 5000
 # Half of the default `max_viewers`. A viewer connects within about 0.3 s, so 50 a second may come.
 MAX_CONNECTING = 16
+# Of one address that we can tell from others, and that take longer than a second or two to connect.
+MAX_OF_ADDRESS = 4
 # How many lost viewers are remembered, because a viewer's goodbye may come after the end of its connection.
 MAX_LOST = 64
 
@@ -37,6 +41,7 @@ class _Connecting:
 
     address: str | None  # None: not known
     viewer_id: str | None = None  # None until it has our answer
+    has_waited: bool = False  # through a tick
 
 
 class Viewers:
@@ -57,6 +62,9 @@ class Viewers:
         self._on_gone: dict[str, Callable[[str], None]] = {}  # by viewer id; called when it is gone
         self._connecting: list[_Connecting] = []  # the oldest first; never the controller's own
         self._lost: deque[str] = deque(maxlen=MAX_LOST)
+        # One answer is made at a time: each takes some 6 ms of the event loop, and offers that came together would
+        # hold up frames together. At most `MAX_CONNECTING` and the controller's own wait, in order.
+        self._answering = asyncio.Lock()
         self._places: dict[Subscription, Place] = {}  # of viewers without a peer
         self._own_id: str | None = None  # the controller's peer
         self._carrier_id: str | None = None  # the viewer whose connection also carries the controller's messages
@@ -121,6 +129,19 @@ class Viewers:
         """The program ends, and all its viewers with it."""
         for viewer_id in list(self._on_gone):
             self._forget(viewer_id)
+
+    def tick(self) -> None:
+        """Once a second: an address with many viewers that connect loses the oldest, if they had a second for it.
+
+        A class behind one router connects within that time. Offers that never connect hold few places.
+        """
+        counts = Counter(one.address for one in self._connecting)
+        for one in list(self._connecting):
+            is_crowded = one.address is not None and counts[one.address] > MAX_OF_ADDRESS
+            if is_crowded and one.has_waited and one.viewer_id is not None:
+                counts[one.address] -= 1
+                self._drop(one.viewer_id)
+            one.has_waited = True
 
     def watch(self, payer: Payer = NOBODY) -> Subscription:
         """Adds a viewer without a peer (`watch.py`), until `leave`; returns its frames. Raises `Refused`."""
@@ -208,11 +229,14 @@ class Viewers:
             dropped = self._next_dropped()
             if dropped is None:
                 raise _too_many(f"{MAX_CONNECTING} viewers connect already")
-            self._connecting = [one for one in self._connecting if one.viewer_id != dropped]
-            self._program.drop_viewer(dropped)
+            self._drop(dropped)
         connecting = _Connecting(address)
         self._connecting.append(connecting)
         return connecting
+
+    def _drop(self, viewer_id: str) -> None:
+        self._connecting = [one for one in self._connecting if one.viewer_id != viewer_id]
+        self._program.drop_viewer(viewer_id)
 
     def _next_dropped(self) -> str | None:
         """The oldest of the address that has the most; None if no viewer that connects has our answer yet."""
@@ -240,9 +264,10 @@ class Viewers:
     ) -> tuple[str, str]:
         """`connecting` is None for the controller's own peer, which needs no place."""
         try:
-            viewer_id, answer_sdp = await self._program.add_viewer(
-                offer, on_channel=on_channel, on_watching=partial(self._may_watch, connecting)
-            )
+            async with self._answering:
+                viewer_id, answer_sdp = await self._program.add_viewer(
+                    offer, on_channel=on_channel, on_watching=partial(self._may_watch, connecting)
+                )
         except OfferError as error:
             if error.code == "too_many_viewers":
                 raise _too_many(error.message) from None

@@ -8,6 +8,7 @@ origins of pages, one use, limits. Pure; `auth.py` reads secrets, `secrets_api.p
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -153,6 +154,7 @@ def _key_id(text: str) -> str | None:
 
 def _identity(claims: dict[str, Any], key: Key) -> Identity:
     """Raises `TypeError`, `ValueError` or `msgspec.ValidationError` for claims of a wrong shape."""
+    json.dumps(claims, ensure_ascii=False).encode()  # half a surrogate pair is no text: it fails in an error or a file
     named = set(str(claims["scope"]).split())
     if not named <= ALL_SCOPES:
         raise ValueError("an unknown scope")
