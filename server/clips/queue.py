@@ -123,6 +123,7 @@ class ClipQueue:
         self._served: list[str] = []  # tenants, the newest last
         self._num_sent = 0
         self._wake = asyncio.Event()
+        self._claiming = asyncio.Lock()
         self._rests_until = clock.now()
         self._sweeps_at = clock.now()
         self._is_closing = False
@@ -183,6 +184,8 @@ class ClipQueue:
     async def close(self, reason: str = "") -> None:
         """What is being made is queued again. Idempotent."""
         self._is_closing = True
+        async with self._claiming:  # what is claimed just now has a task then, which queues it again
+            pass
         tasks = [making.task for making in self._making.values() if making.task is not None]
         for task in tasks:
             task.cancel()
@@ -205,12 +208,13 @@ class ClipQueue:
             and self._clock.now() >= self._rests_until
             and not self._is_closing
         ):
-            job = await self._store.ask(partial(rows.claim, served=tuple(self._served), now=self._wall_time()))
-            if job is None:
-                return
-            self._served = [*(one for one in self._served if one != job.tenant), job.tenant][-100:]
-            making = self._making[job.id] = Making(job)
-            making.task = asyncio.create_task(self._make(making), name=f"clip-{job.id}")
+            async with self._claiming:
+                job = await self._store.ask(partial(rows.claim, served=tuple(self._served), now=self._wall_time()))
+                if job is None:
+                    return
+                self._served = [*(one for one in self._served if one != job.tenant), job.tenant][-100:]
+                making = self._making[job.id] = Making(job)
+                making.task = asyncio.create_task(self._make(making), name=f"clip-{job.id}")
 
     async def _sweep(self) -> None:
         if self._clock.now() < self._sweeps_at:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -163,6 +164,30 @@ async def test_a_server_that_stops_in_order_counts_no_attempt(tmp_path: Path) ->
     stopped = store.ask_now(partial(rows.find, video_id=job.id, tenant=None))
     assert stopped is not None and (stopped.status, stopped.attempt) == ("queued", 0)
     store.close()
+
+
+async def test_a_clip_that_is_claimed_while_the_server_stops_is_queued_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_claiming, may_go, claim = threading.Event(), threading.Event(), rows.claim
+
+    def slow(*arguments: Any, **named: Any) -> Job | None:
+        job = claim(*arguments, **named)
+        if job is not None:
+            is_claiming.set()
+            may_go.wait(60)
+        return job
+
+    monkeypatch.setattr(rows, "claim", slow)
+    async with running(tmp_path, Script(step_s=60.0)) as shop:
+        ordered = await shop.order()
+        assert await asyncio.to_thread(is_claiming.wait, 60)
+        closing = asyncio.create_task(shop.queue.close())
+        await asyncio.sleep(0)
+        may_go.set()
+        await closing
+        job = await shop.job(ordered)
+        assert (job.status, job.attempt) == ("queued", 0)
 
 
 async def test_a_failed_attempt_is_made_again(tmp_path: Path) -> None:
