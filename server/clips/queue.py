@@ -123,10 +123,10 @@ class ClipQueue:
         self._served: list[str] = []  # tenants, the newest last
         self._num_sent = 0
         self._wake = asyncio.Event()
-        self._claiming = asyncio.Lock()
         self._rests_until = clock.now()
         self._sweeps_at = clock.now()
         self._is_closing = False
+        self._claiming = asyncio.Lock()
         self._complain = Rarely(clock, _log.error)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="clips", initializer=_be_nice)
 
@@ -134,11 +134,14 @@ class ClipQueue:
         """For ever. First queues again what an earlier process had begun, and removes its leftovers."""
         await self._store.ask(partial(rows.recover, now=self._wall_time()))
         known = await self._store.ask(rows.all_ids)
-        await self._in_thread(self._folder.sweep, known)
+        if not self._is_closing:
+            await self._in_thread(self._folder.sweep, known)
         while True:
             try:
-                await self._claim_all()
-                await self._sweep()
+                async with self._claiming:
+                    if not self._is_closing:
+                        await self._claim_all()
+                        await self._sweep()
             except StoreError as error:
                 self._complain("- ! clips wait for the store: %s", error)
                 self._rests_until = self._clock.now() + NO_ROOM_PAUSE_S
@@ -184,7 +187,7 @@ class ClipQueue:
     async def close(self, reason: str = "") -> None:
         """What is being made is queued again. Idempotent."""
         self._is_closing = True
-        async with self._claiming:  # what is claimed just now has a task then, which queues it again
+        async with self._claiming:  # a job that is claimed just now gets its task first
             pass
         tasks = [making.task for making in self._making.values() if making.task is not None]
         for task in tasks:
@@ -208,13 +211,12 @@ class ClipQueue:
             and self._clock.now() >= self._rests_until
             and not self._is_closing
         ):
-            async with self._claiming:
-                job = await self._store.ask(partial(rows.claim, served=tuple(self._served), now=self._wall_time()))
-                if job is None:
-                    return
-                self._served = [*(one for one in self._served if one != job.tenant), job.tenant][-100:]
-                making = self._making[job.id] = Making(job)
-                making.task = asyncio.create_task(self._make(making), name=f"clip-{job.id}")
+            job = await self._store.ask(partial(rows.claim, served=tuple(self._served), now=self._wall_time()))
+            if job is None:
+                return
+            self._served = [*(one for one in self._served if one != job.tenant), job.tenant][-100:]
+            making = self._making[job.id] = Making(job)
+            making.task = asyncio.create_task(self._make(making), name=f"clip-{job.id}")
 
     async def _sweep(self) -> None:
         if self._clock.now() < self._sweeps_at:
