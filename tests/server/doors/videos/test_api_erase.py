@@ -24,7 +24,7 @@ TOKEN = "a-token-for-these-tests-that-has-more-than-forty-eight-letters"
 WORDS = "the-private-words-of-anna"
 
 
-class Shop:
+class ErasureHarness:
     def __init__(self, server: Serving, folder: Path, key: Key, other: Key) -> None:
         self.http, self.server, self.folder = server.http, server, folder
         self.key, self.other = key, other
@@ -66,7 +66,7 @@ class Shop:
 
 
 @asynccontextmanager
-async def shop(tmp_path: Path, script: Script | None = None) -> AsyncIterator[Shop]:
+async def erasing(tmp_path: Path, script: Script | None = None) -> AsyncIterator[ErasureHarness]:
     store = Store(tmp_path / FILE_NAME)
     store.open()
     key, other = (
@@ -78,11 +78,11 @@ async def shop(tmp_path: Path, script: Script | None = None) -> AsyncIterator[Sh
         async with asyncio.timeout(30):
             while not server.registry.is_ready:  # noqa: ASYNC110  the engine's state, on the same loop
                 await asyncio.sleep(0.01)
-        yield Shop(server, tmp_path, key, other)
+        yield ErasureHarness(server, tmp_path, key, other)
 
 
 async def test_an_erased_users_words_are_in_no_file(tmp_path: Path) -> None:
-    async with receiving() as receiver, shop(tmp_path) as here:
+    async with receiving() as receiver, erasing(tmp_path) as here:
         hook = {"name": "a", "url": receiver.url, "event_types": ["video.completed"]}
         endpoint = await here.ask("POST", "/v1/webhook_endpoints", json=hook)
         videos = [await here.ended(await here.order(user="anna", seed=seed)) for seed in range(2)]
@@ -105,7 +105,7 @@ async def test_an_erased_users_words_are_in_no_file(tmp_path: Path) -> None:
 
 
 async def test_what_is_made_for_an_erased_user_stops(tmp_path: Path) -> None:
-    async with shop(tmp_path, Script(step_s=60.0)) as here:
+    async with erasing(tmp_path, Script(step_s=60.0)) as here:
         video = await here.order(user="anna")
         await here.begun(video)
         assert (await here.ask("DELETE", "/v1/videos?user=anna"))["num_deleted"] == 1
@@ -114,7 +114,7 @@ async def test_what_is_made_for_an_erased_user_stops(tmp_path: Path) -> None:
 
 async def test_an_erasure_names_a_user_and_needs_a_key(tmp_path: Path) -> None:
     """Without a name it would be everything, by a slip. A page's secret is in the hands of one user among others."""
-    async with shop(tmp_path) as here:
+    async with erasing(tmp_path) as here:
         await here.order(user="anna")
         assert (await here.ask("DELETE", "/v1/videos", status=400))["error"]["code"] == "missing_field"
         for user in ("", "x" * 65):
@@ -130,7 +130,7 @@ async def test_the_command_line_erases_while_the_server_runs(
     tmp_path: Path, user: str | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SCENESHIFT_CLIPS_FOLDER", raising=False)
-    async with receiving() as receiver, shop(tmp_path) as here:
+    async with receiving() as receiver, erasing(tmp_path) as here:
         hook = {"name": "a", "url": receiver.url, "event_types": ["video.completed"]}
         await here.ask("POST", "/v1/webhook_endpoints", json=hook)
         video = await here.ended(await here.order(user="anna"))
@@ -149,7 +149,7 @@ async def test_what_another_process_has_erased_is_no_longer_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("server.clips.queue.SWEEP_EVERY_S", 0.0)
-    async with shop(tmp_path, Script(step_s=60.0)) as here:
+    async with erasing(tmp_path, Script(step_s=60.0)) as here:
         video = await here.order()
         await here.begun(video)
         assert await asyncio.to_thread(erase_cli.main, ["--key", here.key.id, "--data-folder", str(tmp_path)]) == 0

@@ -25,7 +25,7 @@ TOKEN = "a-token-for-these-tests-that-has-more-than-forty-eight-letters"
 PATH = "/v1/webhook_endpoints"
 
 
-class Office:
+class WebhooksHarness:
     def __init__(self, server: Serving, receiver: Receiver, ours: Key, theirs: Key) -> None:
         self.http, self.receiver, self.server = server.http, receiver, server
         self.ours, self.theirs = ours, theirs
@@ -58,7 +58,7 @@ class Office:
 
 
 @pytest_asyncio.fixture
-async def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Office]:
+async def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WebhooksHarness]:
     monkeypatch.setattr("server.webhooks.courier.POLL_S", 0.02)
     store = Store()
     store.open()
@@ -70,113 +70,113 @@ async def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
             async with asyncio.timeout(30):
                 while not server.registry.is_ready:  # noqa: ASYNC110  the engine's state, on the same loop
                     await asyncio.sleep(0.01)
-            yield Office(server, receiver, ours, theirs)
+            yield WebhooksHarness(server, receiver, ours, theirs)
 
 
-async def test_a_finished_clip_is_told_with_a_link_that_opens_it(office: Office) -> None:
-    endpoint = await office.make()
-    video = await office.clip()
-    delivery = await office.delivery(endpoint, "delivered")
-    (got,) = office.receiver.got
+async def test_a_finished_clip_is_told_with_a_link_that_opens_it(harness: WebhooksHarness) -> None:
+    endpoint = await harness.make()
+    video = await harness.clip()
+    delivery = await harness.delivery(endpoint, "delivered")
+    (got,) = harness.receiver.got
     assert (delivery["event_id"], delivery["video_id"]) == (got.headers["webhook-id"], video["id"])
     assert (got.event["type"], got.event["data"]["id"]) == ("video.completed", video["id"])
     assert got.event["data"]["metadata"] == {"order": "7"} and b"private" not in got.body
-    async with office.http.get(got.event["data"]["content_url"]) as response:
+    async with harness.http.get(got.event["data"]["content_url"]) as response:
         assert response.status == 200 and response.content_type == "video/mp4"
 
 
-async def test_an_endpoint_is_made_shown_changed_and_deleted(office: Office) -> None:
-    made = await office.make()
+async def test_an_endpoint_is_made_shown_changed_and_deleted(harness: WebhooksHarness) -> None:
+    made = await harness.make()
     assert made["object"] == "webhook_endpoint" and made["signing_secret"].startswith("whsec_")
-    shown = await office.ask("GET", f"{PATH}/{made['id']}")
+    shown = await harness.ask("GET", f"{PATH}/{made['id']}")
     assert "signing_secret" not in shown and shown | {"signing_secret": made["signing_secret"]} == made
-    changed = await office.ask("POST", f"{PATH}/{made['id']}", json={"name": "other"})
+    changed = await harness.ask("POST", f"{PATH}/{made['id']}", json={"name": "other"})
     assert changed == shown | {"name": "other", "updated_at": changed["updated_at"]}
-    gone = await office.ask("DELETE", f"{PATH}/{made['id']}")
+    gone = await harness.ask("DELETE", f"{PATH}/{made['id']}")
     assert gone == {"id": made["id"], "object": "webhook_endpoint.deleted", "deleted": True}
-    assert (await office.ask("GET"))["data"] == []
+    assert (await harness.ask("GET"))["data"] == []
 
 
-async def test_lists_are_pages_with_the_newest_first(office: Office) -> None:
-    ids = [(await office.make(f"/{number}"))["id"] for number in range(3)][::-1]
-    first = await office.ask("GET", f"{PATH}?limit=2")
+async def test_lists_are_pages_with_the_newest_first(harness: WebhooksHarness) -> None:
+    ids = [(await harness.make(f"/{number}"))["id"] for number in range(3)][::-1]
+    first = await harness.ask("GET", f"{PATH}?limit=2")
     assert [one["id"] for one in first["data"]] == ids[:2] and first["has_more"] and first["last_id"] == ids[1]
-    second = await office.ask("GET", f"{PATH}?limit=2&after={ids[1]}")
+    second = await harness.ask("GET", f"{PATH}?limit=2&after={ids[1]}")
     assert [one["id"] for one in second["data"]] == ids[2:] and not second["has_more"]
-    assert (await office.ask("GET", "/v1/webhook_event_types"))["data"] == list(EVENT_TYPES)
+    assert (await harness.ask("GET", "/v1/webhook_event_types"))["data"] == list(EVENT_TYPES)
 
 
-async def test_a_rotated_secret_is_told_once_and_differs(office: Office) -> None:
-    made = await office.make()
+async def test_a_rotated_secret_is_told_once_and_differs(harness: WebhooksHarness) -> None:
+    made = await harness.make()
     body = {"keep_old_secret_active_for_24_hours": True}
-    rotated = await office.ask("POST", f"{PATH}/{made['id']}/rotate_secret", json=body)
+    rotated = await harness.ask("POST", f"{PATH}/{made['id']}/rotate_secret", json=body)
     assert rotated["signing_secret"] != made["signing_secret"]
-    assert (await office.ask("GET", f"{PATH}/{made['id']}"))["signing_secret_hint"] == rotated["signing_secret_hint"]
-    assert await office.ask("POST", f"{PATH}/{made['id']}/test", json={"event_type": "video.failed"})
-    assert office.receiver.got[0].headers["webhook-signature"].count("v1,") == 2
-    await office.ask("POST", f"{PATH}/{made['id']}/rotate_secret")  # the body may be left out
-    await office.ask("POST", f"{PATH}/{made['id']}/test", json={"event_type": "video.failed"})
-    assert office.receiver.got[1].headers["webhook-signature"].count("v1,") == 1
+    assert (await harness.ask("GET", f"{PATH}/{made['id']}"))["signing_secret_hint"] == rotated["signing_secret_hint"]
+    assert await harness.ask("POST", f"{PATH}/{made['id']}/test", json={"event_type": "video.failed"})
+    assert harness.receiver.got[0].headers["webhook-signature"].count("v1,") == 2
+    await harness.ask("POST", f"{PATH}/{made['id']}/rotate_secret")  # the body may be left out
+    await harness.ask("POST", f"{PATH}/{made['id']}/test", json={"event_type": "video.failed"})
+    assert harness.receiver.got[1].headers["webhook-signature"].count("v1,") == 1
 
 
-async def test_a_test_sends_a_sample_and_tells_the_answer(office: Office) -> None:
-    made = await office.make()
-    office.receiver.answers["/hook"] = 503
-    result = await office.ask("POST", f"{PATH}/{made['id']}/test", json={"event_type": "video.completed"})
+async def test_a_test_sends_a_sample_and_tells_the_answer(harness: WebhooksHarness) -> None:
+    made = await harness.make()
+    harness.receiver.answers["/hook"] = 503
+    result = await harness.ask("POST", f"{PATH}/{made['id']}/test", json={"event_type": "video.completed"})
     assert (result["object"], result["status_code"], result["success"]) == ("webhook_endpoint.test", 503, True)
-    assert office.receiver.got[0].event["data"] == {"id": "video_test"}
-    await office.ask("POST", f"{PATH}/{made['id']}", json={"url": "http://127.0.0.1:9/"})
-    refused = await office.ask("POST", f"{PATH}/{made['id']}/test", status=424, json={"event_type": "video.completed"})
+    assert harness.receiver.got[0].event["data"] == {"id": "video_test"}
+    await harness.ask("POST", f"{PATH}/{made['id']}", json={"url": "http://127.0.0.1:9/"})
+    refused = await harness.ask("POST", f"{PATH}/{made['id']}/test", status=424, json={"event_type": "video.completed"})
     assert refused["error"]["code"] == "webhook_unreachable"
 
 
-async def test_a_key_asks_one_receiver_or_name_server_at_a_time(office: Office) -> None:
+async def test_a_key_asks_one_receiver_or_name_server_at_a_time(harness: WebhooksHarness) -> None:
     """Each makes this server ask another one: it is no means for a flood."""
-    made, may_answer = await office.make(), asyncio.Event()
-    office.receiver.answers["/hook"] = held(may_answer)
+    made, may_answer = await harness.make(), asyncio.Event()
+    harness.receiver.answers["/hook"] = held(may_answer)
     body = {"event_type": "video.completed"}
-    first = asyncio.create_task(office.ask("POST", f"{PATH}/{made['id']}/test", json=body))
+    first = asyncio.create_task(harness.ask("POST", f"{PATH}/{made['id']}/test", json=body))
     async with asyncio.timeout(30):
-        while not office.receiver.got:  # noqa: ASYNC110  the receiver's list, on the same loop
+        while not harness.receiver.got:  # noqa: ASYNC110  the receiver's list, on the same loop
             await asyncio.sleep(0.01)
-    refused = await office.ask("POST", f"{PATH}/{made['id']}/test", status=429, json=body)
+    refused = await harness.ask("POST", f"{PATH}/{made['id']}/test", status=429, json=body)
     assert refused["error"]["code"] == "rate_limited"
-    wish = {"name": "a", "url": office.receiver.url, "event_types": ["video.failed"]}
-    assert (await office.ask("POST", status=429, json=wish))["error"]["code"] == "rate_limited"
+    wish = {"name": "a", "url": harness.receiver.url, "event_types": ["video.failed"]}
+    assert (await harness.ask("POST", status=429, json=wish))["error"]["code"] == "rate_limited"
     may_answer.set()
     assert (await first)["status_code"] == 200
 
 
-async def test_a_delivery_is_sent_again_by_hand(office: Office) -> None:
-    endpoint = await office.make()
-    office.receiver.answers["/hook"] = 500
-    await office.clip()
-    failed = await office.delivery(endpoint, "pending")
+async def test_a_delivery_is_sent_again_by_hand(harness: WebhooksHarness) -> None:
+    endpoint = await harness.make()
+    harness.receiver.answers["/hook"] = 500
+    await harness.clip()
+    failed = await harness.delivery(endpoint, "pending")
     assert (failed["status_code"], failed["attempts"]) == (500, 1) and failed["next_try_at"] > time.time()
-    office.receiver.answers.clear()
-    await office.ask("POST", f"{PATH}/{endpoint['id']}/deliveries/{failed['id']}/retry")
-    delivered = await office.delivery(endpoint, "delivered")
+    harness.receiver.answers.clear()
+    await harness.ask("POST", f"{PATH}/{endpoint['id']}/deliveries/{failed['id']}/retry")
+    delivered = await harness.delivery(endpoint, "delivered")
     assert delivered["id"] == failed["id"]
-    assert len({got.headers["webhook-id"] for got in office.receiver.got}) == 1
-    async with office.http.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"}) as response:
+    assert len({got.headers["webhook-id"] for got in harness.receiver.got}) == 1
+    async with harness.http.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"}) as response:
         counts = [line for line in (await response.text()).splitlines() if "webhook_attempts_total{" in line]
     assert sorted(line.partition("{")[2] for line in counts) == ['status="delivered"} 1.0', 'status="pending"} 1.0']
-    again = await office.ask("POST", f"{PATH}/{endpoint['id']}/deliveries/{failed['id']}/retry")
+    again = await harness.ask("POST", f"{PATH}/{endpoint['id']}/deliveries/{failed['id']}/retry")
     assert again["status"] == "pending"  # a receiver may have lost what it took
 
 
-async def test_a_disabled_endpoint_says_so_until_it_is_changed(office: Office) -> None:
-    endpoint = await office.make()
-    office.receiver.answers["/hook"] = 410
-    await office.clip()
-    delivery = await office.delivery(endpoint, "failed")
-    assert (await office.ask("GET", f"{PATH}/{endpoint['id']}"))["disabled_at"] is not None
+async def test_a_disabled_endpoint_says_so_until_it_is_changed(harness: WebhooksHarness) -> None:
+    endpoint = await harness.make()
+    harness.receiver.answers["/hook"] = 410
+    await harness.clip()
+    delivery = await harness.delivery(endpoint, "failed")
+    assert (await harness.ask("GET", f"{PATH}/{endpoint['id']}"))["disabled_at"] is not None
     retry = f"{PATH}/{endpoint['id']}/deliveries/{delivery['id']}/retry"
-    assert (await office.ask("POST", retry, status=404))["error"]["code"] == "not_ready"
-    changed = await office.ask("POST", f"{PATH}/{endpoint['id']}", json={"url": office.receiver.url + "/new"})
+    assert (await harness.ask("POST", retry, status=404))["error"]["code"] == "not_ready"
+    changed = await harness.ask("POST", f"{PATH}/{endpoint['id']}", json={"url": harness.receiver.url + "/new"})
     assert changed["disabled_at"] is None
-    await office.ask("POST", retry)
-    await office.delivery(endpoint, "delivered")
+    await harness.ask("POST", retry)
+    await harness.delivery(endpoint, "delivered")
 
 
 @pytest.mark.parametrize(
@@ -200,58 +200,60 @@ async def test_a_disabled_endpoint_says_so_until_it_is_changed(office: Office) -
     ],
 )
 async def test_a_wrong_wish_is_named_and_nothing_is_made(
-    office: Office, body: bytes, code: str, param: str | None
+    harness: WebhooksHarness, body: bytes, code: str, param: str | None
 ) -> None:
-    error = (await office.ask("POST", status=400, data=body))["error"]
+    error = (await harness.ask("POST", status=400, data=body))["error"]
     assert (error["code"], error["param"]) == (code, param)
-    assert (await office.ask("GET"))["data"] == []
+    assert (await harness.ask("GET"))["data"] == []
 
 
-async def test_a_key_has_a_bounded_number_of_endpoints(office: Office) -> None:
+async def test_a_key_has_a_bounded_number_of_endpoints(harness: WebhooksHarness) -> None:
     for number in range(MAX_ENDPOINTS):
-        await office.make(f"/{number}")
-    body = {"name": "one more", "url": office.receiver.url, "event_types": ["video.failed"]}
-    assert (await office.ask("POST", status=403, json=body))["error"]["code"] == "too_many_webhooks"
+        await harness.make(f"/{number}")
+    body = {"name": "one more", "url": harness.receiver.url, "event_types": ["video.failed"]}
+    assert (await harness.ask("POST", status=403, json=body))["error"]["code"] == "too_many_webhooks"
 
 
-async def test_another_customers_endpoints_look_like_none(office: Office) -> None:
-    made = await office.make()
-    other = office.theirs.text
+async def test_another_customers_endpoints_look_like_none(harness: WebhooksHarness) -> None:
+    made = await harness.make()
+    other = harness.theirs.text
     for method, path in (
         *(("GET", ""), ("POST", ""), ("DELETE", ""), ("POST", "/rotate_secret"), ("POST", "/test")),
         *(("GET", "/deliveries"), ("POST", "/deliveries/none/retry")),
     ):
-        refused = await office.ask(method, f"{PATH}/{made['id']}{path}", status=404, token=other)
+        refused = await harness.ask(method, f"{PATH}/{made['id']}{path}", status=404, token=other)
         assert refused["error"]["code"] == "unknown_webhook"
-    assert (await office.ask("GET", token=other))["data"] == []
-    assert (await office.ask("GET", f"{PATH}?after={made['id']}", status=404, token=other))["error"]["param"] == "after"
+    assert (await harness.ask("GET", token=other))["data"] == []
+    assert (await harness.ask("GET", f"{PATH}?after={made['id']}", status=404, token=other))["error"][
+        "param"
+    ] == "after"
 
 
-async def test_a_secret_in_a_page_makes_no_endpoints(office: Office) -> None:
-    secret = client_secrets.make(office.ours.text, ["prompt"], now=time.time(), lives_s=60)
-    body = {"name": "mine", "url": office.receiver.url, "event_types": ["video.failed"]}
-    assert (await office.ask("POST", status=403, token=secret, json=body))["error"]["code"] == "missing_scope"
+async def test_a_secret_in_a_page_makes_no_endpoints(harness: WebhooksHarness) -> None:
+    secret = client_secrets.make(harness.ours.text, ["prompt"], now=time.time(), lives_s=60)
+    body = {"name": "mine", "url": harness.receiver.url, "event_types": ["video.failed"]}
+    assert (await harness.ask("POST", status=403, token=secret, json=body))["error"]["code"] == "missing_scope"
 
 
-async def test_what_was_done_with_endpoints_is_written_down_without_their_addresses(office: Office) -> None:
-    made = await office.make()
-    await office.ask("DELETE", f"{PATH}/{made['id']}")
-    entries = (await office.ask("GET", "/v1/audit", token=TOKEN))["data"]
+async def test_what_was_done_with_endpoints_is_written_down_without_their_addresses(harness: WebhooksHarness) -> None:
+    made = await harness.make()
+    await harness.ask("DELETE", f"{PATH}/{made['id']}")
+    entries = (await harness.ask("GET", "/v1/audit", token=TOKEN))["data"]
     assert [one["action"] for one in entries[:2]] == [
         f"DELETE {PATH}/{{endpoint_id}} {made['id']}",
         f"POST {PATH} {made['id']}",
     ]
-    assert not any(office.receiver.url in str(one) or "whsec" in str(one) for one in entries)
+    assert not any(harness.receiver.url in str(one) or "whsec" in str(one) for one in entries)
 
 
 @pytest.mark.parametrize("text", ["\\ud800", "\\u0000"])
-async def test_odd_characters_of_a_name_break_nothing(office: Office, text: str) -> None:
-    body = f'{{"name": "{text}", "url": "{office.receiver.url}", "event_types": ["video.failed"]}}'.encode()
-    headers = {"Authorization": f"Bearer {office.ours.text}"}
-    async with office.http.post(PATH, data=body, headers=headers) as response:
+async def test_odd_characters_of_a_name_break_nothing(harness: WebhooksHarness, text: str) -> None:
+    body = f'{{"name": "{text}", "url": "{harness.receiver.url}", "event_types": ["video.failed"]}}'.encode()
+    headers = {"Authorization": f"Bearer {harness.ours.text}"}
+    async with harness.http.post(PATH, data=body, headers=headers) as response:
         assert response.status in (200, 400)
     for path in (f"{PATH}?after=%ED%A0%80", f"{PATH}/%ED%A0%80", f"{PATH}/%00", f"{PATH}?after=%00"):
-        async with office.http.get(URL(path, encoded=True), headers=headers) as response:
+        async with harness.http.get(URL(path, encoded=True), headers=headers) as response:
             assert response.status == 404
-    async with office.http.delete(URL("/v1/videos?user=%ED%A0%80", encoded=True), headers=headers) as response:
+    async with harness.http.delete(URL("/v1/videos?user=%ED%A0%80", encoded=True), headers=headers) as response:
         assert response.status in (200, 400)
