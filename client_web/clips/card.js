@@ -141,13 +141,15 @@ export class Card {
   // --- the picture ------------------------------------------------------------------------------------------------
 
   #newPicture() {
-    const { prompt, seconds, thumbnail_url: thumbnail } = this.#clip;
+    const { prompt, seconds, size, thumbnail_url: thumbnail } = this.#clip;
     const picture = make("img", "");
     picture.loading = "lazy";
     picture.alt = "";
     if (thumbnail) picture.src = thumbnail;
     const button = make("button", "clip-media", [picture, make("span", "clip-time", [`${seconds} s`])]);
     button.type = "button";
+    const [width, height] = size.split("x").map(Number);
+    if (width > 1.5 * height) button.dataset.wide = ""; // fills the card; others are shown whole
     button.ariaLabel = t("clips.play", { text: prompt, seconds });
     button.ariaPressed = "false";
     button.addEventListener("pointerenter", ({ pointerType }) => pointerType === "mouse" && !isCalm() && this.#play());
