@@ -18,9 +18,9 @@ HEAVY = {"torch", "diffusers", "transformers", "safetensors"}
 # A module may import modules of its own layer or below it. A folder's name stands for all modules in it.
 SERVER_LAYERS = [
     {"server.__main__"},
-    {"server.app", "server.doctor"},
+    {"server.app", "server.doctor", "server.generate"},
     {"server.doors"},
-    {"server.doors.access"},
+    {"server.clips", "server.doors.access"},
     {"server.session"},
     {"server.media.program", "server.media.snapshot"},
     {"server.media.mp4", "server.media.webrtc"},

@@ -103,8 +103,9 @@ class ClipQueue:
         clock: Clock,
         wall_time: Callable[[], float],
         lives_s: float,
+        on_ended: Callable[[str], None] = lambda video_id: None,
     ) -> None:
-        """`lives_s`: how long a finished clip is kept."""
+        """`lives_s`: how long a finished clip is kept. `on_ended` is called with the id after each attempt."""
         self._store = store
         self.folder = self._folder = folder
         self._engine = engine
@@ -112,6 +113,7 @@ class ClipQueue:
         self._clock = clock
         self._wall_time = wall_time
         self._lives_s = lives_s
+        self._on_ended = on_ended
         self._making: dict[str, Making] = {}
         self._served: list[str] = []  # tenants, the newest last
         self._num_sent = 0
@@ -231,6 +233,7 @@ class ClipQueue:
         finally:
             self._making.pop(job.id, None)
             self.wake()
+            self._on_ended(job.id)
 
     async def _write_down(self, work: Callable[[Any], Any]) -> None:
         """If the disk is full, `recover` does it at the next start."""
