@@ -118,7 +118,7 @@ def _address(options: argparse.Namespace) -> tuple[str, str | None]:
     parts = urlsplit(options.server if "://" in options.server else f"http://{options.server}")
     url = f"{parts.scheme}://{parts.netloc}/"
     in_link = parse_qs(parts.fragment).get("token", [None])[0]
-    in_file = next((one.token for one in _all_running() if one.url == url), None)
+    in_file = next((one.token for one in _all_running() if one.url.rstrip("/") == url.rstrip("/")), None)
     return url, options.token or in_link or os.environ.get("SCENESHIFT_TOKEN") or in_file
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -24,24 +26,38 @@ class Progress:
         self._began_at = now()
 
     def say(self, text: str) -> None:
+        with self.aside():
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Takes the bar away while others write to the same terminal."""
         if self._bar is not None:
             self._bar.clear()
-        self._stream.write(f"{text}\n")
-        self._stream.flush()
+        yield
         if self._bar is not None:
             self._bar.refresh()
 
     def begin(self, total: int, initial: int) -> None:
         self._total, self._initial, self._told, self._began_at = total, initial, initial, self._now()
         if self._is_terminal:
+            ncols, nrows = _size(self._stream)
             self._bar = tqdm(
-                total=total, initial=initial, file=self._stream, unit="clip", bar_format=_BAR, dynamic_ncols=True
+                total=total,
+                initial=initial,
+                file=self._stream,
+                unit="clip",
+                bar_format=_BAR,
+                ncols=ncols,
+                nrows=nrows,
             )
 
     def show(self, done: float) -> None:
         """`done` of `total`, with parts of clips. A line is written for whole clips only."""
         if self._bar is not None:
             self._bar.n = done
+            self._bar.ncols, self._bar.nrows = _size(self._stream)
             self._bar.refresh()
         elif int(done) > self._told:
             self._told = int(done)
@@ -56,6 +72,15 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _size(terminal: TextIO) -> tuple[int, int]:
+    """Columns and lines now. A terminal that does not know them tells 0, and tqdm would then paint nothing."""
+    try:
+        told = os.get_terminal_size(terminal.fileno())
+    except OSError:
+        return 80, 24
+    return told.columns or 80, told.lines or 24
 
 
 class ProgressHandler(logging.Handler):

@@ -184,7 +184,7 @@ class RemoteMaker:
             if response.status not in (200, 206):
                 await self._check(response)
                 return False
-            with await asyncio.to_thread(file.open, "ab" if response.status == 206 else "wb") as opened:
+            with await asyncio.to_thread(file.open, "ab" if response.status == 206 else "wb", 0) as opened:
                 async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
                     await asyncio.to_thread(opened.write, chunk)
         return True

@@ -98,7 +98,8 @@ class Run:
         self._progress.say(": ".join(filter(None, (where, path, f"{message} ({code})"))))
 
     def _print(self, text: str) -> None:
-        print(text, file=self._out, flush=True)
+        with self._progress.aside():
+            print(text, file=self._out, flush=True)
 
     async def _show_for_ever(self, maker: Maker) -> None:
         due = self._clock.now()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -23,7 +24,15 @@ def write(source: Path, output: Path, part: Path) -> None:
     """`part` is for what is not whole yet, on the same disk as `output`. Raises `OSError`."""
     output.parent.mkdir(parents=True, exist_ok=True)
     part.unlink(missing_ok=True)
-    match output.suffix.lower():
+    try:
+        _convert(source, part, output.suffix.lower())
+    except av.FFmpegError as error:  # some of these are no `OSError`
+        raise OSError(error.errno, error.strerror) from None
+    part.replace(output)
+
+
+def _convert(source: Path, part: Path, ending: str) -> None:
+    match ending:
         case ".mp4":
             _copy(source, part)
         case ".webm":
@@ -33,9 +42,8 @@ def write(source: Path, output: Path, part: Path) -> None:
         case ".png":
             *_, last = _images(source)
             last.save(part, "PNG")
-        case ending:
+        case _:
             raise ValueError(f"no kind of file ends in {ending!r}")
-    part.replace(output)
 
 
 def _copy(source: Path, part: Path) -> None:
@@ -46,13 +54,14 @@ def _copy(source: Path, part: Path) -> None:
 
 
 def _write_webm(source: Path, part: Path) -> None:
+    rate, pictures = _frame_rate(source), pictures_of(source)
     with av.open(str(part), "w", format="webm") as container:
         stream: av.VideoStream | None = None
-        for index, picture in enumerate(pictures_of(source)):
+        for index, picture in enumerate(pictures):
             if stream is None:
-                stream = container.add_stream("libvpx-vp9", rate=_frame_rate(source), options=_VP9)
+                stream = container.add_stream("libvpx-vp9", rate=rate, options=_VP9)
                 stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "yuv420p"
-            picture.pts, picture.time_base = index, stream.codec_context.time_base
+            picture.pts, picture.time_base = index, Fraction(1, rate)
             container.mux(stream.encode(picture))
         assert stream is not None, "a clip has pictures"
         container.mux(stream.encode(None))
