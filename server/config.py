@@ -104,6 +104,9 @@ class Settings:
     max_connections: int = 512
     # Of one address, except on loopback and behind proxies. 0: any number, if the network hides the clients' addresses.
     max_connections_per_peer: int = 32
+    # Of one address that is told apart: new connections a minute, and engine seconds a day. 0: any number.
+    max_connects_per_peer: int = 60
+    max_engine_s_per_peer: int = 0
     # Addresses or networks of proxies. We believe their `X-Forwarded-For`, and then nobody else's.
     trusted_proxies: tuple[str, ...] = ()
     # The largest program, by its pixels a second: composing and encoding take CPU time by them, for each rendition.
@@ -119,6 +122,7 @@ class Settings:
     clips_live_s: float = 7 * 86_400.0  # how long a finished clip is kept
     max_clips_size: int = 5 * 10**9  # bytes of the clips of one key; 0: none are made
     max_clips_queued: int = 1000  # of one key
+    clips_share: float = 0.0  # of the engine's time, kept for clips beside live stages; else they get what is left
     # None: nothing is recorded. If only the user can reach the server, `__main__` sets the user's own folder.
     recordings_folder: str | None = None
     max_recording_size: int = 8 * 10**9  # bytes of one file, 9 hours at 2 Mbit/s; 0: nothing is recorded
@@ -213,6 +217,8 @@ def _parser() -> argparse.ArgumentParser:
         help="how many of one address; 0, if a network hides the clients' addresses, also allows guesses of the token "
         "without a bound (default 32)",
     )
+    parser.add_argument("--max-connects-per-peer", help="new ones of one address a minute (default 60; 0: any)")
+    parser.add_argument("--max-engine-s-per-peer", help="engine seconds of one address a day (default 0: any)")
     parser.add_argument("--h264-encoder", help="auto (default: hardware where it wins), libx264, h264_nvenc, ...")
     parser.add_argument("--sender", help="of RTP: own (default), or aiortc, to compare or to fall back on")
     parser.add_argument("--resume-grace-s", help="how long a stage outlives its controller's connection (default 60)")
@@ -258,6 +264,10 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--clips-live-s", help="how long a finished clip is kept, in seconds (default 604800: a week)")
     parser.add_argument("--max-clips-size", metavar="SIZE", help="of the clips of one key (default 5GB; 0: no clips)")
+    parser.add_argument(
+        "--clips-share",
+        help="of the engine's time that clips get beside live stages, 0 to 0.5 (default 0: what is left)",
+    )
     parser.add_argument("--max-clips-queued", help="how many clips of one key may wait (default 1000)")
     parser.add_argument(
         "--data-folder", metavar="FOLDER", help="for keys, usage and the audit log (default: the user's data folder)"
@@ -327,6 +337,8 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _integer(name, value, source, low=0, high=1000)
         case "max_clips_queued":
             return _integer(name, value, source, low=1, high=1_000_000)
+        case "max_connects_per_peer" | "max_engine_s_per_peer":
+            return _integer(name, value, source, low=0, high=1_000_000)
         case "max_connections":
             return _integer(name, value, source, low=16, high=50_000)
         case "frames":
@@ -341,6 +353,8 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _bytes(name, value, source, low=0)
         case "no_compile" | "allow_pickles":
             return _boolean(name, value, source)
+        case "clips_share":
+            return _seconds(name, value, source, high=0.5)
         case "clips_live_s":
             return _seconds(name, value, source, high=10 * 366 * 86_400.0)
         case "resume_grace_s":

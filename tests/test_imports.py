@@ -20,14 +20,16 @@ SERVER_LAYERS = [
     {"server.__main__"},
     {"server.app", "server.doctor", "server.generate"},
     {"server.doors"},
-    {"server.clips", "server.doors.access"},
+    {"server.doors.access"},
+    {"server.clips"},
     {"server.session"},
     {"server.media.program", "server.media.snapshot"},
     {"server.media.mp4", "server.media.webrtc"},
     {"server.media.sound", "server.media.video", "server.media.program_format"},
     {"server.stage", "server.metrics"},
+    {"server.accounts"},
     {"server.store"},
-    {"server.protocol", "server.config", "server.essential", "server.rarely"},
+    {"server.protocol", "server.config", "server.essential", "server.rarely", "server.token_bucket"},
     {"server.clock"},
 ]
 # Layers of the engine, top down: the commands, the engines, then what runs in the engine process.

@@ -9,7 +9,8 @@ The policy, in the order in which `Arbiter.next` applies it:
 1. **No work starves.** Work that has waited for `AGED_AFTER_S` gets a tenth of the engine's time, the oldest first. So
    a prompt ends at most `AGED_AFTER_S + (time that it and all older work need) / AGED_SHARE` and one piece after its
    arrival, whatever else arrives (`latest_end_s`). Old work does not get all of the time: in lasting overload all work
-   gets old, and an arbiter that serves only old work is first come, first served again.
+   gets old, and an arbiter that serves only old work is first come, first served again. Background work (clips for
+   files) may have a share of its own, which the operator sets.
 2. **First previews, out of slack.** A prompt that shows nothing yet gets its first step and preview at once, if that
    makes no promised clip late. Otherwise first previews get up to half of the engine's time: a preview costs a tenth
    of a clip and is most of what the user waits for.
@@ -91,6 +92,7 @@ class Standing:
     preview_credit_s: float = 0.0
     aged_credit_s: float = 0.0
     aged_turn: Work | None = None  # the work that runs by rule 1
+    background_credit_s: float = 0.0
     busyness: float = 0.0  # recent share of the time in which the engine worked
     preview_load: float = 0.0  # recent share of the engine's time that first previews took
     ended_at: float = 0.0
@@ -171,6 +173,10 @@ class Arbiter(Policy):
         is_first_preview = first.wants_previews and first.step_index <= 1
         for_aged_s = seconds / len(turn.works) if standing.aged_turn in turn.works else 0.0
         standing.aged_credit_s += seconds * AGED_SHARE - for_aged_s
+        share = max((work.background_share for work in self), default=0.0)
+        for_background_s = seconds * sum(work.is_background for work in turn.works) / len(turn.works)
+        credit_s = standing.background_credit_s + seconds * share - for_background_s
+        standing.background_credit_s = max(-seconds, min(seconds, credit_s)) if share > 0 else 0.0
         standing.worked(seconds, is_first_preview=is_first_preview)
         if turn.piece is Piece.PREVIEW and first.stage_id and is_first_preview:
             _put(standing.previewed_at, first.stage_id, standing.ended_at)
@@ -208,7 +214,13 @@ class Arbiter(Policy):
         self._standing.was_idle_until(now)
         plan = self._plan(now)
         aged = self._standing.aged_turn = self._aged(now)
-        chosen = aged or self._preview_first(plan) or self._head(plan.promised) or self._head(plan.late)
+        chosen = (
+            aged
+            or self._background()
+            or self._preview_first(plan)
+            or self._head(plan.promised)
+            or self._head(plan.late)
+        )
         assert chosen is not None, "every work is promised or late"
         return chosen
 
@@ -222,6 +234,13 @@ class Arbiter(Policy):
             return None
         eldest.was_aged_turn = True
         return eldest
+
+    def _background(self) -> Work | None:
+        """Rule 1: the oldest background work, if its share of the time is due."""
+        waiting = [work for work in self if work.background_share > 0]
+        if not waiting or self._standing.background_credit_s < 0:
+            return None
+        return min(waiting, key=_age)
 
     def _preview_first(self, plan: _Plan) -> Work | None:
         """Rule 2: a work without a preview yet, if there is slack for one or the previews' share is due."""
@@ -294,7 +313,7 @@ class Arbiter(Policy):
         self._standing.fair_s = sum(here_s) / len(here_s) + tolerance_s
         for work in self:
             if not work.is_begun:
-                work.rung_index = max(self.level, work.min_rung)
+                work.rung_index = work.min_rung if work.is_background else max(self.level, work.min_rung)
         fit = self._promise(now, self.level)
         promised, late = self._choose_promised(fit)
         for work in self:
@@ -308,7 +327,8 @@ class Arbiter(Policy):
 
     def _promise(self, now: float, level: int, *, room: float = 1.0) -> Promise:
         has_aged = any(now - work.waits_since >= AGED_AFTER_S for work in self)
-        slowness = room / (1 - AGED_SHARE * has_aged)
+        share = max((work.background_share for work in self), default=0.0)
+        slowness = room / (1 - AGED_SHARE * has_aged) / (1 - share)
         return Promise(self, now, level=level, slowness=slowness, preview_load=self._standing.preview_load)
 
     def _choose_level(self, now: float) -> int:

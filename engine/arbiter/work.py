@@ -28,6 +28,8 @@ class Work:
     is_operator: bool = True
     is_stage_empty: bool = False
     wants_previews: bool = True
+    is_background: bool = False
+    background_share: float = 0.0
     # How far it is; `ended` advances these.
     rung_index: int = 0
     num_steps: int = 0  # known when it begins
@@ -58,6 +60,8 @@ class Work:
             is_operator=command.is_operator,
             is_stage_empty=command.is_stage_empty,
             wants_previews=command.wants_previews,
+            is_background=command.is_background,
+            background_share=command.background_share,
             waits_since=now,
         )
 

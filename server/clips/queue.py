@@ -38,11 +38,13 @@ from engine.api import (
     Reuse,
     StepFinished,
 )
+from server.accounts.payer import NOBODY, Payer
 from server.clips import rows
 from server.clips.folder import LAST_FRAME, VIDEO, ClipFolder, NoRoom
 from server.clips.job import ClipError, Failure, Job, Made
 from server.clips.writer import ClipWriter, first_frame, num_pictures
 from server.clock import Clock
+from server.protocol.errors import Refused
 from server.rarely import Rarely
 from server.session.generations import Generations
 from server.session.prompt import Assembly
@@ -103,9 +105,12 @@ class ClipQueue:
         clock: Clock,
         wall_time: Callable[[], float],
         lives_s: float,
+        share: float = 0.0,
+        payer_of: Callable[[str], Payer] = lambda tenant: NOBODY,
         on_ended: Callable[[str], None] = lambda video_id: None,
     ) -> None:
-        """`lives_s`: how long a finished clip is kept. `on_ended` is called with the id after each attempt."""
+        """`lives_s`: how long a finished clip is kept. `share`: of the engine's time, which live stages then lack.
+        `payer_of`: who pays for a tenant's clips. `on_ended` is called with the id after each attempt."""
         self._store = store
         self.folder = self._folder = folder
         self._engine = engine
@@ -113,6 +118,8 @@ class ClipQueue:
         self._clock = clock
         self._wall_time = wall_time
         self._lives_s = lives_s
+        self._share = share
+        self._payer_of = payer_of
         self._on_ended = on_ended
         self._making: dict[str, Making] = {}
         self._served: list[str] = []  # tenants, the newest last
@@ -337,10 +344,20 @@ class ClipQueue:
             tenant=f"{making.job.tenant}/clips",
             is_operator=False,
             due_in_s=DUE_IN_S,
+            is_background=True,
+            background_share=self._share,
         )
         making.generation_id = generation_id
-        self._generations.add(generation_id, self)
-        await self._send(command)
+        try:
+            reservation = self._payer_of(making.job.tenant).reserve(self._engine.cost_s(spec.quality) or 0.0)
+        except Refused as refused:
+            raise _Failed(ClipError.BUDGET_EXHAUSTED, refused.detail.message, is_final=True) from None
+        try:
+            await self._send(command)
+        except BaseException:
+            reservation.settle(0.0)
+            raise
+        self._generations.add(generation_id, self, reservation)
         part = await self._collect(making, model, index)
         making.generation_id = None  # nothing is left to cancel
         return part
@@ -370,10 +387,9 @@ class ClipQueue:
                     making.num_done += 1
                 case FramesReady() as chunk:
                     assembly.add(chunk, model.num_frames)
-                case GenerationFinished(num_frames=num_frames, timings=timings):
+                case GenerationFinished(num_frames=num_frames, engine_s=engine_s):
                     assert started is not None
-                    seconds = timings.text_s + timings.denoised_s + timings.previewed_s + timings.decoded_s
-                    return started, assembly.finished(num_frames), 0.0 if started.is_reused else seconds
+                    return started, assembly.finished(num_frames), engine_s
                 case GenerationFailed(code=code, message=message, retryable=retryable):
                     raise _Failed(code, message, is_final=not retryable)
                 case GenerationCancelled():

@@ -84,7 +84,7 @@ ASKED: tuple[Asked, ...] = (
         m.PromptSet(text="日落时的海边", seed=7),
         "prompt",
         (m.PromptAccepted, m.PromptRejected),
-        ("no_session", "prompt_empty", "prompt_too_long", "prompt_id_taken", *_ON_ABILITIES),
+        ("no_session", "prompt_empty", "prompt_too_long", "prompt_id_taken", "budget_exhausted", *_ON_ABILITIES),
     ),
     Asked(
         m.PromptCancel(prompt_id="p7"),
@@ -230,6 +230,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("DELETE", "/v1/keys/{key_id}", "admin", errors=(*_DOOR, "invalid_value", "unknown_key"), needs_key=True),
     Route("GET", "/v1/sessions", "view", answer=_JSON, errors=_DOOR, needs_key=True),
+    Route("GET", "/v1/usage", "view", answer=_JSON, errors=(*_DOOR, "invalid_value"), needs_key=True),
     Route("GET", "/v1/audit", "admin", answer=_JSON, errors=(*_DOOR, "invalid_value"), needs_key=True),
     Route("OPTIONS", "/v1/realtime/calls", None, is_open_to_origins=True),
     Route(

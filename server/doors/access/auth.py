@@ -16,6 +16,7 @@ from server.doors.access import client_secrets
 from server.doors.access.client_secrets import ALL_SCOPES, Identity
 from server.doors.access.keyring import Keyring
 from server.protocol.errors import Refused
+from server.protocol.limits import Limits
 from server.protocol.table import Scope
 
 # What our pages offer as a WebSocket's subprotocols. The answer names the first one only.
@@ -104,6 +105,7 @@ class Access:
         session: str | None,
         origins: Sequence[str],
         is_for_one_use: bool,
+        limits: Limits,
     ) -> tuple[str, int]:
         """A client secret, and the Unix time of its end. Raises `Refused`: only a key's holder makes secrets."""
         if self.keyring.is_open:
@@ -124,6 +126,7 @@ class Access:
             origins=origins,
             is_for_one_use=is_for_one_use,
             secret_id=secret_id,
+            limits=limits,
         )
         return secret, int(now + lives_s)
 

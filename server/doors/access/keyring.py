@@ -101,6 +101,15 @@ class Keyring:
         main = self._keys.get(MAIN)
         return hmac.digest(main.text.encode(), b"links", "sha256") if main is not None else self._own_link_secret
 
+    def key(self, tenant: str) -> Key | None:
+        """The key of this tenant, also one that was revoked; None on an open server."""
+        return self._keys.get(tenant)
+
+    @property
+    def tenants(self) -> list[str]:
+        """Of all keys, also of those that were revoked; on an open server "", which is everybody."""
+        return list(self._keys) if not self.is_open else [""]
+
     # --- client secrets -------------------------------------------------------------------------------------------
 
     def is_used(self, identity: Identity) -> bool:

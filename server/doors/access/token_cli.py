@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import get_args
 
 from server.config import default_data_folder
-from server.doors.access.secrets_cli import duration_s
+from server.doors.access.secrets_cli import add_limit, duration_s
+from server.protocol.limits import parsed, written
 from server.protocol.table import Scope
 from server.store import keys
 from server.store.keys import Key, KeyRefused
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         with opened(options.data_folder) as store:
             status: int = options.command(store, options)
             return status
-    except (StoreError, KeyRefused) as error:
+    except (StoreError, KeyRefused, ValueError) as error:
         print(f"sceneshift: {error}", file=sys.stderr)
         return 1
 
@@ -50,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         "--scope", action="append", choices=get_args(Scope), help="what it may do (default: all but admin)"
     )
     making.add_argument("--for", dest="lives_s", type=duration_s, help="how long, as 12h or 90d (default: for ever)")
+    add_limit(making)
     making.set_defaults(command=_make)
     listing = commands.add_parser("list", help="the keys, without their secrets")
     listing.set_defaults(command=_list)
@@ -87,20 +89,20 @@ def _make(store: Store, options: argparse.Namespace) -> int:
     now = time.time()
     scopes = options.scope or [scope for scope in get_args(Scope) if scope not in _OPERATORS]
     expires_at = now + options.lives_s if options.lives_s is not None else None
-    key = store.ask_now(partial(keys.make_key, name=options.name, scopes=scopes, now=now, expires_at=expires_at))
+    limits = parsed(options.limit)
+    making = partial(keys.make_key, name=options.name, scopes=scopes, now=now, expires_at=expires_at, limits=limits)
+    key = store.ask_now(making)
     print(key.text)
     return 0
 
 
 def _list(store: Store, options: argparse.Namespace) -> int:
     now = time.time()
-    row = "{:<10} {:<28} {:<32} {:<17} {:<17} {}"
-    print(row.format("ID", "NAME", "SCOPES", "MADE", "ENDS", "STATE"))
+    row = "{:<10} {:<28} {:<32} {:<17} {:<17} {:<10} {}"
+    print(row.format("ID", "NAME", "SCOPES", "MADE", "ENDS", "STATE", "LIMITS"))
     for key in store.ask_now(keys.all_keys):
-        scopes = " ".join(sorted(key.scopes))
-        print(
-            row.format(key.id, key.name, scopes, local_time(key.made_at), local_time(key.expires_at), _state(key, now))
-        )
+        scopes, times = " ".join(sorted(key.scopes)), (local_time(key.made_at), local_time(key.expires_at))
+        print(row.format(key.id, key.name, scopes, *times, _state(key, now), written(key.limits)))
     return 0
 
 

@@ -749,3 +749,64 @@ def test_unbegun_work_follows_the_level_but_not_above_its_memory_limit() -> None
         policy.add(each)
     policy._make_plan(0.0)
     assert [each.rung_index for each in works] == [0, 1, 0]
+
+
+# --- clips for files ------------------------------------------------------------------------------------------------
+
+
+def served_s(policy: Arbiter, seconds: float) -> dict[str, float]:
+    """Engine time by work while live prompts keep coming."""
+    now, served, number = 0.0, {"live": 0.0, "clip": 0.0}, 0
+    policy.add(clip("clip 0", now, share=policy.share))  # type: ignore[attr-defined]
+    while now < seconds:
+        if not any(not each.is_background for each in policy):
+            policy.add(work(f"live {number}", now, due_in_s=1.0))
+        if not any(each.is_background for each in policy):
+            policy.add(clip(f"clip {number}", now, share=policy.share))  # type: ignore[attr-defined]
+        number += 1
+        turn = policy.next(now)
+        assert turn is not None
+        name = turn.works[0].work_id.split()[0]
+        took_s = one(policy, turn)
+        served[name] += took_s
+        now += took_s
+    return served
+
+
+def clip(name: str, at: float, *, share: float = 0.0) -> Work:
+    fields = {"is_background": True, "background_share": share, "wants_previews": False, "is_operator": False}
+    return work(name, at, due_in_s=3600.0, **fields)
+
+
+def test_a_clip_for_a_file_gets_only_the_share_of_old_work_while_live_prompts_keep_coming() -> None:
+    policy = arbiter()
+    policy.share = 0.0  # type: ignore[attr-defined]
+    served = served_s(policy, 200.0)
+    assert 0 < served["clip"] / 200.0 <= AGED_SHARE
+
+
+def test_a_clip_for_a_file_gets_the_share_that_the_operator_keeps_for_it() -> None:
+    policy = arbiter()
+    policy.share = 0.3  # type: ignore[attr-defined]
+    served = served_s(policy, 200.0)
+    assert served["clip"] / 200.0 == pytest.approx(0.3, abs=0.05)
+
+
+def test_a_live_prompt_waits_for_one_piece_of_a_clip_at_most() -> None:
+    policy = arbiter()
+    policy.add(clip("clip", 0.0))
+    _, now = run(policy, 0.05)
+    policy.add(work("live", now))
+    turns, _ = run(policy, now + 0.5, now)
+    assert [name for name, _ in turns[:3]] == ["live"] * 3
+
+
+def test_a_clip_for_a_file_is_whole_also_while_live_prompts_are_made_smaller() -> None:
+    policy = arbiter()
+    for number in range(6):
+        policy.add(work(f"live {number}", due_in_s=2.5))
+    policy.add(clip("clip", 0.0))
+    policy.next(0.0)
+    assert policy.level > 0
+    found = policy.get("clip")
+    assert found is not None and found.rung_index == 0
