@@ -12,6 +12,7 @@ BENCHES = {
     "faults": "kills, stops and breaks the engine, round after round; --injected: what the machine may do",
     "hostile": "one hostile client beside a running show, attack by attack, each with its bounds",
     "burst": "thirty prompts in three seconds from one controller",
+    "budget": "two tenants, one floods: the other's previews and budget, and what the engine's time was charged to",
     "load": "many stages prompted at random, with real viewers: latencies, estimates, continuous play",
     "viewers": "what a viewer costs the sending process, ours beside stock aiortc, and how late packets leave",
     "networks": "what a real browser sees through loss, delay, a thin link and an outage, and whether others notice",

@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TextIO
@@ -52,6 +54,7 @@ from server.media.webrtc.ice import Ice, IceSettings
 from server.metrics import Metrics
 from server.protocol.decoding import MAX_MESSAGE_BYTES
 from server.protocol.limits import Limits
+from server.run_file import RunFileError, Running, kept
 from server.session.neighbours import ProgramFactory
 from server.session.recordings import Recordings
 from server.session.registry import Registry
@@ -334,24 +337,31 @@ def listen(host: str, port: int) -> socket.socket:
         raise
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Where a server says how to reach it: a line or two on `out`, and a file in `run_folder` (`run_file.py`).
+
+    `shows_token`: the server made its token itself, so nobody else can tell it to the operator. A terminal gets it, in
+    the fragment of the address, which browsers never send and servers never log. Anything else, such as journald or
+    `docker logs`, keeps what it gets, so it is told the file's name.
+    """
+
+    out: TextIO
+    run_folder: Path
+    shows_token: bool = False
+
+
 async def serve(
-    settings: Settings,
-    engine: Engine,
-    listener: socket.socket,
-    store: Store | None = None,
-    *,
-    out: TextIO,
-    shows_token: bool = False,
+    settings: Settings, engine: Engine, listener: socket.socket, notice: Notice, store: Store | None = None
 ) -> None:
     """Serves until SIGTERM or SIGINT, then ends within seconds.
 
     Raises `EncoderUnusable` if the named H264 encoder cannot be used, and `ServerDied` when an essential task has died.
     Raises `ModelError` before it serves, or if the engine never started: a server without one is useless, and the
-    operator should read why. A server that has had an engine goes on without one.
-
-    `shows_token` prints a token that was just generated, once, because nobody knows it yet. It is in the fragment of
-    the address, which browsers never send and servers never log.
+    operator should read why. A server that has had an engine goes on without one. Raises `RunFileError` if nobody could
+    learn the token.
     """
+    out = notice.out
 
     def announce_ready(event: EngineReady) -> None:
         model = event.model
@@ -381,16 +391,36 @@ async def serve(
         on_task_died=end,
     )
     app[CONNECTIONS].reserve_files()
-    with _on_signals(stop.set):
-        async with running(app, listener) as port:
-            fragment = f"#token={settings.token}" if shows_token else ""
-            _tell(out, f"sceneshift: {address(settings, port)}{fragment}")
+    with _on_signals(stop.set), _findable(settings, listener, notice) as lines:
+        async with running(app, listener):
+            for line in lines:
+                _tell(out, f"sceneshift: {line}")
             await stop.wait()
             _log.info("- = shutting down")
     if unusable:
         raise ModelError(unusable[0])
     if dead:
         raise ServerDied(f"the task {dead[0]} died; see the log")
+
+
+@contextmanager
+def _findable(settings: Settings, listener: socket.socket, notice: Notice) -> Iterator[list[str]]:
+    """Keeps the run file while the block runs. Gives the lines for the operator. Raises `RunFileError`."""
+    port = listener.getsockname()[1]
+    here = Running(port, address(settings, port), settings.token, os.getpid())
+    is_seen = notice.out.isatty()
+    path = None
+    with ExitStack() as stack:
+        try:
+            path = stack.enter_context(kept(notice.run_folder, here))
+        except RunFileError as error:
+            if notice.shows_token and not is_seen:
+                raise RunFileError(f"{error}; set a token yourself, as SCENESHIFT_TOKEN") from None
+            _log.warning("- ! the SDKs and `sceneshift url` do not find this server: %s", error)
+        if notice.shows_token and not is_seen:
+            yield [here.url, f"the token is in {path}; `sceneshift url` prints the address with it"]
+        else:
+            yield [here.link if notice.shows_token else here.url]
 
 
 def _tell(out: TextIO, text: str) -> None:

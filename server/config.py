@@ -77,8 +77,9 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 8080
-    # If set, every client needs it. Generated if others may reach the server (`is_reachable`).
+    # If set, every client needs it. `__main__` puts the store's own token here, unless `no_token` is set.
     token: str | None = field(default=None, repr=False)
+    no_token: bool = False  # open to every user and program of this machine
     engine: EngineKind = "embedded"
     # A profile's name, a folder, a hub id or PROFILE=FOLDER; None: what fits this machine (`engine.config`).
     model: str | None = None
@@ -175,6 +176,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
             values[name] = _parsed(name, text, f"--{name.replace('_', '-')}")
     settings = Settings(**values)
     _check_turn(settings)
+    _check_no_token(settings)
     return settings
 
 
@@ -183,6 +185,14 @@ def _check_turn(settings: Settings) -> None:
     if has_turn and settings.turn_secret is None:
         reason = "TURN servers need the secret that they share with us (coturn: static-auth-secret)"
         raise ConfigError("turn_secret", reason, "missing")
+
+
+def _check_no_token(settings: Settings) -> None:
+    if settings.no_token and settings.token is not None:
+        raise ConfigError("no_token", "a token is set, too; leave out one of the two", "set")
+    if settings.no_token and settings.is_reachable:
+        reason = "others may reach this server (host, public_address or allowed_origins), so it needs a token"
+        raise ConfigError("no_token", reason, "set")
 
 
 def default_data_folder(environment: Mapping[str, str]) -> Path:
@@ -198,9 +208,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Every flag is also a key of the TOML file (with _ for -) and a variable SCENESHIFT_NAME.",
     )
     parser.add_argument("--config", metavar="FILE", help="a TOML file with any of these settings")
-    parser.add_argument("--host", help="address to bind; any but loopback needs an access token (default 127.0.0.1)")
+    parser.add_argument("--host", help="address to bind (default 127.0.0.1)")
     parser.add_argument("--port", help="TCP port; 0 takes a free one (default 8080)")
-    parser.add_argument("--token", help="the access token; better given as SCENESHIFT_TOKEN, where `ps` cannot see it")
+    _add_token_flags(parser)
     add_model_flags(parser)
     parser.add_argument("--cache-memory", metavar="SIZE", help="of clips kept for repeats (default 256MiB; 0: none)")
     parser.add_argument("--cache-disk", metavar="SIZE", help="of clips kept over restarts (default 0: none)")
@@ -256,6 +266,19 @@ def add_model_flags(parser: argparse._ActionsContainer, *, size_flag: str = "--s
     parser.add_argument("--engine-priority", help="beside other programs: normal (default) or low (they go first)")
     parser.add_argument("--no-compile", action="store_const", const="true", help="leave the model uncompiled on a GPU")
     parser.add_argument("--allow-pickles", action="store_const", const="true", help="load .bin and .pt files, too")
+
+
+def _add_token_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--token",
+        help="the access token (default: one of its own); better given as SCENESHIFT_TOKEN, where `ps` cannot see it",
+    )
+    parser.add_argument(
+        "--no-token",
+        action="store_const",
+        const="true",
+        help="ask nobody for a token: any user or program of this machine may then use the server",
+    )
 
 
 def _add_data_flags(parser: argparse.ArgumentParser) -> None:
@@ -351,7 +374,7 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _bytes(name, value, source, low=2**20)
         case "cache_memory" | "cache_disk" | "max_recording_size" | "max_recordings_size" | "max_clips_size":
             return _bytes(name, value, source, low=0)
-        case "no_compile" | "allow_pickles":
+        case "no_compile" | "allow_pickles" | "no_token":
             return _boolean(name, value, source)
         case "clips_share":
             return _seconds(name, value, source, high=0.5)

@@ -29,6 +29,7 @@ SERVER_LAYERS = [
     {"server.stage", "server.metrics"},
     {"server.accounts"},
     {"server.store"},
+    {"server.run_file"},
     {"server.protocol", "server.config", "server.essential", "server.rarely", "server.token_bucket"},
     {"server.clock"},
 ]
@@ -121,7 +122,7 @@ SDK_LAYERS = [
     {"sceneshift.blocking"},
     {"sceneshift.session"},
     {"sceneshift.prompt", "sceneshift.conversation", "sceneshift.buffer", "sceneshift.address"},
-    {"sceneshift.decoding", "sceneshift.errors"},
+    {"sceneshift.decoding", "sceneshift.errors", "sceneshift.run_file"},
     {"sceneshift.protocol"},
 ]
 

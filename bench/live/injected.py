@@ -280,7 +280,7 @@ async def running(
             stdout=output,
             stderr=own_log if log is None else log,
             cwd=SOURCE,
-            env=environment(data_home) | {"PYTHONPATH": _PATH},
+            env=environment(data_home) | {"PYTHONPATH": _PATH, "SCENESHIFT_NO_TOKEN": "true"},
             preexec_fn=limit,
         )
         try:

@@ -21,6 +21,8 @@ SOURCE = Path(__file__).resolve().parent.parent.parent
 OPEN_TIMEOUT_S = 60.0
 READY_TIMEOUT_S = 180.0
 CLOSE_TIMEOUT_S = 15.0
+# Flags of a server that has a token.
+_WITH_TOKEN = {"--token", "--host", "--public-address", "--allowed-origins", "--config"}
 _ADDRESS = re.compile(r"https?://\S+")
 
 
@@ -48,12 +50,16 @@ async def served(
 ) -> AsyncIterator[Served]:
     """Serves on a free port while the block runs; waits for the engine if `is_ready`. Raises `ServeError`.
 
-    `source`: the checkout whose server runs.
+    The server asks nobody for a token, unless `arguments` say how others reach it. `source`: the checkout whose server
+    runs.
     """
     command = [sys.executable, "-m", "server", "serve", "--host", "127.0.0.1", "--port", "0", *arguments]
     with tempfile.TemporaryFile() as log, tempfile.TemporaryDirectory() as data_home:
+        own = environment(data_home)
+        if not _WITH_TOKEN & set(arguments):
+            own["SCENESHIFT_NO_TOKEN"] = "true"  # not a flag, because older checkouts do not know it
         process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=log, cwd=source, env=environment(data_home)
+            *command, stdout=asyncio.subprocess.PIPE, stderr=log, cwd=source, env=own
         )
         try:
             try:
@@ -73,7 +79,7 @@ def environment(data_home: str) -> dict[str, str]:
     """Ours without our settings: the caller's token or port must not leak into a measurement, nor that into the
     caller's store."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("SCENESHIFT_")}
-    return ours | {"XDG_DATA_HOME": data_home}
+    return ours | {"XDG_DATA_HOME": data_home, "XDG_RUNTIME_DIR": data_home}
 
 
 async def _address(process: asyncio.subprocess.Process, is_ready: bool) -> str:

@@ -614,8 +614,8 @@ export interface MseHandlers {
 export type TransportChoice = "auto" | "webrtc" | "mse";
 
 export interface PlayerSettings {
-  /** The WebSocket address of the program's fMP4. Without it the player uses only WebRTC. */
-  watchUrl?: () => string | null;
+  /** Opens the WebSocket of the program's fMP4; null: there is no session yet. Without it the player uses only WebRTC. */
+  openWatch?: () => WebSocket | null;
   transport?: TransportChoice;
   random?: () => number;
   /** Milliseconds from `pause` until the player stops receiving (default 5000). */
@@ -670,11 +670,14 @@ export interface ConnectSettings extends PlaySettings {
 }
 
 export interface SessionSettings extends ConnectSettings {
-  address: { http(path: string): string; socket(path: string): string; readonly headers: Record<string, string> };
+  address: { http(path: string): string; openSocket(path: string): WebSocket; readonly headers: Record<string, string> };
 }
 
 export interface ConnectOptions extends ConnectSettings {
-  /** Access token; default: the one in the fragment of the url, or of the page's own address. */
+  /**
+   * Access token; default: the one in the fragment of the url, or of the page's own address. Under Node: the variable
+   * SCENESHIFT_TOKEN, or the user's own server on this machine.
+   */
   token?: string | null;
   /** The element that shows the program. */
   video?: HTMLVideoElement | null;

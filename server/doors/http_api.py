@@ -17,6 +17,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from server.clock import Clock
 from server.doors import sockets
+from server.doors.access.auth import PROTOCOL
 from server.doors.access.gate import Gate
 from server.doors.client_scripts import ClientScripts
 from server.doors.pages import CLIENT_FOLDER, SCRIPTS_PREFIX, Pages, permissions
@@ -27,6 +28,7 @@ from server.protocol.errors import Refused
 from server.protocol.table import ROUTES
 from server.rarely import Rarely
 from server.session.registry import Registry
+from server.store.store import StoreError
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +72,7 @@ STATUS = {
     "unknown_recording": HTTPStatus.NOT_FOUND,
     "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
+    "budget_exhausted": HTTPStatus.TOO_MANY_REQUESTS,
     "message_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "too_many_viewers": HTTPStatus.SERVICE_UNAVAILABLE,
     "draining": HTTPStatus.SERVICE_UNAVAILABLE,
@@ -77,6 +80,8 @@ STATUS = {
 }
 
 
+# A full disk may have room again soon.
+STORE_RETRY_MS = 5000
 # An `Origin` is the client's text.
 MAX_LOGGED_ORIGIN = 100
 
@@ -89,6 +94,7 @@ class HttpApi:
         self._metrics = metrics
         self._pages = Pages(gate.access)
         self._warn_of_origin = Rarely(clock)
+        self._complain_of_store = Rarely(clock, _log.error)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_get("/", self._page)
@@ -130,6 +136,10 @@ class HttpApi:
             return answer
         except web.HTTPException:
             raise
+        except StoreError as error:
+            self._complain_of_store("- ! %s %s: %s", request.method, request.path, error)
+            reason = "the server's store cannot be read or written now; its disk may be full"
+            return _error(error_detail("server_busy", reason, retry_after_ms=STORE_RETRY_MS))
         except Exception as error:
             # Boundary of a request: its sender is told, and other requests go on.
             if not (isinstance(error, ConnectionError | TimeoutError) and _has_left(request)):
@@ -146,7 +156,9 @@ class HttpApi:
         if request.headers.get("Upgrade", "").lower() != "websocket":
             return _error(detail)
         # A browser hides the status of a refused upgrade from its page, which would try again for ever.
-        socket = web.WebSocketResponse(autoping=False, autoclose=False, max_msg_size=MAX_MESSAGE_BYTES, compress=False)
+        socket = web.WebSocketResponse(
+            autoping=False, autoclose=False, max_msg_size=MAX_MESSAGE_BYTES, compress=False, protocols=(PROTOCOL,)
+        )
         await socket.prepare(request)
         await sockets.refuse(socket, request, detail)
         return socket

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
-from server import config
+from server import config, run_file
 
 if TYPE_CHECKING:
     from engine.api import Engine
@@ -93,7 +92,7 @@ class Makers:
             yield self._remote(*_address(options))
             return
         if not options.no_server and not engine_flags(options):
-            for running in _all_running():
+            for running in run_file.all_running(os.environ):
                 yield self._remote(running.url, running.token)
         yield self._own(wanted)
 
@@ -118,15 +117,7 @@ def _address(options: argparse.Namespace) -> tuple[str, str | None]:
     parts = urlsplit(options.server if "://" in options.server else f"http://{options.server}")
     url = f"{parts.scheme}://{parts.netloc}/"
     in_link = parse_qs(parts.fragment).get("token", [None])[0]
-    in_file = next((one.token for one in _all_running() if one.url.rstrip("/") == url.rstrip("/")), None)
+    in_file = next(
+        (one.token for one in run_file.all_running(os.environ) if one.url.rstrip("/") == url.rstrip("/")), None
+    )
     return url, options.token or in_link or os.environ.get("SCENESHIFT_TOKEN") or in_file
-
-
-def _all_running() -> list[Any]:
-    """The servers of this user that run here."""
-    try:
-        run_file = importlib.import_module("server.run_file")
-    except ModuleNotFoundError:  # until it is there
-        return []
-    found: list[Any] = run_file.all_running(os.environ)
-    return found

@@ -157,7 +157,7 @@ _ORDER_ERRORS: tuple[ErrorCode, ...] = (
     *_CLIP_ERRORS,
     *("invalid_json", "unsupported_media_type", "message_too_large", "missing_field", "unknown_field", "wrong_type"),
     *("invalid_value", "invalid_text", "unsupported_parameter", "prompt_empty", "prompt_too_long", "unknown_model"),
-    *("server_busy", "server_full", "storage_full"),
+    *("server_busy", "server_full", "storage_full", "budget_exhausted"),
 )
 
 ROUTES: tuple[Route, ...] = (

@@ -188,7 +188,9 @@ class Registry:
             self._abandon(self._sessions[message.name])  # `_check` saw that it may go
         self._make_room(self._cost_s(message.quality))
         names = (name for name in message.__struct_fields__ if name not in ("event_id", "name"))
-        self._count_start(holder.tenant)
+        starts = self._starts.setdefault(holder.tenant, TokenBucket(START_RATE, START_BURST, self._clock))
+        if (wait_s := starts.take()) > 0:
+            raise _too_fast(wait_s)
         session_id = message.name or f"s{secrets.token_hex(8)}"
         session = Session(
             session_id,
@@ -226,13 +228,6 @@ class Registry:
     def drop_viewer(self, session: Session, viewer_id: str) -> None:
         """Its key or secret was revoked. A viewer that has gone meanwhile is no error."""
         self._spawn(_drop(session, viewer_id), f"drop-{viewer_id}")
-
-    def _count_start(self, tenant: str) -> None:
-        """Raises `Refused` (`rate_limited`) for stages that come faster than anybody can use them."""
-        starts = self._starts.setdefault(tenant, TokenBucket(START_RATE, START_BURST, self._clock))
-        if (wait_s := starts.take()) > 0:
-            reason = f"stages are started too fast: {START_BURST} at once, then {START_RATE:g} a second"
-            raise Refused("rate_limited", reason, retry_after_ms=math.ceil(wait_s * 1000))
 
     def _refuse_when_draining(self) -> None:
         if self.is_draining:
@@ -454,6 +449,12 @@ async def _drop(session: Session, viewer_id: str) -> None:
 
 def _pixels_per_s(message: SessionStart) -> int:
     return message.width * message.height * message.frame_rate
+
+
+def _too_fast(wait_s: float) -> Refused:
+    """For stages that come faster than anybody can use them."""
+    reason = f"stages are started too fast: {START_BURST} at once, then {START_RATE:g} a second"
+    return Refused("rate_limited", reason, retry_after_ms=math.ceil(wait_s * 1000))
 
 
 def _draining() -> Refused:

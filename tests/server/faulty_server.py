@@ -7,6 +7,7 @@ move the wall clock by a day, as NTP or a user would.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -93,5 +94,7 @@ def failing_for_one(work: Callable[..., Any]) -> Callable[..., Any]:
 
 
 if __name__ == "__main__":
+    if "--token" not in sys.argv:
+        os.environ["SCENESHIFT_NO_TOKEN"] = "true"  # not a flag, because the bench also runs older checkouts
     server.__main__._engine = lambda settings: FaultyEngine(sys.argv[1])
     sys.exit(server.__main__.main(["serve", *sys.argv[2:]]))

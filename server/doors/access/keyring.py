@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import logging
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from secrets import token_bytes
@@ -172,6 +173,11 @@ class Keyring:
             self._keys[MAIN] = self._main
         self._secrets = {(row.tenant, row.id): row for row in secrets}
         self._end_revoked()
+
+
+def own_token(store: Store) -> str:
+    """The token that this server made for itself, the same after each start. For the entry points: it blocks."""
+    return store.ask_now(lambda connection: keys.main_key(connection, ALL_SCOPES, now=time.time())).text
 
 
 def _read(connection: sqlite3.Connection) -> tuple[list[Key], list[SecretRow]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -13,8 +14,7 @@ from pathlib import Path
 from typing import get_args
 
 from server.config import default_data_folder
-from server.doors.access.secrets_cli import add_limit, duration_s
-from server.protocol.limits import parsed, written
+from server.protocol.limits import Limits, parsed, written
 from server.protocol.table import Scope
 from server.store import keys
 from server.store.keys import Key, KeyRefused
@@ -22,6 +22,7 @@ from server.store.store import FILE_NAME, Store, StoreError
 
 # An operator's alone: they show what other keys do.
 _OPERATORS: tuple[Scope, ...] = ("admin",)
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -61,6 +62,18 @@ def _parser() -> argparse.ArgumentParser:
     for command in (making, listing, revoking):
         add_data_folder(command)
     return parser
+
+
+def duration_s(text: str) -> int:
+    match = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    if match is None:
+        raise argparse.ArgumentTypeError("expected a time such as 90s, 30m, 12h or 7d")
+    return int(match[1]) * _UNITS_S[match[2]]
+
+
+def add_limit(parser: argparse.ArgumentParser) -> None:
+    names = ", ".join(Limits.__struct_fields__)
+    parser.add_argument("--limit", action="append", default=[], metavar="NAME=VALUE", help=f"one of {names}")
 
 
 def add_data_folder(parser: argparse.ArgumentParser) -> None:

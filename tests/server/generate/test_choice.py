@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+import os
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from serving import serving
+from serving import Serving, serving
 
 from engine.synthetic import SyntheticEngine
 from server.clock import MonotonicClock
@@ -18,6 +18,7 @@ from server.generate.own_engine import OwnEngine
 from server.generate.remote import RemoteMaker
 from server.generate.wanted import Wanted
 from server.generate.work_folder import WorkFolder
+from server.run_file import Running, kept
 
 CAT = Wanted({"prompt": "scene 5", "size": "224x128"}, "cat.mp4")
 
@@ -44,38 +45,34 @@ class Choosing:
 @pytest.fixture
 def choosing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Choosing:
     monkeypatch.delenv("SCENESHIFT_TOKEN", raising=False)
-    run_here(monkeypatch)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("SCENESHIFT_DATA_FOLDER", str(tmp_path))
     return Choosing(tmp_path)
 
 
-def run_here(monkeypatch: pytest.MonkeyPatch, *running: tuple[str, str | None]) -> None:
-    """The run files of these servers, as (address, token)."""
-    module = ModuleType("server.run_file")
-    found = [SimpleNamespace(url=url, token=token) for url, token in running]
-    module.all_running = lambda environment: found  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "server.run_file", module)
+def runs_here(tmp_path: Path, server: Serving, token: str | None) -> AbstractContextManager[Path]:
+    """The file that `sceneshift serve` leaves."""
+    url = server.http._base_url
+    assert url is not None and url.port is not None
+    return kept(tmp_path / "sceneshift", Running(url.port, f"{url}/", token, os.getpid()))
 
 
 TOKEN = "a-token-for-these-tests-that-has-more-than-forty-eight-letters"
 
 
-async def test_the_server_that_runs_here_is_found_with_its_token(
-    choosing: Choosing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_server_that_runs_here_is_found_with_its_token(choosing: Choosing, tmp_path: Path) -> None:
     async with serving(token=TOKEN, clips_folder=str(tmp_path / "clips")) as server:
-        run_here(monkeypatch, (str(server.http._base_url), TOKEN))
-        assert isinstance(await choosing.open(), RemoteMaker)
-        assert isinstance(await choosing.open("--server", str(server.http._base_url)), RemoteMaker)
-        assert isinstance(await choosing.open("--no-server"), OwnEngine)
-        assert isinstance(await choosing.open("--model", "embedded"), OwnEngine)
+        with runs_here(tmp_path, server, TOKEN):
+            assert isinstance(await choosing.open(), RemoteMaker)
+            assert isinstance(await choosing.open("--server", str(server.http._base_url)), RemoteMaker)
+            assert isinstance(await choosing.open("--no-server"), OwnEngine)
+            assert isinstance(await choosing.open("--model", "embedded"), OwnEngine)
 
 
-async def test_a_server_that_makes_no_clips_is_said_and_an_engine_starts(
-    choosing: Choosing, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_server_that_makes_no_clips_is_said_and_an_engine_starts(choosing: Choosing, tmp_path: Path) -> None:
     async with serving() as server:
-        run_here(monkeypatch, (str(server.http._base_url), None))
-        assert isinstance(await choosing.open(), OwnEngine)
+        with runs_here(tmp_path, server, None):
+            assert isinstance(await choosing.open(), OwnEngine)
     assert "makes no clips for us" in choosing.said[0] and choosing.said[-1] == "synthetic on none makes them"
 
 

@@ -101,9 +101,8 @@ async def test_a_scene_goes_on_while_it_is_recorded(tmp_path: Path) -> None:
         assert (await controller.hear("prompt.continued"))["index"] == 1
 
 
-async def test_a_killed_server_leaves_a_file_that_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))  # the default folder for recordings
-    async with served(["--engine", "synthetic"]) as server:
+async def test_a_killed_server_leaves_a_file_that_plays(tmp_path: Path) -> None:
+    async with served(["--engine", "synthetic", "--recordings-folder", str(tmp_path)]) as server:
         async with aiohttp.ClientSession(server.url) as http:
             controller = Controller(http, await http.ws_connect("/v1/realtime"))
             await controller.start(width=512, height=288, marker=True)
@@ -113,7 +112,7 @@ async def test_a_killed_server_leaves_a_file_that_plays(tmp_path: Path, monkeypa
             os.kill(server.pid, signal.SIGKILL)
             async for _ in controller.socket:
                 pass  # until the connection breaks
-    (path,) = (tmp_path / "sceneshift" / "recordings").iterdir()
+    (path,) = tmp_path.iterdir()
     frames, duration_s = film(path)
     numbers = [marker.read(frame.to_ndarray(format="yuv420p")) for frame in frames]
     assert None not in numbers and numbers == sorted(set(numbers), key=lambda index: index or 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from functools import partial
@@ -17,6 +18,8 @@ import pytest_asyncio
 from PIL import Image
 from serving import Serving, serving
 
+from engine.synthetic import Script, SyntheticEngine
+from server.clips import rows
 from server.doors.access import client_secrets
 from server.store import keys
 from server.store.store import Store
@@ -154,6 +157,19 @@ async def test_a_deleted_clip_is_gone_with_its_files(clips: Clips) -> None:
         assert error["error"]["code"] == "unknown_video"
 
 
+async def test_the_content_of_an_unfinished_clip_is_not_ready(tmp_path: Path) -> None:
+    slow = SyntheticEngine(Script(step_s=60.0))
+    async with serving(slow, token=TOKEN, clips_folder=str(tmp_path)) as server:
+        await ready(server)
+        clips = Clips(server, tmp_path)
+        video = await clips.order()
+        error = (await clips.ask("GET", f"/{video['id']}/content", status=404))["error"]
+        assert (error["code"], error["retryable"], error["retry_after_ms"]) == ("not_ready", True, 1000)
+        await clips.ask("POST", f"/{video['id']}/cancel")
+        error = (await clips.ask("GET", f"/{video['id']}/content", status=404))["error"]
+        assert (error["code"], error["retryable"]) == ("not_ready", False)
+
+
 async def test_a_remix_has_other_words_and_all_else_the_same(clips: Clips) -> None:
     source = await clips.order(size="640x360", seconds=1)
     remix = await clips.ask("POST", f"/{source['id']}/remix", json={"prompt": "scene 8"})
@@ -263,6 +279,22 @@ async def test_another_customers_clips_look_like_none(tmp_path: Path) -> None:
 async def test_a_server_without_a_folder_makes_no_clips() -> None:
     async with serving() as server, server.http.post("/v1/videos", json={"prompt": "a"}) as response:
         assert (await response.json())["error"]["code"] == "not_supported"
+
+
+async def test_an_order_that_cannot_be_written_down_may_be_sent_again(
+    clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's disk is full. OpenAI's clients send a 503 again by themselves."""
+
+    def full(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "add", full)
+        error = (await clips.ask("POST", status=503, json={"prompt": "a"}))["error"]
+        assert (error["code"], error["retryable"]) == ("server_busy", True)
+    assert (await clips.ask("GET"))["data"] == []
+    await clips.order()
 
 
 async def test_a_full_store_of_a_key_is_told(tmp_path: Path) -> None:
