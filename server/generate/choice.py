@@ -115,9 +115,8 @@ class Makers:
 def _address(options: argparse.Namespace) -> tuple[str, str | None]:
     """The server's address and its token: from the flag, the address's fragment, the environment, or its run file."""
     parts = urlsplit(options.server if "://" in options.server else f"http://{options.server}")
-    url = f"{parts.scheme}://{parts.netloc}/"
+    url = f"{parts.scheme}://{parts.netloc}"
     in_link = parse_qs(parts.fragment).get("token", [None])[0]
-    in_file = next(
-        (one.token for one in run_file.all_running(os.environ) if one.url.rstrip("/") == url.rstrip("/")), None
-    )
+    running = run_file.all_running(os.environ)
+    in_file = next((one.token for one in running if one.url.rstrip("/") == url), None)
     return url, options.token or in_link or os.environ.get("SCENESHIFT_TOKEN") or in_file
