@@ -128,6 +128,7 @@ class ClipQueue:
         self._rests_until = clock.now()
         self._sweeps_at = clock.now()
         self._is_closing = False
+        self._claiming = asyncio.Lock()
         self._complain = Rarely(clock, _log.error)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="clips", initializer=_be_nice)
 
@@ -135,11 +136,14 @@ class ClipQueue:
         """For ever. First queues again what an earlier process had begun, and removes its leftovers."""
         await self._store.ask(partial(rows.recover, now=self._wall_time()))
         known = await self._store.ask(rows.all_ids)
-        await self._in_thread(self._folder.sweep, known)
+        if not self._is_closing:
+            await self._in_thread(self._folder.sweep, known)
         while True:
             try:
-                await self._claim_all()
-                await self._sweep()
+                async with self._claiming:
+                    if not self._is_closing:
+                        await self._claim_all()
+                        await self._sweep()
             except StoreError as error:
                 self._complain("- ! clips wait for the store: %s", error)
                 self._rests_until = self._clock.now() + NO_ROOM_PAUSE_S
@@ -176,6 +180,8 @@ class ClipQueue:
     async def close(self, reason: str = "") -> None:
         """What is being made is queued again. Idempotent."""
         self._is_closing = True
+        async with self._claiming:  # a job that is claimed just now gets its task first
+            pass
         tasks = [making.task for making in self._making.values() if making.task is not None]
         for task in tasks:
             task.cancel()

@@ -169,7 +169,8 @@ class Keyring:
 
     def _use(self, all_keys: Sequence[Key], secrets: Sequence[SecretRow]) -> None:
         self._keys = {key.id: key for key in all_keys}
-        if self._main is not None:
+        # The server's own token is a row of the store, which may be revoked; one of `--token` stands in its place.
+        if self._main is not None and ((stored := self._keys.get(MAIN)) is None or stored.text != self._main.text):
             self._keys[MAIN] = self._main
         self._secrets = {(row.tenant, row.id): row for row in secrets}
         self._end_revoked()
