@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from server.generate.wanted import ListError, Row, Wanted, collect, of_file, of_prompts
+from server.generate.wanted import COLUMNS, ListError, Row, Wanted, collect, of_file, of_prompts
 
 DEFAULTS = {"size": "832x480"}
 
@@ -97,3 +98,11 @@ def test_another_engine_makes_another_clip() -> None:
     (one,), _ = collect(rows, DEFAULTS, folder=Path())
     (other,), _ = collect(rows, DEFAULTS, folder=Path(), engine="--model other")
     assert one.digest != other.digest
+
+
+def test_the_list_of_the_document_can_be_made(tmp_path: Path) -> None:
+    document = (Path(__file__).parents[3] / "docs" / "generate.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"```csv\n(.*?)```", document, re.DOTALL)
+    wanted, faults = listed(tmp_path / "list.csv", table)
+    assert [one.output for one in wanted] == ["sailboat.mp4", "cat.gif", "夜晚的雪山.mp4"] and not faults
+    assert all(f"| `{column}` |" in document for column in COLUMNS)
