@@ -68,6 +68,7 @@ class RemoteMaker:
         self._percents: dict[str, int] = {}  # of the clips in the making
         self._ordering = asyncio.Lock()
         self._is_silent = False
+        self._told_waits: set[str] = set()  # codes, each told once
 
     async def open(self) -> str:
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
@@ -221,6 +222,9 @@ class RemoteMaker:
             code, message = f"http_{response.status}", f"the server answers with status {response.status}"
         if response.status in _LATER:
             pause_s = _retry_after_s(response)
+            if code not in self._told_waits:
+                self._told_waits.add(code)
+                self._say(f"waiting for {self._url}: {message}")
             if pause_s > MOST_PAUSE_S:
                 raise MakerError(f"the server takes no more clips for {pause_s:.0f} s: {message} ({code})")
             await self._clock.sleep_until(self._clock.now() + pause_s)

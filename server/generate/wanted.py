@@ -203,8 +203,8 @@ class _Names:
             path = PurePosixPath(name)
             if path.suffix.lower() not in ENDINGS:
                 raise Refused("invalid_value", f"`output` must end in one of {', '.join(ENDINGS)}", param="output")
-            if path.is_absolute() or any(part.startswith(".") for part in path.parts) or "\0" in name:
-                reason = "`output` must be a name in the folder of the clips, and not hidden"
+            if path.is_absolute() or any(part.startswith(".") for part in path.parts) or not name.isprintable():
+                reason = "`output` must be a printable name in the folder of the clips, and not hidden"
                 raise Refused("invalid_value", reason, param="output")
         if name in self._taken:
             raise Refused("invalid_value", f"the output {name} is there twice", param="output")
