@@ -86,6 +86,7 @@ class OwnEngine:
             wall_time=time.time,
             lives_s=_LIVES_S,
             on_ended=self._ended.put_nowait,
+            niceness=0,  # no live stage is here that encoding should give way to
         )
         self._essential.start(self._read_events(engine), "engine-events")
         model = await self._ready
