@@ -53,7 +53,8 @@ async def _generate(options: argparse.Namespace, make_engine: EngineMaker) -> in
 
     clock = MonotonicClock()
     progress = Progress(sys.stderr, clock.now)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[ProgressHandler(progress)], force=True)
+    logs = ProgressHandler(progress)
+    logging.getLogger().addHandler(logs)
     work = WorkFolder(*options.output)
     run = Run(work, progress, clock, sys.stdout, writes_json=options.json)
     wanted: list[Wanted] = []
@@ -72,6 +73,7 @@ async def _generate(options: argparse.Namespace, make_engine: EngineMaker) -> in
         progress.say(f"sceneshift generate: {error}")
         run.num_failed += 1
     finally:
+        logging.getLogger().removeHandler(logs)
         work.close(is_complete=bool(wanted) and run.num_there == len(wanted))
     if run.num_there < len(wanted):
         progress.say(f"{run.num_there} of {len(wanted)} clips are there; the same command makes the rest")

@@ -91,4 +91,7 @@ class ProgressHandler(logging.Handler):
         self._progress = progress
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._progress.say(self.format(record))
+        try:
+            self._progress.say(self.format(record))
+        except Exception:  # as all handlers do: a log line must not end what it tells of
+            self.handleError(record)

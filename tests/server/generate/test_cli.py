@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -232,6 +233,8 @@ def test_what_cannot_be_made_is_named_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    handlers = list(logging.getLogger().handlers)
     assert main(["generate", *arguments]) == 2
+    assert logging.getLogger().handlers == handlers  # none writes to our streams any more
     assert complaint in capsys.readouterr().err
     assert list(tmp_path.glob("*.mp4")) == []
