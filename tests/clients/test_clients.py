@@ -106,9 +106,7 @@ async def test_a_lost_answer_makes_openais_client_ask_again_and_no_second_clip(s
         "print(client.videos.create(prompt='scene 3').id)\n"
     )
     async with _losing_the_first_answer(shop.url) as url:
-        out = await _run(
-            programs / "python", "-W", "ignore", "-c", program, f"{url}/v1", TOKEN, cwd=shop.folder
-        )
+        out = await _run(programs / "python", "-W", "ignore", "-c", program, f"{url}/v1", TOKEN, cwd=shop.folder)
     assert [video["id"] for video in await shop.videos()] == [out.strip()]
 
 
