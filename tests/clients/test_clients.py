@@ -18,14 +18,14 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "server")]
+sys.path.insert(0, str(Path(__file__).parent.parent / "server"))
 
-import environments
 from serving import Serving, serving
 
 from engine.synthetic import Script, SyntheticEngine
+from tests.clients import environments
 
+HERE = Path(__file__).parent
 TOKEN = "a-token-for-these-clients-that-has-more-than-forty-eight-letters"
 PATIENCE_S = 300.0
 # The newest of 29 November 2026. Nothing of ours depends on them.
@@ -106,9 +106,7 @@ async def test_a_lost_answer_makes_openais_client_ask_again_and_no_second_clip(s
         "print(client.videos.create(prompt='scene 3').id)\n"
     )
     async with _losing_the_first_answer(shop.url) as url:
-        out = await _run(
-            programs / "python", "-W", "ignore", "-c", program, f"{url}/v1", TOKEN, cwd=shop.folder
-        )
+        out = await _run(programs / "python", "-W", "ignore", "-c", program, f"{url}/v1", TOKEN, cwd=shop.folder)
     assert [video["id"] for video in await shop.videos()] == [out.strip()]
 
 
@@ -147,17 +145,32 @@ async def _losing_the_first_answer(url: str) -> AsyncIterator[str]:
 
 async def test_nvidias_aiperf(shop: Shop) -> None:
     programs = await _environment(environments.python, AIPERF)
-    out = shop.folder / "aiperf"
+    out, prompts = shop.folder / "aiperf", shop.folder / "prompts.jsonl"
+    prompts.write_text("".join(f'{{"text": "scene {number}"}}\n' for number in range(4)))
     await _run(
         *(programs / "aiperf", "profile", "--endpoint-type", "video_generation", "--url", shop.url),
         *("--model", "synthetic", "--api-key", TOKEN, "--request-count", "4", "--concurrency", "2"),
-        *("--extra-inputs", "size:640x360", "--extra-inputs", "seconds:2", "--download-video-content"),
-        *("--tokenizer", "builtin", "--artifact-dir", out, "--ui", "none"),
+        *("--extra-inputs", "size:640x360", "--extra-inputs", "seconds:2"),
+        *("--input-file", prompts, "--custom-dataset-type", "single_turn", "--tokenizer", _tokenizer(shop.folder)),
+        *("--download-video-content", "--artifact-dir", out, "--ui", "none"),
         cwd=shop.folder,
     )
     (report,) = out.rglob("profile_export_aiperf.json")
-    assert json.loads(report.read_text())["request_count"]["avg"] == 4
-    assert [video["status"] for video in await shop.videos()] == ["completed"] * 4
+    told = json.loads(report.read_text())
+    assert (told["request_count"]["avg"], told["request_error_rate"]["avg"]) == (4, 0)
+    assert [(video["status"], video["size"]) for video in await shop.videos()] == [("completed", "640x360")] * 4
+
+
+def _tokenizer(folder: Path) -> Path:
+    """aiperf counts tokens. It would fetch a tokenizer, so this one knows one word."""
+    (folder / "tokenizer").mkdir()
+    model = {"type": "WordLevel", "vocab": {"<unk>": 0, "scene": 1}, "unk_token": "<unk>"}
+    (folder / "tokenizer" / "tokenizer.json").write_text(
+        json.dumps({"version": "1.0", "added_tokens": [], "pre_tokenizer": {"type": "Whitespace"}, "model": model})
+    )
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>"}
+    (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder / "tokenizer"
 
 
 @pytest.mark.parametrize("body", ["json", "form"])

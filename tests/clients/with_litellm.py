@@ -1,6 +1,6 @@
-"""What litellm does with `/v1/videos`, unchanged: with_litellm.py URL KEY. `test_clients.py` runs it. Wrong answers raise.
+"""What litellm does with `/v1/videos`, unchanged: with_litellm.py URL KEY. `test_clients.py` runs it.
 
-It imports nothing of ours.
+It imports nothing of ours. A wrong answer raises.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ def ended(video):  # type: ignore[no-untyped-def]
 
 
 def main() -> None:
-    video = ended(litellm.video_generation(prompt="scene 5", model="openai/sora-2", seconds="4", size="720x1280", **WHERE))
+    video = ended(
+        litellm.video_generation(prompt="scene 5", model="openai/sora-2", seconds="4", size="720x1280", **WHERE)
+    )
     assert (video.seconds, video.size) == ("4", "720x1280"), video
     content = litellm.video_content(video_id=video.id, **WHERE)
     assert content[4:8] == b"ftyp"
