@@ -6,7 +6,7 @@ PORT ?= 8080
 # A worker a core; long files of tests first, each file in one worker.
 PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: serve check test lint clients mutants train evaluate bench screenshots set-up clean
+.PHONY: serve check test lint lock audit clients mutants train evaluate bench screenshots set-up clean
 
 serve: set-up
 	@$(BIN)/sceneshift serve --host $(HOST) --port $(PORT)
@@ -33,9 +33,18 @@ lint: set-up deploy/javascript/node_modules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive server engine client_web/python
 	@$(BIN)/python deploy/javascript/check.py
 	@$(BIN)/python deploy/check_size.py
 	@$(BIN)/python deploy/count_words.py --check --quiet
+
+# Pins and hashes of all that we install, from pyproject.toml. UPGRADE=1 takes the newest that it allows.
+lock:
+	@$(PYTHON) deploy/audit.py lock $(if $(UPGRADE),--upgrade)
+
+# A bill of materials, licences and known holes of what is installed: runs/audit. See deploy/audit.py.
+audit: set-up
+	@$(PYTHON) deploy/audit.py
 
 # What both SDKs know of the protocol, from server/protocol, and the JavaScript SDK's declarations; formats the scripts.
 clients: set-up deploy/javascript/node_modules

@@ -9,8 +9,10 @@ from importlib.util import find_spec
 
 BENCHES = {
     "glass": "prompts in a real browser: prompt to preview and to picture at the viewer's glass",
-    "faults": "kills, stops and breaks the engine, round after round; --attacks: hostile clients",
+    "faults": "kills, stops and breaks the engine, round after round; --injected: what the machine may do",
+    "hostile": "one hostile client beside a running show, attack by attack, each with its bounds",
     "burst": "thirty prompts in three seconds from one controller",
+    "budget": "two tenants, one floods: the other's previews and budget, and what the engine's time was charged to",
     "load": "many stages prompted at random, with real viewers: latencies, estimates, continuous play",
     "viewers": "what a viewer costs the sending process, ours beside stock aiortc, and how late packets leave",
     "clips": "clips on demand: killed servers, a full disk, beside live stages, cancelled, 10,000 that wait",

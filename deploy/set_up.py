@@ -1,14 +1,16 @@
 """Makes `.venv` and installs Sceneshift into it. Standard library only; called by the Makefile, safe to call again.
 
-torch comes first, because the default build for Linux on PyPI is the CUDA one and pulls gigabytes: without
-CUDA=1 the CPU build is taken from PyTorch's own index where that can be reached, else from wherever pip is set up to
-look. With CUDA=1 pip resolves what pyproject.toml asks for, unpinned.
+Everything comes from `requirements.lock`: pinned, and checked against the hashes there. One part is not checked: on
+Linux, torch's build on PyPI is the CUDA one and pulls gigabytes. So torch, at the pin of the lock, comes from PyTorch's
+own index of CPU builds where that can be reached, else from wherever pip is set up to look. With CUDA=1 pip resolves
+what pyproject.toml asks for, unpinned.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 import urllib.error
@@ -20,9 +22,9 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / ".sceneshift-set-up"
-CONSTRAINTS = ROOT / "deploy" / "constraints-cpu.txt"
+LOCK = ROOT / "deploy" / "requirements.lock"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-_SOURCES = (ROOT / "pyproject.toml", CONSTRAINTS, Path(__file__))
+_SOURCES = (ROOT / "pyproject.toml", LOCK, Path(__file__))
 
 
 def main() -> int:
@@ -44,10 +46,22 @@ def main() -> int:
     if wants_cuda:
         pip("-e", f"{ROOT}[test]")
     else:
-        pip("-c", str(CONSTRAINTS), *torch_index(), "torch")
-        pip("-c", str(CONSTRAINTS), "-e", f"{ROOT}[test]")
+        install_locked()
+        pip("--no-deps", "--no-build-isolation", "-e", str(ROOT))
     STAMP.write_text(state)
     return 0
+
+
+def install_locked() -> None:
+    if platform.system() != "Linux":
+        pip("--no-deps", "--require-hashes", "-r", str(LOCK))
+        return
+    blocks = re.split(r"^(?=\S)", LOCK.read_text(), flags=re.MULTILINE)  # a requirement, then its hashes, indented
+    (torch,) = (block for block in blocks if block.startswith("torch=="))
+    without_torch = VENV / LOCK.name
+    without_torch.write_text("".join(block for block in blocks if block is not torch))
+    pip("--no-deps", "--require-hashes", "-r", str(without_torch))
+    pip(*torch_index(), torch.split()[0])  # its dependencies are there now
 
 
 def torch_index() -> list[str]:

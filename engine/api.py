@@ -11,6 +11,9 @@ The life of a generation::
 
 Each `Generate` gets exactly one end (finished, cancelled or failed). After `EngineLost` the generations in flight
 start again from the beginning, under the same id, with another `GenerationStarted`. Frames before it are void.
+
+Each end tells `engine_s`, the seconds that the engine worked for the generation. Generations that shared a step share
+its seconds. Work that a crash or a lack of memory made void counts, except the piece during which a process died.
 """
 
 from __future__ import annotations
@@ -271,11 +274,12 @@ class FramesReady:
 
 @dataclass(frozen=True, slots=True)
 class GenerationFinished:
-    """All frames have been sent."""
+    """All frames have been sent. `timings` are of the last attempt."""
 
     generation_id: str
     num_frames: int
     timings: Timings
+    engine_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +288,7 @@ class GenerationCancelled:
 
     generation_id: str
     num_steps_done: int
+    engine_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +299,7 @@ class GenerationFailed:
     code: str
     message: str
     retryable: bool
+    engine_s: float = 0.0
 
 
 GenerationEvent = (
@@ -347,7 +353,7 @@ class EngineStatistics:
     num_steps: int = 0
     num_previews_dropped: int = 0
     in_flight: int = 0
-    busy_s: float = 0.0
+    busy_s: float = 0.0  # the time in which it worked, measured in the engine process, around all of its pieces
     # The time in which the engine's threads had a core, as a share of the time in which they wanted one, during work.
     # None without recent work, or if the system does not report it. Starved: so low that people should be told.
     core_share: float | None = None

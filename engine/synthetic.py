@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -34,6 +34,7 @@ from engine.api import (
     FramesReady,
     Generate,
     GenerationCancelled,
+    GenerationEnd,
     GenerationFailed,
     GenerationFinished,
     GenerationStarted,
@@ -95,6 +96,7 @@ class SyntheticEngine:
         self._waiting: deque[Generate] = deque()
         self._cancelled: set[str] = set()
         self._running: Generate | None = None
+        self._engine_s: defaultdict[str, float] = defaultdict(float)  # by generation, over all attempts
         self._faults = dict(self.script.faults)
         self._has_work = asyncio.Event()
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
@@ -183,23 +185,20 @@ class SyntheticEngine:
         number = prompt_number(command.prompt)
         words = self.words(command.prompt).understood
         if not self._can_make(command):
-            self._statistics.num_failed += 1
-            self._put(GenerationFailed(name, "model_error", "no such LoRA, or no first frames here", retryable=False))
+            self._end(GenerationFailed(name, "model_error", "no such LoRA, or no first frames here", retryable=False))
             return False
         degraded = script.degraded.get(number, ())
         self._put(GenerationStarted(name, num_steps, understood=words, degraded=degraded))
-        await self._sleep(script.text_s)
+        await self._work(name, script.text_s)
         for step_index in range(num_steps):
             if name in self._cancelled:
-                self._statistics.num_cancelled += 1
-                self._put(GenerationCancelled(name, step_index))
+                self._end(GenerationCancelled(name, step_index))
                 return False
-            await self._sleep(script.step_s)
+            await self._work(name, script.step_s)
             self._statistics.num_steps += 1
             fault = self._faults.pop(number, None) if step_index == num_steps // 2 else None
             if fault is Fault.FAIL:
-                self._statistics.num_failed += 1
-                self._put(GenerationFailed(name, "model_error", "scripted failure", retryable=True))
+                self._end(GenerationFailed(name, "model_error", "scripted failure", retryable=True))
                 return False
             if fault is Fault.LOSE:
                 await self._lose(command)
@@ -208,17 +207,26 @@ class SyntheticEngine:
             if command.wants_previews:
                 frames = paint(number, [PREVIEW_FRAME], script.width, script.height)
                 self._put(PreviewReady(name, step_index, num_steps, frames))
-        await self._sleep(script.decode_s)
+        await self._work(name, script.decode_s)
         if name in self._cancelled:
-            self._statistics.num_cancelled += 1
-            self._put(GenerationCancelled(name, num_steps))
+            self._end(GenerationCancelled(name, num_steps))
             return False
         self._put(FramesReady(name, 0, paint(number, list(range(script.num_frames)), script.width, script.height)))
         denoised_s = num_steps * script.step_s
-        self._statistics.num_finished += 1
         timings = Timings(0.0, script.text_s, denoised_s, previewed_s=0.0, decoded_s=script.decode_s)
-        self._put(GenerationFinished(name, script.num_frames, timings))
+        self._end(GenerationFinished(name, script.num_frames, timings))
         return False
+
+    async def _work(self, name: str, seconds: float) -> None:
+        await self._sleep(seconds)
+        self._engine_s[name] += seconds
+        self._statistics.busy_s += seconds
+
+    def _end(self, event: GenerationEnd) -> None:
+        self._statistics.num_finished += isinstance(event, GenerationFinished)
+        self._statistics.num_cancelled += isinstance(event, GenerationCancelled)
+        self._statistics.num_failed += isinstance(event, GenerationFailed)
+        self._put(replace(event, engine_s=self._engine_s.pop(event.generation_id, 0.0)))
 
     def _can_make(self, command: Generate) -> bool:
         """False for a LoRA or a first frame that the model's description does not offer, as with a real model."""
@@ -254,8 +262,7 @@ class SyntheticEngine:
         for command in self._waiting:
             if command.generation_id == generation_id:
                 self._waiting.remove(command)
-                self._statistics.num_cancelled += 1
-                self._put(GenerationCancelled(generation_id, 0))
+                self._end(GenerationCancelled(generation_id, 0))
                 return
         if self._running is not None and self._running.generation_id == generation_id:
             self._cancelled.add(generation_id)

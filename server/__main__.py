@@ -1,4 +1,4 @@
-"""The `sceneshift` command: serve, generate, bench, doctor, token, secret, audit.
+"""The `sceneshift` command: serve, url, generate, bench, doctor, token, secret, audit.
 
 The entry point: reads arguments and environment once, puts an engine behind the server, and imports a subcommand's
 modules only when it is called. Nothing here imports torch; the engine process does.
@@ -13,7 +13,6 @@ import importlib
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +27,7 @@ _USAGE = """\
 usage: sceneshift COMMAND [OPTIONS]
 
   serve      serve stages: prompts in over WebSocket, live video out over WebRTC
+  url        the address of the server that runs here, with its token
   generate   one prompt to one file, without a server
   bench      measure: what a viewer sees, how faults are survived
   doctor     what this machine has and lacks
@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     commands: dict[str, Callable[[Sequence[str]], int]] = {
         "serve": _serve,
+        "url": _elsewhere("server.doors.access.url_cli"),
         "generate": _elsewhere("engine.tools.generate_cli"),
         "bench": _elsewhere("bench.__main__"),
         "doctor": _elsewhere("server.doctor.doctor"),
@@ -74,7 +75,9 @@ def _elsewhere(module: str) -> Callable[[Sequence[str]], int]:
 def _serve(arguments: Sequence[str]) -> int:
     from engine.api import ModelError  # noqa: PLC0415
     from server import app, config  # noqa: PLC0415
+    from server.doors.access.keyring import own_token  # noqa: PLC0415
     from server.media.video.hardware import EncoderUnusable  # noqa: PLC0415
+    from server.run_file import RunFileError, folder_of  # noqa: PLC0415
     from server.store.store import StoreError  # noqa: PLC0415
 
     try:
@@ -84,17 +87,21 @@ def _serve(arguments: Sequence[str]) -> int:
         )
         _quieten()
         store = _open_store(settings)
-        needs_token = settings.token is None and settings.is_reachable
-        if needs_token:
-            settings = dataclasses.replace(settings, token=_own_token(store))
+        has_own_token = settings.token is None and not settings.no_token
+        if has_own_token:
+            settings = dataclasses.replace(settings, token=own_token(store))
         if settings.recordings_folder is None and not settings.is_reachable:
             folder = _data_folder(settings) / "recordings"
             settings = dataclasses.replace(settings, recordings_folder=str(folder))
         if settings.clips_folder is None and store.path is not None:
             settings = dataclasses.replace(settings, clips_folder=str(store.path.parent / "clips"))
         listener = app.listen(settings.host, settings.port)
-        asyncio.run(app.serve(settings, _engine(settings), listener, store, out=sys.stdout, shows_token=needs_token))
-    except (config.ConfigError, app.PortInUse, app.ServerDied, EncoderUnusable, ModelError, StoreError) as error:
+        notice = app.Notice(sys.stdout, folder_of(os.environ, _data_folder(settings)), shows_token=has_own_token)
+        asyncio.run(app.serve(settings, _engine(settings), listener, notice, store))
+    except (
+        *(config.ConfigError, app.PortInUse, app.ServerDied, EncoderUnusable),
+        *(ModelError, RunFileError, StoreError),
+    ) as error:
         print(f"sceneshift: {error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -125,14 +132,6 @@ def _open_store(settings: Settings) -> Store:
         store = Store()
         store.open()
     return store
-
-
-def _own_token(store: Store) -> str:
-    """The token that this server made for itself, the same after each start."""
-    from server.doors.access.client_secrets import ALL_SCOPES  # noqa: PLC0415
-    from server.store import keys  # noqa: PLC0415
-
-    return store.ask_now(lambda connection: keys.main_key(connection, ALL_SCOPES, now=time.time())).text
 
 
 def _give_up_unwritten() -> None:
@@ -193,6 +192,8 @@ def _quieten() -> None:
     """Lets libraries that log each packet or each candidate log warnings only."""
     for name in ("aioice", "aiortc", "aiohttp", "libav"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It warns of a client that offers only subprotocols that we do not speak. One of them may hold a token.
+    logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
 
 
 if __name__ == "__main__":

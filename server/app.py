@@ -8,19 +8,22 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from aiohttp import web
 from aiohttp.log import server_logger
 
 from engine.api import Engine, EngineReady, EngineStopped, ModelError
+from server.accounts.accounts import Accounts
 from server.clips.folder import ClipFolder
 from server.clips.queue import ClipQueue
 from server.clock import Clock, MonotonicClock
@@ -50,6 +53,8 @@ from server.media.video import hardware
 from server.media.webrtc.ice import Ice, IceSettings
 from server.metrics import Metrics
 from server.protocol.decoding import MAX_MESSAGE_BYTES
+from server.protocol.limits import Limits
+from server.run_file import RunFileError, Running, kept
 from server.session.neighbours import ProgramFactory
 from server.session.recordings import Recordings
 from server.session.registry import Registry
@@ -65,6 +70,7 @@ HANDLER_TIMEOUT_S = 0.5
 REGISTRY = web.AppKey("registry", Registry)
 CONNECTIONS = web.AppKey("connections", Connections)
 ACCESS = web.AppKey("access", Access)
+ACCOUNTS = web.AppKey("accounts", Accounts)
 
 
 class PortInUse(Exception):
@@ -115,30 +121,29 @@ def build(
         on_task_died=on_task_died,
     )
     proxies = Proxies(settings.trusted_proxies)
-    gate = Gate(Access(settings, keyring, access_time), _peers(settings, clock, proxies), audit)
+    accounts = _accounts(settings, store, keyring, metrics, clock, access_time)
+    gate = Gate(Access(settings, keyring, access_time), _peers(settings, clock, proxies), accounts, audit)
     api, whep = HttpApi(registry, gate, metrics, clock), WhepApi(registry, gate, ice)
     calls = CallsApi(registry, gate, ice, metrics=metrics, clock=clock)
     realtime = RealtimeEndpoint(registry, gate, metrics=metrics, clock=clock, heartbeat_s=heartbeat_s)
     watching = watch.WatchEndpoint(registry, gate, metrics, clock=clock, heartbeat_s=watch_heartbeat_s)
-    clips = _clips(settings, neighbours, store, access_time)
+    clips = _clips(settings, neighbours, store, gate, access_time)
     videos = _videos(settings, gate, store, clips, engine, access_time)
-    tables = _tables(registry, gate, store, access_time)
+    tables = _tables(registry, gate, store, recordings, access_time)
 
     app = web.Application(middlewares=[bounded, api.guard()], client_max_size=MAX_MESSAGE_BYTES)
-    app[REGISTRY], app[ACCESS] = registry, gate.access
+    app[REGISTRY], app[ACCESS], app[ACCOUNTS] = registry, gate.access, accounts
     app[CONNECTIONS] = Connections(bounds or _bounds(settings), clock, proxies)
-    app.router.add_get("/v1/realtime", realtime.handle)
-    app.router.add_get("/v1/sessions/{session_id}/watch", watching.handle)
-    for routes in (api, whep, calls, Downloads(registry, gate, recordings), videos, *tables):
-        routes.add_routes(app.router)
+    doors = (api, whep, calls, Downloads(registry, gate, recordings), videos, *tables)
+    _add_routes(app.router, realtime, watching, doors)
     app.on_response_prepare.append(api.set_headers)
-    app.cleanup_ctx.append(partial(_stored, store, keyring, audit, clips, on_task_died))
+    app.cleanup_ctx.append(partial(_stored, store, keyring, accounts, audit, clips, on_task_died))
     _open_and_close(app, registry, realtime, watching, calls, music, clips)
     return app
 
 
 def _clips(
-    settings: Settings, neighbours: Neighbours, store: Store, wall_time: Callable[[], float]
+    settings: Settings, neighbours: Neighbours, store: Store, gate: Gate, wall_time: Callable[[], float]
 ) -> ClipQueue | None:
     if settings.clips_folder is None or settings.max_clips_size == 0:
         return None
@@ -151,6 +156,7 @@ def _clips(
         wall_time=wall_time,
         lives_s=settings.clips_live_s,
         share=settings.clips_share,
+        payer_of=lambda tenant: gate.accounts.payer(tenant, gate.keyring.key(tenant)),
     )
 
 
@@ -174,9 +180,10 @@ def _videos(
 
 
 def _tables(
-    registry: Registry, gate: Gate, store: Store, wall_time: Callable[[], float]
+    registry: Registry, gate: Gate, store: Store, recordings: Recordings, wall_time: Callable[[], float]
 ) -> tuple[SecretsApi, KeysApi, OperatorApi]:
-    return SecretsApi(gate, wall_time), KeysApi(gate, store, wall_time), OperatorApi(registry, gate, store)
+    operators = OperatorApi(registry, gate, store, recordings)
+    return SecretsApi(gate, wall_time), KeysApi(gate, store, wall_time), operators
 
 
 def _recordings(settings: Settings) -> Recordings:
@@ -188,6 +195,35 @@ def _peers(settings: Settings, clock: Clock, proxies: Proxies) -> Peers:
     return Peers(clock, proxies, tells_apart=settings.max_connections_per_peer > 0)
 
 
+def _accounts(
+    settings: Settings,
+    store: Store,
+    keyring: Keyring,
+    metrics: Metrics,
+    clock: Clock,
+    access_time: Callable[[], float],
+) -> Accounts:
+    # Messages: ten times a connection's, for all bots and pages of an address.
+    connects, engine_s = settings.max_connects_per_peer, settings.max_engine_s_per_peer
+    of_address = Limits(engine_s=engine_s or None, connects_per_min=connects or None, messages_per_s=500)
+    accounts = Accounts(store, clock, access_time, of_address=of_address)
+    metrics.bind_spent(lambda: {keyring.name_of(tenant): s for tenant, s in accounts.settled_s().items()})
+    return accounts
+
+
+class _Routes(Protocol):
+    def add_routes(self, router: web.UrlDispatcher) -> None: ...
+
+
+def _add_routes(
+    router: web.UrlDispatcher, realtime: RealtimeEndpoint, watching: watch.WatchEndpoint, others: Sequence[_Routes]
+) -> None:
+    router.add_get("/v1/realtime", realtime.handle)
+    router.add_get("/v1/sessions/{session_id}/watch", watching.handle)
+    for routes in others:
+        routes.add_routes(router)
+
+
 def _bounds(settings: Settings) -> ConnectionBounds:
     return ConnectionBounds(settings.max_connections, settings.max_connections_per_peer)
 
@@ -195,6 +231,7 @@ def _bounds(settings: Settings) -> ConnectionBounds:
 async def _stored(
     store: Store,
     keyring: Keyring,
+    accounts: Accounts,
     audit: Audit,
     clips: ClipQueue | None,
     on_task_died: Callable[[str], None],
@@ -204,12 +241,15 @@ async def _stored(
     if not store.is_open:
         store.open()
     await keyring.load()
+    await accounts.open()
     following = EssentialTasks(on_task_died)
     following.start(keyring.follow(), "keys")
+    following.start(accounts.follow(), "accounts")
     if clips is not None:
         following.start(clips.run(), "clips")
     yield
     await following.close()
+    await accounts.flush()
     audit.flush()
     await asyncio.to_thread(store.close)
 
@@ -297,24 +337,31 @@ def listen(host: str, port: int) -> socket.socket:
         raise
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Where a server says how to reach it: a line or two on `out`, and a file in `run_folder` (`run_file.py`).
+
+    `shows_token`: the server made its token itself, so nobody else can tell it to the operator. A terminal gets it, in
+    the fragment of the address, which browsers never send and servers never log. Anything else, such as journald or
+    `docker logs`, keeps what it gets, so it is told the file's name.
+    """
+
+    out: TextIO
+    run_folder: Path
+    shows_token: bool = False
+
+
 async def serve(
-    settings: Settings,
-    engine: Engine,
-    listener: socket.socket,
-    store: Store | None = None,
-    *,
-    out: TextIO,
-    shows_token: bool = False,
+    settings: Settings, engine: Engine, listener: socket.socket, notice: Notice, store: Store | None = None
 ) -> None:
     """Serves until SIGTERM or SIGINT, then ends within seconds.
 
     Raises `EncoderUnusable` if the named H264 encoder cannot be used, and `ServerDied` when an essential task has died.
     Raises `ModelError` before it serves, or if the engine never started: a server without one is useless, and the
-    operator should read why. A server that has had an engine goes on without one.
-
-    `shows_token` prints a token that was just generated, once, because nobody knows it yet. It is in the fragment of
-    the address, which browsers never send and servers never log.
+    operator should read why. A server that has had an engine goes on without one. Raises `RunFileError` if nobody could
+    learn the token.
     """
+    out = notice.out
 
     def announce_ready(event: EngineReady) -> None:
         model = event.model
@@ -344,16 +391,36 @@ async def serve(
         on_task_died=end,
     )
     app[CONNECTIONS].reserve_files()
-    with _on_signals(stop.set):
-        async with running(app, listener) as port:
-            fragment = f"#token={settings.token}" if shows_token else ""
-            _tell(out, f"sceneshift: {address(settings, port)}{fragment}")
+    with _on_signals(stop.set), _findable(settings, listener, notice) as lines:
+        async with running(app, listener):
+            for line in lines:
+                _tell(out, f"sceneshift: {line}")
             await stop.wait()
             _log.info("- = shutting down")
     if unusable:
         raise ModelError(unusable[0])
     if dead:
         raise ServerDied(f"the task {dead[0]} died; see the log")
+
+
+@contextmanager
+def _findable(settings: Settings, listener: socket.socket, notice: Notice) -> Iterator[list[str]]:
+    """Keeps the run file while the block runs. Gives the lines for the operator. Raises `RunFileError`."""
+    port = listener.getsockname()[1]
+    here = Running(port, address(settings, port), settings.token, os.getpid())
+    is_seen = notice.out.isatty()
+    path = None
+    with ExitStack() as stack:
+        try:
+            path = stack.enter_context(kept(notice.run_folder, here))
+        except RunFileError as error:
+            if notice.shows_token and not is_seen:
+                raise RunFileError(f"{error}; set a token yourself, as SCENESHIFT_TOKEN") from None
+            _log.warning("- ! the SDKs and `sceneshift url` do not find this server: %s", error)
+        if notice.shows_token and not is_seen:
+            yield [here.url, f"the token is in {path}; `sceneshift url` prints the address with it"]
+        else:
+            yield [here.link if notice.shows_token else here.url]
 
 
 def _tell(out: TextIO, text: str) -> None:

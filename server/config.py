@@ -77,8 +77,9 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 8080
-    # If set, every client needs it. Generated if others may reach the server (`is_reachable`).
+    # If set, every client needs it. `__main__` puts the store's own token here, unless `no_token` is set.
     token: str | None = field(default=None, repr=False)
+    no_token: bool = False  # open to every user and program of this machine
     engine: EngineKind = "embedded"
     # A profile's name, a folder, a hub id or PROFILE=FOLDER; None: what fits this machine (`engine.config`).
     model: str | None = None
@@ -104,6 +105,9 @@ class Settings:
     max_connections: int = 512
     # Of one address, except on loopback and behind proxies. 0: any number, if the network hides the clients' addresses.
     max_connections_per_peer: int = 32
+    # Of one address that is told apart: new connections a minute, and engine seconds a day. 0: any number.
+    max_connects_per_peer: int = 60
+    max_engine_s_per_peer: int = 0
     # Addresses or networks of proxies. We believe their `X-Forwarded-For`, and then nobody else's.
     trusted_proxies: tuple[str, ...] = ()
     # The largest program, by its pixels a second: composing and encoding take CPU time by them, for each rendition.
@@ -172,6 +176,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
             values[name] = _parsed(name, text, f"--{name.replace('_', '-')}")
     settings = Settings(**values)
     _check_turn(settings)
+    _check_no_token(settings)
     return settings
 
 
@@ -180,6 +185,14 @@ def _check_turn(settings: Settings) -> None:
     if has_turn and settings.turn_secret is None:
         reason = "TURN servers need the secret that they share with us (coturn: static-auth-secret)"
         raise ConfigError("turn_secret", reason, "missing")
+
+
+def _check_no_token(settings: Settings) -> None:
+    if settings.no_token and settings.token is not None:
+        raise ConfigError("no_token", "a token is set, too; leave out one of the two", "set")
+    if settings.no_token and settings.is_reachable:
+        reason = "others may reach this server (host, public_address or allowed_origins), so it needs a token"
+        raise ConfigError("no_token", reason, "set")
 
 
 def default_data_folder(environment: Mapping[str, str]) -> Path:
@@ -195,9 +208,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Every flag is also a key of the TOML file (with _ for -) and a variable SCENESHIFT_NAME.",
     )
     parser.add_argument("--config", metavar="FILE", help="a TOML file with any of these settings")
-    parser.add_argument("--host", help="address to bind; any but loopback needs an access token (default 127.0.0.1)")
+    parser.add_argument("--host", help="address to bind (default 127.0.0.1)")
     parser.add_argument("--port", help="TCP port; 0 takes a free one (default 8080)")
-    parser.add_argument("--token", help="the access token; better given as SCENESHIFT_TOKEN, where `ps` cannot see it")
+    _add_token_flags(parser)
     parser.add_argument("--engine", help="embedded (default: --model) or synthetic (no model: numbered pictures)")
     parser.add_argument(
         "--model",
@@ -229,6 +242,8 @@ def _parser() -> argparse.ArgumentParser:
         help="how many of one address; 0, if a network hides the clients' addresses, also allows guesses of the token "
         "without a bound (default 32)",
     )
+    parser.add_argument("--max-connects-per-peer", help="new ones of one address a minute (default 60; 0: any)")
+    parser.add_argument("--max-engine-s-per-peer", help="engine seconds of one address a day (default 0: any)")
     parser.add_argument("--h264-encoder", help="auto (default: hardware where it wins), libx264, h264_nvenc, ...")
     parser.add_argument("--sender", help="of RTP: own (default), or aiortc, to compare or to fall back on")
     parser.add_argument("--resume-grace-s", help="how long a stage outlives its controller's connection (default 60)")
@@ -246,6 +261,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--log-level", help="debug, info (default), warning or error")
     return parser
+
+
+def _add_token_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--token",
+        help="the access token (default: one of its own); better given as SCENESHIFT_TOKEN, where `ps` cannot see it",
+    )
+    parser.add_argument(
+        "--no-token",
+        action="store_const",
+        const="true",
+        help="ask nobody for a token: any user or program of this machine may then use the server",
+    )
 
 
 def _add_data_flags(parser: argparse.ArgumentParser) -> None:
@@ -327,6 +355,8 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _integer(name, value, source, low=0, high=1000)
         case "max_clips_queued":
             return _integer(name, value, source, low=1, high=1_000_000)
+        case "max_connects_per_peer" | "max_engine_s_per_peer":
+            return _integer(name, value, source, low=0, high=1_000_000)
         case "max_connections":
             return _integer(name, value, source, low=16, high=50_000)
         case "frames":
@@ -339,7 +369,7 @@ def _parsed(name: str, value: object, source: str) -> object:
             return _bytes(name, value, source, low=2**20)
         case "cache_memory" | "cache_disk" | "max_recording_size" | "max_recordings_size" | "max_clips_size":
             return _bytes(name, value, source, low=0)
-        case "no_compile" | "allow_pickles":
+        case "no_compile" | "allow_pickles" | "no_token":
             return _boolean(name, value, source)
         case "clips_share":
             return _seconds(name, value, source, high=0.5)

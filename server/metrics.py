@@ -6,7 +6,7 @@ engine's counters are read at scrape time through `bind`. On the event loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -15,6 +15,8 @@ from prometheus_client.registry import Collector
 
 from engine.api import CostEntry, EngineState, EngineStatistics
 
+# With a label of their own.
+MAX_KEYS = 200
 _SECONDS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0, 30.0, 60.0)
 
 
@@ -89,6 +91,10 @@ class Metrics:
     def bind(self, take_snapshot: Callable[[], Snapshot]) -> None:
         """From now on each scrape calls `take_snapshot`."""
         self.registry.register(_SnapshotCollector(take_snapshot))
+
+    def bind_spent(self, spent_s: Callable[[], Mapping[str, float]]) -> None:
+        """From now on each scrape asks for the engine seconds by key; only the first `MAX_KEYS` have a label."""
+        self.registry.register(_SpentCollector(spent_s))
 
     def prompt_ended(self, end: str) -> None:
         self._prompts.labels(end=end).inc()
@@ -178,6 +184,23 @@ class _SnapshotCollector(Collector):
         ends.add_metric(["cancelled"], engine.num_cancelled)
         ends.add_metric(["failed"], engine.num_failed)
         yield ends
+
+
+class _SpentCollector(Collector):
+    def __init__(self, spent_s: Callable[[], Mapping[str, float]]) -> None:
+        self._spent_s = spent_s
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        spent = CounterMetricFamily("sceneshift_key_engine_seconds", "Engine seconds by key", labels=["key"])
+        rows = list(self._spent_s().items())
+        for name, seconds in rows[:MAX_KEYS]:
+            spent.add_metric([name], seconds)
+        if rows[MAX_KEYS:]:
+            spent.add_metric(["(others)"], sum(seconds for _, seconds in rows[MAX_KEYS:]))
+        yield spent
 
 
 def _costs(costs: tuple[CostEntry, ...]) -> Iterator[Metric]:

@@ -27,8 +27,10 @@ SERVER_LAYERS = [
     {"server.media.mp4", "server.media.webrtc"},
     {"server.media.sound", "server.media.video", "server.media.program_format"},
     {"server.stage", "server.metrics"},
+    {"server.accounts"},
     {"server.store"},
-    {"server.protocol", "server.config", "server.essential", "server.rarely"},
+    {"server.run_file"},
+    {"server.protocol", "server.config", "server.essential", "server.rarely", "server.token_bucket"},
     {"server.clock"},
 ]
 # Layers of the engine, top down: the commands, the engines, then what runs in the engine process.
@@ -120,7 +122,7 @@ SDK_LAYERS = [
     {"sceneshift.blocking"},
     {"sceneshift.session"},
     {"sceneshift.prompt", "sceneshift.conversation", "sceneshift.buffer", "sceneshift.address"},
-    {"sceneshift.decoding", "sceneshift.errors"},
+    {"sceneshift.decoding", "sceneshift.errors", "sceneshift.run_file"},
     {"sceneshift.protocol"},
 ]
 

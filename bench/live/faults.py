@@ -27,7 +27,7 @@ from typing import Any
 
 from websockets.asyncio.client import connect
 
-from bench.live import attacks
+from bench.live import injected
 from bench.parts.busy import add_flag, busy, fair_share
 from bench.parts.controller import Controller
 from bench.parts.machine import machine_facts
@@ -199,11 +199,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     add_flag(parser)
-    parser.add_argument("--attacks", action="store_true", help="instead: a hostile client, dead tasks, a closed pipe")
-    parser.add_argument("--source", type=Path, default=ROOT, help="with --attacks: the checkout whose server to try")
+    parser.add_argument("--injected", action="store_true", help="instead: what a bug or a machine may do, row by row")
+    parser.add_argument("--kills", type=int, default=3, help="with --injected: kills of the engine in the last row")
     arguments = parser.parse_args(argv)
-    if arguments.attacks:
-        return attacks.main(arguments.source, as_json=arguments.json)
+    if arguments.injected:
+        return injected.main(arguments.kills, as_json=arguments.json)
     result = asyncio.run(run(arguments.rounds, arguments.busy))
     if arguments.json:
         print(json.dumps(result, indent=2))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import statistics
 import sys
@@ -25,13 +26,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from bench.parts.browser import NoBrowser, chromium
 from bench.parts.busy import add_flag, busy, fair_share
 from bench.parts.machine import machine_facts
 from bench.parts.served import ServeError, served
 from engine.config import EngineSettings
+from sceneshift.address import Address
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
@@ -163,9 +164,9 @@ async def _watch(
 
     `num_busy` processes start beside the server after the plan's first `PROMPTS_ALONE` prompts.
     """
-    parts = urlsplit(url)
+    address = Address.of(url, None, os.environ)
     page = await browser.new_page(viewport={"width": 900, "height": 560}, bypass_csp=True)
-    await page.goto(f"{parts.scheme}://{parts.netloc}/livez#{parts.fragment}")
+    await page.goto(f"{address.base}/livez{address.fragment}")
     await page.evaluate("(video) => { document.body.innerHTML = video; }", _VIDEO)
     script = await asyncio.to_thread((Path(__file__).parent / "glass_page.js").read_text)
     await page.add_script_tag(content=script, type="module")

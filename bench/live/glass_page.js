@@ -7,6 +7,7 @@
 
 /** @import { ServerMessage, SessionOptions, ShownFrame } from "/client/sdk/types.js" */
 
+import { Address } from "/client/sdk/address.js";
 import { Connection } from "/client/sdk/connection.js";
 import { ClientType, ServerType } from "/client/sdk/messages.js";
 import { Player } from "/client/sdk/player.js";
@@ -56,18 +57,20 @@ class Bench {
 
   /** @param {SessionOptions} options */
   constructor(options) {
-    const url = new URL("/v1/realtime", location.href.replace(/^http/, "ws"));
-    const token = new URLSearchParams(location.hash.slice(1)).get("token");
-    if (token !== null) url.searchParams.set("token", token);
-    this.#connection = new Connection(url.href, () => options, {
-      onState: () => {},
-      onSession: (_isResumed, created) => {
-        this.#created = created;
-        void this.#player.open();
+    const address = new Address(location.origin);
+    this.#connection = new Connection(
+      () => address.openSocket("/v1/realtime"),
+      () => options,
+      {
+        onState: () => {},
+        onSession: (_isResumed, created) => {
+          this.#created = created;
+          void this.#player.open();
+        },
+        onMessage: (message) => this.#receive(message),
+        onError: (error) => this.#errors.push(String(error)),
       },
-      onMessage: (message) => this.#receive(message),
-      onError: (error) => this.#errors.push(String(error)),
-    });
+    );
     /** @type {import("/client/sdk/types.js").Signalling} */
     const signalling = {
       offer: async (sdp) => (await this.#connection.request({ type: ClientType.WEBRTC_OFFER, sdp })).sdp,

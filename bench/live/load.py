@@ -24,7 +24,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from msgspec import structs
 
@@ -32,6 +31,7 @@ from bench.parts.busy import add_flag, beside_busy
 from bench.parts.machine import machine_facts
 from bench.parts.served import ServeError, served
 from sceneshift import SceneshiftError, Session, connect
+from sceneshift.address import Address
 from sceneshift.events import (
     END_TYPES,
     Error,
@@ -260,8 +260,8 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
 async def _server(stack: AsyncExitStack, options: argparse.Namespace) -> tuple[str, str | None, int | None]:
     """(url, token, pid) of the measured server; no pid if we did not start it."""
     if options.url:
-        parts = urlsplit(options.url)
-        return f"{parts.scheme}://{parts.netloc}", parts.fragment.removeprefix("token=") or None, None
+        address = Address.of(options.url, None, os.environ)
+        return address.base, address.token, None
     arguments = ["--engine", options.engine, "--max-sessions", str(max(8, options.sessions))]
     server = await stack.enter_async_context(served(arguments + (["--model", options.model] if options.model else [])))
     return server.url, None, server.pid

@@ -15,11 +15,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 SOURCE = Path(__file__).resolve().parent.parent.parent
 OPEN_TIMEOUT_S = 60.0
 READY_TIMEOUT_S = 180.0
 CLOSE_TIMEOUT_S = 15.0
+# Flags of a server that has a token.
+_WITH_TOKEN = {"--token", "--host", "--public-address", "--allowed-origins", "--config"}
 _ADDRESS = re.compile(r"https?://\S+")
 
 
@@ -29,10 +32,16 @@ class ServeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A running server: its address and its process id."""
+    """A running server: its address, its process id, and its log."""
 
     url: str  # http://host:port, without a slash at the end
     pid: int
+    log: BinaryIO
+
+    @property
+    def num_log_bytes(self) -> int:
+        """What it has written to its standard error."""
+        return os.fstat(self.log.fileno()).st_size
 
 
 @asynccontextmanager
@@ -41,12 +50,16 @@ async def served(
 ) -> AsyncIterator[Served]:
     """Serves on a free port while the block runs; waits for the engine if `is_ready`. Raises `ServeError`.
 
-    `source`: the checkout whose server runs.
+    The server asks nobody for a token, unless `arguments` say how others reach it. `source`: the checkout whose server
+    runs.
     """
     command = [sys.executable, "-m", "server", "serve", "--host", "127.0.0.1", "--port", "0", *arguments]
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryFile() as log, tempfile.TemporaryDirectory() as data_home:
+        own = environment(data_home)
+        if not _WITH_TOKEN & set(arguments):
+            own["SCENESHIFT_NO_TOKEN"] = "true"  # not a flag, because older checkouts do not know it
         process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=log, cwd=source, env=_environment()
+            *command, stdout=asyncio.subprocess.PIPE, stderr=log, cwd=source, env=own
         )
         try:
             try:
@@ -57,14 +70,16 @@ async def served(
                 log.seek(0)
                 tail = log.read().decode(errors="replace")[-2000:]
                 raise ServeError(f"the server ended at once:\n{tail}") from None
-            yield Served(url, process.pid)
+            yield Served(url, process.pid, log)
         finally:
             await _stop(process)
 
 
-def _environment() -> dict[str, str]:
-    """Our environment without our settings: the caller's token or port must not leak into a measurement."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("SCENESHIFT_")}
+def environment(data_home: str) -> dict[str, str]:
+    """Ours without our settings: the caller's token or port must not leak into a measurement, nor that into the
+    caller's store."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("SCENESHIFT_")}
+    return ours | {"XDG_DATA_HOME": data_home, "XDG_RUNTIME_DIR": data_home}
 
 
 async def _address(process: asyncio.subprocess.Process, is_ready: bool) -> str:

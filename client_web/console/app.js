@@ -9,10 +9,11 @@ import { newId } from "../sdk/messages.js";
 import { Session } from "../sdk/session.js";
 import { byId } from "../shared/dom.js";
 import { chooseLanguage, hasText, t, toggleLanguage } from "../shared/i18n.js";
+import { pageAddress } from "../shared/token.js";
 import { announce } from "./announcer.js";
 import { Engine } from "./engine.js";
 import { Favourites } from "./favourites.js";
-import { keepOverReloads, keptSession, pageAddress } from "./kept_session.js";
+import { keepOverReloads, keptSession } from "./kept_session.js";
 import { listenToKeys } from "./keyboard.js";
 import { Monitor } from "./monitor.js";
 import { Options } from "./options.js";
@@ -42,13 +43,13 @@ class App {
   #address = pageAddress();
   #stageName = new StageName();
   #toasts = new Toasts();
-  #status = new Status();
+  #status = new Status(this.#address);
   #strip = new Strip();
   #times = new Times();
   #plot = new Plot();
   #prompts = new PromptLog((prompt) => this.#promptChanged(prompt));
   #options = new Options(byId("options", HTMLElement), byId("mix", HTMLElement), (change) => this.#update(change));
-  #refusals = new Refusals(this.#stageName, this.#options, this.#toasts);
+  #refusals = new Refusals(this.#address, this.#stageName, this.#options, this.#toasts);
   #monitor = new Monitor((error) => this.#fail(error));
   #transport = new Transport({ onTake: () => this.#take(), onBlank: () => this.#toggleBlank() });
   #engine = new Engine({

@@ -1,26 +1,14 @@
 /**
- * Stores the access token and the session in this browser, so that the console continues after a reload.
+ * Stores the session in this browser, so that the console continues after a reload.
  *
  * @module kept_session
  */
 
-import { Address } from "../sdk/address.js";
 import { storage } from "../shared/i18n.js";
 
 /** @typedef {import("../sdk/types.js").ResumableSession} ResumableSession */
 
-const TOKEN_KEY = "sceneshift.token";
 const SESSION_KEY = "sceneshift.session";
-
-/** The address of the page's server, with the token of the fragment, which is then removed from the address bar. */
-export function pageAddress() {
-  const given = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (given !== null) {
-    storage("sessionStorage")?.setItem(TOKEN_KEY, given);
-    history.replaceState(null, "", location.pathname + location.search);
-  }
-  return new Address(location.origin, given ?? storage("sessionStorage")?.getItem(TOKEN_KEY));
-}
 
 /**
  * Stores the session when the page goes away, so that a reload, or closing and opening, continues the show. While the

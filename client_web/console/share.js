@@ -50,7 +50,7 @@ export async function secretsFor(address, session) {
  * @param {object} wish see docs/protocol.md
  * @returns {Promise<string | null>}
  */
-async function makeSecret(address, wish) {
+export async function makeSecret(address, wish) {
   if (address.token === null) return null;
   const headers = { ...address.headers, "Content-Type": "application/json" };
   const url = address.http("/v1/realtime/client_secrets");
@@ -222,13 +222,14 @@ await peer.setRemoteDescription({ type: "answer", sdp: await answer.text() });
  * @param {string} prompt
  */
 function python(origin, token, prompt) {
-  const url = `${origin.replace(/^http/, "ws")}/v1/realtime${token === null ? "" : `?token=${encodeURIComponent(token)}`}`;
+  const url = `${origin.replace(/^http/, "ws")}/v1/realtime`;
+  const headers = token === null ? "" : `, additional_headers=${JSON.stringify({ Authorization: `Bearer ${token}` })}`;
   return `# pip install websockets
 import asyncio, json
 from websockets.asyncio.client import connect
 
 async def main() -> None:
-    async with connect(${JSON.stringify(url)}, max_size=None) as socket:
+    async with connect(${JSON.stringify(url)}${headers}, max_size=None) as socket:
         await socket.send(json.dumps({"type": "session.start"}))
         await socket.send(json.dumps({"type": "prompt.set", "text": ${JSON.stringify(prompt)}}))
         async for text in socket:

@@ -1,6 +1,6 @@
 /**
- * The sheets in front of the console: the help for its keys, and the form for an item of the rundown. All use one
- * `<dialog>`, so that the browser keeps the focus inside, gives it back, and lets Escape close it.
+ * The sheets in front of the console: the help for its keys, and the forms for an item of the rundown and for a token.
+ * All use one `<dialog>`, so that the browser keeps the focus inside, gives it back, and lets Escape close it.
  *
  * @module sheets
  */
@@ -50,6 +50,31 @@ export function openHelp(dialog) {
   }
   openSheet(dialog, t("help.title"), [list, make("p", "sheet-note", [t("help.note")])]);
 }
+
+/**
+ * The form of a console without a token, or with a wrong one. It says where the token is, and takes it.
+ *
+ * @param {HTMLDialogElement} dialog
+ * @param {(token: string) => void} onGiven
+ */
+export function askForToken(dialog, onGiven) {
+  const field = make("input", "field");
+  Object.assign(field, { type: "password", name: "token", required: true, autocomplete: "off", spellcheck: false });
+  const submit = make("button", "primary", [t("token.use")]);
+  submit.type = "submit";
+  const row = make("div", "sheet-row", [make("label", "grow", [t("token.field"), field]), submit]);
+  const form = make("form", "sheet-form", [make("p", "sheet-note", [t("token.needed")]), row]);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    dialog.close();
+    onGiven(tokenIn(field.value));
+  });
+  openSheet(dialog, t("token.title"), [form]);
+  field.focus();
+}
+
+/** People paste the token, or the whole address. @param {string} text */
+const tokenIn = (text) => new URLSearchParams(text.trim().split("#")[1] ?? "").get("token") ?? text.trim();
 
 /**
  * @param {HTMLDialogElement} dialog

@@ -6,6 +6,7 @@
 
 import { byId, make } from "../shared/dom.js";
 import { hasText, t } from "../shared/i18n.js";
+import { Usage } from "../shared/usage.js";
 
 /** @typedef {import("../sdk/messages.js").Stats} Stats */
 
@@ -23,12 +24,19 @@ export class Status {
   #presentedFrames = 0;
   #countedFrames = { frames: 0, at: 0 };
   #shownFrameRate = 0;
+  #usage;
+
+  /** @param {import("../sdk/address.js").Address} address */
+  constructor(address) {
+    this.#usage = new Usage(address, () => this.render());
+  }
 
   /** @param {import("../sdk/session.js").Session} session */
   follow(session) {
     session.on("state", (state) => this.#setConnection(state));
     session.on("queued", ({ position, estimated_wait_ms: waitMs }) => this.#setQueue(position, waitMs));
     session.on("stats.updated", (stats) => this.#setStats(stats));
+    this.#usage.follow(session);
     session.viewer?.on("frame", ({ presentedFrames }) => (this.#presentedFrames = presentedFrames));
   }
 
@@ -108,7 +116,7 @@ export class Status {
       [t("stats.viewers"), latest === null ? "–" : String(latest.viewers)],
     ];
     if (this.#modelName !== "") lines.push([t("stats.model"), this.#modelName]);
-    return lines;
+    return [...lines, ...this.#usage.lines];
   }
 }
 

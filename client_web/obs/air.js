@@ -29,6 +29,11 @@ export class Air {
     return this.#isOnAir;
   }
 
+  /** Whether OBS has said that the program shows the page. */
+  get isInProgram() {
+    return this.#isActive;
+  }
+
   /** @param {EventTarget} target the window */
   listen(target) {
     target.addEventListener("obsSourceVisibleChanged", (event) => {

@@ -1,6 +1,7 @@
 /**
  * The page for OBS: transparent until the first frame, then only the picture. `Screen` shows the program, and `Air`
- * tells when OBS shows the page. Errors go to the browser's log, never onto the picture.
+ * tells when OBS shows the page. Errors go to the browser's log, never onto the picture. One is also shown, while there
+ * is no picture yet and OBS does not send the page out: the address has no token, or a wrong one.
  *
  * @module obs
  */
@@ -18,7 +19,9 @@ class ObsPage {
   #picture = /** @type {HTMLElement} */ (document.getElementById("picture"));
   #video = /** @type {HTMLVideoElement} */ (document.getElementById("program"));
   #held = /** @type {HTMLCanvasElement} */ (document.getElementById("held"));
+  #note = /** @type {HTMLElement} */ (document.getElementById("note"));
   #lastComplaint = "";
+  #isRefused = false;
   #screen = this.#newScreen();
   #air = new Air(this.#address.graceMs, (isOnAir) => this.#airChanged(isOnAir));
 
@@ -32,6 +35,7 @@ class ObsPage {
     for (const complaint of complaints) this.#complain(complaint);
     if (wantsDebug) this.#showDebug();
     this.#air.listen(window);
+    window.addEventListener("obsSourceActiveChanged", () => void this.#renderNote());
     window.addEventListener("pagehide", () => this.#screen.leave());
     // The page came back from the browser's page cache, where it was no viewer.
     window.addEventListener("pageshow", (event) => event.persisted && this.#air.isOnAir && this.#screen.enter());
@@ -45,7 +49,7 @@ class ObsPage {
       this.#video,
       this.#held,
       new Whep(server.http(`/whep/${id}`), server.headers),
-      { watchUrl: () => server.socket(`/v1/sessions/${id}/watch`) },
+      { openWatch: () => server.openSocket(`/v1/sessions/${id}/watch`) },
       {
         onLive: (isLive) => this.#liveChanged(isLive),
         onError: (error) => this.#pictureFailed(error),
@@ -55,6 +59,8 @@ class ObsPage {
 
   /** @param {Error & {code?: string}} error another attempt follows */
   #pictureFailed(error) {
+    this.#isRefused = error.code === "unauthorized";
+    void this.#renderNote();
     this.#complain(`${error.code ?? error.name}: ${error.message}; trying again`);
     if (error.name !== "NotAllowedError" || this.#video.muted) return;
     // OBS plays sound at once. A browser needs a click first, and without one would not show the picture either.
@@ -66,7 +72,18 @@ class ObsPage {
   #liveChanged(isLive) {
     if (!isLive) return;
     this.#lastComplaint = "";
+    this.#isRefused = false;
+    void this.#renderNote();
     this.#picture.dataset.shown = "true"; // from now on there is always a picture: the program's, or the held one
+  }
+
+  async #renderNote() {
+    this.#note.hidden = !this.#isRefused || this.#picture.dataset.shown === "true" || this.#air.isInProgram;
+    if (this.#note.hidden || this.#note.textContent !== "") return;
+    // Loaded now, because most pages for OBS never say anything.
+    const { chooseLanguage, t } = await import("../shared/i18n.js");
+    await chooseLanguage();
+    this.#note.textContent = t("obs.no_token");
   }
 
   /** @param {boolean} isOnAir */

@@ -4,9 +4,9 @@
  * @module operator/app
  */
 
-import { pageAddress } from "../console/kept_session.js";
 import { byId, make, textButton } from "../shared/dom.js";
 import { chooseLanguage, t, toggleLanguage } from "../shared/i18n.js";
+import { listenForToken, pageAddress } from "../shared/token.js";
 import { Api, ApiError } from "./api.js";
 import { auditTable, keysTable, StageCards } from "./tables.js";
 
@@ -14,7 +14,8 @@ const REFRESH_MS = 2000;
 const VIEW_ONLY = ["view"];
 
 class OperatorPage {
-  #api = new Api(pageAddress());
+  #address = pageAddress();
+  #api = new Api(this.#address);
   #stages = new StageCards(byId("stages", HTMLElement), (id) => this.#api.picture(id));
   #problem = byId("problem", HTMLElement);
   #state = byId("state", HTMLElement);
@@ -35,6 +36,7 @@ class OperatorPage {
       event.preventDefault();
       void this.#doing(() => this.#makeKey());
     });
+    listenForToken((token) => (this.#address.token = token));
     this.#refused.addEventListener("change", () => void this.#doing(() => this.#loadAudit()));
     this.#older.addEventListener("click", () => void this.#doing(() => this.#loadOlder()));
     await chooseLanguage();

@@ -1,5 +1,5 @@
 /**
- * The server's address and the access token. Makes the HTTP and WebSocket addresses for the rest of the SDK.
+ * The server's address and the access token. Makes addresses and WebSockets for the rest of the SDK.
  */
 
 export class Address {
@@ -14,12 +14,13 @@ export class Address {
    */
   constructor(url, token = null) {
     const script = new URL(import.meta.url);
-    const given = new URL(url ?? (script.protocol.startsWith("http") ? script.origin : "/"), location.href);
+    // Node has none.
+    const page = globalThis.location;
+    const given = new URL(url ?? (script.protocol.startsWith("http") ? script.origin : "/"), page?.href);
     const path = given.pathname.replace(/(\/v1\/realtime)?\/?$/, "");
     this.#base = `${given.protocol.replace("ws", "http")}//${given.host}${path}`;
-    const isOwn = new URL(this.#base).origin === location.origin;
-    this.token =
-      token ?? tokenOf(given.hash) ?? given.searchParams.get("token") ?? (isOwn ? tokenOf(location.hash) : null);
+    const isOwn = new URL(this.#base).origin === page?.origin;
+    this.token = token ?? tokenOf(given.hash) ?? given.searchParams.get("token") ?? (isOwn ? tokenOf(page.hash) : null);
   }
 
   /** @param {string} path */
@@ -27,16 +28,18 @@ export class Address {
     return this.#base + path;
   }
 
-  /** @param {string} path of a WebSocket */
-  socket(path) {
-    return this.link(path).replace("http", "ws");
-  }
-
-  /** For addresses that the browser opens: it sets no headers, so the query has the token. @param {string} path */
-  link(path) {
-    const url = new URL(this.#base + path);
-    if (this.token !== null) url.searchParams.set("token", this.token);
-    return url.href;
+  /**
+   * Browsers set no headers on a WebSocket, and proxies log queries. So the token goes as a subprotocol, unless it has
+   * characters that a subprotocol cannot have (RFC 9110, 5.6.2).
+   *
+   * @param {string} path
+   */
+  openSocket(path) {
+    const { token } = this;
+    const url = this.#base.replace("http", "ws") + path;
+    if (/^[\w!#$%&'*+.^\x60|~-]+$/.test(token ?? ""))
+      return new WebSocket(url, ["sceneshift.v1", `sceneshift.token.${token}`]);
+    return new WebSocket(token === null ? url : `${url}?token=${encodeURIComponent(token)}`);
   }
 
   /** @returns {Record<string, string>} */

@@ -50,7 +50,7 @@ const REPLY_TIMEOUT_MS = 10000;
 const POLICY_VIOLATION = 1008;
 
 export class Connection {
-  #url;
+  #dial;
   #options;
   #handlers;
   #backoff;
@@ -71,13 +71,13 @@ export class Connection {
   #requests = new Map();
 
   /**
-   * @param {string} url
+   * @param {() => WebSocket} dial
    * @param {() => SessionOptions} options called for each new session
    * @param {ConnectionHandlers} handlers
    * @param {{random?: () => number, session?: ResumableSession | null}} [more] `session`: an earlier one to resume
    */
-  constructor(url, options, handlers, { random = Math.random, session = null } = {}) {
-    this.#url = url;
+  constructor(dial, options, handlers, { random = Math.random, session = null } = {}) {
+    this.#dial = dial;
     this.#session = session;
     this.#options = options;
     this.#handlers = handlers;
@@ -99,7 +99,7 @@ export class Connection {
 
   open() {
     this.#enter(ConnectionState.CONNECTING);
-    const socket = new WebSocket(this.#url);
+    const socket = this.#dial();
     this.#socket = socket;
     // A late event of an old socket must not touch the new one.
     socket.addEventListener("open", () => socket === this.#socket && this.#begin());
@@ -241,7 +241,7 @@ export class Connection {
         else this.#start();
         break;
       case ServerType.SESSION_CLOSED:
-        this.#closedByServer();
+        this.#closedByServer(message.reason);
         break;
       default:
         // The replay comes before the answer to the resume.
@@ -272,13 +272,22 @@ export class Connection {
       return;
     }
     this.#handlers.onMessage(message);
-    if (message.type === ServerType.SESSION_CLOSED) this.#closedByServer();
+    if (message.type === ServerType.SESSION_CLOSED) this.#closedByServer(message.reason);
   }
 
-  /** The session has ended; the next attempt starts another one. */
-  #closedByServer() {
+  /**
+   * The session has ended; the next attempt starts another one. If its time was up, only the user asks for another.
+   *
+   * @param {string} reason
+   */
+  #closedByServer(reason) {
     this.#session = null;
-    this.#lost(1000, "");
+    if (reason !== "time_up") {
+      this.#lost(1000, "");
+      return;
+    }
+    this.#drop();
+    this.#enter(ConnectionState.REFUSED);
   }
 
   /** @param {ErrorDetail} detail */

@@ -21,7 +21,7 @@ const SILENCE_MS = 5000;
 
 export class MsePath {
   #video;
-  #url;
+  #dial;
   #handlers;
   #over = new AbortController();
   /** @type {WebSocket | null} */
@@ -35,10 +35,10 @@ export class MsePath {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #silenceTimer;
 
-  /** @param {HTMLVideoElement} video @param {string | null} url @param {import("./types.js").MseHandlers} handlers */
-  constructor(video, url, handlers) {
+  /** @param {HTMLVideoElement} video @param {() => WebSocket | null} dial @param {import("./types.js").MseHandlers} handlers */
+  constructor(video, dial, handlers) {
     this.#video = video;
-    this.#url = url;
+    this.#dial = dial;
     this.#handlers = handlers;
   }
 
@@ -47,11 +47,11 @@ export class MsePath {
       this.#lose(new SceneshiftError("no_mse", "this browser cannot play a stream without WebRTC"));
       return;
     }
-    if (this.#url === null) {
+    const socket = this.#dial();
+    if (socket === null) {
       this.#lose(new SceneshiftError("no_connection", "there is no session to watch yet"));
       return;
     }
-    const socket = new WebSocket(this.#url);
     const { signal } = this.#over;
     socket.binaryType = "arraybuffer";
     socket.addEventListener("message", ({ data }) => this.#receive(data), { signal });

@@ -95,7 +95,7 @@ export class Player extends Emitter {
     this.#backoff = new Backoff(random);
     this.#probeBackoff = new Backoff(random, PROBE_MS, LONGEST_PROBE_MS);
     this.#transport = transport === "mse" ? "mse" : "webrtc";
-    this.#canMse = settings.watchUrl !== undefined;
+    this.#canMse = settings.openWatch !== undefined;
   }
 
   get state() {
@@ -214,7 +214,7 @@ export class Player extends Emitter {
       // loaded on demand, because most viewers never need it
       const { MsePath } = await import("./mse.js");
       if (this.#attempt !== attempt) return;
-      const path = new MsePath(this.#video, this.#settings.watchUrl?.() ?? null, {
+      const path = new MsePath(this.#video, this.#settings.openWatch ?? (() => null), {
         onStarted: (frameRate) => (this.#frameRate = frameRate),
         onAttached: () => this.#play(),
         onConnected: () => this.#connected(),

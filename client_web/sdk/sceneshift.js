@@ -24,7 +24,9 @@ export { Session };
  */
 export async function connect(url, { token, video = null, signal, ...settings } = {}) {
   if (signal?.aborted) throw new SceneshiftError("session_closed", "aborted before it began");
-  const session = new Session({ ...settings, address: new Address(url, token) });
+  const address = new Address(url, token);
+  if ("process" in globalThis) address.token ??= (await import("./node.js")).tokenFor(address.http("/"));
+  const session = new Session({ ...settings, address });
   signal?.addEventListener("abort", () => void session.close(), { once: true });
   session.attach(video);
   session.open();

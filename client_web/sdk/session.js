@@ -82,7 +82,7 @@ export class Session extends Emitter {
     this.#address = address;
     this.#options = startOptions(settings);
     this.#connection = new Connection(
-      address.socket("/v1/realtime"),
+      () => address.openSocket("/v1/realtime"),
       // A session after a server restart starts with the options that the user has changed since.
       () =>
         typeof settings.options === "function" ? startOptions(settings) : { ...named(settings), ...this.#options },
@@ -422,8 +422,8 @@ export class Session extends Emitter {
       },
       iceServers: () => this.#created?.ice_servers ?? [],
     };
-    const watchUrl = () => this.#address.socket(`/v1/sessions/${this.id}/watch`);
-    const viewer = new Player(video, signalling, {}, { ...this.#settings, watchUrl });
+    const openWatch = () => this.#address.openSocket(`/v1/sessions/${this.id}/watch`);
+    const viewer = new Player(video, signalling, {}, { ...this.#settings, openWatch });
     // Each path numbers its frames differently.
     viewer.on("state", (state) => state === "negotiating" && this.#glass.forget());
     viewer.on("frame", (frame) => this.#glass.frameShown(frame.frameIndex ?? frame.rtpTimestamp, frame.shownAt));

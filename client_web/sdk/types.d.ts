@@ -12,11 +12,13 @@ export type ErrorCode =
   | "invalid_value"
   | "invalid_text"
   | "not_supported"
+  | "unsupported_parameter"
   | "prompt_empty"
   | "prompt_too_long"
   | "prompt_id_taken"
   | "event_id_conflict"
   | "rate_limited"
+  | "budget_exhausted"
   | "invalid_sdp"
   | "no_video"
   | "no_video_codec"
@@ -43,6 +45,10 @@ export type ErrorCode =
   | "unknown_call"
   | "unknown_recording"
   | "unknown_key"
+  | "unknown_video"
+  | "unknown_model"
+  | "not_ready"
+  | "not_offered"
   | "engine_busy"
   | "engine_unavailable"
   | "engine_lost"
@@ -53,6 +59,7 @@ export type ErrorCode =
   | "too_many_viewers"
   | "recording_failed"
   | "draining"
+  | "storage_full"
   | "internal_error"
   | (string & {});
 
@@ -607,8 +614,8 @@ export interface MseHandlers {
 export type TransportChoice = "auto" | "webrtc" | "mse";
 
 export interface PlayerSettings {
-  /** The WebSocket address of the program's fMP4. Without it the player uses only WebRTC. */
-  watchUrl?: () => string | null;
+  /** Opens the WebSocket of the program's fMP4; null: there is no session yet. Without it the player uses only WebRTC. */
+  openWatch?: () => WebSocket | null;
   transport?: TransportChoice;
   random?: () => number;
   /** Milliseconds from `pause` until the player stops receiving (default 5000). */
@@ -663,11 +670,14 @@ export interface ConnectSettings extends PlaySettings {
 }
 
 export interface SessionSettings extends ConnectSettings {
-  address: { http(path: string): string; socket(path: string): string; readonly headers: Record<string, string> };
+  address: { http(path: string): string; openSocket(path: string): WebSocket; readonly headers: Record<string, string> };
 }
 
 export interface ConnectOptions extends ConnectSettings {
-  /** Access token; default: the one in the fragment of the url, or of the page's own address. */
+  /**
+   * Access token; default: the one in the fragment of the url, or of the page's own address. Under Node: the variable
+   * SCENESHIFT_TOKEN, or the user's own server on this machine.
+   */
   token?: string | null;
   /** The element that shows the program. */
   video?: HTMLVideoElement | null;

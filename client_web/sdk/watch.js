@@ -19,9 +19,9 @@ export { Player as Viewer } from "./player.js";
 export function watch(video, { session, server, token, on, ...settings }) {
   const address = new Address(server, token);
   const id = encodeURIComponent(session);
-  const watchUrl = () => address.socket(`/v1/sessions/${id}/watch`);
+  const openWatch = () => address.openSocket(`/v1/sessions/${id}/watch`);
   const signalling = new Whep(address.http(`/whep/${id}`), address.headers);
-  const viewer = new Player(video, signalling, on, { ...settings, watchUrl });
+  const viewer = new Player(video, signalling, on, { ...settings, openWatch });
   viewer.open();
   return viewer;
 }

@@ -7,6 +7,7 @@
 
 import { byId, make } from "../shared/dom.js";
 import { chooseLanguage, storage, t, toggleLanguage } from "../shared/i18n.js";
+import { listenForToken, pageToken } from "../shared/token.js";
 import { Camera, CameraState } from "./camera.js";
 import { Compositor } from "./compositor.js";
 import { Controls } from "./controls.js";
@@ -17,7 +18,6 @@ import { Scene, SceneState } from "./scene.js";
 import { Segmenter, SegmenterError } from "./segmenter.js";
 import { Settings } from "./settings.js";
 
-const TOKEN_KEY = "sceneshift.token"; // in sessionStorage, as the console keeps it
 const DEVICE_KEY = "sceneshift.studio.camera";
 const WAS_ON_KEY = "sceneshift.studio.on"; // in sessionStorage: the camera starts again after a reload
 const FIGURES_MS = 1000;
@@ -106,6 +106,7 @@ class Studio {
       (change) => this.#settings.set(change),
     );
     document.addEventListener("keydown", (event) => this.#key(event));
+    listenForToken(() => this.#sceneProblem === "no_token" && this.#watch(this.#stageField.value));
     document.addEventListener("visibilitychange", () => this.#windowsChanged());
     navigator.mediaDevices?.addEventListener("devicechange", () => void this.#listDevices());
     window.addEventListener("pagehide", () => this.#scene.close());
@@ -120,7 +121,7 @@ class Studio {
   /** @param {string} stage */
   #watch(stage) {
     this.#stageField.value = stage;
-    this.#scene.open(stage, accessToken());
+    this.#scene.open(stage, pageToken());
   }
 
   get #isCameraWanted() {
@@ -322,16 +323,6 @@ class Studio {
       rate === 0 ? "" : t("edge.figures", { rate: Math.round(rate), ms: Math.round(this.#mixer?.pace.tookMs ?? 0) });
     this.#renderProblems();
   }
-}
-
-/** The token of the fragment, which is then removed from the address bar; else the one that this tab has stored. */
-function accessToken() {
-  const given = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (given !== null) {
-    storage("sessionStorage")?.setItem(TOKEN_KEY, given);
-    history.replaceState(null, "", location.pathname + location.search);
-  }
-  return given ?? storage("sessionStorage")?.getItem(TOKEN_KEY) ?? null;
 }
 
 /** This page's address on the server's own computer, where browsers allow the camera without https. */

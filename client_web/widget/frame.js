@@ -39,4 +39,16 @@ for (const type of TOLD) {
     parent.postMessage({ source: "live-scene", type, detail: /** @type {CustomEvent} */ (event).detail }, "*");
   });
 }
+// Framed, it speaks to another page's visitors. The element tells that page's developer by itself.
+if (!isFramed) scene.addEventListener("error", (event) => void explain(/** @type {any} */ (event).detail.code));
 document.body.append(scene);
+
+/** @param {string} code of an error */
+async function explain(code) {
+  if (code !== "unauthorized") return;
+  const { chooseLanguage, t } = await import("../shared/i18n.js");
+  await chooseLanguage();
+  const note = /** @type {HTMLElement} */ (document.getElementById("note"));
+  note.textContent = t("widget.no_token");
+  note.hidden = false;
+}

@@ -210,13 +210,13 @@ export class LiveScene extends HTMLElement {
 
   #build() {
     const address = new Address(this.getAttribute("server") ?? SERVER, this.getAttribute("token"));
-    const { signalling, watchUrl } = this.#source(address);
+    const { signalling, openWatch } = this.#source(address);
     const { video, held } = this.#parts;
     this.#screen = new Screen(
       video,
       held,
       signalling,
-      { watchUrl },
+      { openWatch },
       {
         // Before its first scene our own stage is empty, so the poster or the held frame stays.
         mayShow: () => this.#stage === null || this.#onAir !== "idle",
@@ -234,11 +234,11 @@ export class LiveScene extends HTMLElement {
     const session = this.#session;
     if (session === null) {
       const stage = (this.#stage = this.#newStage(address));
-      return { signalling: stage, watchUrl: () => stage.watchUrl };
+      return { signalling: stage, openWatch: () => stage.openWatch() };
     }
     const id = encodeURIComponent(session);
-    const watchUrl = () => address.socket(`/v1/sessions/${id}/watch`);
-    return { signalling: new Whep(address.http(`/whep/${id}`), address.headers), watchUrl };
+    const openWatch = () => address.openSocket(`/v1/sessions/${id}/watch`);
+    return { signalling: new Whep(address.http(`/whep/${id}`), address.headers), openWatch };
   }
 
   /** @param {Address} address */
@@ -274,6 +274,8 @@ export class LiveScene extends HTMLElement {
    */
   #fail({ code, message }, isOver) {
     this.#tell("error", { code, message });
+    // For the page's developer; its visitor reads that the scene cannot be opened here.
+    if (code === "unauthorized") console.error(`live-scene: ${message} (attribute token="…": a client secret)`);
     if (!isOver) return;
     const isStageLive = this.#connection === ConnectionState.LIVE;
     this.#trouble = isStageLive ? "failed" : "refused";

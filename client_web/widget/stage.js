@@ -42,19 +42,23 @@ export class Stage {
   constructor(address, options, handlers) {
     this.#address = address;
     this.#handlers = handlers;
-    this.#connection = new Connection(address.socket("/v1/realtime"), () => options, {
-      onState: (state) => this.#connectionChanged(state),
-      onSession: (isResumed, created) => this.#sessionBegan(isResumed, created),
-      onMessage: (message) => this.#receive(message),
-      onError: (error) => this.#failed(error),
-      onQueued: handlers.onQueued,
-    });
+    this.#connection = new Connection(
+      () => address.openSocket("/v1/realtime"),
+      () => options,
+      {
+        onState: (state) => this.#connectionChanged(state),
+        onSession: (isResumed, created) => this.#sessionBegan(isResumed, created),
+        onMessage: (message) => this.#receive(message),
+        onError: (error) => this.#failed(error),
+        onQueued: handlers.onQueued,
+      },
+    );
   }
 
-  /** @returns {string | null} the WebSocket address of the picture; null without a stage */
-  get watchUrl() {
+  /** @returns {WebSocket | null} for the picture; null without a stage */
+  openWatch() {
     const { session } = this.#connection;
-    return session === null ? null : this.#address.socket(`/v1/sessions/${session.sessionId}/watch`);
+    return session === null ? null : this.#address.openSocket(`/v1/sessions/${session.sessionId}/watch`);
   }
 
   open() {

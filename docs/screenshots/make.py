@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 from stored_picture import store
 
 from bench.parts.browser import NoBrowser, chromium
+from sceneshift.address import Address
 
 FOLDER = Path(__file__).parent
 TIMEOUT_MS = 60_000
@@ -148,12 +150,13 @@ async def _make(url: str, names: list[str], folder: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", default="http://127.0.0.1:8080/", help="as the server printed it")
+    parser.add_argument("--url", help="as the server printed it (default: your server on this machine)")
     parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("names", nargs="*", help=f"some of: {', '.join(shot.name for shot in SHOTS)} (default: all)")
     options = parser.parse_args()
     try:
-        asyncio.run(_make(options.url, options.names, options.folder))
+        address = Address.of(options.url, None, os.environ)
+        asyncio.run(_make(f"{address.base}/{address.fragment}", options.names, options.folder))
     except NoBrowser as error:
         print(error, file=sys.stderr)
         return 1

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import io
 import itertools
+import os
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ from make import IS_LIVE, TIMEOUT_MS
 from PIL import Image
 
 from bench.parts.browser import NoBrowser, chromium
+from sceneshift.address import Address
 
 VIEWPORT: ViewportSize = {"width": 1180, "height": 560}
 WIDTH = 760
@@ -89,12 +91,13 @@ async def _make(url: str, texts: list[str], path: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Makes the README's moving picture.")
-    parser.add_argument("--url", default="http://127.0.0.1:8080/", help="as the server printed it")
+    parser.add_argument("--url", help="as the server printed it (default: your server on this machine)")
     parser.add_argument("--path", type=Path, default=Path(__file__).parent / "moving.webp")
     parser.add_argument("texts", nargs="*", default=["how does a volcano erupt?", "a red sailboat on the sea at dawn"])
     options = parser.parse_args()
     try:
-        asyncio.run(_make(options.url, options.texts, options.path))
+        address = Address.of(options.url, None, os.environ)
+        asyncio.run(_make(f"{address.base}/{address.fragment}", options.texts, options.path))
     except NoBrowser as error:
         print(error, file=sys.stderr)
         return 1

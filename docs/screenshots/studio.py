@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +20,7 @@ from stored_picture import store
 
 from bench.parts.browser import NoBrowser, chromium
 from bench.parts.controller import Controller
+from sceneshift.address import Address
 
 ROOT = Path(__file__).parent.parent.parent
 PERSON = ROOT / "tests" / "browser" / "pictures" / "person.jpg"
@@ -27,13 +29,12 @@ _IS_CUT_OUT = """() => document.querySelector("#scene-state").dataset.state === 
     && document.querySelector("#hint").hidden && document.querySelector("#figures").textContent !== "" """
 
 
-async def _make(url: str, prompt: str, theme: str, path: Path) -> None:
+async def _make(address: Address, prompt: str, theme: str, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         camera = Path(folder) / "Webcam.mjpeg"
         camera.write_bytes(PERSON.read_bytes() * 2)
-        address = url.replace("http", "ws", 1).rstrip("/") + "/v1/realtime"
         async with (
-            connect(address, max_size=None) as connection,
+            connect(address.realtime_url, additional_headers=address.headers, max_size=None) as connection,
             chromium(f"--use-file-for-fake-video-capture={camera}") as browser,
         ):
             controller = Controller(connection)
@@ -54,7 +55,7 @@ async def _make(url: str, prompt: str, theme: str, path: Path) -> None:
                 navigator.mediaDevices.enumerateDevices = async () => (await list()).map((device) =>
                   ({ kind: device.kind, deviceId: device.deviceId, label: device.label && "Webcam" }));"""
             )
-            await page.goto(f"{url.rstrip('/')}/studio?session={created['session_id']}")
+            await page.goto(f"{address.base}/studio?session={created['session_id']}{address.fragment}")
             await page.click("#start")
             await page.wait_for_function(_IS_CUT_OUT, timeout=TIMEOUT_MS)
             await page.evaluate("document.activeElement.blur()")
@@ -63,13 +64,13 @@ async def _make(url: str, prompt: str, theme: str, path: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", default="http://127.0.0.1:8080/", help="as the server printed it")
+    parser.add_argument("--url", help="as the server printed it (default: your server on this machine)")
     parser.add_argument("--prompt", default="beach at sunset")
     parser.add_argument("--theme", choices=("dark", "light"), default="dark")
     parser.add_argument("--path", type=Path, default=Path(__file__).parent / "studio.webp")
     options = parser.parse_args()
     try:
-        asyncio.run(_make(options.url, options.prompt, options.theme, options.path))
+        asyncio.run(_make(Address.of(options.url, None, os.environ), options.prompt, options.theme, options.path))
     except NoBrowser as error:
         print(error, file=sys.stderr)
         return 1

@@ -143,7 +143,7 @@ def complete(reading: Reading, seed: int) -> tuple[SceneSpec, tuple[int, ...]]:
 
     All slots are drawn before any is chosen, so a named slot changes only the values that it rules out.
     """
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # for pictures  # nosec B311
     scenes = rng.sample(SCENES, len(SCENES))
     # Weighted order without replacement (Efraimidis and Spirakis 2006).
     times = sorted(TIMES, key=lambda time: -math.log(1 - rng.random()) / _TIME_WEIGHTS[time])

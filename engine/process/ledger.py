@@ -37,6 +37,7 @@ class InFlight:
     started_at: float | None = None  # by the current process; None while it waits
     is_cancelled: bool = False
     num_losses: int = 0
+    engine_s: float = 0.0  # by all processes
     estimated_s: float | None = None  # the estimate when it was sent
 
     def command_now(self, now: float) -> Generate:
@@ -114,6 +115,15 @@ class Ledger:
             case wire.FramesAt(generation_id=generation_id, step_index=step_index):
                 self._foresight.advanced(generation_id, Piece.DECODE if step_index < 0 else Piece.PREVIEW, now)
 
+    def spent(self, message: wire.Spent) -> None:
+        """The process has done a piece of work. Those that it served share its seconds.
+
+        A generation that was cancelled meanwhile is still here: its end comes after this message.
+        """
+        for generation_id in message.generation_ids:
+            if generation_id in self._in_flight:
+                self._in_flight[generation_id].engine_s += message.seconds / len(message.generation_ids)
+
     def lose(self, max_attempts: int) -> list[GenerationEnd]:
         """The process is lost. Returns the ends of the generations that are not made again."""
         ends: list[GenerationEnd] = []
@@ -129,12 +139,11 @@ class Ledger:
                 ends.append(GenerationFailed(generation_id, "engine_lost", message, retryable=True))
         return ends
 
-    def end(self, event: GenerationEnd, now: float) -> None:
+    def end(self, event: GenerationEnd, now: float) -> GenerationEnd:
+        """Forgets the generation. Returns its end with the engine's seconds."""
         generation = self._in_flight.pop(event.generation_id)
         if not self._in_flight:
             self.idle.set()
-        if generation.started_at is not None:
-            self.statistics.busy_s += now - generation.started_at
         if self._foresight is not None:
             self._foresight.remove(event.generation_id)
             if isinstance(event, GenerationFinished) and generation.estimated_s is not None:
@@ -146,6 +155,7 @@ class Ledger:
                 self.statistics.num_cancelled += 1
             case GenerationFailed():
                 self.statistics.num_failed += 1
+        return replace(event, engine_s=generation.engine_s)
 
     # --- estimates ------------------------------------------------------------------------------------------------
 

@@ -304,8 +304,10 @@ class EngineProcess:
         if len(self._ledger) and now - self._shared_at >= _SHARE_EVERY_S:
             self._note_core_share(now)
         match message:
-            case wire.Heartbeat():
-                pass
+            case wire.Heartbeat(busy_s=busy_s):
+                self._ledger.statistics.busy_s += busy_s
+            case wire.Spent():
+                self._ledger.spent(message)
             case wire.Raised(detail=detail):
                 raise Lost("raised", detail)
             case EngineReport():
@@ -350,7 +352,7 @@ class EngineProcess:
 
     def _end(self, event: GenerationEnd) -> None:
         now = self._monotonic()
-        self._ledger.end(event, now)
+        event = self._ledger.end(event, now)
         if not len(self._ledger):
             self._spare.go_on()
             self._note_core_share(now)

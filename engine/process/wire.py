@@ -38,7 +38,7 @@ from engine.config import LoadSettings, Rung
 
 logger = logging.getLogger(__name__)
 
-SHARED_MEMORY = Path("/dev/shm")  # a folder of files in memory, on Linux
+SHARED_MEMORY = Path("/dev/shm")  # a folder of files in memory, on Linux  # nosec B108
 HEADER_BYTES = 4
 # The largest is a `Generate` with its first frame: 1280x704 pixels are 1.3 MiB.
 MAX_MESSAGE_BYTES = 1 << 22
@@ -85,7 +85,20 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """From inside the loop: between denoising steps, decoded latent frames, and twice a second when idle."""
+    """From inside the loop: between denoising steps, decoded latent frames, and twice a second when idle.
+
+    `busy_s`: the loop has worked for so long since the last one.
+    """
+
+    busy_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """From the engine, after each piece of work, also one that failed: whose it was, and its seconds."""
+
+    generation_ids: tuple[str, ...]
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +136,7 @@ FromEngine = (
     | WarmedUp
     | Costs
     | Heartbeat
+    | Spent
     | Raised
     | LoadRefused
     | FramesAt
@@ -137,7 +151,8 @@ Message = ToEngine | FromEngine
 _TYPES: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        *(Load, Consumed, Generate, Cancel, Imported, EngineReport, WarmedUp, Costs, Heartbeat, Raised, LoadRefused),
+        *(Load, Consumed, Generate, Cancel, Imported, EngineReport, WarmedUp, Costs, Heartbeat, Spent),
+        *(Raised, LoadRefused),
         *(FramesAt, GenerationStarted, StepFinished, GenerationFinished, GenerationCancelled, GenerationFailed),
     )
 }

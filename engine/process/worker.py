@@ -112,7 +112,8 @@ class Worker:
     def step(self) -> None:
         """Schedule, run, conclude; beat."""
         self._take_inbox()
-        turn = self._arbiter.next(self._monotonic())
+        began_at = self._monotonic()
+        turn = self._arbiter.next(began_at)
         if turn is not None:
             try:
                 self._conclude(turn, self._perform(turn))
@@ -122,7 +123,7 @@ class Worker:
                     raise
                 self._recover(turn, error)
         self._report()
-        self._connection.send(wire.Heartbeat())
+        self._connection.send(wire.Heartbeat(self._monotonic() - began_at if turn is not None else 0.0))
 
     def warm_up(self) -> None:
         """Makes one whole clip like a user's, then the first steps and the decoder of each rung of another shape.
@@ -224,18 +225,23 @@ class Worker:
         generations = self._generations_of(turn)
         first = generations[0]
         began_at = self._monotonic()
-        match turn.piece:
-            case Piece.BEGIN:
-                first.rung_index = turn.works[0].rung_index
-                first.started_at = began_at
-                first.words = PromptWords(*self._model.begin(first))
-            case Piece.STEP:
-                self._step(generations)
-            case Piece.PREVIEW:
-                self._preview(first, send=True)
-            case Piece.DECODE:
-                self._decode(first)
-        return self._monotonic() - began_at
+        try:
+            match turn.piece:
+                case Piece.BEGIN:
+                    first.rung_index = turn.works[0].rung_index
+                    first.started_at = began_at
+                    first.words = PromptWords(*self._model.begin(first))
+                case Piece.STEP:
+                    self._step(generations)
+                case Piece.PREVIEW:
+                    self._preview(first, send=True)
+                case Piece.DECODE:
+                    self._decode(first)
+        finally:
+            # Before the results, so that a generation's last piece counts; also for a piece that failed.
+            seconds = self._monotonic() - began_at
+            self._connection.send(wire.Spent(tuple(work.work_id for work in turn.works), seconds))
+        return seconds
 
     def _conclude(self, turn: Turn, seconds: float) -> None:
         """Accounts for the piece and reports its result."""

@@ -42,7 +42,9 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         epilog="The language model's key is taken from OPENAI_API_KEY.",
     )
-    parser.add_argument("--server", help="the Sceneshift server, with #token=… if it has one (default: this machine)")
+    parser.add_argument(
+        "--server", help="the Sceneshift server, with #token=… (default: this machine, and its own token)"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="where the page is served")
     parser.add_argument("--port", type=int, default=8090)
     parser.add_argument("--allowed-hosts", default="", metavar="NAMES", help="behind a proxy: its names, with commas")

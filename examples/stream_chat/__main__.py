@@ -72,7 +72,9 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         epilog="TWITCH_TOKEN lets the bot answer in the chat; STREAM_CHAT_SECRET is for the hook and the page.",
     )
-    parser.add_argument("--server", help="the Sceneshift server, with #token=… if it has one (default: this machine)")
+    parser.add_argument(
+        "--server", help="the Sceneshift server, with #token=… (default: this machine, and its own token)"
+    )
     parser.add_argument("--name", help="the stage's name, so that its OBS address stays the same")
     parser.add_argument("--twitch", metavar="CHANNEL", help="read this Twitch channel's chat")
     parser.add_argument("--twitch-user", metavar="NAME", help="the user of TWITCH_TOKEN")

@@ -39,11 +39,13 @@ from engine.api import (
     Reuse,
     StepFinished,
 )
+from server.accounts.payer import NOBODY, Payer
 from server.clips import rows
 from server.clips.folder import LAST_FRAME, VIDEO, ClipFolder, NoRoom
 from server.clips.job import ClipError, Failure, Job, Made
 from server.clips.writer import ClipWriter, first_frame, num_pictures
 from server.clock import Clock
+from server.protocol.errors import Refused
 from server.rarely import Rarely
 from server.session.generations import Generations
 from server.session.prompt import Assembly
@@ -105,8 +107,10 @@ class ClipQueue:
         wall_time: Callable[[], float],
         lives_s: float,
         share: float = 0.0,
+        payer_of: Callable[[str], Payer] = lambda tenant: NOBODY,
     ) -> None:
-        """`lives_s`: how long a finished clip is kept. `share`: of the engine's time, which live stages then lack."""
+        """`lives_s`: how long a finished clip is kept. `share`: of the engine's time, which live stages then lack.
+        `payer_of`: who pays for a tenant's clips."""
         self._store = store
         self.folder = self._folder = folder
         self._engine = engine
@@ -115,6 +119,7 @@ class ClipQueue:
         self._wall_time = wall_time
         self._lives_s = lives_s
         self._share = share
+        self._payer_of = payer_of
         self._making: dict[str, Making] = {}
         self._unwritten: deque[Callable[[Any], Any]] = deque()
         self._served: list[str] = []  # tenants, the newest last
@@ -123,6 +128,7 @@ class ClipQueue:
         self._rests_until = clock.now()
         self._sweeps_at = clock.now()
         self._is_closing = False
+        self._claiming = asyncio.Lock()
         self._complain = Rarely(clock, _log.error)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="clips", initializer=_be_nice)
 
@@ -130,12 +136,15 @@ class ClipQueue:
         """For ever. First queues again what an earlier process had begun, and removes its leftovers."""
         await self._store.ask(partial(rows.recover, now=self._wall_time()))
         known = await self._store.ask(rows.all_ids)
-        await self._in_thread(self._folder.sweep, known)
+        if not self._is_closing:
+            await self._in_thread(self._folder.sweep, known)
         while True:
             try:
-                await self._write_rest()
-                await self._claim_all()
-                await self._sweep()
+                async with self._claiming:
+                    if not self._is_closing:
+                        await self._write_rest()
+                        await self._claim_all()
+                        await self._sweep()
             except StoreError as error:
                 self._complain("- ! clips wait for the store: %s", error)
                 self._rests_until = self._clock.now() + NO_ROOM_PAUSE_S
@@ -172,6 +181,8 @@ class ClipQueue:
     async def close(self, reason: str = "") -> None:
         """What is being made is queued again. Idempotent."""
         self._is_closing = True
+        async with self._claiming:  # a job that is claimed just now gets its task first
+            pass
         tasks = [making.task for making in self._making.values() if making.task is not None]
         for task in tasks:
             task.cancel()
@@ -350,8 +361,16 @@ class ClipQueue:
             background_share=self._share,
         )
         making.generation_id = generation_id
-        self._generations.add(generation_id, self)
-        await self._send(command)
+        try:
+            reservation = self._payer_of(making.job.tenant).reserve(self._engine.cost_s(spec.quality) or 0.0)
+        except Refused as refused:
+            raise _Failed(ClipError.BUDGET_EXHAUSTED, refused.detail.message, is_final=True) from None
+        try:
+            await self._send(command)
+        except BaseException:
+            reservation.settle(0.0)
+            raise
+        self._generations.add(generation_id, self, reservation)
         part = await self._collect(making, model, index)
         making.generation_id = None  # nothing is left to cancel
         return part
@@ -381,10 +400,9 @@ class ClipQueue:
                     making.num_done += 1
                 case FramesReady() as chunk:
                     assembly.add(chunk, model.num_frames)
-                case GenerationFinished(num_frames=num_frames, timings=timings):
+                case GenerationFinished(num_frames=num_frames, engine_s=engine_s):
                     assert started is not None
-                    seconds = timings.text_s + timings.denoised_s + timings.previewed_s + timings.decoded_s
-                    return started, assembly.finished(num_frames), 0.0 if started.is_reused else seconds
+                    return started, assembly.finished(num_frames), engine_s
                 case GenerationFailed(code=code, message=message, retryable=retryable):
                     raise _Failed(code, message, is_final=not retryable)
                 case GenerationCancelled():

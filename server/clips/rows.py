@@ -105,9 +105,13 @@ def num_before(connection: sqlite3.Connection, job: Job) -> int:
 
 
 def claim(connection: sqlite3.Connection, served: Sequence[str], now: float) -> Job | None:
-    """The next job, now in progress. Tenants take turns: those in `served`, the newest last, come after all others."""
+    """The next job, now in progress. Tenants take turns: those in `served`, the newest last, come after all others.
+
+    A clip that is equal to one in progress waits for it, because the clip cache then has it.
+    """
     rows = connection.execute(
-        "SELECT tenant, min(number) FROM videos WHERE status = 'queued' GROUP BY tenant"
+        "SELECT tenant, min(number) FROM videos WHERE status = 'queued' "
+        "AND spec NOT IN (SELECT spec FROM videos WHERE status = 'in_progress') GROUP BY tenant"
     ).fetchall()
     if not rows:
         return None

@@ -220,7 +220,8 @@ class _SelfTestFailed(Exception):
 @contextlib.asynccontextmanager
 async def _served(settings: Settings) -> AsyncIterator[str]:
     """A server in a process of its own, with the media settings; gives its address."""
-    command = [sys.executable, "-m", "server", "serve", "--engine", "synthetic", "--host", "127.0.0.1", "--port", "0"]
+    command = [sys.executable, "-m", "server", "serve", "--engine", "synthetic", "--no-token"]
+    command += ["--host", "127.0.0.1", "--port", "0"]
     if settings.udp_ports is not None:
         command += ["--udp-ports", "{}-{}".format(*settings.udp_ports)]
     names = {f"SCENESHIFT_{field.name.upper()}" for field in fields(Settings)} | {"SCENESHIFT_CONFIG"}

@@ -11,7 +11,7 @@ import logging
 from aiohttp.http_exceptions import HttpProcessingError
 
 from server.clock import Clock
-from server.session.limits import TokenBucket
+from server.token_bucket import TokenBucket
 
 # Five at once and five a minute: at most ten in any minute.
 _BURST = 5

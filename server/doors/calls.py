@@ -183,15 +183,18 @@ class CallsApi:
                 raise Refused("unknown_field", f"a viewer's call has no option `{name}`", param=name)
             identity.check("view", request.query["session"])
             session = self._registry.find(request.query["session"], identity.sees)
-            return await self._watch(session, offer_sdp, identity, self._gate.peers.of(request))
+            return await self._watch(session, offer_sdp, identity, request)
         return await self._start(session_start(options), offer_sdp, identity, request)
 
     async def _watch(
-        self, session: Session, offer_sdp: str, identity: Identity, address: str | None
+        self, session: Session, offer_sdp: str, identity: Identity, request: web.Request
     ) -> web.StreamResponse:
         call_id = _new_id()
         viewer_id, answer_sdp = await session.viewers.add(
-            offer_sdp, address=address, on_gone=lambda _: self._forget(call_id)
+            offer_sdp,
+            address=self._gate.peers.of(request),
+            payer=self._gate.payer(request, identity),
+            on_gone=lambda _: self._forget(call_id),
         )
         end = partial(self._registry.drop_viewer, session, viewer_id)
         self._calls[call_id] = _Call(session, viewer_id, identity, self._gate.keyring.hold(identity, end))
@@ -204,16 +207,19 @@ class CallsApi:
         assert isinstance(named, SessionStart)
         offer = self._read_offer(offer_sdp)
         transport = ChannelTransport(has_channel=offer.has_channel)
+        payer = self._gate.payer(request, identity)
         connection = Connection(
             transport,
             self._registry,
             identity=identity,
             metrics=self._metrics,
             clock=self._clock,
-            of_peer=self._gate.peers.messages(request),
+            payer=payer,
             note=partial(self._gate.note_message, request, identity),
         )
-        session = await self._registry.start(named, connection, Holder(identity.tenant, is_key=identity.is_key))
+        session = await self._registry.start(
+            named, connection, Holder(identity.tenant, is_key=identity.is_key, payer=payer)
+        )
         if isinstance(session, Ticket):
             self._registry.leave(session)
             # One HTTP request cannot wait for a stage and report its place in the queue meanwhile.

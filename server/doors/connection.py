@@ -17,6 +17,7 @@ from typing import Protocol
 
 import msgspec
 
+from server.accounts.payer import NOBODY, Payer
 from server.clock import Clock
 from server.doors.access.client_secrets import Identity
 from server.doors.sockets import CLOSE_TIMEOUT_S
@@ -46,7 +47,6 @@ from server.session.limits import (
     REFUSED_WITHIN_S,
     ConnectionLimits,
     Intake,
-    TokenBucket,
 )
 from server.session.registry import Holder, Registry
 from server.session.session import Session, SessionState
@@ -97,18 +97,19 @@ class Connection:
         identity: Identity,
         metrics: Metrics,
         clock: Clock,
-        of_peer: TokenBucket | None = None,
+        payer: Payer = NOBODY,
         note: Callable[[str, str, ErrorCode | None], None] = lambda action, session, code: None,
     ) -> None:
         """`note` writes an action to the audit log: the message's type, the stage, why it was refused."""
         self._identity = identity
-        self._holder = Holder(identity.tenant, is_key=identity.is_key)
+        self._payer = payer
+        self._holder = Holder(identity.tenant, is_key=identity.is_key, payer=payer)
         self._transport = transport
         self._registry = registry
         self._metrics = metrics
         self._clock = clock
         self._limits = ConnectionLimits(clock)  # while there is no session
-        self._intake = Intake(clock, of_peer=of_peer)
+        self._intake = Intake(clock, shared=payer.messages)
         self._note = note
         self._session: Session | None = None
         self._is_revoked = False
@@ -240,8 +241,10 @@ class Connection:
     async def _handle(self, message: AnyClientMessage) -> None:
         message = checked(self._identity, message)
         if self._session is not None:
-            if isinstance(message, PromptSet) and (wait_s := self._session.limits.prompts.take()) > 0:
-                raise _rate_limited("prompts", wait_s)
+            if isinstance(message, PromptSet):
+                if (wait_s := self._session.limits.prompts.take()) > 0:
+                    raise _rate_limited("prompts", wait_s)
+                self._payer.prompt()
             await self._handle_in(self._session, message)
             return
         match message:

@@ -1,9 +1,9 @@
 """The server's TCP connections: how many there may be, and how long a request may take to arrive.
 
 A connection beyond the bounds is closed at accept, before anything is read. A request's head and body must arrive in
-time, so that a peer that sends them by halves, or nothing, holds nothing. `Connections.serve` makes the connections, in
-place of aiohttp's factory, and the middleware `bounded` tells them when a head has arrived. Everything runs on the
-event loop.
+time, and an answer must be taken. So a peer that sends by halves, or nothing, or reads nothing, holds nothing.
+`Connections.serve` makes the connections, in place of aiohttp's factory, and the middleware `bounded` tells them when a
+head has arrived. Everything runs on the event loop.
 
 `BoundedHandler` uses no private name of aiohttp, but one that its documentation lacks:
 `RequestHandler.finish_response`, called once for each answer. `test_connections.py` notices if it is called no more.
@@ -47,6 +47,8 @@ class ConnectionBounds:
     most_by_peer: int = 32
     head_s: float = 10.0
     body_s: float = 20.0
+    # In which the peer takes none of what waits for it. The kernel measures it, on Linux only.
+    silence_s: float = 30.0
     # Longer than nginx and Caddy keep a silent connection (60 s at nginx), so that they close it first.
     keep_alive_s: float = 75.0
 
@@ -148,6 +150,9 @@ class BoundedHandler(web.RequestHandler):
         if not self._is_admitted:
             transport.abort()  # type: ignore[attr-defined]
             return
+        if (option := getattr(socket, "TCP_USER_TIMEOUT", None)) is not None:
+            silence_ms = int(self._connections.bounds.silence_s * 1000)
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, silence_ms)
         super().connection_made(transport)
         self._expect_within(self._connections.bounds.head_s)
 
@@ -179,9 +184,12 @@ class BoundedHandler(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        finished = await super().finish_response(request, resp, start_time)
-        self._is_busy = False
-        return finished
+        try:
+            return await super().finish_response(request, resp, start_time)
+        except TimeoutError:  # the kernel's: see `silence_s`; aiohttp expects other errors of a peer that is gone
+            return resp, True
+        finally:
+            self._is_busy = False
 
     def _expect_within(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._give_up)

@@ -17,6 +17,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from server.clock import Clock
 from server.doors import sockets
+from server.doors.access.auth import PROTOCOL
 from server.doors.access.gate import Gate
 from server.doors.client_scripts import ClientScripts
 from server.doors.pages import CLIENT_FOLDER, SCRIPTS_PREFIX, Pages, permissions
@@ -71,6 +72,7 @@ STATUS = {
     "unknown_recording": HTTPStatus.NOT_FOUND,
     "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
+    "budget_exhausted": HTTPStatus.TOO_MANY_REQUESTS,
     "message_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "too_many_viewers": HTTPStatus.SERVICE_UNAVAILABLE,
     "draining": HTTPStatus.SERVICE_UNAVAILABLE,
@@ -154,7 +156,9 @@ class HttpApi:
         if request.headers.get("Upgrade", "").lower() != "websocket":
             return _error(detail)
         # A browser hides the status of a refused upgrade from its page, which would try again for ever.
-        socket = web.WebSocketResponse(autoping=False, autoclose=False, max_msg_size=MAX_MESSAGE_BYTES, compress=False)
+        socket = web.WebSocketResponse(
+            autoping=False, autoclose=False, max_msg_size=MAX_MESSAGE_BYTES, compress=False, protocols=(PROTOCOL,)
+        )
         await socket.prepare(request)
         await sockets.refuse(socket, request, detail)
         return socket

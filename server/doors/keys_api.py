@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from server.doors.access.client_secrets import Identity
 from server.doors.access.gate import Gate, door_of
 from server.protocol.errors import Refused
+from server.protocol.limits import NONE, Limits
 from server.protocol.table import Scope
 from server.store import keys
 from server.store.keys import MAIN, Key, KeyRefused
@@ -29,6 +30,7 @@ class KeyRequest(Struct, frozen=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(min_length=1, max_length=40, pattern=r"^[\w. -]+\Z")]
     scope: Annotated[tuple[Scope, ...], Meta(min_length=1)] = ("view", "prompt", "record", "push")
     lives_s: Annotated[int, Meta(ge=60, le=MAX_LIVES_S)] | None = None
+    limits: Limits = NONE
 
 
 class KeyListed(Struct, frozen=True, omit_defaults=True):
@@ -38,6 +40,7 @@ class KeyListed(Struct, frozen=True, omit_defaults=True):
     made_at: float
     expires_at: float | None
     is_good: bool
+    limits: Limits = NONE
     value: str | None = None  # once, in the answer that made it
 
 
@@ -68,7 +71,9 @@ class KeysApi:
             raise Refused("invalid_json", f"the body is no JSON: {error}") from None
         now = self._wall_time()
         expires_at = now + asked.lives_s if asked.lives_s is not None else None
-        make = partial(keys.make_key, name=asked.name, scopes=asked.scope, now=now, expires_at=expires_at)
+        make = partial(
+            keys.make_key, name=asked.name, scopes=asked.scope, now=now, expires_at=expires_at, limits=asked.limits
+        )
         try:
             key = await self._store.ask(make)
         except KeyRefused as refusal:
@@ -98,7 +103,7 @@ class KeysApi:
 
     def _listed(self, key: Key) -> KeyListed:
         is_good = key.is_good(self._wall_time())
-        return KeyListed(key.id, key.name, sorted(key.scopes), key.made_at, key.expires_at, is_good)
+        return KeyListed(key.id, key.name, sorted(key.scopes), key.made_at, key.expires_at, is_good, key.limits)
 
 
 def _json(body: object) -> web.Response:

@@ -1,21 +1,28 @@
-"""What a key's holder reads over HTTP: `/v1/sessions`, the stages; `/v1/audit`, who did what. On the event loop."""
+"""What a key's holder reads over HTTP: stages, what they have used, and who did what (`/v1/sessions`, `/v1/usage`,
+`/v1/audit`). On the event loop."""
 
 from __future__ import annotations
 
+import asyncio
+import datetime
 from typing import Any
 
 import msgspec
 from aiohttp import web
 from msgspec import Struct
 
+from server.accounts.accounts import KEEP_KEYS_DAYS
 from server.doors.access.gate import Gate
 from server.protocol.errors import Refused
+from server.protocol.limits import NONE, Limits
+from server.session.recordings import Recordings
 from server.session.registry import Registry
 from server.store import audit
 from server.store.store import Store
 
 MAX_ENTRIES = 1000
 DEFAULT_ENTRIES = 100
+DEFAULT_DAYS = 7
 
 
 class StageListed(Struct, frozen=True):
@@ -26,14 +33,32 @@ class StageListed(Struct, frozen=True):
     recording: bool
 
 
+class Day(Struct, frozen=True):
+    day: str  # in UTC
+    engine_s: float  # with what is reserved for clips in the making
+    generations: int  # that took engine time
+
+
+class Used(Struct, frozen=True):
+    tenant: str
+    name: str
+    limits: Limits
+    sessions: int
+    viewers: int
+    stored_bytes: int
+    days: list[Day]  # with use, the oldest first
+
+
 class OperatorApi:
-    def __init__(self, registry: Registry, gate: Gate, store: Store) -> None:
+    def __init__(self, registry: Registry, gate: Gate, store: Store, recordings: Recordings) -> None:
         self._registry = registry
         self._gate = gate
         self._store = store
+        self._recordings = recordings
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_get("/v1/sessions", self._sessions)
+        router.add_get("/v1/usage", self._usage)
         router.add_get("/v1/audit", self._audit)
 
     async def _sessions(self, request: web.Request) -> web.StreamResponse:
@@ -51,6 +76,29 @@ class OperatorApi:
         ]
         return _json({"data": stages})
 
+    async def _usage(self, request: web.Request) -> web.StreamResponse:
+        """Of this key; an operator's key sees all. `?days=N`: of the newest N days."""
+        identity = self._gate.admit_key(request)
+        num_days = _number(request, "days", DEFAULT_DAYS, KEEP_KEYS_DAYS)
+        keyring, accounts = self._gate.keyring, self._gate.accounts
+        tenants = keyring.tenants if identity.sees is None else [identity.tenant]
+        by_tenant = await accounts.days(tenants, num_days)
+        used = []
+        for tenant, rows in by_tenant.items():
+            key, account = keyring.key(tenant), accounts.now(tenant)
+            used.append(
+                Used(
+                    tenant,
+                    keyring.name_of(tenant),
+                    key.limits if key is not None else NONE,
+                    account.num_sessions if account is not None else 0,
+                    account.num_viewers if account is not None else 0,
+                    await asyncio.to_thread(self._recordings.stored_bytes, tenant),
+                    [Day(_date(row.window), round(row.engine_s, 3), row.generations) for row in rows],
+                )
+            )
+        return _json({"today": _date(accounts.today), "data": used})
+
     async def _audit(self, request: web.Request) -> web.StreamResponse:
         """`?limit=N`, `?before=ID` for older ones, `?refused=1` for refusals only. The newest come first."""
         self._gate.admit(request, "admin")
@@ -62,6 +110,10 @@ class OperatorApi:
             lambda connection: audit.newest(connection, limit, before=before, refused_only=is_refused_only)
         )
         return _json({"data": [{"id": number, **msgspec.structs.asdict(entry)} for number, entry in rows]})
+
+
+def _date(day: int) -> str:
+    return (datetime.date(1970, 1, 1) + datetime.timedelta(days=day)).isoformat()
 
 
 def _json(body: Any) -> web.Response:

@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 from server.doors.access import client_secrets
 from server.doors.access.gate import Gate, door_of
 from server.protocol.errors import Refused
+from server.protocol.limits import NONE, Limits
 from server.protocol.table import Scope
 from server.store.keys import SecretRow
 
@@ -40,6 +41,7 @@ class SecretRequest(Struct, frozen=True, forbid_unknown_fields=True):
     origins: Annotated[tuple[Annotated[str, Meta(max_length=256)], ...], Meta(max_length=16)] = ()
     expires_after: ExpiresAfter = ExpiresAfter()
     uses: Literal[0, 1] = 0
+    limits: Limits = NONE
 
 
 class SecretMade(Struct, frozen=True):
@@ -48,6 +50,7 @@ class SecretMade(Struct, frozen=True):
     scope: list[Scope]
     session: str | None
     id: str  # revokes it
+    limits: Limits
 
 
 class Link(Struct, frozen=True):
@@ -83,6 +86,10 @@ class SecretsApi:
         if lives_s > MAX_LIVES_S and set(asked.scope) != {"view"}:
             reason = f"a secret that may do more than `view` lives for {MAX_LIVES_S} s at most"
             raise Refused("invalid_value", reason, param="expires_after")
+        if asked.limits.stored_bytes is not None:
+            raise Refused(
+                "invalid_value", "recordings are counted by key: a secret has no `stored_bytes`", param="limits"
+            )
         secret_id = client_secrets.new_id()
         value, expires_at = self._gate.access.make_secret(
             identity,
@@ -92,6 +99,7 @@ class SecretsApi:
             session=asked.session,
             origins=asked.origins,
             is_for_one_use=asked.uses == 1,
+            limits=asked.limits,
         )
         if lives_s > MAX_LIVES_S:
             scopes, now = frozenset(asked.scope), self._wall_time()
@@ -99,7 +107,7 @@ class SecretsApi:
                 SecretRow(secret_id, identity.tenant, expires_at, scopes, asked.session, made_at=now)
             )
         self._gate.note(request, identity, door_of(request), session=asked.session or "")
-        return _json(SecretMade(value, expires_at, sorted(asked.scope), asked.session, secret_id))
+        return _json(SecretMade(value, expires_at, sorted(asked.scope), asked.session, secret_id, asked.limits))
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         """The links of this key that still open something."""

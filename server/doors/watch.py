@@ -101,7 +101,7 @@ class WatchEndpoint:
         session_id = request.match_info["session_id"]
         identity = self._gate.admit(request, "view", session_id, connects=True)
         session = self._registry.find(session_id, identity.sees)
-        return session, session.viewers.watch(), identity
+        return session, session.viewers.watch(self._gate.payer(request, identity)), identity
 
     async def _refuse(self, response: web.WebSocketResponse, request: web.Request, detail: ErrorDetail) -> None:
         self._metrics.refused(detail.code)

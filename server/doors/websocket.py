@@ -73,7 +73,7 @@ class RealtimeEndpoint:
             identity=identity,
             metrics=self._metrics,
             clock=self._clock,
-            of_peer=self._gate.peers.messages(request),
+            payer=self._gate.payer(request, identity),
             note=partial(self._gate.note_message, request, identity),
         )
         self._connections.add(connection)

@@ -60,6 +60,7 @@ class WhepApi:
         viewer_id, answer_sdp = await session.viewers.add(
             offer_sdp,
             address=self._gate.peers.of(request),
+            payer=self._gate.payer(request, identity),
             on_gone=lambda viewer_id: self._forget(session, viewer_id),
         )
         end = partial(self._registry.drop_viewer, session, viewer_id)

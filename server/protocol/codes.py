@@ -24,6 +24,7 @@ RequestErrorCode = Literal[
     "prompt_id_taken",
     "event_id_conflict",
     "rate_limited",
+    "budget_exhausted",
     "invalid_sdp",
     "no_video",
     "no_video_codec",

@@ -84,7 +84,7 @@ ASKED: tuple[Asked, ...] = (
         m.PromptSet(text="日落时的海边", seed=7),
         "prompt",
         (m.PromptAccepted, m.PromptRejected),
-        ("no_session", "prompt_empty", "prompt_too_long", "prompt_id_taken", *_ON_ABILITIES),
+        ("no_session", "prompt_empty", "prompt_too_long", "prompt_id_taken", "budget_exhausted", *_ON_ABILITIES),
     ),
     Asked(
         m.PromptCancel(prompt_id="p7"),
@@ -157,7 +157,7 @@ _ORDER_ERRORS: tuple[ErrorCode, ...] = (
     *_CLIP_ERRORS,
     *("invalid_json", "unsupported_media_type", "message_too_large", "missing_field", "unknown_field", "wrong_type"),
     *("invalid_value", "invalid_text", "unsupported_parameter", "prompt_empty", "prompt_too_long", "unknown_model"),
-    *("server_busy", "server_full", "storage_full"),
+    *("server_busy", "server_full", "storage_full", "budget_exhausted"),
 )
 
 ROUTES: tuple[Route, ...] = (
@@ -230,6 +230,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("DELETE", "/v1/keys/{key_id}", "admin", errors=(*_DOOR, "invalid_value", "unknown_key"), needs_key=True),
     Route("GET", "/v1/sessions", "view", answer=_JSON, errors=_DOOR, needs_key=True),
+    Route("GET", "/v1/usage", "view", answer=_JSON, errors=(*_DOOR, "invalid_value"), needs_key=True),
     Route("GET", "/v1/audit", "admin", answer=_JSON, errors=(*_DOOR, "invalid_value"), needs_key=True),
     Route("OPTIONS", "/v1/realtime/calls", None, is_open_to_origins=True),
     Route(

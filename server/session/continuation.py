@@ -27,6 +27,7 @@ from engine.api import (
 )
 from server.media.program import Shown
 from server.metrics import Metrics
+from server.protocol.errors import Refused
 from server.protocol.messages import PromptContinued
 from server.session.prompt import Assembly, Prompt
 from server.session.receipts import Receipts
@@ -146,6 +147,10 @@ class Continuations:
             return  # the scene is shown for another round; the next tick asks again
         except EngineUnavailable:
             self._current = None
+            return
+        except Refused as refusal:  # the budget; with no scene to go on, it is said once
+            self._current = None
+            self._says.warn("budget_exhausted", f"the scene is looped from here on: {refusal.detail.message}")
             return
         current.generation_id = command.generation_id
 

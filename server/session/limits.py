@@ -1,4 +1,4 @@
-"""Limits that protect the server from one controller: token buckets inbound, a bounded numbered queue outbound.
+"""What protects the server from one controller: token buckets inbound, a bounded numbered queue outbound.
 
 Bookkeeping on the event loop. The doors' readers ask the buckets through an `Intake`. A connection's writer empties the
 `Outbox`, which `receipts.py` owns.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -16,6 +16,7 @@ import msgspec
 from server.clock import Clock
 from server.protocol.decoding import encode
 from server.protocol.messages import PromptPreview, ServerMessage, StatsUpdated
+from server.token_bucket import TokenBucket, take
 
 # Replayed to a controller that comes back: 256 events are some 20 prompts with all their previews.
 MAX_REPLAYED = 256
@@ -29,28 +30,6 @@ MAX_REFUSED = 100
 REFUSED_WITHIN_S = 10.0
 # A reader of a full buffer never suspends by itself; after so many frames, some milliseconds, the other tasks are next.
 FRAMES_PER_TURN = 32
-_ROUNDING = 1e-9
-
-
-class TokenBucket:
-    """`burst` at once, then `rate` per second."""
-
-    def __init__(self, rate: float, burst: float, clock: Clock) -> None:
-        self.rate = rate
-        self.burst = burst
-        self._clock = clock
-        self._tokens = burst
-        self._filled_at = clock.now()
-
-    def take(self) -> float:
-        """0.0 if one token was taken, else the seconds until there will be one."""
-        now = self._clock.now()
-        self._tokens = min(self.burst, self._tokens + (now - self._filled_at) * self.rate)
-        self._filled_at = now
-        if self._tokens >= 1 - _ROUNDING:  # who waited as long as we said gets one
-            self._tokens -= 1
-            return 0.0
-        return (1 - self._tokens) / self.rate
 
 
 class ConnectionLimits:
@@ -67,20 +46,18 @@ class ConnectionLimits:
 class Intake:
     """The pace at which one connection is read. While it waits, the kernel's buffers fill, and TCP slows the sender.
 
-    `of_peer`: a bucket that all connections of one address share.
+    `shared`: buckets that other connections of the same key, client secret or address share.
     """
 
-    def __init__(self, clock: Clock, *, of_peer: TokenBucket | None = None) -> None:
+    def __init__(self, clock: Clock, *, shared: Sequence[TokenBucket] = ()) -> None:
         self._clock = clock
-        self._of_peer = of_peer
+        self._shared = shared
         self._refused_at: deque[float] = deque(maxlen=MAX_REFUSED)
         self._num_frames = 0
 
     def take(self, bucket: TokenBucket) -> float:
         """0.0 if the frame that was read may pass, else the seconds to `rest` after its refusal."""
-        wait_s = bucket.take()
-        if wait_s == 0 and self._of_peer is not None:
-            wait_s = self._of_peer.take()
+        wait_s = take((bucket, *self._shared))
         if wait_s > 0:
             self._refused_at.append(self._clock.now())
         return wait_s

@@ -165,10 +165,8 @@ class Prompts:
             lora=_or(message.lora, options.lora),
         )
         prompt = self._receive(message)
-        if self._engine.state in (EngineState.FAILED, EngineState.CLOSED):
-            rejected = PromptRejected(
-                prompt_id=prompt.prompt_id, event_id=message.event_id, error=receipts.unavailable()
-            )
+        if (error := self._reason_to_reject(prompt)) is not None:
+            rejected = PromptRejected(prompt_id=prompt.prompt_id, event_id=message.event_id, error=error)
             self._says.answered.remember(message, self._end(prompt, PromptEvent.REJECT, rejected))
             return
         if self._current is not None:
@@ -216,6 +214,15 @@ class Prompts:
     def on_options_changed(self) -> None:
         if not self._previews_go_on_air:
             self.air.drop_preview()
+
+    def _reason_to_reject(self, prompt: Prompt) -> ErrorDetail | None:
+        if self._engine.state in (EngineState.FAILED, EngineState.CLOSED):
+            return receipts.unavailable()
+        try:
+            self._slot.check_budget(prompt.quality)
+        except Refused as refusal:
+            return refusal.detail
+        return None
 
     def _accepted(self, prompt: Prompt, message: PromptSet) -> PromptAccepted:
         estimate = self._slot.estimate(self._command(prompt, ""))
@@ -288,6 +295,8 @@ class Prompts:
             self._fail(prompt, receipts.busy(busy))
         except EngineUnavailable:
             self._fail(prompt, receipts.unavailable())
+        except Refused as refusal:  # another stage has spent the rest of the budget meanwhile
+            self._fail(prompt, refusal.detail)
         else:
             prompt.move(PromptEvent.GENERATE)
             prompt.generation_id = command.generation_id

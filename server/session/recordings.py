@@ -14,13 +14,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from server.media.mp4.recording import SUFFIX, Recording, RecordingFailed, RecordingLimits, RecordingsFolder
+from server.media.mp4.recording import SUFFIX, Recording, RecordingFailed, RecordingLimits, RecordingsFolder, Share
 from server.media.program_format import ProgramFormat
 from server.metrics import Metrics
 from server.protocol.codes import ErrorDetail, error_detail
 from server.protocol.errors import Refused
 from server.protocol.messages import RecordingChanged
 from server.session.neighbours import SessionProgram
+from server.store.keys import MAIN
 
 # How many recordings can still be fetched; the files of older ones stay.
 MAX_KNOWN = 1000
@@ -56,9 +57,13 @@ class Recordings:
         assert self._folder is not None, "`check` comes first"
         return self._folder
 
-    def new_path(self, session_id: str, number: int) -> Path:
-        """A path with a name that the server chooses: session, local time, number."""
-        return self.folder.path / f"{_UNSAFE.sub('-', session_id)}-{self._local_time()}-{number}{SUFFIX}"
+    def new_path(self, session_id: str, number: int, share: Share) -> Path:
+        """A path with a name that the server chooses: session, local time, number, and the id of a customer's key."""
+        return self.folder.path / f"{_UNSAFE.sub('-', session_id)}-{self._local_time()}-{number}{share.suffix}"
+
+    def stored_bytes(self, tenant: str) -> int:
+        """What this tenant has recorded, also by earlier processes. Blocks."""
+        return self._folder.count(share_of(tenant).suffix) if self._folder is not None else 0
 
     def remember(self, tenant: str, session_id: str, path: Path) -> None:
         self._paths[tenant, session_id, path.name] = path
@@ -73,6 +78,14 @@ class Recordings:
         return path
 
 
+def share_of(tenant: str, max_bytes: int | None = None) -> Share:
+    """The files' names tell whose they are, so that they count over restarts. Without customers all are the server's.
+
+    No session's name has a dot, so none can pass for another tenant's.
+    """
+    return Share(f".{tenant}{SUFFIX}" if tenant not in ("", MAIN) else SUFFIX, max_bytes)
+
+
 class Recorder:
     """One session's recorder. `on_ended` gets a recording that ended by itself; `start` and `stop` return theirs."""
 
@@ -85,9 +98,12 @@ class Recorder:
         recordings: Recordings,
         metrics: Metrics,
         *,
+        max_stored_bytes: int | None = None,
         on_ended: Callable[[RecordingChanged], None],
     ) -> None:
+        """`max_stored_bytes`: of all recordings of this tenant."""
         self._session_id, self._tenant = session_id, tenant
+        self._share = share_of(tenant, max_stored_bytes)
         self._program = program
         self._format = program_format
         self._recordings = recordings
@@ -142,12 +158,13 @@ class Recorder:
             self._num_recordings += 1
             subscription = self._program.record()
             recording = Recording(
-                self._recordings.new_path(self._session_id, self._num_recordings),
+                self._recordings.new_path(self._session_id, self._num_recordings, self._share),
                 subscription,
                 self._program.sound,
                 size=(self._format.width, self._format.height),
                 frame_rate=self._format.frame_rate,
                 folder=self._recordings.folder,
+                share=self._share,
                 on_ended=self._on_failed,
             )
             try:

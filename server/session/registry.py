@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from engine.api import (
     GenerationStarted,
     Quality,
 )
+from server.accounts.payer import NOBODY, Payer
 from server.essential import EssentialTasks
 from server.metrics import Snapshot
 from server.protocol.errors import Refused
@@ -34,6 +36,7 @@ from server.session.admission import MIN_RETRY_S, Admission, Queue, Ticket
 from server.session.generations import Owner
 from server.session.neighbours import Controller
 from server.session.session import Neighbours, Session, SessionState
+from server.token_bucket import TokenBucket
 
 _log = logging.getLogger(__name__)
 _Owner = TypeVar("_Owner", bound=Owner)
@@ -51,14 +54,17 @@ CLOSE_TIMEOUT_S = 1.5
 # (the SDKs' silence), and then has three attempts to resume. Without that, any page that starts a stage on a full
 # server ended a show whose network had just failed.
 KEEP_DETACHED_S = 20.0
+# Of one key. Each stage takes megabytes for its pictures, which the C library keeps: 657 stages within 5 s took 205 MB.
+START_BURST, START_RATE = 32, 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who may hold a stage: a tenant's key, or a client secret of that key."""
+    """Who may hold a stage, and pays for it: a tenant's key, or a client secret of that key."""
 
     tenant: str = ""
     is_key: bool = True
+    payer: Payer = NOBODY
 
 
 # Everybody, on a server without keys.
@@ -90,6 +96,7 @@ class Registry:
         self._on_engine_unusable = on_engine_unusable
         self._sessions: dict[str, Session] = {}
         self._admission = Admission(self._clock)
+        self._starts: dict[str, TokenBucket] = {}  # by tenant, of which there are as many as keys
         self._queue = Queue(max_queued)
         self._tasks: set[asyncio.Task[None]] = set()
         self._essential = EssentialTasks(on_task_died)
@@ -146,7 +153,7 @@ class Registry:
         """
         self._check(message, holder)
         if not len(self._queue) and self._has_room(self._cost_s(message.quality)):
-            return await self._create(message, controller, holder.tenant)
+            return await self._create(message, controller, holder)
         if self._queue.is_full:
             retry_after_ms = round(self._admission.retry_after_s(len(self._queue)) * 1000)
             reason = f"there is no room for another stage, and {len(self._queue)} controllers wait for one"
@@ -169,25 +176,29 @@ class Registry:
             return None
         self._queue.leave(ticket)
         self._check(message, holder)  # since `start`, the model may have become known or the name taken
-        return await self._create(message, controller, holder.tenant)
+        return await self._create(message, controller, holder)
 
     def leave(self, ticket: Ticket) -> None:
         """Gives up a place in the queue, if it still is one."""
         self._queue.leave(ticket)
         self._call_waiting()
 
-    async def _create(self, message: SessionStart, controller: Controller, tenant: str) -> Session:
+    async def _create(self, message: SessionStart, controller: Controller, holder: Holder) -> Session:
         if message.name is not None and message.name in self._sessions:
             self._abandon(self._sessions[message.name])  # `_check` saw that it may go
         self._make_room(self._cost_s(message.quality))
         names = (name for name in message.__struct_fields__ if name not in ("event_id", "name"))
+        starts = self._starts.setdefault(holder.tenant, TokenBucket(START_RATE, START_BURST, self._clock))
+        if (wait_s := starts.take()) > 0:
+            raise _too_fast(wait_s)
         session_id = message.name or f"s{secrets.token_hex(8)}"
         session = Session(
             session_id,
             SessionOptions(**{name: getattr(message, name) for name in names}),
             self._neighbours,
             stage_id=session_id if message.name is None else f"{session_id}@{secrets.token_hex(4)}",
-            tenant=tenant,
+            tenant=holder.tenant,
+            place=holder.payer.enter_stage(_pixels_per_s(message)),  # `_check` saw that there is one
             # At once: the place and the name are free even while viewers and ingests are still being closed.
             on_closed=self._forget_owner,
         )
@@ -233,6 +244,17 @@ class Registry:
         capabilities.check(self.engine.model, transition=message.transition, after=message.after, lora=message.lora)
         capabilities.check_music(self._neighbours.music, message.music)
         capabilities.check_size(self._neighbours.max_program, message.width, message.height, message.frame_rate)
+        # Last, because it may end stages: those of the same payer that yield, the longest detached first.
+        while True:
+            try:
+                holder.payer.check_stage(_pixels_per_s(message), named.place if named is not None else None)
+                return
+            except Refused as refusal:
+                yielding = [one for one in self._sessions.values() if one is not named and self._yields(one)]
+                own = [one for one in yielding if one.place.shares_account_with(holder.payer)]
+                if refusal.detail.code != "server_full" or not own:
+                    raise
+                self._abandon(min(own, key=lambda session: session.detached_at))
 
     # --- room -----------------------------------------------------------------------------------------------------
 
@@ -283,6 +305,8 @@ class Registry:
 
     def _forget_owner(self, owner: Owner) -> None:
         self._neighbours.generations.forget(owner)
+        if isinstance(owner, Session):
+            owner.place.leave()
         if self._sessions.get(owner.owner_id) is owner:  # and not a newer one of the same name
             del self._sessions[owner.owner_id]
             self._admission.close(owner.owner_id)
@@ -379,6 +403,9 @@ class Registry:
         if (name := session.program.dead_task) is not None:
             raise RuntimeError(f"task {name} of this show died")
         session.tick()
+        if session.length.is_over(self._clock.now()):
+            self._spawn(self._close(session, "time_up"), f"close-{session.session_id}")
+            return
         if session.state is not SessionState.DETACHED:
             return
         if self._clock.now() - session.detached_at >= self._resume_grace_s:
@@ -418,6 +445,16 @@ class Registry:
 async def _drop(session: Session, viewer_id: str) -> None:
     with contextlib.suppress(Refused):
         await session.viewers.remove(viewer_id)
+
+
+def _pixels_per_s(message: SessionStart) -> int:
+    return message.width * message.height * message.frame_rate
+
+
+def _too_fast(wait_s: float) -> Refused:
+    """For stages that come faster than anybody can use them."""
+    reason = f"stages are started too fast: {START_BURST} at once, then {START_RATE:g} a second"
+    return Refused("rate_limited", reason, retry_after_ms=math.ceil(wait_s * 1000))
 
 
 def _draining() -> Refused:

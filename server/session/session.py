@@ -9,6 +9,7 @@ continues scenes, `slot.py` is the stage's place in the engine, and `receipts.py
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -19,9 +20,10 @@ import msgspec
 from msgspec import UNSET
 
 from engine.api import Engine, EngineLost, EngineReady, EngineStopped, GenerationEvent, Quality
+from server.accounts.payer import NOBODY, Place
 from server.clock import Clock
 from server.config import ProgramSize, WhipTarget
-from server.media.program import Program, Shown
+from server.media.program import Program
 from server.media.program_format import ProgramFormat
 from server.metrics import Metrics, ProgramCounts
 from server.protocol.errors import Refused
@@ -63,6 +65,9 @@ from server.session.recordings import Recorder, Recordings
 from server.session.slot import Slot
 from server.session.viewers import Viewers
 from server.stage.picture import OnAir
+
+# Before the end of a session whose length is limited; half of a short one.
+WARN_BEFORE_S = 60.0
 
 
 class SessionState(StrEnum):
@@ -109,6 +114,24 @@ class Neighbours:
     wall_time: Callable[[], float] = time.time
 
 
+class Length:
+    """The time that a session may last, and the one warning before its end."""
+
+    def __init__(self, began_at: float, session_s: float | None) -> None:
+        self.ends_at = began_at + session_s if session_s is not None else math.inf
+        self._warns_at = self.ends_at - min(WARN_BEFORE_S, (session_s or 0.0) / 2)
+
+    def is_over(self, now: float) -> bool:
+        return now >= self.ends_at
+
+    def left_s(self, now: float) -> float | None:
+        """Once, shortly before the end: the seconds until then."""
+        if now < self._warns_at:
+            return None
+        self._warns_at = math.inf
+        return max(0.0, self.ends_at - now)
+
+
 class Session:
     """See the module. Create it, `open` it, `attach` a controller; `close` frees everything."""
 
@@ -120,12 +143,14 @@ class Session:
         *,
         stage_id: str | None = None,
         tenant: str = "",
+        place: Place | None = None,
         on_closed: Callable[[Session], None] = lambda session: None,
     ) -> None:
         """`stage_id` is the prefix of generation ids. It is not the session's name, because the engine may still work
-        for an older session of that name."""
+        for an older session of that name. `place`: in the accounts of who pays; whoever took it gives it back."""
         self.session_id, self.tenant = session_id, tenant
         self.options = options
+        self.place = place or Place(NOBODY)
         self.resume_token = secrets.token_urlsafe(24)
         self.state, self.detached_at = SessionState.OPEN, 0.0
         self._neighbours, self._on_closed = neighbours, on_closed
@@ -166,18 +191,16 @@ class Session:
             on_changed=self._tell,
             log=lambda text, is_error: self.receipts.log("!" if is_error else "=", text),
         )
-        recordings = neighbours.recordings
-        self._recorder = Recorder(
-            session_id, tenant, self.program, self.program_format, recordings, self._metrics, on_ended=self._tell
-        )
+        self._recorder = self._make_recorder()
         self._opened_at = self._ticked_at = self._clock.now()
+        self.length = Length(self._opened_at, self.place.payer.session_s)
         self._ticked_counts = ProgramCounts()
 
     def _make_program(self) -> SessionProgram:
         return self._neighbours.make_program(
             self.program_format,
             clock=self._clock,
-            on_shown=self._on_shown,
+            on_shown=lambda shown: self.prompts.on_shown(shown),  # noqa: PLW0108  they are made later
             on_changed=self._on_changed,
             on_viewer_lost=self._on_viewer_lost,
             on_music_failed=self._on_music_failed,
@@ -191,7 +214,20 @@ class Session:
             stage_id=stage_id,
             tenant=self.tenant,
             frame_rate=self.options.frame_rate,
-            claim=lambda generation_id: self._neighbours.generations.add(generation_id, self),
+            claim=lambda generation_id, reservation: self._neighbours.generations.add(generation_id, self, reservation),
+            payer=self.place.payer,
+        )
+
+    def _make_recorder(self) -> Recorder:
+        return Recorder(
+            self.session_id,
+            self.tenant,
+            self.program,
+            self.program_format,
+            self._neighbours.recordings,
+            self._metrics,
+            max_stored_bytes=self.place.payer.stored_bytes,
+            on_ended=self._tell,
         )
 
     @property
@@ -281,6 +317,9 @@ class Session:
         self._ticked_counts, self._ticked_at = counts, now
         self._metrics.program_ran(span)
         self._scene.go_on()
+        self.viewers.tick()
+        if (left_s := self.length.left_s(now)) is not None:
+            self.receipts.warn("time_ends", f"this stage ends in {left_s:.0f} s: its time is limited")
         if self.state is not SessionState.OPEN or span_s <= 0:
             return
         self.slot.tell_busy(now)
@@ -399,9 +438,6 @@ class Session:
 
     # --- the program ----------------------------------------------------------------------------------------------
 
-    def _on_shown(self, shown: Shown) -> None:
-        self.prompts.on_shown(shown)
-
     def _on_changed(self, on_air: OnAir, prompt_id: str | None) -> None:
         if self.state is not SessionState.CLOSED:
             self.prompts.air.report()
@@ -465,6 +501,7 @@ class Session:
             "duration_s": round(self._clock.now() - self._opened_at, 3),
             "generations": self.slot.num_generations,
             "denoising_steps": self.slot.num_steps,
+            "engine_s": round(self.slot.engine_s, 3),
             "prompts_applied": self.prompts.num_applied,
         }
 

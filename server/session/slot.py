@@ -21,6 +21,7 @@ from engine.api import (
     Quality,
     StepFinished,
 )
+from server.accounts.payer import NOBODY, Payer, Reservation
 from server.metrics import Metrics
 from server.protocol.messages import After
 from server.session import receipts
@@ -32,7 +33,8 @@ BUSY_AGAIN_S = 60.0
 
 
 class Slot:
-    """`claim` gets the id of each generation sent, so that the registry knows whose its events are."""
+    """`claim` gets each generation sent and its engine seconds, so that the registry knows whose its events are, and
+    who pays."""
 
     def __init__(
         self,
@@ -43,18 +45,22 @@ class Slot:
         stage_id: str,
         tenant: str,
         frame_rate: int,
-        claim: Callable[[str], None],
+        claim: Callable[[str, Reservation], None],
+        payer: Payer = NOBODY,
     ) -> None:
         self.stage_id = stage_id
         self.tenant = tenant
         self.num_generations = 0
         self.num_steps = 0
+        self.engine_s = 0.0
         self._engine = engine
         self._says = says
         self._metrics = metrics
         self._frame_rate = frame_rate
         self._claim = claim
+        self._payer = payer
         self._generation_id: str | None = None
+        self._reservation: Reservation | None = None  # of that generation
         self._degraded: tuple[str, ...] = ()
         self._is_told_busy = False
         self._told_busy_at = float("-inf")
@@ -71,11 +77,26 @@ class Slot:
         self.num_generations += 1
         return f"{self.stage_id}.{self.num_generations}"
 
+    def check_budget(self, quality: Quality) -> None:
+        """Whether a new prompt could pay for its clip, once the generation that holds the place is stopped for it.
+
+        Raises `Refused` (`budget_exhausted`).
+        """
+        self._payer.check(self.cost_s(quality), returning=self._reservation)
+
     def send(self, command: Generate) -> None:
-        """Takes the place. Raises `EngineBusy` or `EngineUnavailable`; then the place is still free."""
-        self._engine.send(command)
-        self._generation_id = command.generation_id
-        self._claim(command.generation_id)
+        """Takes the place, and reserves the clip's engine seconds.
+
+        Raises `Refused` (`budget_exhausted`), `EngineBusy` or `EngineUnavailable`; then the place is still free.
+        """
+        reservation = self._payer.reserve(self.cost_s(command.quality))
+        try:
+            self._engine.send(command)
+        except BaseException:
+            reservation.settle(0.0)
+            raise
+        self._generation_id, self._reservation = command.generation_id, reservation
+        self._claim(command.generation_id, reservation)
 
     def cancel(self, generation_id: str) -> None:
         """The place becomes free when the engine confirms the end."""
@@ -86,12 +107,13 @@ class Slot:
         self.num_steps += isinstance(event, StepFinished)
         if not isinstance(event, GenerationEnd) or event.generation_id != self._generation_id:
             return False
-        self._generation_id = None
+        self._generation_id = self._reservation = None
+        self.engine_s += event.engine_s
         return True
 
     def on_engine_stopped(self) -> None:
         """The engine will not come back: frees the place."""
-        self._generation_id = None
+        self._generation_id = self._reservation = None
 
     def cost_s(self, quality: Quality) -> float:
         """Engine time of one clip made alone; 0 before the first measurement."""

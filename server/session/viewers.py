@@ -4,18 +4,21 @@ Between `session.py`, which owns it, and the program, which owns the connections
 
 Bounds: `max_viewers` that watch, and `MAX_CONNECTING` that still connect. The controller's own peer has a place beside
 both. Drop rule: when a viewer comes and `MAX_CONNECTING` connect already, the address with the most of them loses its
-oldest. So offers that never connect displace each other, and not the viewers of other addresses. When more connect than
-may watch, those that connect last are dropped.
+oldest. So offers that never connect displace each other, and not the viewers of other addresses. An address that we can
+tell from others has more than `MAX_OF_ADDRESS` for a second or two only (`tick`). When more connect than may watch,
+those that connect last are dropped.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from server.accounts.payer import NOBODY, Payer, Place
 from server.media.video.fanout import Subscription
 from server.media.webrtc.signalling import Offer, OfferError
 from server.protocol.errors import Refused
@@ -26,6 +29,8 @@ from server.session.neighbours import SessionProgram
 RETRY_AFTER_MS = 5000
 # Half of the default `max_viewers`. A viewer connects within about 0.3 s, so 50 a second may come.
 MAX_CONNECTING = 16
+# Of one address that we can tell from others, and that take longer than a second or two to connect.
+MAX_OF_ADDRESS = 4
 # How many lost viewers are remembered, because a viewer's goodbye may come after the end of its connection.
 MAX_LOST = 64
 
@@ -36,6 +41,7 @@ class _Connecting:
 
     address: str | None  # None: not known
     viewer_id: str | None = None  # None until it has our answer
+    has_waited: bool = False  # through a tick
 
 
 class Viewers:
@@ -56,6 +62,10 @@ class Viewers:
         self._on_gone: dict[str, Callable[[str], None]] = {}  # by viewer id; called when it is gone
         self._connecting: list[_Connecting] = []  # the oldest first; never the controller's own
         self._lost: deque[str] = deque(maxlen=MAX_LOST)
+        # One answer is made at a time: each takes some 6 ms of the event loop, and offers that came together would
+        # hold up frames together. At most `MAX_CONNECTING` and the controller's own wait, in order.
+        self._answering = asyncio.Lock()
+        self._places: dict[Subscription, Place] = {}  # of viewers without a peer
         self._own_id: str | None = None  # the controller's peer
         self._carrier_id: str | None = None  # the viewer whose connection also carries the controller's messages
 
@@ -64,18 +74,31 @@ class Viewers:
         offer: str | Offer,
         *,
         address: str | None = None,
+        payer: Payer = NOBODY,
         on_gone: Callable[[str], None] = lambda viewer_id: None,
     ) -> tuple[str, str]:
         """Adds a viewer; returns its id and our SDP answer. `address` is where it asks from, if the door knows that.
+        It takes a place of its payer's from now on, before it is known whether it will watch.
 
         Raises `Refused`. If cancelled, no viewer is left behind. `on_gone` is called once, with its id, when it has
         left or was lost.
         """
         self._check_room()
-        connecting = self._enter(address)
+        place = payer.enter_viewer()
+
+        def leave(viewer_id: str) -> None:
+            place.leave()
+            on_gone(viewer_id)
+
         try:
-            viewer_id, answer_sdp = await self._add(offer, connecting, on_gone=on_gone)
+            connecting = self._enter(address)
+        except Refused:
+            place.leave()
+            raise
+        try:
+            viewer_id, answer_sdp = await self._add(offer, connecting, on_gone=leave)
         except BaseException:
+            place.leave()
             self._connecting = [one for one in self._connecting if one is not connecting]
             raise
         connecting.viewer_id = viewer_id
@@ -107,10 +130,25 @@ class Viewers:
         for viewer_id in list(self._on_gone):
             self._forget(viewer_id)
 
-    def watch(self) -> Subscription:
+    def tick(self) -> None:
+        """Once a second: an address with many viewers that connect loses the oldest, if they had a second for it.
+
+        A class behind one router connects within that time. Offers that never connect hold few places.
+        """
+        counts = Counter(one.address for one in self._connecting)
+        for one in list(self._connecting):
+            is_crowded = one.address is not None and counts[one.address] > MAX_OF_ADDRESS
+            if is_crowded and one.has_waited and one.viewer_id is not None:
+                counts[one.address] -= 1
+                self._drop(one.viewer_id)
+            one.has_waited = True
+
+    def watch(self, payer: Payer = NOBODY) -> Subscription:
         """Adds a viewer without a peer (`watch.py`), until `leave`; returns its frames. Raises `Refused`."""
         self._check_room()
+        place = payer.enter_viewer()
         subscription = self._program.watch()
+        self._places[subscription] = place
         self._log(f"viewer over WebSocket joined, {self._program.num_viewers} now")
         self._on_joined()
         return subscription
@@ -118,6 +156,8 @@ class Viewers:
     def leave(self, subscription: Subscription) -> None:
         """Ends what `watch` gave."""
         self._program.leave(subscription)
+        if (place := self._places.pop(subscription, None)) is not None:
+            place.leave()
         self._log(f"viewer over WebSocket left, {self._program.num_viewers} now")
 
     async def add_candidate(
@@ -189,11 +229,14 @@ class Viewers:
             dropped = self._next_dropped()
             if dropped is None:
                 raise _too_many(f"{MAX_CONNECTING} viewers connect already")
-            self._connecting = [one for one in self._connecting if one.viewer_id != dropped]
-            self._program.drop_viewer(dropped)
+            self._drop(dropped)
         connecting = _Connecting(address)
         self._connecting.append(connecting)
         return connecting
+
+    def _drop(self, viewer_id: str) -> None:
+        self._connecting = [one for one in self._connecting if one.viewer_id != viewer_id]
+        self._program.drop_viewer(viewer_id)
 
     def _next_dropped(self) -> str | None:
         """The oldest of the address that has the most; None if no viewer that connects has our answer yet."""
@@ -221,9 +264,10 @@ class Viewers:
     ) -> tuple[str, str]:
         """`connecting` is None for the controller's own peer, which needs no place."""
         try:
-            viewer_id, answer_sdp = await self._program.add_viewer(
-                offer, on_channel=on_channel, on_watching=partial(self._may_watch, connecting)
-            )
+            async with self._answering:
+                viewer_id, answer_sdp = await self._program.add_viewer(
+                    offer, on_channel=on_channel, on_watching=partial(self._may_watch, connecting)
+                )
         except OfferError as error:
             if error.code == "too_many_viewers":
                 raise _too_many(error.message) from None

@@ -11,6 +11,10 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import msgspec
+
+from server.protocol.limits import NONE, Limits
+
 PREFIX = "sk_"
 # The key of `--token`, or the one that the server made for itself. Client secrets that name no key are signed with it.
 MAIN = "main"
@@ -29,6 +33,7 @@ class Key:
     made_at: float = 0.0
     expires_at: float | None = None
     revoked_at: float | None = None
+    limits: Limits = NONE
 
     def is_good(self, now: float) -> bool:
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
@@ -48,7 +53,7 @@ class SecretRow:
     revoked_at: float | None = None
 
 
-_KEY = "id, name, text, scopes, made_at, expires_at, revoked_at"
+_KEY = "id, name, text, scopes, made_at, expires_at, revoked_at, limits"
 _SECRET = "id, tenant, expires_at, scopes, session, made_at, used_at, revoked_at"
 
 
@@ -61,11 +66,18 @@ def new_token() -> str:
 
 
 def make_key(
-    connection: sqlite3.Connection, name: str, scopes: Iterable[str], *, now: float, expires_at: float | None = None
+    connection: sqlite3.Connection,
+    name: str,
+    scopes: Iterable[str],
+    *,
+    now: float,
+    expires_at: float | None = None,
+    limits: Limits = NONE,
 ) -> Key:
     """Raises `KeyRefused`."""
     key_id = secrets.token_hex(4)
-    key = Key(key_id, name, f"{PREFIX}{key_id}_{new_token()}", frozenset(scopes), now, expires_at)
+    text = f"{PREFIX}{key_id}_{new_token()}"
+    key = Key(key_id, name, text, frozenset(scopes), now, expires_at, limits=limits)
     _insert_key(connection, key)
     return key
 
@@ -83,7 +95,7 @@ def main_key(connection: sqlite3.Connection, scopes: Iterable[str], *, now: floa
 
 def all_keys(connection: sqlite3.Connection) -> list[Key]:
     rows = connection.execute(f"SELECT {_KEY} FROM keys ORDER BY made_at, name")
-    return [Key(row[0], row[1], row[2], _split(row[3]), row[4], row[5], row[6]) for row in rows]
+    return [Key(row[0], row[1], row[2], _split(row[3]), row[4], row[5], row[6], _limits(row[7])) for row in rows]
 
 
 def revoke_key(connection: sqlite3.Connection, name: str, *, now: float) -> Key:
@@ -97,9 +109,10 @@ def revoke_key(connection: sqlite3.Connection, name: str, *, now: float) -> Key:
 
 
 def _insert_key(connection: sqlite3.Connection, key: Key) -> None:
-    row = (key.id, key.name, key.text, " ".join(sorted(key.scopes)), key.made_at, key.expires_at)
+    limits = msgspec.json.encode(key.limits).decode()
+    row = (key.id, key.name, key.text, " ".join(sorted(key.scopes)), key.made_at, key.expires_at, limits)
     try:
-        connection.execute(f"INSERT INTO keys ({_KEY}) VALUES (?, ?, ?, ?, ?, ?, NULL)", row)
+        connection.execute(f"INSERT INTO keys ({_KEY}) VALUES (?, ?, ?, ?, ?, ?, NULL, ?)", row)
     except sqlite3.IntegrityError:
         raise KeyRefused(f"there is a key `{key.name}` already; revoke it first, or choose another name") from None
 
@@ -130,3 +143,11 @@ def forget_ended_secrets(connection: sqlite3.Connection, now: float) -> None:
 
 def _split(text: str) -> frozenset[str]:
     return frozenset(text.split())
+
+
+def _limits(text: str) -> Limits:
+    """Raises `sqlite3.DataError`: a limit that this version does not know must not be ignored."""
+    try:
+        return msgspec.json.decode(text, type=Limits)
+    except msgspec.DecodeError as error:
+        raise sqlite3.DataError(f"the limits of a key cannot be read: {error}") from None

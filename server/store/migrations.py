@@ -39,7 +39,19 @@ MIGRATIONS: tuple[str, ...] = (
         times INTEGER NOT NULL            -- how many this row stands for
     );
     """,
-    # 2: clips on demand, and the events that tell of their ends.
+    # 2: limits of keys, and the engine seconds that were spent.
+    """
+    ALTER TABLE keys ADD COLUMN limits TEXT NOT NULL DEFAULT '{}';  -- JSON
+    CREATE TABLE spent (
+        owner TEXT NOT NULL,              -- "key ID", "secret TENANT/JTI" or "address PEER"
+        window INTEGER NOT NULL,          -- the day since 1970-01-01 in UTC; 0 for a client secret
+        engine_s REAL NOT NULL,
+        generations INTEGER NOT NULL,
+        forget_at REAL NOT NULL,
+        PRIMARY KEY (owner, window)
+    ) WITHOUT ROWID;
+    """,
+    # 3: clips on demand, and the events that tell of their ends.
     """
     CREATE TABLE videos (
         number INTEGER PRIMARY KEY,       -- the order in which they came
@@ -63,6 +75,7 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX videos_by_tenant ON videos (tenant, number);
     CREATE INDEX videos_queued ON videos (tenant, number) WHERE status = 'queued';
     CREATE INDEX videos_queued_by_number ON videos (number) WHERE status = 'queued';
+    CREATE INDEX videos_in_progress ON videos (number) WHERE status = 'in_progress';
     CREATE INDEX videos_ending ON videos (expires_at) WHERE expires_at IS NOT NULL;
     CREATE INDEX videos_by_key ON videos (tenant, idempotency_key) WHERE idempotency_key IS NOT NULL;
     CREATE TABLE events (                 -- the outbox

@@ -17,6 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from engine.synthetic import SyntheticEngine, read
 from server import app as server_app
 from server.config import Settings
+from server.store.store import Store
 
 # A generous limit: these tests do not measure time, and the machine may be busy.
 PATIENCE_S = 60.0
@@ -72,9 +73,9 @@ def number_in(pixels: NDArray[np.uint8]) -> int | None:
 
 
 @asynccontextmanager
-async def synthetic_server(**settings: Any) -> AsyncIterator[str]:
+async def synthetic_server(*, store: Store | None = None, **settings: Any) -> AsyncIterator[str]:
     """A server in this process with the synthetic engine, while the block runs: its address."""
-    app = server_app.build(Settings(**settings), SyntheticEngine())
+    app = server_app.build(Settings(**settings), SyntheticEngine(), store=store)
     async with server_app.running(app, server_app.listen("127.0.0.1", 0)) as port:
         yield f"http://127.0.0.1:{port}"
 

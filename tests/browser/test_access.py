@@ -7,6 +7,8 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,9 @@ from stages import synthetic_server
 
 from bench.parts.served import served
 from server.doors.access import client_secrets
+from server.protocol.limits import Limits
+from server.store import keys
+from server.store.store import FILE_NAME, Store
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -32,15 +37,6 @@ async def test_the_token_in_the_address_opens_the_session_and_disappears(open_co
     assert TOKEN not in console.page.url
     await console.page.reload()
     await console.is_live()
-
-
-async def test_without_the_token_the_page_says_what_is_missing(browser: Any, guarded_url: str) -> None:
-    context = await browser.new_context(locale="en-US")
-    page = await context.new_page()
-    await page.goto(guarded_url)
-    await page.wait_for_function("() => document.querySelector('#connection').dataset.state === 'refused'")
-    assert "access token" in await page.inner_text("#toasts")
-    await context.close()
 
 
 @pytest.mark.parametrize(
@@ -130,3 +126,41 @@ async def test_a_prompt_without_an_end_is_asked_for_again_after_the_server_was_k
         await console.page.click("#take")
         await console.shows_number(7)
         assert await console.states() == ["on_air"]
+
+
+async def test_the_console_tells_what_its_key_has_spent_today(open_console: Any, tmp_path: Path) -> None:
+    store = Store(tmp_path / FILE_NAME)
+    store.open()
+    shops, unlimited = (
+        store.ask_now(partial(keys.make_key, name=name, scopes=("view", "prompt"), now=0.0, limits=limits))
+        for name, limits in (("shop", Limits(engine_s=0.15)), ("guest", Limits()))
+    )
+    async with synthetic_server(token=TOKEN, store=store) as url:
+        console = await open_console(f"{url}/#token={shops.text}")
+        await console.until("() => document.querySelector('#stats').innerText.includes('0 s of 0.15 s')")
+        await console.send("scene 5")
+        await console.newest_is("on_air")
+        await console.send("scene 6")
+        await console.until("() => document.querySelector('#toasts').innerText.includes('budget of engine time')")
+        await console.shows_number(5)
+        console = await open_console(f"{url}/#token={unlimited.text}")
+        await console.until("() => /Engine today\\s+0 s/.test(document.querySelector('#stats').innerText)")
+        console = await open_console(f"{url}/#token={TOKEN}")
+        assert "Engine today" not in await console.text("#stats")
+
+
+async def test_a_console_whose_time_was_up_starts_no_other_stage(browser: Any, guarded_url: str) -> None:
+    secret = client_secrets.make(TOKEN, ["prompt"], now=time.time(), lives_s=600, limits=Limits(session_s=0.5))
+    context = await browser.new_context(locale="en-US")
+    page = await context.new_page()
+    closed: list[str] = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda text: closed.extend(time_up_in(text))))
+    await page.goto(f"{guarded_url}/#token={secret}")
+    await page.wait_for_function("() => document.querySelector('#connection').dataset.state === 'refused'")
+    assert closed == ["time_up"]
+    assert await page.is_visible("#retry")
+    await context.close()
+
+
+def time_up_in(frame: str | bytes) -> list[str]:
+    return ["time_up"] if isinstance(frame, str) and '"reason":"time_up"' in frame else []

@@ -10,6 +10,9 @@ The test finds them itself, in README.md, docs/*.md and the examples' READMEs: f
 * ``html``: the body of a page of another origin; Enter is pressed on the first thing that Tab reaches.
 * ``text`` that is one address of the server's: opened, as OBS does.
 
+The server has a token, and keeps it in its file, as `sceneshift serve` does: the Python SDK finds it there. A page of
+the server has it in its fragment. A program that names SCENESHIFT_TOKEN gets it. SECRET stands for a client secret.
+
 ``<!-- not run: why -->`` on the line before a fence leaves it out. Snippets speak to ``http://127.0.0.1:8080``. If that
 port is taken here, the port is replaced, and nothing else. The stage ``my-show`` exists for snippets that name it and
 do not start it. Each snippet gets a server of its own, so that leftovers of another snippet do not count.
@@ -23,6 +26,7 @@ import re
 import socket
 import sys
 import textwrap
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -40,7 +44,9 @@ from sceneshift import connect
 from server import app as server_app
 from server.clock import MonotonicClock
 from server.config import Settings
+from server.doors.access import client_secrets
 from server.doors.connections import ConnectionBounds, Connections
+from server.run_file import Running, kept
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
@@ -48,6 +54,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("examples/*/README.md"))]
 PORT = 8080
+TOKEN = "a-token-for-these-snippets-of-forty-letters"
 VIDEO = "<video muted playsinline></video>"
 _FENCE = re.compile(
     r"(?P<not_run><!-- not run: .+ -->\n+)?^(?P<indent>[ \t]*)```(?P<language>\w*)[^\n`]*\n"
@@ -112,10 +119,13 @@ class Stand:
 
     url: str
     stranger: str
+    secret: str  # a client secret that prompts
+    runtime_folder: Path  # XDG_RUNTIME_DIR
     files: dict[str, str]  # the stranger's files, by path
     http: aiohttp.ClientSession
 
     def adapted(self, text: str) -> str:
+        text = text.replace("SECRET", self.secret)
         return (
             text
             if self.url.endswith(f":{PORT}")
@@ -138,7 +148,7 @@ class Stand:
         """`my-show` with a picture, if the snippet counts on it."""
         async with AsyncExitStack() as stack:
             if snippet.needs_show:
-                session = await stack.enter_async_context(connect(self.url, name="my-show"))
+                session = await stack.enter_async_context(connect(self.url, TOKEN, name="my-show"))
                 await (await session.prompt("a red sailboat at sunset")).picture
             yield
 
@@ -154,7 +164,7 @@ def is_free(port: int) -> bool:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def stand() -> AsyncIterator[Stand]:
+async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
     files: dict[str, str] = {}
 
     async def serve(request: web.Request) -> web.Response:
@@ -172,10 +182,14 @@ async def stand() -> AsyncIterator[Stand]:
             return f"http://127.0.0.1:{await stack.enter_async_context(server_app.running(app, listener))}"
 
         stranger = await address_of(other)
-        own = server_app.build(Settings(allowed_origins=(stranger,)), SyntheticEngine(Script()))
+        own = server_app.build(Settings(token=TOKEN, allowed_origins=(stranger,)), SyntheticEngine(Script()))
         url = await address_of(own, PORT if is_free(PORT) else 0)
-        http = await stack.enter_async_context(aiohttp.ClientSession())
-        yield Stand(url, stranger, files, http)
+        running = Running(int(url.rpartition(":")[2]), f"{url}/", TOKEN, os.getpid())
+        stack.enter_context(kept(tmp_path / "sceneshift", running))
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        http = await stack.enter_async_context(aiohttp.ClientSession(headers=headers))
+        secret = client_secrets.make(TOKEN, ["prompt"], now=time.time(), lives_s=600)
+        yield Stand(url, stranger, secret, tmp_path, files, http)
 
 
 def test_snippets_are_found_where_they_stand() -> None:
@@ -206,6 +220,8 @@ async def test_a_program_runs_as_it_stands(snippet: Snippet, stand: Stand, tmp_p
     own = {
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "client_web" / "python")]),
         "SCENESHIFT_URL": stand.url,
+        "XDG_RUNTIME_DIR": str(stand.runtime_folder),
+        **({"SCENESHIFT_TOKEN": TOKEN} if "SCENESHIFT_TOKEN" in snippet.text else {}),
         "CURL_HOME": str(tmp_path),  # an HTTP error is curl's failure, too
         "PATH": os.environ["PATH"],
         "LANG": "C.UTF-8",
@@ -262,7 +278,7 @@ async def _open(page: Page, snippet: Snippet, stand: Stand) -> None:
             await page.evaluate("() => import('/page.js').then(() => true)")
         case "js":
             await page.route("**/page.js", lambda route: route.fulfill(content_type="text/javascript", body=text))
-            await page.goto(f"{stand.url}/livez")
+            await page.goto(f"{stand.url}/livez#token={TOKEN}")
             await page.evaluate("(video) => { document.body.innerHTML = video; }", VIDEO)
             await page.evaluate("() => import('/page.js').then(() => true)")
         case _:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import re
 import shutil
 import socket
 import ssl
@@ -24,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "server"))
 
 from serving import Serving, serving
 from viewer import Viewer
+
+from bench.parts.browser import chromium
 
 EXAMPLES = Path(__file__).parent.parent.parent / "deploy" / "proxy"
 NAME = "stage.example"
@@ -91,16 +94,39 @@ def _nginx(folder: Path, port: int, server_port: int) -> list[str]:
     return ["nginx", "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
 
 
+def _caddy_that_logs(folder: Path, port: int, server_port: int) -> list[str]:
+    """Caddy with the example's log turned on. It has each address with its query."""
+    command = _caddy(folder, port, server_port)
+    lines = (folder / "Caddyfile").read_text().splitlines()
+    text = "\n".join(line.removeprefix("#") if line.startswith("#\t") else line for line in lines)
+    (folder / "Caddyfile").write_text(_replaced(text, {"/var/log/caddy/": f"{folder}/"}) + "\n")
+    return command
+
+
+def _nginx_that_logs(folder: Path, port: int, server_port: int) -> list[str]:
+    """nginx that logs each address with its query, and what led there."""
+    command = _nginx(folder, port, server_port)
+    text = (folder / "sceneshift.conf").read_text()
+    (folder / "sceneshift.conf").write_text(_replaced(text, {"$uri $status": "$request_uri $http_referer $status"}))
+    return command
+
+
 Command = Callable[[Path, int, int], list[str]]
-each_proxy = pytest.mark.parametrize(
-    "command",
-    [
-        pytest.param(
-            command, id=name, marks=pytest.mark.skipif(not shutil.which(name), reason=f"{name} is not installed")
-        )
-        for name, command in (("caddy", _caddy), ("nginx", _nginx))
-    ],
-)
+
+
+def _each(**commands: Command) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        "command",
+        [
+            pytest.param(
+                command, id=name, marks=pytest.mark.skipif(not shutil.which(name), reason=f"{name} is not installed")
+            )
+            for name, command in commands.items()
+        ],
+    )
+
+
+each_proxy = _each(caddy=_caddy, nginx=_nginx)
 
 
 def _free_port() -> int:
@@ -177,3 +203,59 @@ async def test_behind_the_proxy_a_server_without_a_token_serves_nobody(command: 
                 async with http.get(path) as response:
                     code = (await response.json())["error"]["code"]
                     assert (response.status, code) == (403, "token_needed_behind_proxy")
+
+
+@pytest.mark.browser
+@_each(caddy=_caddy_that_logs, nginx=_nginx_that_logs)
+async def test_a_show_by_our_pages_leaves_nothing_useful_in_a_log_of_whole_addresses(
+    command: Command, tmp_path: Path
+) -> None:
+    port = _free_port()
+    origin = f"https://{NAME}:{port}"
+    async with (
+        serving(token=TOKEN, allowed_origins=(origin,), recordings_folder=str(tmp_path / "recordings")) as harness,
+        proxied(command, tmp_path, port, harness) as http,
+        chromium(f"--host-resolver-rules=MAP {NAME} 127.0.0.1") as browser,
+        await browser.new_context(ignore_https_errors=True, locale="en-US") as context,
+    ):
+        context.set_default_timeout(1000 * PATIENCE_S)
+        # Without WebRTC the pictures take the WebSocket, through the proxy.
+        await context.add_init_script("delete window.RTCPeerConnection;")
+        await _show_by_pages(context, origin)
+        await context.close()  # a proxy logs a WebSocket when it has ended
+        async with asyncio.timeout(PATIENCE_S):
+            while not _has_sockets(logged := (tmp_path / "sceneshift.log").read_text()):  # noqa: ASYNC110  another process's file
+                await asyncio.sleep(0.05)
+        assert "/recordings/" in logged
+        assert TOKEN not in logged + (tmp_path / "output").read_text()
+        for secret in re.findall(r"ek_[\w.-]+", logged):
+            for path in ("/v1/realtime/client_secrets", "/metrics", "/v1/sessions/x/snapshot.jpg"):
+                async with http.get(path, headers={"Authorization": f"Bearer {secret}"}) as answer:
+                    assert answer.status == 401, "it was for one use"
+
+
+def _has_sockets(logged: str) -> bool:
+    """Whether the console's connection and both viewers' are in the log: with status 101, or 0 by older Caddy."""
+    upgrades = [line for line in logged.splitlines() if re.search(r'"status":(0|101)\b| 101 ', line)]
+    return any("/v1/realtime" in line for line in upgrades) and sum("/watch" in line for line in upgrades) >= 2
+
+
+async def _show_by_pages(context: Any, origin: str) -> None:
+    """The console with a prompt and a recording that is fetched, the page for OBS and the studio."""
+    console = await context.new_page()
+    await console.goto(f"{origin}/#token={TOKEN}")
+    await console.wait_for_selector("#monitor[data-video=playing]")
+    await console.click("#record")
+    await console.fill("#prompt-text", "scene 5")
+    await console.press("#prompt-text", "Enter")
+    await console.wait_for_selector(".history-row[data-state=on_air]")
+    await console.click("#record")
+    async with console.expect_download() as downloading:
+        await console.click("#record-link")
+    assert Path(await (await downloading.value).path()).stat().st_size > 0
+    await console.click("#share")
+    for kind, seen in (("obs", "#picture[data-shown=true]"), ("studio", "#scene-state[data-state=playing]")):
+        await console.check(f"input[name=share-kind][value={kind}]", force=True)
+        page = await context.new_page()
+        await page.goto((await console.inner_text(".snippet")).strip())
+        await page.wait_for_selector(seen, state="attached")

@@ -108,3 +108,13 @@ async def test_an_estimate_counts_the_work_of_other_stages_only() -> None:
     assert engine.estimate(Generate("c", "3", stage_id="mine")) == alone
     engine.send(Generate("b", "2", stage_id="other"))
     assert engine.estimate(Generate("c", "3", stage_id="mine")).picture_s > alone.picture_s
+
+
+async def test_ends_tell_what_the_engine_spent_also_on_what_was_lost_or_cancelled() -> None:
+    script = Script(text_s=0.1, step_s=1.0, decode_s=0.5, faults={1: Fault.LOSE, 2: Fault.FAIL})
+    engine = SyntheticEngine(script, sleep=no_time)
+    commands = [Generate("lost", "1"), Generate("failed", "2"), Generate("waits", "3"), Generate("whole", "4")]
+    events = await run(engine, [*commands, Cancel("waits")])
+    spent = {event.generation_id: event.engine_s for event in events if isinstance(event, ENDS)}
+    assert spent == pytest.approx({"lost": 3.1 + 4.6, "failed": 3.1, "waits": 0.0, "whole": 4.6})
+    assert engine.statistics().busy_s == pytest.approx(sum(spent.values()))

@@ -248,7 +248,7 @@ async def test_one_unreadable_engine_event_does_not_stop_the_next_ones() -> None
     assert errors.count(b"an event of the engine met an internal error (NoneType)") == 1
 
 
-SERVE = (sys.executable, "-m", "server", "serve", "--engine", "synthetic", "--port", "0")
+SERVE = (sys.executable, "-m", "server", "serve", "--no-token", "--engine", "synthetic", "--port", "0")
 
 
 async def _still_makes_pictures(address: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
 import re
 import signal
 import socket
@@ -22,6 +24,8 @@ from engine.process.supervisor import EngineProcess
 from server import app, config
 from server.__main__ import _engine, _load_settings, main
 
+HOME = Path()  # of the servers of the running test
+
 
 @asynccontextmanager
 async def serving(*flags: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
@@ -31,7 +35,7 @@ async def serving(*flags: str, **environment: str) -> AsyncIterator[asyncio.subp
         *("-m", "server", "serve", "--engine", "synthetic", "--port", "0", *flags),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={"PATH": "/usr/bin:/bin", **environment},
+        env={"PATH": "/usr/bin:/bin", "XDG_DATA_HOME": str(HOME), "XDG_RUNTIME_DIR": str(HOME), **environment},
     )
     try:
         yield process
@@ -41,13 +45,24 @@ async def serving(*flags: str, **environment: str) -> AsyncIterator[asyncio.subp
         await process.communicate()
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "HOME", tmp_path)
+
+
+def kept_token(told: str) -> str:
+    """The token in the file that a line of the server's names."""
+    path = told.removeprefix("sceneshift: the token is in ").partition(";")[0]
+    return str(json.loads(Path(path).read_text())["token"])
+
+
 async def line(process: asyncio.subprocess.Process) -> str:
     assert process.stdout is not None
     return (await process.stdout.readline()).decode().strip()
 
 
 async def test_serve_prints_the_address_and_when_it_is_ready_and_ends_cleanly() -> None:
-    async with serving() as process:
+    async with serving("--no-token") as process:
         address = (await line(process)).removeprefix("sceneshift: ")
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)
         assert (await line(process)).startswith("ready: synthetic")
@@ -92,9 +107,11 @@ def test_the_printed_address_works_on_this_machine(
     assert app.address(config.Settings(host=host, token="0123456789abcdef"), 8080) == address
 
 
-async def test_a_public_address_gets_a_token_that_is_printed_once_and_logged_never() -> None:
-    async with serving("--host", "0.0.0.0", "--log-level", "debug") as process:
-        address, _, token = (await line(process)).removeprefix("sceneshift: ").partition("#token=")
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+async def test_a_server_has_a_token_that_goes_to_a_file_and_into_no_log(host: str) -> None:
+    async with serving("--host", host, "--log-level", "debug") as process:
+        address = (await line(process)).removeprefix("sceneshift: ")
+        token = kept_token(await line(process))
         assert len(token) == 40
         async with aiohttp.ClientSession(address) as http:
             for query, status in [("", 401), (f"?token={token}", 200)]:
@@ -103,17 +120,83 @@ async def test_a_public_address_gets_a_token_that_is_printed_once_and_logged_nev
         process.terminate()
         output, errors = await process.communicate()
         assert token.encode() not in output + errors
+    assert list(HOME.glob("sceneshift/*.json")) == []
+
+
+async def test_the_token_is_the_same_after_a_restart() -> None:
+    tokens = []
+    for _ in range(2):
+        async with serving() as process:
+            await line(process)
+            tokens.append(kept_token(await line(process)))
+            process.terminate()
+            await process.wait()
+    assert tokens[0] == tokens[1]
+
+
+async def test_a_terminal_gets_the_whole_link() -> None:
+    mine, its = pty.openpty()
+    command = (sys.executable, "-m", "server", "serve", "--engine", "synthetic", "--port", "0")
+    own = {"PATH": "/usr/bin:/bin", "XDG_DATA_HOME": str(HOME)}
+    process = await asyncio.create_subprocess_exec(*command, stdout=its, stderr=asyncio.subprocess.DEVNULL, env=own)
+    os.close(its)
+    try:
+        told = await asyncio.to_thread(os.read, mine, 1000)
+        link = told.decode().split()[1]
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#token=[0-9a-f]{40}", link)
+        async with aiohttp.ClientSession() as http:
+            headers = {"Authorization": f"Bearer {link.partition('#token=')[2]}"}
+            async with http.get(link.partition("#")[0] + "metrics", headers=headers) as response:
+                assert response.status == 200
+    finally:
+        process.terminate()
+        await process.wait()
+        os.close(mine)
+
+
+async def test_a_script_of_before_is_told_in_one_sentence_what_changed() -> None:
+    async with serving() as process:
+        address = (await line(process)).removeprefix("sceneshift: ")
+        async with aiohttp.ClientSession(address) as http, http.ws_connect("/v1/realtime") as socket:
+            error = (await socket.receive_json())["error"]
+            assert error["code"] == "unauthorized"
+            assert "since version 0.1.0" in error["message"] and "`sceneshift url`" in error["message"]
+            assert (await socket.receive()).extra == "unauthorized"
+
+
+async def test_a_token_that_nobody_could_learn_ends_the_server(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    async with serving(XDG_RUNTIME_DIR=str(tmp_path / "file")) as process:
+        _, errors = await process.communicate()
+        assert process.returncode == 1
+        assert b"SCENESHIFT_TOKEN" in errors and b"Traceback" not in errors
+
+
+async def test_a_socket_that_offers_only_its_token_leaves_none_in_the_log() -> None:
+    async with serving() as process:
+        address = (await line(process)).removeprefix("sceneshift: ")
+        token = kept_token(await line(process))
+        protocols = (f"sceneshift.token.{token}",)
+        async with (
+            aiohttp.ClientSession(address) as http,
+            http.ws_connect("/v1/realtime", protocols=protocols) as socket,
+        ):
+            await socket.send_str('{"type":"session.start"}')
+            assert (await socket.receive_json())["type"] == "session.created"
+        process.terminate()
+        _, errors = await process.communicate()
+        assert token.encode() not in errors
 
 
 @pytest.mark.parametrize(
     "flags", [("--allowed-origins", "https://stage.example"), ("--public-address", "203.0.113.7")], ids=lambda f: f[0]
 )
 async def test_a_reachable_loopback_server_gets_a_token_and_records_nothing(
-    flags: tuple[str, str], tmp_path: Path
+    flags: tuple[str, str],
 ) -> None:
-    async with serving(*flags, XDG_DATA_HOME=str(tmp_path)) as process:
-        address, _, token = (await line(process)).removeprefix("sceneshift: ").partition("#token=")
-        assert len(token) == 40
+    async with serving(*flags) as process:
+        address = (await line(process)).removeprefix("sceneshift: ")
+        token = kept_token(await line(process))
         async with aiohttp.ClientSession(address) as http:
             async with http.get("/metrics") as response:
                 assert response.status == 401

@@ -178,7 +178,7 @@ class Conversation:
         if self.state is not State.LIVE:
             return self._received_before_live(event, is_new)
         self._deliver(event, is_new)
-        return not isinstance(event, SessionClosed) or self._ended()
+        return not isinstance(event, SessionClosed) or self._ended(event)
 
     def lost(self, close_code: int | None = None, close_reason: str | None = None) -> None:
         """The connection is gone, or could not be made."""
@@ -189,7 +189,7 @@ class Conversation:
             self._enter(State.CLOSED)
         elif close_code == POLICY_VIOLATION:
             code = close_reason or "unauthorized"
-            known = {"unauthorized": "the access token is missing or wrong"}
+            known = {"unauthorized": "the access token is missing or wrong; `sceneshift url` prints the right one"}
             self.refuse(Refused(code, known.get(code, "the server closed the connection for breaking a rule")))
         else:
             self._enter(State.WAITING)
@@ -237,7 +237,7 @@ class Conversation:
             return self._refused(event.error)
         elif isinstance(event, SessionClosed):
             self._deliver(event, is_new)
-            return self._ended()
+            return self._ended(event)
         else:
             if isinstance(event, SessionQueued) and self.state is State.STARTING:
                 self._enter(State.QUEUED)
@@ -304,11 +304,13 @@ class Conversation:
         """A prompt has ended: forgets it."""
         self._prompts.pop(prompt_id, None)
 
-    def _ended(self) -> bool:
+    def _ended(self, closed: SessionClosed) -> bool:
         """After `session.closed`. Always False: the connection is no longer needed."""
         self._session = None
         if self._is_closing:
             self._enter(State.CLOSED)
+        elif closed.reason == "time_up":  # another stage would go round the limit
+            self.refuse(SessionLost("the time of this stage is up"))
         return False
 
     def _forget_session(self, reason: str) -> None:

@@ -69,7 +69,8 @@ async def connect(
 
     Args:
         url: what `sceneshift serve` prints; else SCENESHIFT_URL, else ``http://127.0.0.1:8080``.
-        token: the access token, unless it is in the url (``#token=…``) or in SCENESHIFT_TOKEN.
+        token: the access token, unless it is in the url (``#token=…``) or in SCENESHIFT_TOKEN, or the server is yours
+            and runs on this machine.
         name: the stage's own name, 3 to 40 of ``a-z0-9-``, so that its addresses outlive a restart of the server.
         patience_s: how long to wait for a server that cannot be reached, or is full, before giving up.
         on_queued: gets the place in the queue while the server has no room for another stage.

@@ -16,12 +16,19 @@ from server.doors.access import client_secrets
 from server.doors.access.client_secrets import ALL_SCOPES, Identity
 from server.doors.access.keyring import Keyring
 from server.protocol.errors import Refused
+from server.protocol.limits import Limits
 from server.protocol.table import Scope
 
 # What our pages offer as a WebSocket's subprotocols. The answer names the first one only.
 PROTOCOL = "sceneshift.v1"
 TOKEN_PROTOCOL = "sceneshift.token."
 _SCHEMES = ("http", "https")
+# Old scripts, and pages that were stored without a token, tell their user this sentence.
+_NO_TOKEN = (
+    "this server asks for an access token, also on its own machine since version 0.1.0, and none came: "
+    "`sceneshift url` prints its address with the token"
+)
+_WRONG_TOKEN = "the access token is not this server's: `sceneshift url` prints its address with the right one"
 # Headers that proxies add to a request (RFC 7239, RFC 9110 section 7.6.3, and older conventions).
 PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via")
 
@@ -104,6 +111,7 @@ class Access:
         session: str | None,
         origins: Sequence[str],
         is_for_one_use: bool,
+        limits: Limits,
     ) -> tuple[str, int]:
         """A client secret, and the Unix time of its end. Raises `Refused`: only a key's holder makes secrets."""
         if self.keyring.is_open:
@@ -124,6 +132,7 @@ class Access:
             origins=origins,
             is_for_one_use=is_for_one_use,
             secret_id=secret_id,
+            limits=limits,
         )
         return secret, int(now + lives_s)
 
@@ -136,7 +145,7 @@ class Access:
             return Identity(key.id, frozenset(scope for scope in ALL_SCOPES if scope in key.scopes))
         text = given.decode("utf-8", "replace")
         if not text.startswith(client_secrets.PREFIX):
-            raise Refused("unauthorized", "the access token is missing or wrong")
+            raise Refused("unauthorized", _WRONG_TOKEN if given else _NO_TOKEN)
         origin = headers.get("Origin")
         origin = origin.strip().lower() if origin is not None else None
         identity = client_secrets.read(text, self.keyring.signer, origin=origin)
@@ -157,13 +166,13 @@ class Access:
             raise Refused("unauthorized", reason)
 
     def check_proxy(self, headers: Mapping[str, str]) -> None:
-        """A server without a token is for this machine's user alone, but a proxy's client may be anybody.
+        """A server without a token is for this machine alone, but a proxy's client may be anybody.
 
         Raises `Refused` (`token_needed_behind_proxy`).
         """
         if self.keyring.is_open and (found := [name for name in PROXY_HEADERS if name in headers]):
             came = f"this request came through a proxy ({found[0]}), and this server has no token"
-            raise Refused("token_needed_behind_proxy", f"{came}; start it with --token, or SCENESHIFT_TOKEN")
+            raise Refused("token_needed_behind_proxy", f"{came}; start it without --no-token")
 
     def digest(self, headers: Mapping[str, str], query: Mapping[str, str]) -> str | None:
         """Of the key or secret that came, right or wrong. None if none came, or none is needed."""

@@ -2,12 +2,13 @@
 
 A secret is `ek_` and a JWT (RFC 7519) that a key signs with HS256, so any language can make one. Its header names the
 key (`kid`); without a name it is the server's token. Its claims only narrow what the key may do: scopes, one stage, the
-origins of pages, one use. Pure; `auth.py` reads secrets, `secrets_api.py` and the command line make them.
+origins of pages, one use, limits. Pure; `auth.py` reads secrets, `secrets_api.py` and the command line make them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from secrets import token_hex
 from typing import Any, get_args
 
 import jwt
+import msgspec
 
 from server.protocol.errors import Refused
+from server.protocol.limits import NONE, Limits
 from server.protocol.table import Scope
 from server.store import keys
 from server.store.keys import Key
@@ -43,6 +46,7 @@ class Identity:
     secret_id: str | None = None  # `jti`; None: it is the key itself, which alone makes secrets
     expires_at: float | None = None
     is_for_one_use: bool = False
+    limits: Limits = NONE  # of the client secret; its key's hold beside them
     resumes_only: bool = False  # the secret was used or has ended: a resume token opens its own stage, and nothing else
 
     @property
@@ -87,6 +91,7 @@ def make(
     origins: Sequence[str] = (),
     is_for_one_use: bool = False,
     secret_id: str | None = None,
+    limits: Limits = NONE,
 ) -> str:
     """A secret for connecting until `now + lives_s`, in seconds of Unix time. `token`: a key or the server's token."""
     claims: dict[str, Any] = {
@@ -102,6 +107,8 @@ def make(
         claims["origins"] = [origin.lower() for origin in origins]
     if is_for_one_use:
         claims["uses"] = 1
+    if limits != NONE:
+        claims["limits"] = msgspec.to_builtins(limits)
     key_id = token.split("_")[1] if token.startswith(keys.PREFIX) else None
     return PREFIX + jwt.encode(claims, token, algorithm=_ALGORITHM, headers={"kid": key_id} if key_id else None)
 
@@ -130,7 +137,7 @@ def read(secret: str, signer: Callable[[str | None], Key | None], *, origin: str
             },
         )
         identity = _identity(claims, key)
-    except (jwt.InvalidTokenError, TypeError, ValueError, OverflowError):
+    except (jwt.InvalidTokenError, msgspec.ValidationError, TypeError, ValueError, OverflowError):
         raise Refused("unauthorized", "the client secret is not one of this server's") from None
     if identity.origins and origin not in identity.origins:
         raise Refused("unauthorized", f"the client secret is for pages of {', '.join(identity.origins)}")
@@ -146,13 +153,17 @@ def _key_id(text: str) -> str | None:
 
 
 def _identity(claims: dict[str, Any], key: Key) -> Identity:
-    """Raises `TypeError` or `ValueError` for claims of a wrong shape."""
+    """Raises `TypeError`, `ValueError` or `msgspec.ValidationError` for claims of a wrong shape."""
+    json.dumps(claims, ensure_ascii=False).encode()  # half a surrogate pair is no text: it fails in an error or a file
     named = set(str(claims["scope"]).split())
     if not named <= ALL_SCOPES:
         raise ValueError("an unknown scope")
     scopes: frozenset[Scope] = frozenset(scope for scope in ALL_SCOPES if scope in named)
     for scope in scopes:
         scopes |= _IMPLIED.get(scope, frozenset())
+    limits = msgspec.convert(claims.get("limits", {}), Limits)
+    if limits.stored_bytes is not None:
+        raise ValueError("recordings are counted by key")
     session, origins, uses = claims.get("session"), claims.get("origins", []), claims.get("uses", 0)
     if not isinstance(session, str | None) or not isinstance(origins, list) or uses not in (0, 1):
         raise TypeError("`session` is a text, `origins` a list, `uses` 0 or 1")
@@ -167,4 +178,5 @@ def _identity(claims: dict[str, Any], key: Key) -> Identity:
         secret_id=secret_id,
         expires_at=expires_at,
         is_for_one_use=uses == 1,
+        limits=limits,
     )

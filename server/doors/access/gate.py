@@ -9,11 +9,14 @@ import contextlib
 
 from aiohttp import web
 
+from server.accounts.accounts import Accounts, LimitedSecret
+from server.accounts.payer import Payer
 from server.doors.access.auth import Access
 from server.doors.access.client_secrets import Identity
 from server.doors.access.peers import Peers
 from server.protocol.codes import ErrorCode
 from server.protocol.errors import Refused
+from server.protocol.limits import NONE
 from server.protocol.table import Scope
 from server.store.audit import Audit
 
@@ -27,18 +30,20 @@ AUDITED: frozenset[ErrorCode] = frozenset(
 
 
 class Gate:
-    def __init__(self, access: Access, peers: Peers, audit: Audit) -> None:
+    def __init__(self, access: Access, peers: Peers, accounts: Accounts, audit: Audit) -> None:
         self.access = access
         self.peers = peers
+        self.accounts = accounts
         self.keyring = access.keyring
         self._audit = audit
 
     def admit(
         self, request: web.Request, scope: Scope | None = None, session: str | None = None, *, connects: bool = False
     ) -> Identity:
-        """See `Access.admit`. What connects is written down. Raises `Refused`."""
+        """See `Access.admit`. What connects is written down, and counted. Raises `Refused`."""
         identity = self.access.admit(request.headers, request.query, scope, session, connects=connects)
         if connects:
+            self.payer(request, identity).connect()
             self.note(request, identity, door_of(request), session=session or "")
         return identity
 
@@ -51,7 +56,17 @@ class Gate:
 
     def admit_controller(self, request: web.Request) -> Identity:
         """See `Access.admit_controller`. Raises `Refused`."""
-        return self.access.admit_controller(request.headers, request.query)
+        identity = self.access.admit_controller(request.headers, request.query)
+        self.payer(request, identity).connect()
+        return identity
+
+    def payer(self, request: web.Request, identity: Identity) -> Payer:
+        """Whose limits hold for this request, and for what it starts."""
+        secret = None
+        if identity.secret_id is not None and identity.limits != NONE:
+            secret = LimitedSecret(identity.secret_id, identity.limits, identity.expires_at or 0.0)
+        key = self.keyring.key(identity.tenant)
+        return self.accounts.payer(identity.tenant, key, secret=secret, address=self.peers.of(request))
 
     def may(self, request: web.Request, scope: Scope) -> bool:
         return self.access.may(request.headers, request.query, scope)

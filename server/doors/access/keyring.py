@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import logging
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from secrets import token_bytes
@@ -101,6 +102,15 @@ class Keyring:
         main = self._keys.get(MAIN)
         return hmac.digest(main.text.encode(), b"links", "sha256") if main is not None else self._own_link_secret
 
+    def key(self, tenant: str) -> Key | None:
+        """The key of this tenant, also one that was revoked; None on an open server."""
+        return self._keys.get(tenant)
+
+    @property
+    def tenants(self) -> list[str]:
+        """Of all keys, also of those that were revoked; on an open server "", which is everybody."""
+        return list(self._keys) if not self.is_open else [""]
+
     # --- client secrets -------------------------------------------------------------------------------------------
 
     def is_used(self, identity: Identity) -> bool:
@@ -159,10 +169,16 @@ class Keyring:
 
     def _use(self, all_keys: Sequence[Key], secrets: Sequence[SecretRow]) -> None:
         self._keys = {key.id: key for key in all_keys}
-        if self._main is not None:
+        # The server's own token is a row of the store, which may be revoked; one of `--token` stands in its place.
+        if self._main is not None and ((stored := self._keys.get(MAIN)) is None or stored.text != self._main.text):
             self._keys[MAIN] = self._main
         self._secrets = {(row.tenant, row.id): row for row in secrets}
         self._end_revoked()
+
+
+def own_token(store: Store) -> str:
+    """The token that this server made for itself, the same after each start. For the entry points: it blocks."""
+    return store.ask_now(lambda connection: keys.main_key(connection, ALL_SCOPES, now=time.time())).text
 
 
 def _read(connection: sqlite3.Connection) -> tuple[list[Key], list[SecretRow]]:

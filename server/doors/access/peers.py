@@ -18,7 +18,6 @@ from aiohttp import web
 from server.clock import Clock
 from server.doors.access.auth import PROXY_HEADERS
 from server.protocol.errors import Refused
-from server.session.limits import TokenBucket
 
 # Of each kind; the one that was not seen for longest goes. Some 10 MB at the worst.
 MAX_PEERS = 10_000
@@ -95,19 +94,9 @@ class Peers:
         self._proxies = proxies or Proxies()
         self._tells_apart = tells_apart
         self._guesses: dict[str, _Guesses] = {}
-        self._messages: dict[str, TokenBucket] = {}
 
     def of(self, request: web.Request) -> str | None:
         return self._proxies.peer_of(request.remote, request.headers) if self._tells_apart else None
-
-    def messages(self, request: web.Request) -> TokenBucket | None:
-        """The bucket of all messages of this request's peer: ten times a connection's, for its bots and pages."""
-        peer = self.of(request)
-        if peer is None:
-            return None
-        bucket = self._messages.get(peer) or TokenBucket(rate=500, burst=2000, clock=self._clock)
-        _keep(self._messages, peer, bucket)
-        return bucket
 
     def check_token(self, request: web.Request, digest: str, *, is_right: bool) -> None:
         """Counts a wrong token. Refuses all tokens of a peer that has tried too many, also the right one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import get_args
 
 from server.config import default_data_folder
-from server.doors.access.secrets_cli import duration_s
+from server.protocol.limits import Limits, parsed, written
 from server.protocol.table import Scope
 from server.store import keys
 from server.store.keys import Key, KeyRefused
@@ -21,6 +22,7 @@ from server.store.store import FILE_NAME, Store, StoreError
 
 # An operator's alone: they show what other keys do.
 _OPERATORS: tuple[Scope, ...] = ("admin",)
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
         with opened(options.data_folder) as store:
             status: int = options.command(store, options)
             return status
-    except (StoreError, KeyRefused) as error:
+    except (StoreError, KeyRefused, ValueError) as error:
         print(f"sceneshift: {error}", file=sys.stderr)
         return 1
 
@@ -50,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         "--scope", action="append", choices=get_args(Scope), help="what it may do (default: all but admin)"
     )
     making.add_argument("--for", dest="lives_s", type=duration_s, help="how long, as 12h or 90d (default: for ever)")
+    add_limit(making)
     making.set_defaults(command=_make)
     listing = commands.add_parser("list", help="the keys, without their secrets")
     listing.set_defaults(command=_list)
@@ -59,6 +62,18 @@ def _parser() -> argparse.ArgumentParser:
     for command in (making, listing, revoking):
         add_data_folder(command)
     return parser
+
+
+def duration_s(text: str) -> int:
+    match = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    if match is None:
+        raise argparse.ArgumentTypeError("expected a time such as 90s, 30m, 12h or 7d")
+    return int(match[1]) * _UNITS_S[match[2]]
+
+
+def add_limit(parser: argparse.ArgumentParser) -> None:
+    names = ", ".join(Limits.__struct_fields__)
+    parser.add_argument("--limit", action="append", default=[], metavar="NAME=VALUE", help=f"one of {names}")
 
 
 def add_data_folder(parser: argparse.ArgumentParser) -> None:
@@ -87,20 +102,20 @@ def _make(store: Store, options: argparse.Namespace) -> int:
     now = time.time()
     scopes = options.scope or [scope for scope in get_args(Scope) if scope not in _OPERATORS]
     expires_at = now + options.lives_s if options.lives_s is not None else None
-    key = store.ask_now(partial(keys.make_key, name=options.name, scopes=scopes, now=now, expires_at=expires_at))
+    limits = parsed(options.limit)
+    making = partial(keys.make_key, name=options.name, scopes=scopes, now=now, expires_at=expires_at, limits=limits)
+    key = store.ask_now(making)
     print(key.text)
     return 0
 
 
 def _list(store: Store, options: argparse.Namespace) -> int:
     now = time.time()
-    row = "{:<10} {:<28} {:<32} {:<17} {:<17} {}"
-    print(row.format("ID", "NAME", "SCOPES", "MADE", "ENDS", "STATE"))
+    row = "{:<10} {:<28} {:<32} {:<17} {:<17} {:<10} {}"
+    print(row.format("ID", "NAME", "SCOPES", "MADE", "ENDS", "STATE", "LIMITS"))
     for key in store.ask_now(keys.all_keys):
-        scopes = " ".join(sorted(key.scopes))
-        print(
-            row.format(key.id, key.name, scopes, local_time(key.made_at), local_time(key.expires_at), _state(key, now))
-        )
+        scopes, times = " ".join(sorted(key.scopes)), (local_time(key.made_at), local_time(key.expires_at))
+        print(row.format(key.id, key.name, scopes, *times, _state(key, now), written(key.limits)))
     return 0
 
 

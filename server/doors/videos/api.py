@@ -83,6 +83,9 @@ class VideosApi:
     def _admit(self, request: web.Request) -> Identity:
         """A secret for one stage orders no clips. Raises `Refused`."""
         identity = self._gate.admit(request, "prompt", "")
+        if identity.limits.engine_s is not None:
+            # Its account ends with its life, and a clip may be made later.
+            raise Refused("missing_scope", "a client secret with `engine_s` orders no clips; use a key")
         if self._clips is None:
             raise Refused("not_supported", "this server makes no clips on demand; its operator may name --clips-folder")
         return identity
@@ -151,9 +154,14 @@ class VideosApi:
             raise Refused(
                 "invalid_value", "`Idempotency-Key` has 1 to 255 visible ASCII characters", param="Idempotency-Key"
             )
-        if await self._store.ask(partial(rows.num_bytes, tenant=identity.tenant)) >= self._most_bytes:
-            reason = f"the clips of this key take {self._most_bytes / 1e9:.1f} GB, the most; delete some"
-            raise Refused("storage_full", reason)
+        payer = self._gate.payer(request, identity)
+        payer.prompt()
+        payer.check(self._engine.cost_s(ordered.spec.quality) or 0.0)
+        most_bytes = min(self._most_bytes, payer.stored_bytes if payer.stored_bytes is not None else self._most_bytes)
+        if await self._store.ask(partial(rows.num_bytes, tenant=identity.tenant)) >= most_bytes:
+            raise Refused(
+                "storage_full", f"the clips of this key take {most_bytes / 1e9:.1f} GB, the most; delete some"
+            )
         job = await self._store.ask(
             partial(
                 rows.add,

@@ -80,6 +80,14 @@ class RecordingLimits:
     min_free_share: float = 0.05
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One tenant's part of the folder: the files with this suffix. `max_bytes` of them together; None: any."""
+
+    suffix: str = SUFFIX
+    max_bytes: int | None = None
+
+
 class RecordingsFolder:
     """The folder of all recordings: what they take together, and what is left. From the recordings' threads.
 
@@ -90,10 +98,10 @@ class RecordingsFolder:
         self.path = path
         self.limits = limits
         self._lock = threading.Lock()
-        self._num_bytes: int | None = None  # of all files; None: not counted yet
+        self._num_bytes: dict[str, int] = {}  # by suffix, once they were counted; of all files: `SUFFIX`
 
-    def take(self, num_bytes: int = 0) -> None:
-        """Room for so many more bytes, or for a file that begins. Raises `RecordingFailed`."""
+    def take(self, num_bytes: int = 0, share: Share = Share()) -> None:
+        """Room for so many more bytes of this share, or for a file that begins. Raises `RecordingFailed`."""
         try:
             disk = shutil.disk_usage(self.path)
             if disk.free < max(self.limits.min_free_bytes, self.limits.min_free_share * disk.total):
@@ -102,18 +110,29 @@ class RecordingsFolder:
             if most is None:
                 most = min(MAX_TOTAL_BYTES, round(MAX_TOTAL_SHARE * disk.total))
             with self._lock:
-                if self._num_bytes is None or self._num_bytes + num_bytes >= most:
-                    self._num_bytes = self._count()  # somebody may have deleted files
-                if self._num_bytes + num_bytes >= most:
+                if not self._has_room(SUFFIX, num_bytes, most):
                     reason = f"all recordings together have their largest size, {most / 1e9:.1f} GB"
                     raise RecordingFailed(f"{reason} (--max-recordings-size); delete some to record again")
-                self._num_bytes += num_bytes
+                if share.max_bytes is not None and not self._has_room(share.suffix, num_bytes, share.max_bytes):
+                    reason = f"all recordings of this key have their largest size, {share.max_bytes / 1e9:g} GB"
+                    raise RecordingFailed(f"{reason} (its limit `stored_bytes`)")
+                for suffix in {SUFFIX, share.suffix} & self._num_bytes.keys():
+                    self._num_bytes[suffix] += num_bytes
         except OSError as error:
             raise _failed(self.path, error) from error
 
-    def _count(self) -> int:
-        with os.scandir(self.path) as files:
-            return sum(file.stat().st_size for file in files if file.name.endswith(SUFFIX) and file.is_file())
+    def count(self, suffix: str) -> int:
+        """The bytes of all files with this suffix; 0 without a folder. Blocks."""
+        try:
+            with os.scandir(self.path) as files:
+                return sum(file.stat().st_size for file in files if file.name.endswith(suffix) and file.is_file())
+        except FileNotFoundError:
+            return 0
+
+    def _has_room(self, suffix: str, num_bytes: int, most: int) -> bool:
+        if self._num_bytes.get(suffix, most) + num_bytes >= most:
+            self._num_bytes[suffix] = self.count(suffix)  # somebody may have deleted files
+        return self._num_bytes[suffix] + num_bytes < most
 
 
 class Recording:
@@ -129,13 +148,14 @@ class Recording:
         size: tuple[int, int],
         frame_rate: int,
         folder: RecordingsFolder,
+        share: Share = Share(),
         on_ended: Callable[[RecordingFailed], None],
     ) -> None:
         self.path = path
         self.subscription = subscription
         self._frame_rate = frame_rate
         self._on_ended = on_ended
-        self._file = _File(path, size, frame_rate, folder)
+        self._file = _File(path, size, frame_rate, folder, share)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recording")
         self._task: asyncio.Task[None] | None = None
         self._sound = _Sound(sound)
@@ -273,13 +293,15 @@ class _File:
     A fragment that was written only in part is cut off again, so that a full disk leaves a file that plays.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], frame_rate: int, folder: RecordingsFolder) -> None:
+    def __init__(
+        self, path: Path, size: tuple[int, int], frame_rate: int, folder: RecordingsFolder, share: Share
+    ) -> None:
         self.num_frames = 0
         self.num_bytes = 0
         self._path = path
         self._size = size
         self._frame_rate = frame_rate
-        self._folder = folder
+        self._folder, self._share = folder, share
         self._file: io.FileIO | None = None
         self._track: VideoTrack | None = None
         self._duration_at = 0
@@ -291,7 +313,7 @@ class _File:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _failed(self._path, error) from error
-        self._folder.take()
+        self._folder.take(share=self._share)
         try:
             self._file = self._path.open("xb", buffering=0)
         except FileExistsError:
@@ -308,7 +330,7 @@ class _File:
         most = self._folder.limits.max_bytes
         if self.num_bytes + len(boxes) > most:
             raise RecordingFailed(f"the recording has reached its largest size, {most / 1e9:.1f} GB")
-        self._folder.take(len(boxes))
+        self._folder.take(len(boxes), self._share)
         self._append(boxes, end - self._origin)
 
     def close(self) -> None:

@@ -12,6 +12,8 @@ for a dead STUN server, and asks a public one. To change that, this file uses pr
 * `aioice.Connection.get_component_candidates` (public, undocumented) is replaced by `_Gathering.candidates`, which uses
   `Connection._protocols`, `StunProtocol`, `server_reflexive_candidate` and `relayed_candidate` of `aioice.ice`;
 * `_Host` reads `Connection._remote_candidates`, `Connection._queue` and `Candidate._network_host`;
+* `RTCPeerConnection.__connect`, a task that nobody awaits, is wrapped: it may find the connection closed;
+* `RTCDtlsTransport._handle_rtcp_data` is wrapped and `_handle_rtp_data` replaced by `_guard_media`;
 * `abandon` closes the sockets of `Connection._protocols`.
 """
 
@@ -36,7 +38,7 @@ from typing import Any
 from aioice import stun
 from aioice.candidate import Candidate, candidate_foundation, candidate_priority
 from aioice.ice import StunProtocol, relayed_candidate, server_reflexive_candidate
-from aiortc import RTCConfiguration, RTCPeerConnection
+from aiortc import InvalidStateError, RTCConfiguration, RTCPeerConnection
 
 from server.clock import Clock, MonotonicClock
 from server.config import ICE_URL, PortRange, PrivateCandidates, Settings
@@ -47,6 +49,7 @@ from server.protocol.messages import IceServer
 _log = logging.getLogger(__name__)
 
 _CREATE_TRANSPORT = "_RTCPeerConnection__createDtlsTransport"
+_CONNECT = "_RTCPeerConnection__connect"
 _TRANSPORTS = "_RTCPeerConnection__dtlsTransports"
 
 # A STUN server on another continent answers in 0.3 s; TURN over TLS takes four round trips.
@@ -62,6 +65,8 @@ MAX_PACKET_BYTES = 2048
 # Packets of one viewer that wait for DTLS: until it starts they are a handshake's first, afterwards one or two.
 MAX_WAITING_PACKETS = 128
 _MAGIC_COOKIE = stun.COOKIE.to_bytes(4, "big")  # bytes 4 to 7 of each STUN message (RFC 8489 section 5)
+
+_FIRST_OTHER = 4  # lower first bytes are STUN's (RFC 7983)
 
 _Asked = tuple[str, str]  # a server, and our address that asks it ("" for a relay)
 
@@ -158,9 +163,20 @@ class Ice:
             transport = create()
             of_aioice = transport.transport._connection
             of_aioice.get_component_candidates = partial(self._gathering.candidates, of_aioice)
+            _guard_media(transport, self.on_dropped)
             return transport
 
+        connect = getattr(connection, _CONNECT)
+
+        async def connect_ours() -> None:
+            try:
+                await connect()
+            except InvalidStateError:  # closed meanwhile; nobody awaits this task
+                if connection.signalingState != "closed":
+                    raise
+
         setattr(connection, _CREATE_TRANSPORT, create_ours)
+        setattr(connection, _CONNECT, connect_ours)
         return connection
 
     def takes(self, address: str) -> bool:
@@ -350,18 +366,26 @@ class _Host(StunProtocol):
         assert isinstance(data, bytes)
         reason = self._refusal(data, addr)
         if reason is None:
-            try:
-                super().datagram_received(data, addr)
-            except KeyError:  # an authenticated check without PRIORITY
-                reason = "malformed"
+            reason = self._handle(data, addr)
         if reason is not None:
             self._ice.on_dropped(reason)
+
+    def _handle(self, data: bytes, addr: tuple[Any, ...]) -> str | None:
+        """Gives aioice a packet, or says why that failed."""
+        if data[0] >= _FIRST_OTHER:  # not through aioice's parser, which checks neither this byte nor the magic cookie
+            self.receiver.data_received(data, self.local_candidate.component)
+            return None
+        try:
+            super().datagram_received(data, addr)
+        except KeyError:  # an authenticated check without PRIORITY
+            return "malformed"
+        return None
 
     def _refusal(self, data: bytes, addr: tuple[Any, ...]) -> str | None:
         """Why this packet is dropped; None if aioice may have it."""
         if not 0 < len(data) <= MAX_PACKET_BYTES:
             return "malformed"
-        if data[0] < 4:  # STUN, and nothing else (RFC 7983); authenticated by aioice
+        if data[0] < _FIRST_OTHER:  # STUN, and nothing else; authenticated by aioice
             return None if _is_stun(data) else "malformed"
         if not self._is_known(addr):
             return "stranger"
@@ -384,6 +408,23 @@ def _is_stun(data: bytes) -> bool:
     except (ValueError, IndexError, struct.error):
         return False
     return True
+
+
+def _guard_media(transport: Any, on_dropped: Callable[[str], None]) -> None:
+    """Drops RTP, which we never receive, and RTCP that aiortc fails on: it would end the viewer's connection."""
+    handle_rtcp = transport._handle_rtcp_data
+
+    async def handle_guarded(data: bytes) -> None:
+        try:
+            await handle_rtcp(data)
+        except (struct.error, IndexError):
+            on_dropped("malformed")
+
+    async def ignore(data: bytes, arrival_time_ms: int) -> None:
+        pass
+
+    transport._handle_rtcp_data = handle_guarded
+    transport._handle_rtp_data = ignore
 
 
 async def _reflexive(protocol: StunProtocol, server: IceUrl) -> Candidate:
@@ -412,7 +453,7 @@ def _shuffled(ports: PortRange) -> Iterator[int]:
     """All ports once, from a random start, because a port that was just used still gets the old viewer's packets."""
     first, last = ports
     count = last - first + 1
-    start = random.randrange(count)
+    start = random.randrange(count)  # against chance, not against an attacker  # nosec B311
     return (first + (start + offset) % count for offset in range(count))
 
 

@@ -201,10 +201,11 @@ class Peer:
             self._audio_track.stop()
         closing = asyncio.create_task(self._connection.close())
         await asyncio.wait([closing], timeout=self._timeouts.close_s)  # aioice may swallow a cancellation
-        if closing.done():
-            closing.result()
+        error = closing.exception() if closing.done() else TimeoutError()
+        if error is None:
             return
-        logger.error("! viewer %s: its connection did not close in time", self.viewer_id)
+        # Whatever happened, the sockets must go.
+        logger.error("! viewer %s: its connection did not close", self.viewer_id, exc_info=error)
         closing.cancel()
         abandon(self._connection)
 
@@ -244,7 +245,7 @@ class Peer:
         await connection.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
         self._refuse_to_receive()
         if connection.sctp is not None:
-            bound_received(connection.sctp, on_flood=lambda: self.lose("data_flood"))
+            bound_received(connection.sctp, self.lose)
         await connection.setLocalDescription()
         return offer.answered(self._ice.advertised(connection.localDescription.sdp))
 

@@ -30,6 +30,7 @@ MAX_SDP_CHARACTERS = 32 * 1024
 MAX_SDP_LINES = 1000
 # One section of each kind. A second video would be one that we receive, or need one more socket for each address.
 _KINDS = ("video", "audio", "application")
+_MEDIA = re.compile(r"m=\S+ [0-9]{1,5} \S+( \S+)+ ?")
 # In one section. With RTCP on the same port there are 96 payload types (RFC 5761 section 4).
 MAX_ATTRIBUTES = {"rtpmap": 96, "fmtp": 128, "rtcp-fb": 256, "extmap": 32}
 # A host with many interfaces has about ten; each is a check every 20 ms.
@@ -222,6 +223,8 @@ def _check_bounds(lines: list[str]) -> None:
     attributes: Counter[str] = Counter()  # of this section
     for line in lines:
         if line.startswith("m="):
+            if _MEDIA.fullmatch(line) is None:
+                raise OfferError("invalid_sdp", "expected m=KIND PORT PROTOCOL FORMATS (RFC 8866 section 5.14)")
             kind = line[2:].partition(" ")[0]
             kinds[kind] += 1
             if kind not in _KINDS or kinds[kind] > 1:
@@ -284,8 +287,14 @@ def _direction_of_session(lines: list[str]) -> str:
 def _narrow(description: SessionDescription, direction_of_session: str) -> None:
     """Narrows an offer to what we use. Whatever the other side would send, our answer refuses it."""
     description.host = None  # ICE alone decides where media is sent, and aiortc writes no names
+    mids = [media.rtp.muxId for media in description.media]
+    for group in description.group:
+        # Each section once. aiortc would take the transport of a missing one, and close that of one named twice.
+        group.items = [mid for mid in dict.fromkeys(group.items) if mid in mids]
     for media in description.media:
         media.host = media.rtcp_host = media.msid = None
+        if not all(0 <= (codec.payloadType or 0) < 128 for codec in media.rtp.codecs):
+            raise ValueError("a payload type has 7 bits")  # aiortc checks them in `m=` only, where ours are then
         if media.kind == "application":
             media.direction = None
             continue

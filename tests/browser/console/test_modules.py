@@ -92,7 +92,7 @@ async def test_the_waits_between_attempts_grow_and_are_random(page: Any) -> None
           window.setTimeout = (call, delay) => timers.push({ call, delay });
           try {
             const handlers = { onState() {}, onSession() {}, onMessage() {}, onError() {} };
-            new Connection("ws://nowhere", () => ({}), handlers, { random: () => 1 }).open();
+            new Connection(() => new WebSocket("ws://nowhere"), () => ({}), handlers, { random: () => 1 }).open();
             const delays = [];
             for (let attempt = 0; attempt < 7; attempt += 1) {
               sockets.at(-1).dispatchEvent(new CloseEvent("close", { code: 1006 }));

@@ -20,7 +20,7 @@ from server.config import Settings
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-TOKEN = "a-token-for-this-test"
+TOKEN = "a-token-for-this-test-of-forty-characters"
 HAS_ASKED = "() => performance.getEntriesByType('resource').some((one) => one.name.includes('/whep/'))"
 IS_HELD = "() => !document.querySelector('#held').hidden"
 IS_LIVE = "() => document.querySelector('#picture').dataset.shown === 'true' && document.querySelector('#held').hidden"
@@ -90,7 +90,7 @@ async def test_a_source_off_air_is_no_viewer_and_causes_no_clips(open_source: Op
         port = await stack.enter_async_context(server_app.running(app, server_app.listen("127.0.0.1", 0)))
         url = f"http://127.0.0.1:{port}"
         one = await stack.enter_async_context(operator(url, after="continue"))
-        program = app[server_app.REGISTRY].find(one.session_id).program
+        program = app[server_app.REGISTRY].find(one.session_id, None).program
         page = await open_source(f"{url}/obs/{one.session_id}?grace=0")
         await page.wait_for_function(IS_LIVE)
         await one.show("scene 5")

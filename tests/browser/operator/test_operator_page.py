@@ -103,7 +103,7 @@ async def test_refusals_alone_can_be_looked_at(browser: Any, url: str) -> None:
         assert "unauthorized" in await page.inner_text("#audit")
 
 
-@pytest.mark.parametrize(("token", "told"), [("wrong", "needs the server's token"), ("key", "lacks the scope")])
+@pytest.mark.parametrize(("token", "told"), [("wrong", "asks for its token"), ("key", "lacks the scope")])
 async def test_who_is_no_operator_is_told_so(browser: Any, url: str, token: str, told: str) -> None:
     if token == "key":
         async with opened(browser, url) as page:

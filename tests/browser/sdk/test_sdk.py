@@ -215,11 +215,13 @@ async def test_the_next_page_takes_over_the_session(bare: Any) -> None:
 
 
 async def test_a_refused_token_ends_the_attempt(open_bare: Any) -> None:
-    async with served(["--engine", "synthetic", "--token", "the-right-token-of-this-test"], is_ready=False) as server:
+    async with served(
+        ["--engine", "synthetic", "--token", "the-right-token-of-this-test-here"], is_ready=False
+    ) as server:
         bare = await open_bare(server.url)
         told = await bare.run(
             """async ({ connect }) => {
-              const session = await connect(`${location.origin}#token=the-right-token-of-this-test`);
+              const session = await connect(`${location.origin}#token=the-right-token-of-this-test-here`);
               return [session.state, await connect(location.origin, { token: "wrong" }).catch(({ code }) => code)];
             }"""
         )

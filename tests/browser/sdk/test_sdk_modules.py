@@ -32,6 +32,7 @@ async def test_the_page_gets_the_declarations_that_it_may_fetch(bare: Any) -> No
 async def test_the_sdk_is_small() -> None:
     """In bytes as served: with it the console may load 150 KB of scripts, and the widget 20 KB compressed."""
     served = {path.name: without_comments(path.read_text("utf-8")).encode() for path in SDK.glob("*.js")}
+    del served["node.js"]  # no browser loads it
     lazy = len(served.pop("mse.js"))
     always = sum(map(len, served.values()))
     assert always < 45_500 and lazy < 6_500, (always, lazy)
@@ -58,21 +59,27 @@ async def test_addresses_and_tokens(bare: Any) -> None:
           const { Address } = await import("/client/sdk/address.js");
           location.hash = "token=mine";
           const told = [];
+          const opened = [];
+          globalThis.WebSocket = class { constructor(...how) { opened.push(how.flat()); } };
           for (const [url, token] of [[], ["wss://live.example/v1/realtime"], ["https://live.example/deep/#token=abc"],
                                       ["http://live.example", "x y"]]) {
             const address = new Address(url, token);
-            told.push([address.http("/a"), address.socket("/v1/realtime"), address.token]);
+            address.openSocket("/v1/realtime");
+            told.push([address.http("/a"), opened.pop(), address.token]);
           }
           location.hash = "";
           return told;
         }"""
     )
     origin = bare.page.url.split("/livez")[0]
+    own = f"{origin.replace('http', 'ws')}/v1/realtime"
+    mine, abc = (["sceneshift.v1", f"sceneshift.token.{token}"] for token in ("mine", "abc"))
     assert told == [
-        [f"{origin}/a", f"{origin.replace('http', 'ws')}/v1/realtime?token=mine", "mine"],
-        ["https://live.example/a", "wss://live.example/v1/realtime", None],
-        ["https://live.example/deep/a", "wss://live.example/deep/v1/realtime?token=abc", "abc"],
-        ["http://live.example/a", "ws://live.example/v1/realtime?token=x+y", "x y"],
+        [f"{origin}/a", [own, *mine], "mine"],
+        ["https://live.example/a", ["wss://live.example/v1/realtime"], None],
+        ["https://live.example/deep/a", ["wss://live.example/deep/v1/realtime", *abc], "abc"],
+        # A subprotocol cannot have a space.
+        ["http://live.example/a", ["ws://live.example/v1/realtime?token=x%20y"], "x y"],
     ]
 
 

@@ -160,6 +160,14 @@ def test_a_session_that_the_server_ended_is_followed_by_another(bench: Bench) ->
     assert bench.connect()["type"] == "session.start"
 
 
+def test_a_session_whose_time_was_up_is_followed_by_none(bench: Bench) -> None:
+    bench.start()
+    assert not bench.hear("session.closed", reason="time_up", usage={})
+    bench.talk.lost(1000)
+    assert bench.talk.state is State.REFUSED
+    assert isinstance(bench.talk.trouble, SessionLost)
+
+
 @pytest.mark.parametrize(
     ("reason", "code"), [("unauthorized", "unauthorized"), ("", "unauthorized"), ("rate_limited", "rate_limited")]
 )

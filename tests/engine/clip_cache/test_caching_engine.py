@@ -112,6 +112,7 @@ async def test_an_exact_repeat_comes_at_once_with_the_same_events(open_kitchen: 
     assert (is_reused(first), is_reused(again)) == (False, True)
     assert started(again).understood == started(first).understood == ("scene", "5", "by", "night")
     assert started(again).num_steps == 4
+    assert [event.engine_s for event in again if isinstance(event, GenerationFinished)] == [0.0]
     assert np.array_equal(clip_of(first), clip_of(again))
     assert (harness.count("hits"), harness.count("misses")) == (1, 1)
 

@@ -3,8 +3,8 @@
 On a prompt of `TROUBLE`, it begins and then makes that trouble, but only the first time; its first argument is the file
 that remembers this. ``die`` exits. ``deadlock``, ``device`` and ``spin`` fall silent for that reason. ``work`` computes
 for a while without a heartbeat. ``garbage`` sends bytes that cannot be decoded. ``strangers`` sends events of unknown
-generations. The prompt ``wait`` begins and does no more. Any other prompt fails, and the message repeats the command:
-due time, tenant and class. Started by tests only.
+generations. The prompt ``wait`` begins and does no more; ``step`` makes one step. Any other prompt fails, and the
+message repeats the command: due time, tenant and class. Started by tests only.
 """
 
 import argparse
@@ -40,6 +40,9 @@ TROUBLE = ("die", "deadlock", "device", "spin", "work", "garbage", "strangers")
 # Elapsed time: with a small share of a core, little of it is the process's own time.
 WORK_S = 3.0
 _PR_SET_PDEATHSIG = 1
+
+
+STEP_S = 0.5  # what each step is said to have taken
 
 
 def meet(trouble: str, connection: socket.socket) -> None:
@@ -96,10 +99,16 @@ def main() -> None:
                 send(wire.WarmedUp(model, 0.0, (Rung(STEPS, 224, 128),), 2, 1, arguments.slowest_s))
             case Generate(generation_id=name, prompt="wait"):
                 send(GenerationStarted(name, 4))
+            case Generate(generation_id=name, prompt="step"):
+                send(GenerationStarted(name, 4))
+                send(wire.Spent((name,), STEP_S))
+                send(StepFinished(name, 0, 4))
+                send(wire.Heartbeat(STEP_S))
             case Generate(generation_id=name, prompt=prompt):
                 if prompt in TROUBLE and not memory.exists():
                     memory.touch()
                     send(GenerationStarted(name, 4))
+                    send(wire.Spent((name, "stranger"), 2 * STEP_S))
                     meet(prompt, connection)
                 told = f"{message.due_in_s:.1f} {message.tenant} {message.is_operator} {message.is_stage_empty}"
                 send(GenerationFailed(name, "model_error", told, retryable=False))

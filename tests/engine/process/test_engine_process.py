@@ -168,6 +168,27 @@ async def test_a_cancel_during_the_recovery_is_kept(driver: Driver) -> None:
     await driver.until(lambda event: isinstance(event, EngineReady))
 
 
+async def test_the_seconds_of_all_generations_are_the_time_in_which_the_engine_worked(driver: Driver) -> None:
+    """The ends count pieces; the engine's busy time is measured around its whole loop."""
+    before_s, names = driver.engine.statistics().busy_s, ["x", "y", "z"]
+    for name in names:
+        driver.engine.send(Generate(name, f"a forest {name}", wants_previews=name != "y"))
+    await driver.until_step("x")
+    driver.engine.send(Cancel("z"))
+    ends: dict[str, float] = {}
+    while len(ends) < len(names):
+        (*_, end) = await driver.until(lambda event: isinstance(event, ENDS))
+        assert isinstance(end, ENDS)
+        ends[end.generation_id] = end.engine_s
+    assert ends["y"] > 0.0
+    # The last beat comes after the last end, and before the next generation begins.
+    driver.engine.send(Generate("next", "the sea"))
+    await driver.until(lambda event: isinstance(event, GenerationStarted))
+    assert sum(ends.values()) == pytest.approx(driver.engine.statistics().busy_s - before_s, rel=0.02)
+    driver.engine.send(Cancel("next"))
+    await driver.until_end("next")
+
+
 async def test_a_generation_that_loses_the_engine_again_and_again_fails() -> None:
     engine = EngineProcess(EngineSettings(max_attempts=1, keep_spare=False))
     await engine.open()

@@ -30,6 +30,7 @@ from engine.api import (
     GenerationStarted,
     ModelDescription,
     Quality,
+    StepFinished,
 )
 from engine.config import EngineSettings, Rung
 from engine.process import supervisor, wire
@@ -37,6 +38,8 @@ from engine.process.child import Child
 from engine.process.own_clock import Thread
 from engine.process.spare import SPARE_AFTER_IDLE_S
 from engine.process.supervisor import EngineProcess, patience_s, restart_pause_s
+
+STEP_S = 0.5  # what the scripted worker says that a step took
 
 
 @pytest.mark.parametrize(
@@ -405,3 +408,16 @@ def test_a_slow_model_may_be_silent_for_longer() -> None:
     settings = EngineSettings(heartbeat_timeout_s=3.0)
     assert patience_s(settings, ready(0.1)) == 3.0
     assert patience_s(settings, ready(5.0)) == 25.0
+
+
+async def test_an_end_tells_what_the_engine_spent_also_in_a_process_that_died(tmp_path: Path) -> None:
+    async with opened(tmp_path, Clock()) as (engine, events):
+        engine.send(Generate("a", "die"))  # a step shared with another generation, then the process is lost
+        failed = await until(events, GenerationFailed)
+        assert isinstance(failed, GenerationFailed) and failed.engine_s == STEP_S
+        engine.send(Generate("b", "step"))
+        await until(events, StepFinished)
+        engine.send(Cancel("b"))
+        cancelled = await until(events, GenerationCancelled)
+        assert isinstance(cancelled, GenerationCancelled) and cancelled.engine_s == STEP_S
+        assert engine.statistics().busy_s == STEP_S  # as the heartbeats tell it; the process that died sent none

@@ -305,6 +305,10 @@ def test_random_schedules(seed: int) -> None:
         assert all(each.num_steps >= floor[command.quality] for each in link.of(name, GenerationStarted))
     finished = [each for each in link.sent if isinstance(each, GenerationFinished)]
     assert all(each.num_frames == PROFILE.num_frames for each in finished)
+    pieces = [each for each in link.sent if isinstance(each, wire.Spent)]
+    assert sum(each.seconds for each in pieces) == pytest.approx(model.busy_s)
+    beats = [each for each in link.sent if isinstance(each, wire.Heartbeat)]
+    assert sum(each.busy_s for each in beats) == pytest.approx(model.busy_s)
     spent = [each.timings for each in finished]
     assert sum(t.text_s + t.denoised_s + t.previewed_s + t.decoded_s for t in spent) <= model.busy_s + 1e-6
     if len(finished) == len(alive):

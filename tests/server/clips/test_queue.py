@@ -14,12 +14,14 @@ import pytest
 
 from engine.api import GenerationEvent, GenerationStarted, Quality
 from engine.synthetic import Fault, Script, SyntheticEngine
+from server.accounts.payer import NOBODY, Payer, Reservation
 from server.clips import rows
 from server.clips.folder import VIDEO, ClipFolder, NoRoom
 from server.clips.job import MAX_ATTEMPTS, Job, Spec
 from server.clips.queue import ClipQueue
 from server.clips.writer import pictures_of
 from server.clock import MonotonicClock
+from server.protocol.errors import Refused
 from server.session.generations import Generations
 from server.store.store import FILE_NAME, Store, StoreError
 
@@ -185,6 +187,33 @@ async def test_a_cancelled_clip_stops_the_engine_at_its_step(tmp_path: Path) -> 
 
         await shop.until(is_free)
         assert shop.engine.statistics().num_cancelled == 1 and shop.queue.num_being_made == 0
+
+
+async def test_a_key_without_a_budget_makes_no_clip_and_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broke(Payer):
+        def reserve(self, seconds: float) -> Reservation:
+            raise Refused("budget_exhausted", "the key `a` has used up its 5 engine seconds")
+
+    async with running(tmp_path) as shop:
+        monkeypatch.setattr(shop.queue, "_payer_of", lambda tenant: Broke() if tenant == "a" else NOBODY)
+        broke, other = await shop.order(tenant="a"), await shop.order(tenant="b")
+        ended = await shop.ended(broke)
+        assert ended.failure is not None and ended.failure.code == "budget_exhausted"
+        assert (await shop.ended(other)).status == "completed"
+
+
+async def test_equal_clips_are_made_one_after_the_other(tmp_path: Path) -> None:
+    """So the second is answered by the clip cache."""
+    async with running(tmp_path, Script(step_s=60.0)) as shop:
+        first, equal, other = await shop.order(seed=1), await shop.order(seed=1), await shop.order(seed=2)
+
+        async def is_begun() -> bool:
+            return (await shop.job(other)).status == "in_progress"
+
+        await shop.until(is_begun)
+        assert [(await shop.job(job)).status for job in (first, equal)] == ["in_progress", "queued"]
 
 
 async def test_customers_take_turns(tmp_path: Path) -> None:

@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 from fakes import FakeEngine, FakeProgram
 
+from server.accounts.account import Account
+from server.accounts.payer import NOBODY, Payer
 from server.clock import FakeClock
 from server.doors.access.client_secrets import Identity
 from server.doors.connection import SESSION_WITHIN_S, Connection
 from server.metrics import Metrics
 from server.protocol.codes import ErrorDetail
-from server.session.limits import FRAMES_PER_TURN, MAX_REFUSED, TokenBucket
+from server.protocol.limits import Limits
+from server.session.limits import FRAMES_PER_TURN, MAX_REFUSED
 from server.session.registry import KEEP_DETACHED_S, Registry
 from server.session.session import Neighbours, SessionState
 
@@ -74,14 +77,14 @@ class Desk:
         )
         self._running: list[asyncio.Task[None]] = []
 
-    def connect(self, transport: FakeTransport, of_peer: TokenBucket | None = None) -> asyncio.Task[None]:
+    def connect(self, transport: FakeTransport, payer: Payer = NOBODY) -> asyncio.Task[None]:
         connection = Connection(
             transport,
             self.registry,
             identity=Identity(tenant=""),
             metrics=self.metrics,
             clock=self.clock,
-            of_peer=of_peer,
+            payer=payer,
         )
         self._running.append(asyncio.create_task(connection.run()))
         return self._running[-1]
@@ -171,11 +174,11 @@ async def test_a_new_connection_does_not_refill_the_sessions_bucket(desk: Desk) 
     assert again.codes() == ["rate_limited"]
 
 
-async def test_the_connections_of_one_peer_share_a_bucket(desk: Desk) -> None:
-    of_peer = TokenBucket(rate=1, burst=3, clock=desk.clock)
+async def test_the_connections_of_one_payer_share_a_bucket(desk: Desk) -> None:
+    payer = Payer((Account("this address", Limits(messages_per_s=0.75), clock=desk.clock, wall_time=lambda: 0.0),))
     transports = [FakeTransport([PING] * 2) for _ in range(2)]
     for transport in transports:
-        desk.connect(transport, of_peer)
+        desk.connect(transport, payer)
     await desk.clock.advance(0)
     assert [transport.codes() for transport in transports] == [[], ["rate_limited"]]
 

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import logging
 import resource
+import socket
 from typing import Any
 
 import pytest
@@ -135,6 +136,26 @@ async def test_bytes_that_trickle_in_give_a_head_no_more_time() -> None:
                 peer.send(b"a")
                 await asyncio.wait({ending}, timeout=SOON_S / 5)
         assert await ending is None
+
+
+LARGE = "/client/vendor/selfie_segmentation/tflite-simd-1-0-0.wasm"  # more than the kernel takes from us at once
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux measures it")
+async def test_an_answer_that_its_peer_does_not_read_gives_its_place_away(caplog: pytest.LogCaptureFixture) -> None:
+    async with bounded(most=1, silence_s=SOON_S) as harness:
+        url = harness.http._base_url
+        assert url is not None
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            deaf.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(deaf, (url.host, url.port))
+            await loop.sock_sendall(deaf, REQUEST.replace(b"/livez", LARGE.encode()))
+            async with asyncio.timeout(20):
+                while not await (await Peer.connect(harness)).is_served():
+                    pass
+    assert "Traceback" not in caplog.text
 
 
 @pytest.mark.parametrize("path", ["/whep/my-show", "/v1/realtime/calls", "/livez", "/nowhere"])

@@ -293,7 +293,7 @@ async def test_a_server_without_a_token_serves_nobody_behind_a_proxy(
     async with harness.http.request(method, path, headers=headers, data=await _offer()) as response:
         error = (await response.json())["error"]
     assert (response.status, error["code"]) == (403, "token_needed_behind_proxy")
-    assert "X-Forwarded-For" in error["message"] and "--token" in error["message"]
+    assert "X-Forwarded-For" in error["message"] and "without --no-token" in error["message"]
 
 
 async def test_a_server_with_a_token_serves_its_holders_behind_a_proxy() -> None:

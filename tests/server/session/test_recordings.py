@@ -19,12 +19,13 @@ from sounds import tone, write_wav
 
 from bench.parts.served import served
 from engine.synthetic import Script, SyntheticEngine
-from server.media.mp4.recording import RecordingLimits
+from server.media.mp4.recording import RecordingFailed, RecordingLimits
 from server.media.video import marker
 from server.media.video.encoder import Encoder
 from server.protocol.errors import Refused
 from server.protocol.messages import SessionOptions, SessionResume
-from server.session.recordings import Recordings
+from server.session.recordings import Recordings, share_of
+from server.store.keys import MAIN
 
 
 async def record(controller: Controller, recording: bool) -> dict[str, Any]:
@@ -100,9 +101,8 @@ async def test_a_scene_goes_on_while_it_is_recorded(tmp_path: Path) -> None:
         assert (await controller.hear("prompt.continued"))["index"] == 1
 
 
-async def test_a_killed_server_leaves_a_file_that_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))  # the default folder for recordings
-    async with served(["--engine", "synthetic"]) as server:
+async def test_a_killed_server_leaves_a_file_that_plays(tmp_path: Path) -> None:
+    async with served(["--engine", "synthetic", "--recordings-folder", str(tmp_path)]) as server:
         async with aiohttp.ClientSession(server.url) as http:
             controller = Controller(http, await http.ws_connect("/v1/realtime"))
             await controller.start(width=512, height=288, marker=True)
@@ -112,7 +112,7 @@ async def test_a_killed_server_leaves_a_file_that_plays(tmp_path: Path, monkeypa
             os.kill(server.pid, signal.SIGKILL)
             async for _ in controller.socket:
                 pass  # until the connection breaks
-    (path,) = (tmp_path / "sceneshift" / "recordings").iterdir()
+    (path,) = tmp_path.iterdir()
     frames, duration_s = film(path)
     numbers = [marker.read(frame.to_ndarray(format="yuv420p")) for frame in frames]
     assert None not in numbers and numbers == sorted(set(numbers), key=lambda index: index or 0)
@@ -246,4 +246,18 @@ def test_only_the_newest_names_are_remembered(tmp_path: Path, monkeypatch: pytes
 
 def test_a_file_name_is_safe_for_every_session_name(tmp_path: Path) -> None:
     recordings = Recordings(tmp_path, local_time=lambda: "20261124-201503")
-    assert recordings.new_path("../x y/", 1) == tmp_path / "---x-y--20261124-201503-1.mp4"
+    assert recordings.new_path("../x y/", 1, share_of(MAIN)) == tmp_path / "---x-y--20261124-201503-1.mp4"
+    assert recordings.new_path("x.a", 1, share_of("a1")) == tmp_path / "x-a-20261124-201503-1.a1.mp4"
+
+
+def test_a_customers_files_count_over_restarts_and_only_for_the_customer(tmp_path: Path) -> None:
+    for name, num_bytes in (("x-1.a1.mp4", 10), ("y-1.a1.mp4", 5), ("a1-2.mp4", 70), ("z.a1.txt", 900)):
+        (tmp_path / name).write_bytes(bytes(num_bytes))
+    recordings = Recordings(tmp_path)
+    assert [recordings.stored_bytes(tenant) for tenant in ("a1", "b2", MAIN)] == [15, 0, 85]
+    with pytest.raises(RecordingFailed, match="stored_bytes"):
+        recordings.folder.take(1, share_of("a1", 16))
+    recordings.folder.take(1, share_of("b2", 16))
+    (tmp_path / "x-1.a1.mp4").unlink()
+    recordings.folder.take(1, share_of("a1", 16))
+    assert Recordings(None).stored_bytes("a1") == Recordings(tmp_path / "none").stored_bytes("a1") == 0

@@ -10,15 +10,32 @@ from typing import Any
 import pytest
 from fakes import MODEL, FakeController, FakeEngine, FakeProgram, heard, only, types
 
-from engine.api import EngineLost, EngineReady, EngineState, EngineStopped, Event, GenerationEvent, GenerationStarted
+from engine.api import (
+    EngineBusy,
+    EngineLost,
+    EngineReady,
+    EngineState,
+    EngineStopped,
+    Event,
+    GenerationCancelled,
+    GenerationEvent,
+    GenerationFinished,
+    GenerationStarted,
+    Timings,
+)
+from server.accounts.account import Account
+from server.accounts.payer import Payer
 from server.clock import FakeClock
 from server.metrics import Metrics
 from server.protocol.errors import Refused
+from server.protocol.limits import Limits
 from server.protocol.messages import PromptSet, SessionResume, SessionStart
 from server.session.admission import Ticket
 from server.session.generations import Generations
-from server.session.registry import KEEP_DETACHED_S, Holder, Registry
+from server.session.registry import KEEP_DETACHED_S, START_BURST, Holder, Registry
 from server.session.session import Neighbours, Session, SessionState
+
+TIMINGS = Timings(queued_s=0.0, text_s=0.0, denoised_s=1.3, previewed_s=0.0, decoded_s=0.0)
 
 
 class EventfulEngine(FakeEngine):
@@ -551,3 +568,93 @@ async def test_the_start_is_answered_with_an_estimate_for_a_prompt(harness: Regi
     assert only(await heard(session), "session.created")["estimated_picture_ms"] == pytest.approx(
         1500.0 + 1000 / 24, abs=0.1
     )
+
+
+# --- budgets and the length of a session ------------------------------------------------------------------------------
+
+
+def payer_of(harness: RegistryHarness, **limits: Any) -> Payer:
+    return Payer((Account("the key `shop`", Limits(**limits), clock=harness.clock, wall_time=lambda: 0.0),))
+
+
+async def test_a_session_of_limited_length_warns_once_and_then_ends(harness: RegistryHarness) -> None:
+    holder = Holder("a", payer=payer_of(harness, session_s=300))
+    session = await harness.registry.start(SessionStart(), FakeController(), holder)
+    assert isinstance(session, Session)
+    other = await harness.start()
+    await harness.clock.advance(239)
+    assert "session.warning" not in types(await heard(session))
+    await harness.clock.advance(30)
+    assert only(await heard(session), "session.warning")["code"] == "time_ends"
+    session.detach(session._controller)  # a new connection brings no new time
+    await harness.clock.advance(31)
+    messages = await heard(session)
+    assert only(messages, "session.closed")["reason"] == "time_up"
+    assert "session.warning" not in types(messages)
+    assert harness.registry.sessions(None) == [other]
+
+
+async def test_stages_of_one_payer_share_a_budget_with_what_is_in_the_engine(
+    harness: RegistryHarness,
+) -> None:
+    """A clip costs 1.3 engine seconds."""
+    payer = payer_of(harness, engine_s=3.0)
+    session = await harness.registry.start(SessionStart(), FakeController(), Holder("a", payer=payer))
+    other = await harness.registry.start(SessionStart(), FakeController(), Holder("a", payer=payer))
+    assert isinstance(session, Session) and isinstance(other, Session)
+    for stage, text in ((session, "one"), (other, "two"), (session, "three")):
+        await stage.handle(PromptSet(text=text))
+    await heard(session)
+    (one, two) = harness.engine.generated
+    # Prompt one is being stopped for prompt three. What the engine made of it is not free.
+    await harness.engine.tell(GenerationCancelled(one.generation_id, 2, engine_s=0.9))
+    failed = only(await heard(session), "prompt.failed")
+    assert failed["error"]["code"] == "budget_exhausted"
+    await other.handle(PromptSet(text="four"))
+    assert "prompt.superseded" in types(await heard(other))  # prompt two gives its own seconds back
+    await harness.engine.tell(GenerationFinished(two.generation_id, 4, TIMINGS, engine_s=1.3))
+    await other.handle(PromptSet(text="five"))
+    rejected = only(await heard(other), "prompt.rejected")
+    assert rejected["error"]["code"] == "budget_exhausted"
+
+
+async def test_a_refused_generation_gives_its_seconds_back(harness: RegistryHarness) -> None:
+    payer = payer_of(harness, engine_s=1.5)
+    session = await harness.registry.start(SessionStart(), FakeController(), Holder("a", payer=payer))
+    assert isinstance(session, Session)
+    harness.engine.refusal = EngineBusy("full", retry_after_s=1.0)
+    for _ in range(2):
+        await session.handle(PromptSet(text="one"))
+        assert only(await heard(session), "prompt.failed")["error"]["code"] == "engine_busy"
+    harness.engine.refusal = None
+    await session.handle(PromptSet(text="two"))
+    assert len(harness.engine.generated) == 1
+
+
+async def test_a_lost_stage_of_the_same_payer_makes_room_for_a_new_one(harness: RegistryHarness) -> None:
+    holder = Holder("a", payer=payer_of(harness, sessions=1))
+    controller = FakeController()
+    lost = await harness.registry.start(SessionStart(), controller, holder)
+    assert isinstance(lost, Session)
+    lost.detach(controller)
+    with pytest.raises(Refused, match="1 stages at once"):
+        await harness.registry.start(SessionStart(), FakeController(), holder)
+    await harness.clock.advance(KEEP_DETACHED_S)
+    assert isinstance(await harness.registry.start(SessionStart(), FakeController(), holder), Session)
+    assert lost not in harness.registry.sessions(None)
+
+
+async def test_stages_that_come_faster_than_anybody_can_use_them_are_refused() -> None:
+    """One that is dropped at once leaves its memory with the C library for a while: 657 within 5 s were 205 MB."""
+    harness = RegistryHarness(max_sessions=1000)
+    await harness.registry.open()
+    for _ in range(START_BURST):
+        await harness.registry.end(await harness.start())
+    with pytest.raises(Refused, match="started too fast") as caught:
+        await harness.start()
+    assert (caught.value.detail.code, caught.value.detail.retry_after_ms) == ("rate_limited", 500)
+    other = await harness.registry.start(SessionStart(), FakeController(), Holder("another key"))
+    assert isinstance(other, Session)
+    await harness.clock.advance(0.5)
+    await harness.start()
+    await harness.registry.close()

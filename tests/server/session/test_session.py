@@ -935,7 +935,13 @@ async def test_session_closed_reports_the_usage(harness: SessionHarness) -> None
     harness.step(1)  # the engine was in this step when the cancel came
     await harness.clock.advance(0.1234567)
     closed = only(await harness.say("session.close"), "session.closed")
-    assert closed["usage"] == {"duration_s": 2.123, "generations": 3, "denoising_steps": 10, "prompts_applied": 2}
+    assert closed["usage"] == {
+        "duration_s": 2.123,
+        "generations": 3,
+        "denoising_steps": 10,
+        "engine_s": 0.0,
+        "prompts_applied": 2,
+    }
     assert harness.controller.num_farewells == 1
 
 

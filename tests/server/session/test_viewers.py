@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from fakes import SessionHarness, only, types
 
 from server.media.webrtc.signalling import Offer
 from server.protocol.errors import Refused
-from server.session.viewers import MAX_CONNECTING, Viewers
+from server.session.viewers import MAX_CONNECTING, MAX_OF_ADDRESS, Viewers
 
 MAX_VIEWERS = 3  # of `SessionHarness`
 
@@ -62,6 +63,35 @@ async def test_an_address_loses_its_own_oldest_before_another_address_loses_one(
     assert early in slow.program.viewers
 
 
+async def test_an_address_keeps_few_places_that_nobody_connects_to(slow: SessionHarness) -> None:
+    elsewhere = [await add(slow, "192.0.2.1"), await add(slow)]
+    crowd = [await add(slow, "192.0.2.66") for _ in range(MAX_CONNECTING - 4)]
+    slow.session.tick()
+    assert slow.program.viewers == [*elsewhere, *crowd], "all have a second to connect"
+    late = [await add(slow, "192.0.2.66") for _ in range(2)]
+    slow.session.tick()
+    assert slow.program.viewers == [*elsewhere, *crowd[-(MAX_OF_ADDRESS - 2) :], *late]
+    slow.session.tick()
+    assert len(slow.program.viewers) == len(elsewhere) + MAX_OF_ADDRESS
+
+
+async def test_a_class_behind_one_router_connects_while_it_is_a_crowd(slow: SessionHarness) -> None:
+    pupils = [await add(slow, "192.0.2.66") for _ in range(MAX_VIEWERS - 1)]
+    for pupil in pupils:
+        slow.program.connect(pupil)
+    waiting = [await add(slow, "192.0.2.66") for _ in range(MAX_OF_ADDRESS)]
+    slow.session.tick()
+    slow.session.tick()
+    assert slow.program.viewers == [*pupils, *waiting]
+
+
+async def test_strangers_that_share_an_unknown_address_keep_their_places(slow: SessionHarness) -> None:
+    behind_a_proxy = [await add(slow) for _ in range(MAX_CONNECTING)]
+    slow.session.tick()
+    slow.session.tick()
+    assert slow.program.viewers == behind_a_proxy
+
+
 async def test_a_viewer_that_watches_is_never_dropped_for_an_offer(slow: SessionHarness) -> None:
     watching = await add(slow, "192.0.2.66")
     slow.program.connect(watching)
@@ -88,6 +118,23 @@ async def test_while_all_answers_are_still_being_made_further_offers_are_refused
     answering.set()
     await asyncio.gather(*offers)
     assert await add(harness) in harness.program.viewers
+
+
+async def test_answers_to_offers_that_came_together_are_made_one_after_the_other(harness: SessionHarness) -> None:
+    answering: list[int] = []
+    add_viewer, num_now = harness.program.add_viewer, 0
+
+    async def slow_answer(*args: Any, **kwargs: Any) -> tuple[str, str]:
+        nonlocal num_now
+        num_now += 1
+        answering.append(num_now)
+        await asyncio.sleep(0)
+        num_now -= 1
+        return await add_viewer(*args, **kwargs)
+
+    harness.program.add_viewer = slow_answer  # type: ignore[method-assign]
+    await asyncio.gather(*(add(harness) for _ in range(MAX_VIEWERS)))
+    assert answering == [1] * MAX_VIEWERS
 
 
 async def test_a_viewer_that_is_lost_or_refused_gives_its_place_back(slow: SessionHarness) -> None:

@@ -73,7 +73,9 @@ from server.store.store import Store
 store = Store(Path({str(path)!r}))
 store.open()
 for number in range(20):
-    store.ask_now(lambda c: c.execute("INSERT INTO keys VALUES (?, ?, 'x', '', 0, NULL, NULL)", (str(number),) * 2))
+    row = (str(number),) * 2
+    sql = "INSERT INTO keys (id, name, text, scopes, made_at) VALUES (?, ?, '', '', 0)"
+    store.ask_now(lambda connection: connection.execute(sql, row))
 os.kill(os.getpid(), 9)
 """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9

@@ -19,11 +19,13 @@ RequestErrorCode = Literal[
     "invalid_value",
     "invalid_text",
     "not_supported",
+    "unsupported_parameter",
     "prompt_empty",
     "prompt_too_long",
     "prompt_id_taken",
     "event_id_conflict",
     "rate_limited",
+    "budget_exhausted",
     "invalid_sdp",
     "no_video",
     "no_video_codec",
@@ -52,10 +54,14 @@ SessionErrorCode = Literal[
     "unknown_call",
     "unknown_recording",
     "unknown_key",
+    "unknown_video",
+    "unknown_model",
+    "not_ready",
+    "not_offered",
 ]
 EngineErrorCode = Literal["engine_busy", "engine_unavailable", "engine_lost", "out_of_memory", "model_error"]
 ServerErrorCode = Literal[
-    "server_full", "server_busy", "too_many_viewers", "recording_failed", "draining", "internal_error"
+    "server_full", "server_busy", "too_many_viewers", "recording_failed", "draining", "storage_full", "internal_error"
 ]
 ErrorCode = RequestErrorCode | SessionErrorCode | EngineErrorCode | ServerErrorCode
 ErrorType = Literal["invalid_request", "session", "engine", "server"]

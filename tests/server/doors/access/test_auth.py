@@ -45,7 +45,7 @@ def test_loopback_and_pages_of_this_machine_need_no_token(origins: tuple[str, ..
 
 @pytest.mark.parametrize("name", PROXY_HEADERS)
 def test_a_server_without_a_token_refuses_proxied_requests(name: str) -> None:
-    with pytest.raises(Refused, match=f"through a proxy .{name}.*--token"):
+    with pytest.raises(Refused, match=f"through a proxy .{name}.*without --no-token"):
         access(Settings()).check_proxy({name: "1"})
     access(Settings()).check_proxy({"Host": "localhost"})
     access(Settings(token=TOKEN)).check_proxy({name: "1"})

@@ -79,6 +79,7 @@ FORGED = {
     "a stage that is no text": forged({"session": 7}),
     "origins that are no list": forged({"origins": "https://a.example"}),
     "nothing": "ek_",
+    "half a surrogate pair": forged({"origins": ["https://a.\ud800"]}),
     "an end that never comes": forged({"exp": float("inf")}),
     "an end that is no time": forged({"exp": 10**400}),
     "a name without end": forged({"jti": "j" * 65}),

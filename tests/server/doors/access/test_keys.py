@@ -232,6 +232,18 @@ async def test_revoking_a_key_ends_its_stages_and_viewers_and_nobody_elses(shop:
     assert (await theirs.hear("session.pong"))["type"] == "session.pong"
 
 
+async def test_the_servers_own_token_ends_at_once_when_it_is_revoked(tmp_path: Path) -> None:
+    store = Store(tmp_path / FILE_NAME)
+    store.open()
+    own = store.ask_now(lambda connection: keys.main_key(connection, client_secrets.ALL_SCOPES, now=NOW))
+    async with serving(token=own.text, build={"store": store, "access_time": lambda: NOW}) as server:
+        controller = await server.controller(token=own.text)
+        assert token_cli.main(["revoke", "main", "--data-folder", str(tmp_path)]) == 0
+        assert await asyncio.wait_for(ended(controller.socket), 10 * POLL_S) == ["unauthorized"]
+        async with server.http.get("/metrics", headers={"Authorization": f"Bearer {own.text}"}) as response:
+            assert response.status == 401
+
+
 async def test_a_key_made_while_the_server_runs_is_good_within_a_second(
     shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -108,7 +108,7 @@ def test_a_page_with_an_old_token_may_ask_again_and_locks_nobody_out() -> None:
 def test_where_strangers_share_an_address_none_of_them_locks_out_the_others(one: Any) -> None:
     peers = Peers(FakeClock())
     assert not any(refused(peers, f"wrong {number}", one) for number in range(100))
-    assert peers.messages(one) is None
+    assert peers.of(one) is None
 
 
 def test_an_operator_may_say_that_addresses_tell_nothing() -> None:
@@ -120,16 +120,8 @@ def test_only_the_newest_peers_are_remembered(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(peers_module, "MAX_PEERS", 2)
     peers = Peers(FakeClock())
     for number in range(1, 5):
-        peers.messages(request(f"203.0.113.{number}"))
         assert not refused(peers, "wrong", request(f"203.0.113.{number}"))
-    assert list(peers._messages) == list(peers._guesses) == ["203.0.113.3", "203.0.113.4"]
-
-
-def test_the_connections_of_a_peer_share_one_bucket() -> None:
-    peers = Peers(FakeClock())
-    first = peers.messages(request("2001:db8::1"))
-    assert first is not None and first is peers.messages(request("2001:db8::2"))
-    assert first is not peers.messages(request("203.0.113.9"))
+    assert list(peers._guesses) == ["203.0.113.3", "203.0.113.4"]
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/v1/realtime", "/v1/sessions/my-show/watch"])

@@ -84,6 +84,37 @@ async def test_a_caller_that_floods_us_with_fragments_is_lost(caller: Caller, fl
     assert caller.said == []
 
 
+class _Raw:
+    """A chunk of SCTP as its bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __bytes__(self) -> bytes:
+        return self._data
+
+
+MALFORMED = {
+    "parameter of length 0": b"\4\0\0\x08\0\1\0\0",  # a heartbeat, for which aiortc's parser never came back
+    "parameter behind another": b"\x82\0\0\x10\0\x11\0\x06ab\0\0\0\x0d\0\3",
+    "parameter of an init": b"\1\0\0\x18" + b"\0" * 16 + b"\x80\x08\0\0",
+    "half a head of data": b"\0\3\0\x0a" + b"\0" * 8,  # struct.error
+    "half a reset": b"\x82\0\0\x0a\0\x0d\0\x06ab\0\0",
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+async def test_a_malformed_chunk_ends_the_call_and_stops_nobody_else(
+    what: str, caller: Caller, new_receiver: Any
+) -> None:
+    other = new_receiver()
+    await other.watch(caller.hand.program)
+    await caller.receiver.connection.sctp._send_chunk(_Raw(MALFORMED[what]))
+    await caller.hand.until(lambda: caller.hand.lost)
+    assert len(caller.hand.lost) == 1
+    await other.marked()
+
+
 async def test_our_largest_message_passes(caller: Caller) -> None:
     for _ in range(3):
         caller.channel.send("x" * 256 * 1024)

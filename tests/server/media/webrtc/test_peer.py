@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import re
 from collections.abc import Awaitable, Callable
@@ -424,7 +425,8 @@ async def test_a_viewer_that_may_not_watch_is_lost_when_it_has_connected(open_pr
     assert asked == hand.lost == [viewer_id]
 
 
-async def test_a_connection_that_hangs_in_close_loses_its_sockets(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("what", ["hangs", "fails"])
+async def test_a_connection_that_cannot_close_loses_its_sockets(what: str, caplog: pytest.LogCaptureFixture) -> None:
     clock = FakeClock()
     timeouts = ViewerTimeouts(close_s=0.01)
     peer = Peer("v", source(clock), clock=clock, timeouts=timeouts, on_lost=lambda *_: None)
@@ -439,12 +441,58 @@ async def test_a_connection_that_hangs_in_close_loses_its_sockets(caplog: pytest
             with contextlib.suppress(asyncio.CancelledError):
                 await released.wait()
 
-    close, connection.close = connection.close, hang
+    async def fail() -> None:
+        raise AttributeError("scripted")
+
+    close, connection.close = connection.close, hang if what == "hangs" else fail
     await peer.close()
-    assert "did not close in time" in caplog.text
+    assert "did not close" in caplog.text
     assert udp and all(one.is_closing() for one in udp)
     released.set()
     await close()
+
+
+async def test_a_viewer_that_is_closed_between_two_transports_leaves_no_failed_task() -> None:
+    unseen: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: unseen.append(context))
+    clock = FakeClock()
+    timeouts = ViewerTimeouts(close_s=10.0)
+    peer = Peer("v", source(clock), clock=clock, timeouts=timeouts, on_lost=lambda *_: None)
+    caller = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    for kind in ("video", "audio"):
+        caller.addTransceiver(kind, direction="recvonly")
+    await caller.setLocalDescription(await caller.createOffer())
+    is_starting, may_start, is_closing, may_close = (asyncio.Event() for _ in range(4))
+    negotiate = peer._connection.setRemoteDescription
+
+    async def held(description: RTCSessionDescription) -> None:
+        """The first transport begins, and the second one ends, when the test says so."""
+        await negotiate(description)
+        first, second = [one.receiver.transport.transport for one in peer._connection.getTransceivers()]
+
+        async def start(parameters: object) -> None:
+            is_starting.set()
+            await may_start.wait()
+
+        async def close() -> None:
+            is_closing.set()
+            await may_close.wait()
+            await close_second()
+
+        first.start, close_second, second._connection.close = start, second._connection.close, close
+
+    peer._connection.setRemoteDescription = held  # type: ignore[method-assign]
+    await peer.open(re.sub(r"a=group:BUNDLE.*\r\n", "", caller.localDescription.sdp))
+    await is_starting.wait()
+    closing = asyncio.create_task(peer.close())
+    await is_closing.wait()
+    may_start.set()
+    await asyncio.sleep(0)
+    may_close.set()
+    await closing
+    await caller.close()
+    gc.collect()
+    assert unseen == []
 
 
 @pytest.mark.parametrize("before", list(PeerState))

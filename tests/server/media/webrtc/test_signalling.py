@@ -125,6 +125,19 @@ def test_aiortc_gets_each_of_our_codecs_once_and_no_other() -> None:
         assert checked_offer(offer.sdp, takes_channel=takes_channel).sdp == offer.sdp
 
 
+@pytest.mark.parametrize("group", ["9 0", "0 9", "0 0", "9"])
+def test_a_bundle_names_each_section_once_and_no_others(group: str) -> None:
+    """aiortc would take the transport of a section that is missing, and could not even close such a connection."""
+    offer = checked_offer(f"{HEAD}a=group:BUNDLE {group}\r\n" + video("a=recvonly"))
+    assert SessionDescription.parse(offer.sdp).group[0].items == (["0"] if "0" in group else [])
+
+
+def test_a_payload_type_beyond_seven_bits_is_refused() -> None:
+    with pytest.raises(OfferError) as caught:
+        checked_offer(HEAD + video("a=recvonly", "a=rtpmap:300 VP8/90000"))
+    assert caught.value.code == "invalid_sdp"
+
+
 # --- data channels ------------------------------------------------------------------------------------------------
 
 

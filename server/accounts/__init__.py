@@ -1,0 +1,1 @@
+"""What keys, client secrets and addresses take, against their limits."""
