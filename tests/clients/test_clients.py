@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -26,6 +28,7 @@ from engine.synthetic import Script, SyntheticEngine
 from tests.clients import environments
 
 HERE = Path(__file__).parent
+DOCUMENT = HERE.parents[1] / "docs" / "clips.md"
 TOKEN = "a-token-for-these-clients-that-has-more-than-forty-eight-letters"
 PATIENCE_S = 300.0
 # The newest of 29 November 2026. Nothing of ours depends on them.
@@ -39,10 +42,14 @@ async def _environment(make: Callable[..., Path], *packages: str) -> Path:
         pytest.skip(f"{packages[0]} cannot be installed: {unusable}")
 
 
-async def _run(*command: str | Path, cwd: Path) -> str:
+async def _run(*command: str | Path, cwd: Path, **environment: str) -> str:
     """What the program prints. Fails with that if the program fails."""
     process = await asyncio.create_subprocess_exec(
-        *command, cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *command,
+        cwd=cwd,
+        env=os.environ | environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
     try:
         async with asyncio.timeout(PATIENCE_S):
@@ -91,6 +98,25 @@ async def test_openai_for_node(shop: Shop) -> None:
     program = (await _environment(environments.node, OPENAI_NODE)) / "with_openai.mjs"
     shutil.copy(HERE / program.name, program)  # node looks for packages beside the program
     assert "ok" in await _run(node, program, shop.url, TOKEN, shop.picture, cwd=shop.folder)
+
+
+@pytest.mark.parametrize("language", ["python", "mjs"])
+async def test_the_documents_example_for_openais_client(shop: Shop, language: str) -> None:
+    """docs/clips.md, as it stands, but for the address."""
+    found = re.search(rf"^```{language}\n(.*?)^```", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert found is not None
+    text = found[1].replace("http://127.0.0.1:8080", shop.url)
+    if language == "python":
+        command = [(await _environment(environments.python, OPENAI)) / "python"]
+        program = shop.folder / "example.py"
+    else:
+        if (node := shutil.which("node")) is None:
+            pytest.skip("node is not installed")
+        command = [Path(node)]
+        program = (await _environment(environments.node, OPENAI_NODE)) / "example.mjs"
+    program.write_text(text, encoding="utf-8")
+    await _run(*command, program, cwd=shop.folder, SCENESHIFT_TOKEN=TOKEN)
+    assert (shop.folder / "clip.mp4").read_bytes()[4:8] == b"ftyp"
 
 
 async def test_litellm(shop: Shop) -> None:

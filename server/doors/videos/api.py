@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 
 import msgspec
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from engine.api import Engine, Estimate, Generate, ModelDescription
 from server.clips import rows
@@ -392,7 +393,7 @@ async def _parts(request: web.Request) -> dict[str, Any]:
                         "message_too_large", f"`{part.name[:64]}` has more than {most} bytes", param=part.name[:64]
                     )
             fields[part.name] = bytes(data) if part.filename is not None else data.decode("utf-8", "replace")
-    except (ValueError, AssertionError) as error:
+    except (ValueError, AssertionError, HttpProcessingError) as error:
         raise Refused("invalid_value", f"the form cannot be read: {str(error)[:100]}") from None
     return fields
 
