@@ -110,7 +110,7 @@ def _fill_queue(folder: Path, count: int) -> None:
 
     def fill(connection: Any) -> None:
         for number in range(count):
-            spec = Spec(prompt=f"scene {number}", seconds=4.0, width=832, height=512, seed=number)
+            spec = Spec(prompt=f"scene {number}", seconds=clip_shop.SECONDS, width=416, height=256, seed=number)
             rows.add(connection, tenant="main", spec=spec, now=time.time(), most_queued=count)
 
     store.ask_now(fill)
