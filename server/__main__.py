@@ -1,4 +1,4 @@
-"""The `sceneshift` command: serve, url, generate, bench, doctor, token, secret, audit.
+"""The `sceneshift` command: serve, url, generate, bench, doctor, token, secret, audit, erase, backup.
 
 The entry point: reads arguments and environment once, puts an engine behind the server, and imports a subcommand's
 modules only when it is called. Nothing here imports torch; the engine process does.
@@ -34,6 +34,8 @@ usage: sceneshift COMMAND [OPTIONS]
   token      make, list and revoke the keys of this server
   secret     make a client secret from one: for a viewer, a page, a link
   audit      who did what on this server
+  erase      remove the clips and prompts of a key, or of one of its users
+  backup     copy keys, clip jobs and the audit log, while the server runs
 
 Each command explains itself with --help.
 """
@@ -51,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "token": _elsewhere("server.doors.access.token_cli"),
         "audit": _elsewhere("server.doors.access.audit_cli"),
         "secret": _elsewhere("server.doors.access.secrets_cli"),
+        "erase": _elsewhere("server.doors.access.erase_cli"),
+        "backup": _elsewhere("server.doors.access.backup_cli"),
     }
     name = arguments[0] if arguments else "--help"
     if name in ("-h", "--help", "help"):

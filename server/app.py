@@ -30,6 +30,7 @@ from server.clock import Clock, MonotonicClock
 from server.config import Settings
 from server.doors import watch
 from server.doors.access.auth import Access
+from server.doors.access.client_secrets import Identity
 from server.doors.access.gate import Gate
 from server.doors.access.keyring import Keyring
 from server.doors.access.peers import Peers, Proxies
@@ -42,6 +43,7 @@ from server.doors.keys_api import KeysApi
 from server.doors.operator_api import OperatorApi
 from server.doors.secrets_api import SecretsApi
 from server.doors.videos.api import VideosApi
+from server.doors.webhooks.api import WebhooksApi
 from server.doors.websocket import HEARTBEAT_S, RealtimeEndpoint
 from server.doors.whep import WhepApi
 from server.essential import EssentialTasks
@@ -61,6 +63,8 @@ from server.session.registry import Registry
 from server.session.session import Neighbours
 from server.store.audit import Audit
 from server.store.store import Store
+from server.webhooks.courier import Courier
+from server.webhooks.sender import Sender
 
 _log = logging.getLogger(__name__)
 
@@ -129,15 +133,16 @@ def build(
     watching = watch.WatchEndpoint(registry, gate, metrics, clock=clock, heartbeat_s=watch_heartbeat_s)
     clips = _clips(settings, neighbours, store, gate, access_time)
     videos = _videos(settings, gate, store, clips, engine, access_time)
+    courier, webhooks = _webhooks(settings, gate, store, neighbours, videos, access_time)
     tables = _tables(registry, gate, store, recordings, access_time)
 
     app = web.Application(middlewares=[bounded, api.guard()], client_max_size=MAX_MESSAGE_BYTES)
     app[REGISTRY], app[ACCESS], app[ACCOUNTS] = registry, gate.access, accounts
     app[CONNECTIONS] = Connections(bounds or _bounds(settings), clock, proxies)
-    doors = (api, whep, calls, Downloads(registry, gate, recordings), videos, *tables)
+    doors = (api, whep, calls, Downloads(registry, gate, recordings), videos, webhooks, *tables)
     _add_routes(app.router, realtime, watching, doors)
     app.on_response_prepare.append(api.set_headers)
-    app.cleanup_ctx.append(partial(_stored, store, keyring, accounts, audit, clips, on_task_died))
+    app.cleanup_ctx.append(partial(_stored, store, keyring, accounts, audit, clips, courier, on_task_died))
     _open_and_close(app, registry, realtime, watching, calls, music, clips)
     return app
 
@@ -177,6 +182,27 @@ def _videos(
         most_queued=settings.max_clips_queued,
         most_bytes=settings.max_clips_size,
     )
+
+
+def _webhooks(
+    settings: Settings,
+    gate: Gate,
+    store: Store,
+    neighbours: Neighbours,
+    videos: VideosApi,
+    wall_time: Callable[[], float],
+) -> tuple[Courier, WebhooksApi]:
+    sender = Sender(is_local=not settings.is_reachable)
+    courier = Courier(
+        store,
+        sender,
+        clock=neighbours.clock,
+        wall_time=wall_time,
+        link=videos.link,
+        is_good=lambda tenant: gate.keyring.is_good(Identity(tenant)),
+        on_attempt=neighbours.metrics.webhook_attempted,
+    )
+    return courier, WebhooksApi(gate, store, courier, sender, wall_time)
 
 
 def _tables(
@@ -234,6 +260,7 @@ async def _stored(
     accounts: Accounts,
     audit: Audit,
     clips: ClipQueue | None,
+    courier: Courier,
     on_task_died: Callable[[str], None],
     app: web.Application,
 ) -> AsyncIterator[None]:
@@ -247,6 +274,7 @@ async def _stored(
     following.start(accounts.follow(), "accounts")
     if clips is not None:
         following.start(clips.run(), "clips")
+    following.start(courier.run(), "webhooks")
     yield
     await following.close()
     await accounts.flush()

@@ -120,7 +120,7 @@ class Settings:
     data_folder: str | None = None
     # For clips on demand. None: in the data folder (`__main__`); an application without one makes none.
     clips_folder: str | None = None
-    clips_live_s: float = 7 * 86_400.0  # how long a finished clip is kept
+    clips_live_s: float = 7 * 86_400.0  # how long a clip is kept after its end, with its prompt
     max_clips_size: int = 5 * 10**9  # bytes of the clips of one key; 0: none are made
     max_clips_queued: int = 1000  # of one key
     clips_share: float = 0.0  # of the engine's time, kept for clips beside live stages; else they get what is left
@@ -280,7 +280,7 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clips-folder", metavar="FOLDER", help="for clips on demand, /v1/videos (default: in the data folder)"
     )
-    parser.add_argument("--clips-live-s", help="how long a finished clip is kept, in seconds (default 604800: a week)")
+    parser.add_argument("--clips-live-s", help="how long a clip is kept after its end, in s (default a week)")
     parser.add_argument("--max-clips-size", metavar="SIZE", help="of the clips of one key (default 5GB; 0: no clips)")
     parser.add_argument(
         "--clips-share",

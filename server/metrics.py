@@ -77,6 +77,9 @@ class Metrics:
         self._packets_dropped = self._counter(
             "sceneshift_packets_dropped", "UDP packets of viewers and strangers that were dropped", ["reason"]
         )
+        self._webhooks = self._counter(
+            "sceneshift_webhook_attempts", "Attempts to deliver an event, by what became of it", ["status"]
+        )
         self._recordings_failed = self._counter(
             "sceneshift_recordings_failed", "Recordings that could not begin, or ended by themselves"
         )
@@ -110,6 +113,10 @@ class Metrics:
 
     def generation_degraded(self) -> None:
         self._degraded.inc()
+
+    def webhook_attempted(self, status: str) -> None:
+        """`delivered`, `pending` (it comes again) or `failed`."""
+        self._webhooks.labels(status=status).inc()
 
     def refused(self, code: str) -> None:
         """`code` is one of ours, so the number of labels is bounded."""

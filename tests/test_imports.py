@@ -22,6 +22,7 @@ SERVER_LAYERS = [
     {"server.doors"},
     {"server.doors.access"},
     {"server.clips"},
+    {"server.webhooks"},
     {"server.session"},
     {"server.media.program", "server.media.snapshot"},
     {"server.media.mp4", "server.media.webrtc"},

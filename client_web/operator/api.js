@@ -6,6 +6,7 @@
 
 /** @typedef {{id: string, key: string, state: string, viewers: number, recording: boolean}} Stage */
 /** @typedef {{id: string, name: string, scope: string[], made_at: number, expires_at: number | null, is_good: boolean, value?: string}} Key */
+/** @typedef {{engineS: number, limitS: number | null, storedBytes: number}} Used */
 /** @typedef {{id: number, at: number, tenant: string, who: string, peer: string, action: string, session: string, outcome: string, times: number}} Entry */
 
 export class ApiError extends Error {
@@ -41,6 +42,17 @@ export class Api {
   /** @returns {Promise<Key[]>} */
   async keys() {
     return (await (await this.#ask("GET", "/v1/keys")).json()).data;
+  }
+
+  /** @returns {Promise<Map<string, Used>>} what each key has taken today, by its id */
+  async usage() {
+    const { data } = await (await this.#ask("GET", "/v1/usage?days=1")).json();
+    return new Map(
+      data.map((/** @type {any} */ used) => [
+        used.tenant,
+        { engineS: used.days[0]?.engine_s ?? 0, limitS: used.limits.engine_s ?? null, storedBytes: used.stored_bytes },
+      ]),
+    );
   }
 
   /** @param {object} wish @returns {Promise<Key>} with its value, which is told once */

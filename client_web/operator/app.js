@@ -11,6 +11,8 @@ import { Api, ApiError } from "./api.js";
 import { auditTable, keysTable, StageCards } from "./tables.js";
 
 const REFRESH_MS = 2000;
+// The server looks through the recordings for it.
+const REFRESHES_PER_USAGE = 10;
 const VIEW_ONLY = ["view"];
 
 class OperatorPage {
@@ -23,6 +25,9 @@ class OperatorPage {
   #older = byId("older", HTMLButtonElement);
   /** @type {import("./api.js").Key[]} */
   #keys = [];
+  /** @type {Map<string, import("./api.js").Used>} */
+  #usage = new Map();
+  #numRefreshes = 0;
   /** @type {import("./api.js").Entry[]} */
   #entries = [];
   /** @type {import("./api.js").Stage[]} */
@@ -49,6 +54,8 @@ class OperatorPage {
     await this.#doing(async () => {
       if (document.hidden) return;
       [this.#shown, this.#keys] = await Promise.all([this.#api.stages(), this.#api.keys()]);
+      if (this.#numRefreshes % REFRESHES_PER_USAGE === 0) this.#usage = await this.#api.usage();
+      this.#numRefreshes += 1;
       if (!this.#isReading) await this.#loadAudit();
       this.#render();
     });
@@ -74,12 +81,15 @@ class OperatorPage {
   async #makeKey() {
     const name = byId("name", HTMLInputElement);
     const lives = byId("lives", HTMLSelectElement).value;
+    const budget = byId("budget", HTMLInputElement);
     const key = await this.#api.makeKey({
       name: name.value.trim(),
       ...(lives !== "" && { lives_s: Number(lives) }),
+      ...(budget.value !== "" && { limits: { engine_s: budget.valueAsNumber } }),
       ...(byId("views-only", HTMLInputElement).checked && { scope: VIEW_ONLY }),
     });
     name.value = "";
+    budget.value = "";
     const value = key.value ?? "";
     const copy = textButton("plain", t("share.copy"), () => void navigator.clipboard?.writeText(value));
     const made = byId("made", HTMLOutputElement);
@@ -128,7 +138,7 @@ class OperatorPage {
 
   #renderKeys() {
     const revoke = (/** @type {import("./api.js").Key} */ key) => void this.#doing(() => this.#revoke(key));
-    byId("keys", HTMLElement).replaceChildren(keysTable(this.#keys, revoke));
+    byId("keys", HTMLElement).replaceChildren(keysTable(this.#keys, this.#usage, revoke));
   }
 
   #renderAudit() {

@@ -65,17 +65,19 @@ export class StageCards {
 
 /**
  * @param {import("./api.js").Key[]} keys
+ * @param {Map<string, import("./api.js").Used>} usage
  * @param {(key: import("./api.js").Key) => void} onRevoke
  */
-export function keysTable(keys, onRevoke) {
+export function keysTable(keys, usage, onRevoke) {
   const rows = keys.map((key) => [
     key.name,
     key.scope.join(" "),
+    spent(usage.get(key.id)),
     time(key.made_at),
     key.expires_at === null ? t("operator.never") : time(key.expires_at),
     key.id === "main" ? "" : revokeButton(key, () => onRevoke(key)),
   ]);
-  return table(["name", "scopes", "made", "ends", "revoke"], rows);
+  return table(["name", "scopes", "spent", "made", "ends", "revoke"], rows);
 }
 
 /** @param {import("./api.js").Entry[]} entries @param {Map<string, string>} names of keys, by id */
@@ -92,6 +94,15 @@ export function auditTable(entries, names) {
     row.cells[2].className = "mono";
   }
   return filled;
+}
+
+/** @param {import("./api.js").Used | undefined} used */
+function spent(used) {
+  if (used === undefined) return "";
+  const seconds = Math.round(used.engineS);
+  return used.limitS === null
+    ? t("stats.seconds", { spent: seconds })
+    : t("stats.of_seconds", { spent: seconds, limit: used.limitS });
 }
 
 /** @param {import("./api.js").Key} key @param {() => void} onConfirmed */

@@ -53,6 +53,10 @@ class ClipFolder:
         for ending in ("", _PART):
             shutil.rmtree(self._path(video_id, ending), ignore_errors=True)
 
+    def remove_finished(self, video_id: str) -> None:
+        """Leaves what another process writes just now; that process removes it."""
+        shutil.rmtree(self._path(video_id), ignore_errors=True)
+
     def sweep(self, known: set[str]) -> None:
         """Removes what no job owns: leftovers of killed servers, and clips that were erased."""
         for path in self.root.glob("??/video_*"):

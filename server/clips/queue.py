@@ -109,7 +109,7 @@ class ClipQueue:
         share: float = 0.0,
         payer_of: Callable[[str], Payer] = lambda tenant: NOBODY,
     ) -> None:
-        """`lives_s`: how long a finished clip is kept. `share`: of the engine's time, which live stages then lack.
+        """`lives_s`: how long a clip is kept after its end. `share`: of the engine's time, which live stages then lack.
         `payer_of`: who pays for a tenant's clips."""
         self._store = store
         self.folder = self._folder = folder
@@ -178,6 +178,15 @@ class ClipQueue:
         making.task.cancel()
         await asyncio.wait([making.task])
 
+    async def erase(self, tenant: str, user: str) -> int:
+        """Removes all clips of a tenant's user, with their words and files. Gives their number. Raises `StoreError`."""
+        ids = await self._store.ask(partial(rows.erase, tenant=tenant, user=user))
+        for video_id in ids:
+            await self.cancel(video_id)
+            await self._in_thread(self._folder.remove, video_id)
+        await self._store.wipe()
+        return len(ids)
+
     async def close(self, reason: str = "") -> None:
         """What is being made is queued again. Idempotent."""
         self._is_closing = True
@@ -216,8 +225,14 @@ class ClipQueue:
         if self._clock.now() < self._sweeps_at:
             return
         self._sweeps_at = self._clock.now() + SWEEP_EVERY_S
-        for video_id in await self._store.ask(partial(rows.expired, now=self._wall_time())):
+        expired = await self._store.ask(partial(rows.expired, now=self._wall_time(), lives_s=self._lives_s))
+        for video_id in expired:
             await self._store.ask(partial(rows.delete, video_id=video_id))
+            await self._in_thread(self._folder.remove, video_id)
+        if expired:
+            await self._store.wipe()  # their prompts go now, too
+        for video_id in await self._store.ask(partial(rows.missing, ids=list(self._making))):
+            await self.cancel(video_id)  # another process has erased it
             await self._in_thread(self._folder.remove, video_id)
 
     # --- making ---------------------------------------------------------------------------------------------------

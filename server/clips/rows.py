@@ -1,4 +1,4 @@
-"""The tables of clips and of their events. Each function takes the connection of a `Store`, on the store's thread.
+"""The table of clips. Each function takes the connection of a `Store`, on the store's thread.
 
 What ends a clip and the event that tells of it are one transaction, so a killed server tells of each end once.
 """
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from server.clips.job import MAX_ATTEMPTS, ClipError, Failure, Job, Made, Spec, to_json
+from server.webhooks import rows as outbox
 
 _COLUMNS = (
     "number, id, tenant, status, spec, created_at, attempt, started_at, finished_at, expires_at, made, failure, "
@@ -149,7 +150,7 @@ def complete(connection: sqlite3.Connection, video_id: str, made: Made, *, now: 
         (to_json(made), now, expires_at, video_id),
     ).rowcount
     if changed:
-        _tell(connection, video_id, "video.completed", now)
+        outbox.tell(connection, video_id, "video.completed", now)
     return bool(changed)
 
 
@@ -161,7 +162,7 @@ def fail(connection: sqlite3.Connection, video_id: str, failure: Failure, now: f
         (to_json(failure), now, video_id),
     ).rowcount
     if changed:
-        _tell(connection, video_id, "video.failed", now)
+        outbox.tell(connection, video_id, "video.failed", now)
     return bool(changed)
 
 
@@ -187,17 +188,31 @@ def delete(connection: sqlite3.Connection, video_id: str) -> None:
     connection.execute("DELETE FROM videos WHERE id = ?", (video_id,))
 
 
-def expired(connection: sqlite3.Connection, now: float) -> list[str]:
-    """Ids of clips whose time is over."""
-    return [row[0] for row in connection.execute("SELECT id FROM videos WHERE expires_at <= ?", (now,))]
+def expired(connection: sqlite3.Connection, now: float, lives_s: float) -> list[str]:
+    """Ids of clips whose time is over. One that failed or was cancelled has as long a life, because it has words."""
+    rows = connection.execute(
+        "SELECT id FROM videos WHERE expires_at <= ? OR (status = 'failed' AND finished_at <= ?)", (now, now - lives_s)
+    )
+    return [row[0] for row in rows]
 
 
 def erase(connection: sqlite3.Connection, tenant: str, user: str | None = None) -> list[str]:
-    """Deletes all jobs of a tenant, or of one of its users, with their prompts. Gives their ids."""
+    """Deletes all jobs of a tenant, or of one of its users, with their prompts and events. Gives their ids.
+
+    Without a user, the tenant's webhooks go, too.
+    """
     rows = connection.execute(
         "DELETE FROM videos WHERE tenant = ? AND (? IS NULL OR user = ?) RETURNING id", (tenant, user, user)
     ).fetchall()
-    return [row[0] for row in rows]
+    ids = [row[0] for row in rows]
+    outbox.erase(connection, tenant, ids if user is not None else None)
+    return ids
+
+
+def missing(connection: sqlite3.Connection, ids: Sequence[str]) -> list[str]:
+    """Those of `ids` that have no row."""
+    asked = "SELECT value FROM json_each(?) WHERE value NOT IN (SELECT id FROM videos)"
+    return [row[0] for row in connection.execute(asked, (json.dumps(ids),))]
 
 
 def all_ids(connection: sqlite3.Connection) -> set[str]:
@@ -210,14 +225,6 @@ def num_bytes(connection: sqlite3.Connection, tenant: str) -> int:
         "SELECT coalesce(sum(json_extract(made, '$.num_bytes')), 0) FROM videos WHERE tenant = ?", (tenant,)
     ).fetchone()
     return int(total)
-
-
-def _tell(connection: sqlite3.Connection, video_id: str, kind: str, now: float) -> None:
-    """Writes the event into the outbox; `webhooks` sends it."""
-    connection.execute(
-        "INSERT INTO events (id, tenant, type, video_id, at) SELECT ?, tenant, ?, id, ? FROM videos WHERE id = ?",
-        (f"evt_{secrets.token_hex(16)}", kind, now, video_id),
-    )
 
 
 def _one(connection: sqlite3.Connection, where: str, *values: object) -> Job | None:

@@ -159,6 +159,12 @@ _ORDER_ERRORS: tuple[ErrorCode, ...] = (
     *("invalid_value", "invalid_text", "unsupported_parameter", "prompt_empty", "prompt_too_long", "unknown_model"),
     *("server_busy", "server_full", "storage_full", "budget_exhausted"),
 )
+_HOOK = "/v1/webhook_endpoints/{endpoint_id}"
+_HOOK_ERRORS: tuple[ErrorCode, ...] = (*_DOOR, "unknown_webhook")
+_HOOK_BODY_ERRORS: tuple[ErrorCode, ...] = (
+    *_DOOR,
+    *("invalid_json", "message_too_large", "missing_field", "unknown_field", "wrong_type", "invalid_value"),
+)
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/", None, answer=_HTML),
@@ -212,6 +218,12 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/videos/edits", "prompt", _JSON, errors=(*_CLIP_ERRORS, "not_offered")),
     Route("POST", "/v1/videos/characters", "prompt", _JSON, errors=(*_CLIP_ERRORS, "not_offered")),
     Route("GET", "/v1/videos/characters/{character_id}", "prompt", errors=(*_CLIP_ERRORS, "not_offered")),
+    Route(
+        *("DELETE", "/v1/videos", "prompt"),
+        answer=_JSON,
+        errors=(*_CLIP_ERRORS, "missing_field", "invalid_value"),
+        needs_key=True,
+    ),
     Route("GET", "/v1/videos/{video_id}", "prompt", answer=_JSON, errors=(*_CLIP_ERRORS, "unknown_video")),
     Route("DELETE", "/v1/videos/{video_id}", "prompt", answer=_JSON, errors=(*_CLIP_ERRORS, "unknown_video")),
     Route("POST", "/v1/videos/{video_id}/cancel", "prompt", answer=_JSON, errors=(*_CLIP_ERRORS, "unknown_video")),
@@ -221,6 +233,43 @@ ROUTES: tuple[Route, ...] = (
         *("GET", "/v1/videos/{video_id}/content", "prompt"),
         answer="video/mp4",
         errors=(*_CLIP_ERRORS, "unknown_video", "not_ready", "invalid_value"),
+    ),
+    Route("GET", "/v1/webhook_event_types", "prompt", answer=_JSON, errors=_DOOR, needs_key=True),
+    Route(
+        *("POST", "/v1/webhook_endpoints", "prompt", _JSON, _JSON),
+        errors=(*_HOOK_BODY_ERRORS, "too_many_webhooks"),
+        needs_key=True,
+    ),
+    Route(
+        *("GET", "/v1/webhook_endpoints", "prompt"),
+        answer=_JSON,
+        errors=(*_HOOK_ERRORS, "invalid_value"),
+        needs_key=True,
+    ),
+    Route("GET", _HOOK, "prompt", answer=_JSON, errors=_HOOK_ERRORS, needs_key=True),
+    Route("POST", _HOOK, "prompt", _JSON, _JSON, errors=(*_HOOK_BODY_ERRORS, "unknown_webhook"), needs_key=True),
+    Route("DELETE", _HOOK, "prompt", answer=_JSON, errors=_HOOK_ERRORS, needs_key=True),
+    Route(
+        *("POST", _HOOK + "/rotate_secret", "prompt", _JSON, _JSON),
+        errors=(*_HOOK_BODY_ERRORS, "unknown_webhook"),
+        needs_key=True,
+    ),
+    Route(
+        *("POST", _HOOK + "/test", "prompt", _JSON, _JSON),
+        errors=(*_HOOK_BODY_ERRORS, "unknown_webhook", "webhook_unreachable"),
+        needs_key=True,
+    ),
+    Route(
+        *("GET", _HOOK + "/deliveries", "prompt"),
+        answer=_JSON,
+        errors=(*_HOOK_ERRORS, "invalid_value"),
+        needs_key=True,
+    ),
+    Route(
+        *("POST", _HOOK + "/deliveries/{delivery_id}/retry", "prompt"),
+        answer=_JSON,
+        errors=(*_HOOK_ERRORS, "not_ready"),
+        needs_key=True,
     ),
     Route("GET", "/v1/keys", "admin", answer=_JSON, errors=_DOOR, needs_key=True),
     Route(

@@ -87,6 +87,42 @@ MIGRATIONS: tuple[str, ...] = (
         at REAL NOT NULL
     );
     """,
+    # 4: webhooks; clips that failed end, too.
+    """
+    CREATE TABLE webhook_endpoints (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        tenant TEXT NOT NULL,
+        name TEXT NOT NULL,
+        url TEXT NOT NULL,
+        event_types TEXT NOT NULL,        -- with spaces between
+        secret TEXT NOT NULL,             -- it signs, so it is kept as it is
+        created_at REAL NOT NULL,
+        updated_at REAL NOT NULL,
+        old_secret TEXT,                  -- signs, too, until its end
+        old_secret_ends_at REAL,
+        disabled_at REAL                  -- it answered 410
+    );
+    CREATE INDEX webhook_endpoints_by_tenant ON webhook_endpoints (tenant, number);
+    CREATE TABLE deliveries (             -- an event on its way to an endpoint
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        endpoint_id TEXT NOT NULL,
+        event_id TEXT NOT NULL,
+        status TEXT NOT NULL DEFAULT 'pending',
+        attempts INTEGER NOT NULL DEFAULT 0,
+        next_try_at REAL,
+        last_try_at REAL,
+        status_code INTEGER,
+        error TEXT
+    );
+    CREATE INDEX deliveries_by_endpoint ON deliveries (endpoint_id, number);
+    CREATE INDEX deliveries_due ON deliveries (endpoint_id, next_try_at) WHERE status = 'pending';
+    CREATE INDEX deliveries_by_event ON deliveries (event_id);
+    CREATE INDEX events_by_tenant ON events (tenant, number);
+    CREATE INDEX events_by_age ON events (at);
+    CREATE INDEX videos_failed ON videos (finished_at) WHERE status = 'failed';
+    """,
 )
 
 

@@ -80,6 +80,14 @@ class Store:
         has_changed, self._version = version != self._version, version
         return has_changed
 
+    async def wipe(self) -> None:
+        """Empties the log of writes (WAL), so that what was deleted before is in no file. Raises `StoreError`."""
+        await asyncio.wrap_future(self._thread.submit(self._wipe))
+
+    def wipe_now(self) -> None:
+        """`wipe`, for callers without an event loop."""
+        self._thread.submit(self._wipe).result()
+
     def close(self) -> None:
         """Blocks until all work is done. Idempotent."""
         if self._connection is not None:
@@ -101,6 +109,7 @@ class Store:
         # NORMAL: a power cut may take the last moments, a killed process takes nothing.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten: prompts must be gone
         migrate(connection)
         self._connection = connection
 
@@ -120,6 +129,18 @@ class Store:
         except sqlite3.Error as error:
             raise StoreError(f"the store failed: {error}") from error
         return result
+
+    def _wipe(self) -> None:
+        if self._connection is None:
+            raise StoreError("the store is closed")
+        try:
+            (is_busy, *_) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            raise StoreError(f"the store failed: {error}") from error
+        if is_busy:
+            raise StoreError(
+                "what was deleted is still in the store's log, because another process reads it; try again"
+            )
 
     def _told(self, done: Future[object]) -> None:
         self._places.release()

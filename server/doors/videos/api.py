@@ -27,7 +27,7 @@ from server.clips.folder import SPRITESHEET, THUMBNAIL, VIDEO
 from server.clips.job import ClipError, Failure, Job
 from server.clips.queue import DUE_IN_S, ClipQueue
 from server.doors.access.client_secrets import Identity
-from server.doors.access.gate import Gate
+from server.doors.access.gate import Gate, door_of
 from server.doors.videos import wishes
 from server.doors.videos.wishes import Ordered
 from server.protocol.errors import Refused
@@ -80,6 +80,7 @@ class VideosApi:
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_post(PATH, self._create)
         router.add_get(PATH, self._list)
+        router.add_delete(PATH, self._erase)
         router.add_post(PATH + "/extensions", self._extend)
         router.add_post(PATH + "/edits", self._not_offered)
         router.add_post(PATH + "/characters", self._not_offered)
@@ -235,6 +236,18 @@ class VideosApi:
         await asyncio.to_thread(self._queue.folder.remove, job.id)
         return _json({"id": job.id, "object": "video.deleted", "deleted": True})
 
+    async def _erase(self, request: web.Request) -> web.StreamResponse:
+        """All clips of one of the key's users, with their words, files and events. A page's secret does not do."""
+        identity, user = self._gate.admit_key(request), request.query.get("user")
+        self._admit(request)
+        if user is None:
+            raise Refused("missing_field", "`?user=` names the user whose clips shall go", param="user")
+        if not wishes.is_user(user):
+            raise Refused("invalid_value", wishes.USER_RULE, param="user")
+        num_erased = await self._queue.erase(identity.tenant, user)
+        self._gate.note(request, identity, door_of(request))
+        return _json({"object": "video.erased", "user": user, "deleted": True, "num_deleted": num_erased})
+
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
         """Ends a clip as `failed` with the code `cancelled`, and keeps its row. Does nothing to one that has ended."""
         identity = self._admit(request)
@@ -310,8 +323,8 @@ class VideosApi:
                 "engine_s": made.engine_s,
                 "is_reused": made.is_reused,
                 "not_understood": list(made.not_understood),
-                "content_url": self._link(job.id, "video"),
-                "thumbnail_url": self._link(job.id, "thumbnail"),
+                "content_url": self.link(job.id),
+                "thumbnail_url": self.link(job.id, "thumbnail"),
             }
         elif not job.has_ended:
             video |= self._foretold(job, foresight)
@@ -342,7 +355,8 @@ class VideosApi:
 
     # --- links ----------------------------------------------------------------------------------------------------
 
-    def _link(self, video_id: str, variant: str) -> str:
+    def link(self, video_id: str, variant: str = "video") -> str:
+        """To a file, for whoever has the link, until its end."""
         expires = int(self._wall_time()) + LINK_LIVES_S
         query = {"variant": variant, "expires": expires, "signature": self._signature(video_id, variant, expires)}
         return f"{PATH}/{video_id}/content?{urlencode(query)}"

@@ -34,6 +34,7 @@ MIN_SIDE, MAX_SIDE = 64, 1920
 MAX_PICTURE_PIXELS = 4096 * 4096
 MAX_REFERENCE_SIDE = 1280
 MAX_METADATA = 16
+USER_RULE = "`user` has 1 to 64 characters"
 _SIZE = re.compile(r"(\d{2,4})x(\d{2,4})")
 _PICTURES = ("JPEG", "PNG", "WEBP")
 # Of SGLang, vLLM-Omni, FastVideo and OpenAI's newer calls.
@@ -116,9 +117,13 @@ def _wish(fields: Mapping[str, Any]) -> Wish:
     ):
         reason = f"`metadata` has {MAX_METADATA} entries at most, names of 64 and texts of 512 characters"
         raise Refused("invalid_value", reason, param="metadata")
-    if wish.user is not None and not 1 <= len(wish.user) <= 64:
-        raise Refused("invalid_value", "`user` has 1 to 64 characters", param="user")
+    if wish.user is not None and not is_user(wish.user):
+        raise Refused("invalid_value", USER_RULE, param="user")
     return wish
+
+
+def is_user(name: str) -> bool:
+    return 1 <= len(name) <= 64 and is_text(name)
 
 
 def _check_model(name: str | None, model: ModelDescription) -> None:

@@ -1,7 +1,7 @@
 """Which IP addresses are public, and to which ones we never send. Pure.
 
 `ice.py` asks for each candidate that a client names, `signalling.py` and `peer.py` count the private ones, the doctor
-judges this machine's own.
+judges this machine's own, webhooks ask before they connect.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import ipaddress
 _IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-# Metadata of cloud machines outside of the link-local range: Alibaba's, Amazon's over IPv6.
-_METADATA = frozenset(map(ipaddress.ip_address, ("100.100.100.200", "fd00:ec2::254")))
+# Metadata of cloud machines outside of the link-local range: Alibaba's, Amazon's over IPv6, Azure's, Oracle's.
+_METADATA = frozenset(map(ipaddress.ip_address, ("100.100.100.200", "fd00:ec2::254", "168.63.129.16", "192.0.0.192")))
 
 
 def is_public(address: str) -> bool:

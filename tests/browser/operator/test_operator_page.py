@@ -80,6 +80,18 @@ async def test_a_key_made_here_opens_the_server_until_it_is_revoked_here(browser
         assert key not in await page.content() or await page.is_visible("#made")
 
 
+async def test_a_key_with_a_budget_shows_what_it_has_spent(browser: Any, url: str) -> None:
+    async with opened(browser, url) as page:
+        await page.fill("#budget", "600")
+        key = await make_key(page, "School")
+        async with operator(url, token=key) as stage:
+            await stage.show("scene 5")
+        await page.reload()
+        row = page.locator("#keys tr", has_text="School")
+        await row.wait_for()
+        assert "of 600 s" in await row.inner_text()
+
+
 async def test_a_name_that_is_taken_is_told_and_nothing_is_lost(browser: Any, url: str) -> None:
     async with opened(browser, url) as page:
         await make_key(page, "shop")

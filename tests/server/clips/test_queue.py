@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -17,7 +18,7 @@ from engine.synthetic import Fault, Script, SyntheticEngine
 from server.accounts.payer import NOBODY, Payer, Reservation
 from server.clips import rows
 from server.clips.folder import VIDEO, ClipFolder, NoRoom
-from server.clips.job import MAX_ATTEMPTS, Job, Spec
+from server.clips.job import MAX_ATTEMPTS, ClipError, Failure, Job, Spec
 from server.clips.queue import ClipQueue
 from server.clips.writer import pictures_of
 from server.clock import MonotonicClock
@@ -165,6 +166,30 @@ async def test_a_server_that_stops_in_order_counts_no_attempt(tmp_path: Path) ->
     store.close()
 
 
+async def test_a_clip_that_is_claimed_while_the_server_stops_is_queued_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_claiming, may_go, claim = threading.Event(), threading.Event(), rows.claim
+
+    def slow(*arguments: Any, **named: Any) -> Job | None:
+        job = claim(*arguments, **named)
+        if job is not None:
+            is_claiming.set()
+            may_go.wait(60)
+        return job
+
+    monkeypatch.setattr(rows, "claim", slow)
+    async with running(tmp_path, Script(step_s=60.0)) as shop:
+        ordered = await shop.order()
+        assert await asyncio.to_thread(is_claiming.wait, 60)
+        closing = asyncio.create_task(shop.queue.close())
+        await asyncio.sleep(0)
+        may_go.set()
+        await closing
+        job = await shop.job(ordered)
+        assert (job.status, job.attempt) == ("queued", 0)
+
+
 async def test_a_failed_attempt_is_made_again(tmp_path: Path) -> None:
     async with running(tmp_path, Script(step_s=0.001, faults={5: Fault.FAIL})) as shop:
         once = await shop.ended(await shop.order("scene 5"))
@@ -278,6 +303,30 @@ async def test_a_clip_ends_after_its_time(tmp_path: Path, monkeypatch: pytest.Mo
             return shop.folder.find(job.id, VIDEO) is None
 
         await shop.until(has_no_file)
+
+
+@pytest.mark.parametrize("code", [ClipError.MODEL_ERROR, ClipError.CANCELLED])
+async def test_the_words_of_a_clip_that_failed_have_an_end_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: ClipError
+) -> None:
+    monkeypatch.setattr("server.clips.queue.SWEEP_EVERY_S", 0.0)
+    monkeypatch.setattr("server.clips.queue.POLL_S", 0.01)
+    async with running(tmp_path, Script(step_s=60.0)) as shop:
+        job = await shop.order()
+        await shop.store.ask(partial(rows.fail, video_id=job.id, failure=Failure(code, "no"), now=shop.now))
+        shop.now += 99.9
+        for _ in range(5):
+            shop.queue.wake()
+            await asyncio.sleep(0.01)
+        assert (await shop.job(job)).spec.prompt == "scene 5"
+        shop.now += 0.1
+
+        async def is_gone() -> bool:
+            return not any(b"scene 5" in path.read_bytes() for path in tmp_path.glob(f"{FILE_NAME}*"))
+
+        assert not await is_gone()
+        await shop.until(is_gone)
+        assert await shop.store.ask(partial(rows.find, video_id=job.id, tenant=None)) is None
 
 
 async def test_a_long_clip_goes_on_from_its_last_frame(tmp_path: Path) -> None:

@@ -58,6 +58,13 @@ def test_only_its_owner_may_read_the_keys(path: Path) -> None:
     store.close()
 
 
+def test_what_is_deleted_is_overwritten(path: Path) -> None:
+    """Some builds of SQLite leave deleted rows, with their words, in the file."""
+    store = opened(path)
+    assert store.ask_now(lambda connection: connection.execute("PRAGMA secure_delete").fetchone()) == (1,)
+    store.close()
+
+
 def test_a_readable_file_of_an_older_umask_is_closed_to_others(path: Path) -> None:
     path.parent.mkdir()
     path.touch(0o644)

@@ -51,6 +51,8 @@ def test_only_globally_routable_addresses_are_public(address: str, expected: boo
         ("2002:a9fe:a9fe::1", True),
         ("100.100.100.200", True),
         ("fd00:ec2::254", True),
+        ("168.63.129.16", True),
+        ("192.0.0.192", True),
         ("0.0.0.0", True),
         ("::", True),
         ("224.0.0.1", True),
