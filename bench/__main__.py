@@ -15,6 +15,7 @@ BENCHES = {
     "budget": "two tenants, one floods: the other's previews and budget, and what the engine's time was charged to",
     "load": "many stages prompted at random, with real viewers: latencies, estimates, continuous play",
     "viewers": "what a viewer costs the sending process, ours beside stock aiortc, and how late packets leave",
+    "clips": "clips on demand: killed servers, a full disk, beside live stages, cancelled, 10,000 that wait",
     "networks": "what a real browser sees through loss, delay, a thin link and an outage, and whether others notice",
     "soak": "a long show in a real browser: joins, hundreds of switches, every frame accounted for",
     "pages": "each page in a real browser: first paint, layout shift, bytes of script",

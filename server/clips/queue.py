@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -124,6 +125,7 @@ class ClipQueue:
         self._payer_of = payer_of
         self._on_ended = on_ended
         self._making: dict[str, Making] = {}
+        self._unwritten: deque[Callable[[Any], Any]] = deque()
         self._served: list[str] = []  # tenants, the newest last
         self._num_sent = 0
         self._wake = asyncio.Event()
@@ -144,6 +146,7 @@ class ClipQueue:
             try:
                 async with self._claiming:
                     if not self._is_closing:
+                        await self._write_rest()
                         await self._claim_all()
                         await self._sweep()
             except StoreError as error:
@@ -266,11 +269,18 @@ class ClipQueue:
             self._on_ended(job.id)
 
     async def _write_down(self, work: Callable[[Any], Any]) -> None:
-        """If the disk is full, `recover` does it at the next start."""
+        """If the disk is full, `_write_rest` does it later, or `recover` at the next start."""
         try:
             await self._store.ask(work)
         except StoreError as error:
             self._complain("- ! the end of a clip is not written down: %s", error)
+            self._unwritten.append(work)
+
+    async def _write_rest(self) -> None:
+        """Raises `StoreError`, and then no job is claimed: so at most `MOST_AT_ONCE` ends are unwritten."""
+        while self._unwritten and self._clock.now() >= self._rests_until:
+            await self._store.ask(self._unwritten[0])
+            self._unwritten.popleft()
 
     async def _stop(self, making: Making) -> None:
         if making.generation_id is not None:

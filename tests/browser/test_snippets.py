@@ -182,7 +182,8 @@ async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
             return f"http://127.0.0.1:{await stack.enter_async_context(server_app.running(app, listener))}"
 
         stranger = await address_of(other)
-        own = server_app.build(Settings(token=TOKEN, allowed_origins=(stranger,)), SyntheticEngine(Script()))
+        settings = Settings(token=TOKEN, allowed_origins=(stranger,), clips_folder=str(tmp_path / "clips"))
+        own = server_app.build(settings, SyntheticEngine(Script()))
         url = await address_of(own, PORT if is_free(PORT) else 0)
         running = Running(int(url.rpartition(":")[2]), f"{url}/", TOKEN, os.getpid())
         stack.enter_context(kept(tmp_path / "sceneshift", running))

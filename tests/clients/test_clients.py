@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -18,14 +20,15 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "server")]
+sys.path.insert(0, str(Path(__file__).parent.parent / "server"))
 
-import environments
 from serving import Serving, serving
 
 from engine.synthetic import Script, SyntheticEngine
+from tests.clients import environments
 
+HERE = Path(__file__).parent
+DOCUMENT = HERE.parents[1] / "docs" / "clips.md"
 TOKEN = "a-token-for-these-clients-that-has-more-than-forty-eight-letters"
 PATIENCE_S = 300.0
 # The newest of 29 November 2026. Nothing of ours depends on them.
@@ -39,10 +42,14 @@ async def _environment(make: Callable[..., Path], *packages: str) -> Path:
         pytest.skip(f"{packages[0]} cannot be installed: {unusable}")
 
 
-async def _run(*command: str | Path, cwd: Path) -> str:
+async def _run(*command: str | Path, cwd: Path, **environment: str) -> str:
     """What the program prints. Fails with that if the program fails."""
     process = await asyncio.create_subprocess_exec(
-        *command, cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *command,
+        cwd=cwd,
+        env=os.environ | environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
     try:
         async with asyncio.timeout(PATIENCE_S):
@@ -91,6 +98,25 @@ async def test_openai_for_node(shop: Shop) -> None:
     program = (await _environment(environments.node, OPENAI_NODE)) / "with_openai.mjs"
     shutil.copy(HERE / program.name, program)  # node looks for packages beside the program
     assert "ok" in await _run(node, program, shop.url, TOKEN, shop.picture, cwd=shop.folder)
+
+
+@pytest.mark.parametrize("language", ["python", "mjs"])
+async def test_the_documents_example_for_openais_client(shop: Shop, language: str) -> None:
+    """docs/clips.md, as it stands, but for the address."""
+    found = re.search(rf"^```{language}\n(.*?)^```", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert found is not None
+    text = found[1].replace("http://127.0.0.1:8080", shop.url)
+    if language == "python":
+        command = [(await _environment(environments.python, OPENAI)) / "python"]
+        program = shop.folder / "example.py"
+    else:
+        if (node := shutil.which("node")) is None:
+            pytest.skip("node is not installed")
+        command = [Path(node)]
+        program = (await _environment(environments.node, OPENAI_NODE)) / "example.mjs"
+    program.write_text(text, encoding="utf-8")
+    await _run(*command, program, cwd=shop.folder, SCENESHIFT_TOKEN=TOKEN)
+    assert (shop.folder / "clip.mp4").read_bytes()[4:8] == b"ftyp"
 
 
 async def test_litellm(shop: Shop) -> None:
@@ -145,17 +171,32 @@ async def _losing_the_first_answer(url: str) -> AsyncIterator[str]:
 
 async def test_nvidias_aiperf(shop: Shop) -> None:
     programs = await _environment(environments.python, AIPERF)
-    out = shop.folder / "aiperf"
+    out, prompts = shop.folder / "aiperf", shop.folder / "prompts.jsonl"
+    prompts.write_text("".join(f'{{"text": "scene {number}"}}\n' for number in range(4)))
     await _run(
         *(programs / "aiperf", "profile", "--endpoint-type", "video_generation", "--url", shop.url),
         *("--model", "synthetic", "--api-key", TOKEN, "--request-count", "4", "--concurrency", "2"),
-        *("--extra-inputs", "size:640x360", "--extra-inputs", "seconds:2", "--download-video-content"),
-        *("--tokenizer", "builtin", "--artifact-dir", out, "--ui", "none"),
+        *("--extra-inputs", "size:640x360", "--extra-inputs", "seconds:2"),
+        *("--input-file", prompts, "--custom-dataset-type", "single_turn", "--tokenizer", _tokenizer(shop.folder)),
+        *("--download-video-content", "--artifact-dir", out, "--ui", "none"),
         cwd=shop.folder,
     )
     (report,) = out.rglob("profile_export_aiperf.json")
-    assert json.loads(report.read_text())["request_count"]["avg"] == 4
-    assert [video["status"] for video in await shop.videos()] == ["completed"] * 4
+    told = json.loads(report.read_text())
+    assert (told["request_count"]["avg"], told["request_error_rate"]["avg"]) == (4, 0)
+    assert [(video["status"], video["size"]) for video in await shop.videos()] == [("completed", "640x360")] * 4
+
+
+def _tokenizer(folder: Path) -> Path:
+    """aiperf counts tokens. It would fetch a tokenizer, so this one knows one word."""
+    (folder / "tokenizer").mkdir()
+    model = {"type": "WordLevel", "vocab": {"<unk>": 0, "scene": 1}, "unk_token": "<unk>"}
+    (folder / "tokenizer" / "tokenizer.json").write_text(
+        json.dumps({"version": "1.0", "added_tokens": [], "pre_tokenizer": {"type": "Whitespace"}, "model": model})
+    )
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>"}
+    (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder / "tokenizer"
 
 
 @pytest.mark.parametrize("body", ["json", "form"])

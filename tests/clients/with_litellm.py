@@ -1,6 +1,6 @@
-"""What litellm does with `/v1/videos`, unchanged: with_litellm.py URL KEY. `test_clients.py` runs it. Wrong answers raise.
+"""What litellm does with `/v1/videos`, unchanged: with_litellm.py URL KEY. `test_clients.py` runs it.
 
-It imports nothing of ours.
+It imports nothing of ours. A wrong answer raises.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What OpenAI's Python package does with `/v1/videos`, unchanged. `test_clients.py` runs it in an environment of its own.
+"""What OpenAI's Python package does with `/v1/videos`, unchanged. `test_clients.py` runs it.
 
     with_openai.py URL KEY PICTURE
 
@@ -79,7 +79,7 @@ async def check_async_calls(client: openai.AsyncOpenAI, video_id: str) -> None:
     video = await client.videos.create_and_poll(prompt="scene 9", seconds="4")
     content = await (await client.videos.download_content(video.id)).aread()
     assert content[4:8] == b"ftyp"
-    assert [one.id async for one in client.videos.list(limit=1)][0] == video.id
+    assert (await client.videos.list(limit=1)).data[0].id == video.id
     for one in (video.id, video_id):
         gone = await client.videos.delete(one)
         assert (gone.id, gone.object, gone.deleted) == (one, "video.deleted", True), gone

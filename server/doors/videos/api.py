@@ -10,7 +10,8 @@ import hmac
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -18,12 +19,13 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
-from engine.api import Engine, Estimate, Generate, ModelDescription
+from engine.api import Engine, Estimate, Generate, ModelDescription, Quality
 from server.clips import rows
 from server.clips.folder import SPRITESHEET, THUMBNAIL, VIDEO
 from server.clips.job import ClipError, Failure, Job
-from server.clips.queue import ClipQueue
+from server.clips.queue import DUE_IN_S, ClipQueue
 from server.doors.access.client_secrets import Identity
 from server.doors.access.gate import Gate, door_of
 from server.doors.videos import wishes
@@ -46,6 +48,14 @@ _VARIANTS = {
     "spritesheet": (SPRITESHEET, "image/jpeg"),
 }
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+@dataclass(frozen=True, slots=True)
+class Foresight:
+    """Places in the queue by id, and what one clip of each quality takes."""
+
+    positions: Mapping[str, int]
+    estimates: Mapping[Quality, Estimate | None]
 
 
 class VideosApi:
@@ -220,7 +230,8 @@ class VideosApi:
         if found is None:
             raise Refused("unknown_video", "`after` names no clip", param="after")
         jobs, has_more = found
-        data = [await self._video(job) for job in jobs]
+        foresight = await self._foresight(jobs)
+        data = [self._video(job, foresight) for job in jobs]
         ends = {"first_id": jobs[0].id if jobs else None, "last_id": jobs[-1].id if jobs else None}
         return _json({"object": "list", "data": data, **ends, "has_more": has_more})
 
@@ -287,14 +298,14 @@ class VideosApi:
     # --- answers --------------------------------------------------------------------------------------------------
 
     async def _answer(self, job: Job) -> web.StreamResponse:
-        video = await self._video(job)
+        video = self._video(job, await self._foresight([job]))
         response = _json(video)
         if not job.has_ended:
             rest_ms = 1000 * (video.get("estimated_completed_at", job.created_at + 4) - self._wall_time())
             response.headers["openai-poll-after-ms"] = str(round(min(MAX_POLL_MS, max(MIN_POLL_MS, rest_ms / 4))))
         return response
 
-    async def _video(self, job: Job) -> dict[str, Any]:
+    def _video(self, job: Job, foresight: Foresight) -> dict[str, Any]:
         """OpenAI's object, and what we know beside it."""
         spec, made = job.spec, job.made
         video: dict[str, Any] = {
@@ -326,19 +337,24 @@ class VideosApi:
                 "thumbnail_url": self.link(job.id, "thumbnail"),
             }
         elif not job.has_ended:
-            video |= await self._foresight(job)
+            video |= self._foretold(job, foresight)
         return video
 
-    async def _foresight(self, job: Job) -> dict[str, Any]:
+    async def _foresight(self, jobs: Sequence[Job]) -> Foresight:
+        """For the jobs of one answer together, because a list may have a hundred."""
+        waiting = [job for job in jobs if not job.has_ended]
+        positions = await self._store.ask(partial(rows.positions, jobs=waiting)) if waiting else {}
+        estimates: dict[Quality, Estimate | None] = {}
+        for job in waiting if self._engine.model is not None else ():
+            if (quality := job.spec.quality) not in estimates:
+                probe = Generate("", "", quality, wants_previews=False, is_operator=False, due_in_s=DUE_IN_S)
+                estimates[quality] = self._engine.estimate(probe)
+        return Foresight(positions, estimates)
+
+    def _foretold(self, job: Job, foresight: Foresight) -> dict[str, Any]:
         """The place in the queue, and the arbiter's own estimate of one clip for each that comes before."""
-        position = await self._store.ask(partial(rows.num_before, job=job)) if job.status == "queued" else 0
-        model = self._engine.model
-        estimate: Estimate | None = None
-        if model is not None:
-            probe = Generate(
-                "", job.spec.prompt, job.spec.quality, wants_previews=False, is_operator=False, due_in_s=3600.0
-            )
-            estimate = self._engine.estimate(probe)
+        position = foresight.positions.get(job.id, 0)
+        model, estimate = self._engine.model, foresight.estimates.get(job.spec.quality)
         told: dict[str, Any] = {"queue_position": position}
         if estimate is not None and model is not None:
             parts = max(1, math.ceil(job.spec.seconds * model.frame_rate / model.num_frames))
@@ -416,7 +432,7 @@ async def _parts(request: web.Request) -> dict[str, Any]:
                         "message_too_large", f"`{part.name[:64]}` has more than {most} bytes", param=part.name[:64]
                     )
             fields[part.name] = bytes(data) if part.filename is not None else data.decode("utf-8", "replace")
-    except (ValueError, AssertionError) as error:
+    except (ValueError, AssertionError, HttpProcessingError) as error:
         raise Refused("invalid_value", f"the form cannot be read: {str(error)[:100]}") from None
     return fields
 

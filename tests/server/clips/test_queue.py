@@ -24,7 +24,7 @@ from server.clips.writer import pictures_of
 from server.clock import MonotonicClock
 from server.protocol.errors import Refused
 from server.session.generations import Generations
-from server.store.store import FILE_NAME, Store
+from server.store.store import FILE_NAME, Store, StoreError
 
 FAST = Script(step_s=0.001, decode_s=0.001)
 
@@ -263,6 +263,29 @@ async def test_a_full_disk_makes_clips_wait_and_loses_none(tmp_path: Path, monke
         monkeypatch.setattr(shop.folder, "begin", full_for_a_while)
         job = await shop.ended(await shop.order())
         assert (job.status, job.attempt) == ("completed", 1)
+
+
+async def test_an_end_that_a_full_disk_kept_from_the_store_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the clip's end nor its return to the queue could be written: it must not stay in progress for ever."""
+    monkeypatch.setattr("server.clips.queue.NO_ROOM_PAUSE_S", 0.05)
+    async with running(tmp_path) as shop:
+        ask, refused = shop.store.ask, list[str]()
+
+        async def ask_a_full_disk(work: Any) -> Any:
+            name = work.func.__name__ if isinstance(work, partial) else ""
+            is_full = 0 < len(refused) < 4 or (name == "complete" and not refused)
+            if is_full and name in ("complete", "put_back", "claim"):
+                refused.append(name)
+                raise StoreError("database or disk is full")
+            return await ask(work)
+
+        monkeypatch.setattr(shop.store, "ask", ask_a_full_disk)
+        job = await shop.ended(await shop.order())
+        assert refused[:2] == ["complete", "put_back"]
+        assert (job.status, job.attempt) == ("completed", 1)
+        assert await shop.told() == [("video.completed", job.id)]
 
 
 async def test_a_clip_ends_after_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
