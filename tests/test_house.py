@@ -69,6 +69,7 @@ COVERED_BY = {
     "server/doors/http_api.py": "server/doors/test_realtime.py",
     "server/webhooks/rows.py": "server/webhooks/test_courier.py",
     "server/doors/websocket.py": "server/doors/test_realtime.py",
+    "server/generate/maker.py": "server/generate/test_run.py",
     "server/media/program_format.py": "server/media/test_program.py",
     "server/media/snapshot.py": "server/doors/test_downloads.py",
     "server/media/sound/audio_track.py": "server/media/sound/test_audio.py",

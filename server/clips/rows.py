@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -219,6 +219,13 @@ def missing(connection: sqlite3.Connection, ids: Sequence[str]) -> list[str]:
 
 def all_ids(connection: sqlite3.Connection) -> set[str]:
     return {row[0] for row in connection.execute("SELECT id FROM videos")}
+
+
+def keep_only(connection: sqlite3.Connection, keys: Collection[str]) -> None:
+    """Deletes the jobs whose idempotency key is none of these."""
+    for video_id, key in connection.execute("SELECT id, idempotency_key FROM videos").fetchall():
+        if key not in keys:
+            delete(connection, video_id)
 
 
 def num_bytes(connection: sqlite3.Connection, tenant: str) -> int:
