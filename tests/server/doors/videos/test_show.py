@@ -63,8 +63,8 @@ async def show(tmp_path: Path) -> AsyncIterator[Show]:
 
 
 async def test_a_controller_puts_its_clip_on_its_stage(show: Show) -> None:
-    controller = await show.stage()
     clip_id = await show.clip()
+    controller = await show.stage()
     await controller.say("program.show", clip_id=clip_id, after="hold", event_id="e1")
     accepted = await controller.hear("prompt.accepted", "error")
     assert (accepted["event_id"], accepted["clip_id"], accepted["text"]) == ("e1", clip_id, "scene 5")
@@ -73,8 +73,9 @@ async def test_a_controller_puts_its_clip_on_its_stage(show: Show) -> None:
 
 
 async def test_a_page_puts_a_clip_on_the_stage_and_its_controller_gets_the_receipts(show: Show) -> None:
+    clip_id = await show.clip()  # before the stage, whose socket must be read: the server pings it
     controller = await show.stage(take="manual")
-    answer = await show.post(await show.clip(), after="loop", transition="crossfade", transition_s=1.0)
+    answer = await show.post(clip_id, after="loop", transition="crossfade", transition_s=1.0)
     assert answer == {"prompt_id": "p1"}
     assert (await controller.hear("prompt.accepted"))["prompt_id"] == "p1"
     assert (await controller.hear("prompt.ready"))["prompt_id"] == "p1"
@@ -83,8 +84,8 @@ async def test_a_page_puts_a_clip_on_the_stage_and_its_controller_gets_the_recei
 
 
 async def test_another_customers_stage_and_clip_look_like_none(show: Show) -> None:
-    await show.stage()
     clip_id = await show.clip()
+    await show.stage()
     for headers in (show.theirs, {"Authorization": f"Bearer {TOKEN}"}):
         told = await show.post(clip_id, status=404, headers=headers)
         assert told["error"]["code"] == "unknown_session"
