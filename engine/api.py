@@ -100,6 +100,11 @@ class ModelDescription:
     def duration_s(self) -> float:
         return self.num_frames / self.frame_rate
 
+    @property
+    def loop_s(self) -> float:
+        """Without a last frame that repeats the first: a player that loops the file would show it twice."""
+        return (self.num_frames - int(self.closes_on_itself and self.num_frames > 1)) / self.frame_rate
+
 
 @dataclass(frozen=True, slots=True)
 class Timings:

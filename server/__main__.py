@@ -28,7 +28,7 @@ usage: sceneshift COMMAND [OPTIONS]
 
   serve      serve stages: prompts in over WebSocket, live video out over WebRTC
   url        the address of the server that runs here, with its token
-  generate   one prompt to one file, without a server
+  generate   prompts to files, by the server that runs here or without one
   bench      measure: what a viewer sees, how faults are survived
   doctor     what this machine has and lacks
   token      make, list and revoke the keys of this server
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands: dict[str, Callable[[Sequence[str]], int]] = {
         "serve": _serve,
         "url": _elsewhere("server.doors.access.url_cli"),
-        "generate": _elsewhere("engine.tools.generate_cli"),
+        "generate": _generate,
         "bench": _elsewhere("bench.__main__"),
         "doctor": _elsewhere("server.doctor.doctor"),
         "token": _elsewhere("server.doors.access.token_cli"),
@@ -138,6 +138,12 @@ def _open_store(settings: Settings) -> Store:
     return store
 
 
+def _generate(arguments: Sequence[str]) -> int:
+    from server.generate import cli  # noqa: PLC0415
+
+    return cli.main(arguments, lambda settings: _engine(settings, keeps_spare=False))
+
+
 def _give_up_unwritten() -> None:
     """Drops unwritten output (a closed pipe, a full disk). Else the interpreter's end fails again, with status 120."""
     for stream in (sys.stdout, sys.stderr):
@@ -148,7 +154,8 @@ def _give_up_unwritten() -> None:
                 os.dup2(nowhere.fileno(), stream.fileno())
 
 
-def _engine(settings: Settings) -> Engine:
+def _engine(settings: Settings, *, keeps_spare: bool = True) -> Engine:
+    """Raises `ModelError`. `keeps_spare`: a second process stands ready, for shows that must not wait."""
     if settings.engine == "synthetic":
         from engine.synthetic import SyntheticEngine  # noqa: PLC0415
 
@@ -165,6 +172,7 @@ def _engine(settings: Settings) -> Engine:
             load=load,
             startup_timeout_s=checkpoint.startup_timeout_s(load),
             niceness=NICENESS[settings.engine_priority],
+            keep_spare=keeps_spare,
         )
     )
     if not settings.cache_memory and not settings.cache_disk:

@@ -26,6 +26,7 @@ from engine.api import Engine, EngineReady, EngineStopped, ModelError
 from server.accounts.accounts import Accounts
 from server.clips.folder import ClipFolder
 from server.clips.queue import ClipQueue
+from server.clips.shelf import ClipShelf
 from server.clock import Clock, MonotonicClock
 from server.config import Settings
 from server.doors import watch
@@ -43,6 +44,7 @@ from server.doors.keys_api import KeysApi
 from server.doors.operator_api import OperatorApi
 from server.doors.secrets_api import SecretsApi
 from server.doors.videos.api import VideosApi
+from server.doors.videos.show import ShowApi
 from server.doors.webhooks.api import WebhooksApi
 from server.doors.websocket import HEARTBEAT_S, RealtimeEndpoint
 from server.doors.whep import WhepApi
@@ -114,7 +116,7 @@ def build(
     music = Library(Path(settings.music_folder) if settings.music_folder else None)
     recordings = _recordings(settings)
     make_program = make_program or partial(Program, media=media, ice=ice, music=music)
-    neighbours = _neighbours(settings, engine, metrics, clock, make_program, recordings, ice, music)
+    neighbours = _neighbours(settings, engine, metrics, clock, make_program, recordings, ice, music, store)
     registry = Registry(
         neighbours,
         max_sessions=settings.max_sessions,
@@ -150,11 +152,12 @@ def build(
 def _clips(
     settings: Settings, neighbours: Neighbours, store: Store, gate: Gate, wall_time: Callable[[], float]
 ) -> ClipQueue | None:
-    if settings.clips_folder is None or settings.max_clips_size == 0:
+    folder = _clip_folder(settings)
+    if folder is None:
         return None
     return ClipQueue(
         store,
-        ClipFolder(Path(settings.clips_folder)),
+        folder,
         neighbours.engine,
         neighbours.generations,
         clock=neighbours.clock,
@@ -163,6 +166,13 @@ def _clips(
         share=settings.clips_share,
         payer_of=lambda tenant: gate.accounts.payer(tenant, gate.keyring.key(tenant)),
     )
+
+
+def _clip_folder(settings: Settings) -> ClipFolder | None:
+    """None: this server makes no clips on demand."""
+    if settings.clips_folder is None or settings.max_clips_size == 0:
+        return None
+    return ClipFolder(Path(settings.clips_folder))
 
 
 def _videos(
@@ -207,9 +217,9 @@ def _webhooks(
 
 def _tables(
     registry: Registry, gate: Gate, store: Store, recordings: Recordings, wall_time: Callable[[], float]
-) -> tuple[SecretsApi, KeysApi, OperatorApi]:
-    operators = OperatorApi(registry, gate, store, recordings)
-    return SecretsApi(gate, wall_time), KeysApi(gate, store, wall_time), operators
+) -> tuple[SecretsApi, KeysApi, OperatorApi, ShowApi]:
+    others = OperatorApi(registry, gate, store, recordings), ShowApi(registry, gate)
+    return SecretsApi(gate, wall_time), KeysApi(gate, store, wall_time), *others
 
 
 def _recordings(settings: Settings) -> Recordings:
@@ -316,7 +326,9 @@ def _neighbours(
     recordings: Recordings,
     ice: Ice,
     music: Library,
+    store: Store,
 ) -> Neighbours:
+    folder = _clip_folder(settings)
     return Neighbours(
         engine,
         metrics,
@@ -328,6 +340,7 @@ def _neighbours(
         ice_servers=ice.client_servers,
         music=music.names,
         push_targets={target.name: target for target in settings.whip_targets},
+        shelf=ClipShelf(store, folder) if folder is not None else None,
     )
 
 

@@ -211,22 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", help="address to bind (default 127.0.0.1)")
     parser.add_argument("--port", help="TCP port; 0 takes a free one (default 8080)")
     _add_token_flags(parser)
-    parser.add_argument("--engine", help="embedded (default: --model) or synthetic (no model: numbered pictures)")
-    parser.add_argument(
-        "--model",
-        help="a profile, a folder, a hub id or PROFILE=FOLDER (default: fastwan2.2-5b with a GPU, else embedded)",
-    )
-    parser.add_argument("--size", metavar="WxH", help="of the model's clips, in pixels (default: the profile's)")
-    parser.add_argument("--frames", help="of a clip, 4n + 1 (default: the profile's)")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the first accelerator, else cpu)")
-    parser.add_argument("--gpu-memory", metavar="SIZE", help="memory for the engine, as 16GB (default: what is free)")
-    parser.add_argument(
-        "--decoder", help="full, tiny, a tiny decoder's FILE, or a pruned VAE's FOLDER (default: the profile's)"
-    )
-    parser.add_argument("--lora-folder", metavar="FOLDER", help="LoRA files that prompts may name")
-    parser.add_argument("--engine-priority", help="beside other programs: normal (default) or low (they go first)")
-    parser.add_argument("--no-compile", action="store_const", const="true", help="leave the model uncompiled on a GPU")
-    parser.add_argument("--allow-pickles", action="store_const", const="true", help="load .bin and .pt files, too")
+    add_model_flags(parser)
     parser.add_argument("--cache-memory", metavar="SIZE", help="of clips kept for repeats (default 256MiB; 0: none)")
     parser.add_argument("--cache-disk", metavar="SIZE", help="of clips kept over restarts (default 0: none)")
     parser.add_argument("--cache-folder", metavar="FOLDER", help="for them (default: in the user's cache folder)")
@@ -261,6 +246,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--log-level", help="debug, info (default), warning or error")
     return parser
+
+
+def add_model_flags(parser: argparse._ActionsContainer, *, size_flag: str = "--size") -> None:
+    """The flags that `sceneshift generate` takes, too; there `--size` is the size of the file."""
+    parser.add_argument("--engine", help="embedded (default: --model) or synthetic (no model: numbered pictures)")
+    parser.add_argument(
+        "--model",
+        help="a profile, a folder, a hub id or PROFILE=FOLDER (default: fastwan2.2-5b with a GPU, else embedded)",
+    )
+    parser.add_argument(size_flag, metavar="WxH", help="of the model's clips, in pixels (default: the profile's)")
+    parser.add_argument("--frames", help="of a clip, 4n + 1 (default: the profile's)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the first accelerator, else cpu)")
+    parser.add_argument("--gpu-memory", metavar="SIZE", help="memory for the engine, as 16GB (default: what is free)")
+    parser.add_argument(
+        "--decoder", help="full, tiny, a tiny decoder's FILE, or a pruned VAE's FOLDER (default: the profile's)"
+    )
+    parser.add_argument("--lora-folder", metavar="FOLDER", help="LoRA files that prompts may name")
+    parser.add_argument("--engine-priority", help="beside other programs: normal (default) or low (they go first)")
+    parser.add_argument("--no-compile", action="store_const", const="true", help="leave the model uncompiled on a GPU")
+    parser.add_argument("--allow-pickles", action="store_const", const="true", help="load .bin and .pt files, too")
 
 
 def _add_token_flags(parser: argparse.ArgumentParser) -> None:

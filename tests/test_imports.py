@@ -18,7 +18,7 @@ HEAVY = {"torch", "diffusers", "transformers", "safetensors"}
 # A module may import modules of its own layer or below it. A folder's name stands for all modules in it.
 SERVER_LAYERS = [
     {"server.__main__"},
-    {"server.app", "server.doctor"},
+    {"server.app", "server.doctor", "server.generate"},
     {"server.doors"},
     {"server.doors.access"},
     {"server.clips"},

@@ -77,6 +77,7 @@ PAGES = (
     Page("widget", "/widget?presets=a+girl+in+a+red+dress+dancing|日落时的海边", "live-scene"),
     Page("studio", "/studio", "#scene-state:not(:empty)"),
     Page("operator", "/operator", "body[data-ready]"),
+    Page("clips", "/clips", "body[data-ready]"),
 )
 
 

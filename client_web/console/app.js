@@ -146,6 +146,7 @@ class App {
         state: (state) => this.#stateChanged(state),
         session: ({ isResumed, created }) => this.#sessionBegan(isResumed, created),
         error: (error) => this.#fail(error),
+        clip: (handle) => this.#clipCame(handle),
         message: (message) => this.#prompts.receive(message),
         "program.changed": ({ on_air: onAir, prompt_id: promptId }) => this.#programChanged(onAir, promptId ?? null),
         "session.updated": (message) => this.#updated(message),
@@ -239,6 +240,12 @@ class App {
   }
 
   // --- messages of the server -----------------------------------------------------------------------------------
+
+  /** @param {import("../sdk/handle.js").PromptHandle} handle of a clip that somebody has put on this stage */
+  #clipCame(handle) {
+    this.#inFocus = handle.promptId;
+    this.#prompts.follow(handle, String(this.#options.values.quality));
+  }
 
   /** @param {SessionState} state */
   #stateChanged(state) {

@@ -4,21 +4,12 @@
  * @module operator/api
  */
 
+import { ask } from "../shared/ask.js";
+
 /** @typedef {{id: string, key: string, state: string, viewers: number, recording: boolean}} Stage */
 /** @typedef {{id: string, name: string, scope: string[], made_at: number, expires_at: number | null, is_good: boolean, value?: string}} Key */
 /** @typedef {{engineS: number, limitS: number | null, storedBytes: number}} Used */
 /** @typedef {{id: number, at: number, tenant: string, who: string, peer: string, action: string, session: string, outcome: string, times: number}} Entry */
-
-export class ApiError extends Error {
-  /** @type {string} */
-  code;
-
-  /** @param {string} code @param {string} message */
-  constructor(code, message) {
-    super(message);
-    this.code = code;
-  }
-}
 
 export class Api {
   #address;
@@ -72,18 +63,8 @@ export class Api {
     return (await (await this.#ask("GET", `/v1/audit?${query}`)).json()).data;
   }
 
-  /**
-   * @param {string} method
-   * @param {string} path
-   * @param {object} [body]
-   */
-  async #ask(method, path, body) {
-    const headers = { ...this.#address.headers, ...(body !== undefined && { "Content-Type": "application/json" }) };
-    const response = await fetch(this.#address.http(path), { method, headers, body: body && JSON.stringify(body) });
-    if (response.ok) return response;
-    const { error } = await response
-      .json()
-      .catch(() => ({ error: { code: "internal_error", message: response.statusText } }));
-    throw new ApiError(error.code, error.message);
+  /** @param {string} method @param {string} path @param {object} [body] */
+  #ask(method, path, body) {
+    return ask(this.#address, method, path, body);
   }
 }

@@ -4,10 +4,11 @@
  * @module operator/app
  */
 
+import { ApiError } from "../shared/ask.js";
 import { byId, make, textButton } from "../shared/dom.js";
 import { chooseLanguage, t, toggleLanguage } from "../shared/i18n.js";
 import { listenForToken, pageAddress } from "../shared/token.js";
-import { Api, ApiError } from "./api.js";
+import { Api } from "./api.js";
 import { auditTable, keysTable, StageCards } from "./tables.js";
 
 const REFRESH_MS = 2000;

@@ -17,6 +17,7 @@ export const ClientType = Object.freeze({
   PROMPT_SET: "prompt.set",
   PROMPT_CANCEL: "prompt.cancel",
   PROGRAM_TAKE: "program.take",
+  PROGRAM_SHOW: "program.show",
   PROGRAM_BLANK: "program.blank",
   PROGRAM_RESUME: "program.resume",
   PROGRAM_PUSH: "program.push",

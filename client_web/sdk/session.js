@@ -187,13 +187,11 @@ export class Session extends Emitter {
    * @param {PromptOptions} [options]
    */
   prompt(text, options = {}) {
-    const handle = new PromptHandle(text, options, (cancelled) => this.#cancel(cancelled));
+    const handle = this.#made(text, options);
     if (this.#state === "closed" || this.#state === "refused") {
       handle[finish]("rejected", detailOf(this.#lastError));
       return handle;
     }
-    this.#handles.set(handle.promptId, handle);
-    handle.on("state", () => handle.hasEnded && this.#handles.delete(handle.promptId));
     this.#wait(handle);
     return handle;
   }
@@ -206,6 +204,17 @@ export class Session extends Emitter {
    */
   take(how) {
     return this.request({ ...how, type: ClientType.PROGRAM_TAKE });
+  }
+
+  /**
+   * Puts a finished clip of `/v1/videos` on the stage. The event `clip` brings its `PromptHandle`. Rejects like `request`.
+   *
+   * @param {string} clipId
+   * @param {{transition?: "cut" | "crossfade", transition_s?: number, after?: "loop" | "continue" | "hold"}} [how]
+   * @returns {Promise<ServerMessage>} `prompt.accepted`
+   */
+  show(clipId, how) {
+    return this.request({ ...how, type: ClientType.PROGRAM_SHOW, clip_id: clipId });
   }
 
   /** Shows black from the next frame on. Rejects like `request`. @returns {Promise<ServerMessage>} */
@@ -269,6 +278,15 @@ export class Session extends Emitter {
   }
 
   // --- prompts
+
+  /** @param {string} text @param {PromptOptions} options @param {string} [promptId] the server's */
+  #made(text, options, promptId) {
+    const handle = new PromptHandle(text, options, (cancelled) => this.#cancel(cancelled));
+    handle.promptId = promptId ?? handle.promptId;
+    this.#handles.set(handle.promptId, handle);
+    handle.on("state", () => handle.hasEnded && this.#handles.delete(handle.promptId));
+    return handle;
+  }
 
   /** @param {PromptHandle} handle */
   #wait(handle) {
@@ -432,13 +450,22 @@ export class Session extends Emitter {
 
   /** @param {ServerMessage} message */
   #promptChanged(message) {
-    const handle = this.#handles.get(message.prompt_id);
+    const handle = this.#handles.get(message.prompt_id) ?? this.#adopted(message);
     if (handle === undefined) return;
     const isPicture = message.type === ServerType.PROMPT_APPLIED;
     if (isPicture || (message.type === ServerType.PROMPT_PREVIEW && message.frame)) {
       this.#awaitGlass(message, (seen) => handle[shown](isPicture ? "picture" : "preview", seen));
     }
     handle[receive](message);
+  }
+
+  /** Of a clip that was put on the stage, perhaps by another client. @param {ServerMessage} message */
+  #adopted({ clip_id: clipId, prompt_id: promptId, text }) {
+    if (!clipId) return undefined;
+    const handle = this.#made(text, {}, promptId);
+    handle[move]("sent");
+    this[emit]("clip", handle);
+    return handle;
   }
 
   /** @param {ServerMessage} message with a frame @param {(seen: import("./types.js").Shown) => void} onSeen */

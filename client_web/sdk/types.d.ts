@@ -186,6 +186,17 @@ export interface ProgramTake {
   transition_s?: number;
 }
 
+/** Puts a finished clip of `/v1/videos` on the stage, as a prompt with receipts. Missing options are the session's. The clip is not made again, so it cannot start from the picture on air: a `morph` of the session is a crossfade. */
+export interface ProgramShow {
+  type: "program.show";
+  event_id?: string | null;
+  clip_id: string;
+  prompt_id?: string | null;
+  transition?: "cut" | "crossfade";
+  transition_s?: number;
+  after?: "loop" | "continue" | "hold";
+}
+
 /** The panic button: black at once. */
 export interface ProgramBlank {
   type: "program.blank";
@@ -321,6 +332,7 @@ export interface SessionPong {
   event_id: string | null;
 }
 
+/** `clip_id` and `text` are those of a clip that was put on the stage, perhaps by somebody else. */
 export interface PromptAccepted {
   type: "prompt.accepted";
   session_id: string | null;
@@ -334,6 +346,8 @@ export interface PromptAccepted {
   estimated_picture_ms: number | null;
   understood: string[];
   not_understood: string[];
+  clip_id: string | null;
+  text: string | null;
 }
 
 /** Sent again, with a higher `attempt`, when the engine was lost and the prompt is generated again. `degraded`: what the engine gave up to be in time. `is_reused`: the clip was made before, and comes at once. */
@@ -542,6 +556,7 @@ export interface SessionEvents extends Record<MessageType, [message: ServerMessa
   error: [error: Error];
   message: [message: ServerMessage];
   "stats.updated": [stats: Stats & ServerMessage];
+  clip: [handle: import("./handle.js").PromptHandle];
 }
 
 export interface PromptOptions {

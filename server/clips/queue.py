@@ -61,7 +61,7 @@ NO_ROOM_PAUSE_S = 10.0
 SWEEP_EVERY_S = 60.0
 # Later than any live prompt.
 DUE_IN_S = 3600.0
-_NICENESS = 10
+NICENESS = 10
 _NUM_SEEDS = 2**63
 
 
@@ -108,9 +108,12 @@ class ClipQueue:
         lives_s: float,
         share: float = 0.0,
         payer_of: Callable[[str], Payer] = lambda tenant: NOBODY,
+        on_ended: Callable[[str], None] = lambda video_id: None,
+        niceness: int = NICENESS,
     ) -> None:
         """`lives_s`: how long a clip is kept after its end. `share`: of the engine's time, which live stages then lack.
-        `payer_of`: who pays for a tenant's clips."""
+        `payer_of`: who pays for a tenant's clips. `on_ended` is called with the id after each attempt.
+        `niceness`: of the thread that encodes."""
         self._store = store
         self.folder = self._folder = folder
         self._engine = engine
@@ -120,6 +123,7 @@ class ClipQueue:
         self._lives_s = lives_s
         self._share = share
         self._payer_of = payer_of
+        self._on_ended = on_ended
         self._making: dict[str, Making] = {}
         self._unwritten: deque[Callable[[Any], Any]] = deque()
         self._served: list[str] = []  # tenants, the newest last
@@ -130,7 +134,7 @@ class ClipQueue:
         self._is_closing = False
         self._claiming = asyncio.Lock()
         self._complain = Rarely(clock, _log.error)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="clips", initializer=_be_nice)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="clips", initializer=_be_nice, initargs=(niceness,))
 
     async def run(self) -> None:
         """For ever. First queues again what an earlier process had begun, and removes its leftovers."""
@@ -263,6 +267,7 @@ class ClipQueue:
         finally:
             self._making.pop(job.id, None)
             self.wake()
+            self._on_ended(job.id)
 
     async def _write_down(self, work: Callable[[Any], Any]) -> None:
         """If the disk is full, `_write_rest` does it later, or `recover` at the next start."""
@@ -434,7 +439,7 @@ class ClipQueue:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
 
-def _be_nice() -> None:
+def _be_nice(niceness: int) -> None:
     """Encoding for a file gives way to live encoding. On Linux a thread has a priority of its own."""
     with contextlib.suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -79,9 +79,18 @@ def find(connection: sqlite3.Connection, video_id: str, tenant: str | None) -> J
 
 
 def page(
-    connection: sqlite3.Connection, tenant: str, *, after: str | None, limit: int, is_ascending: bool
+    connection: sqlite3.Connection,
+    tenant: str,
+    *,
+    after: str | None,
+    limit: int,
+    is_ascending: bool,
+    search: str | None = None,
 ) -> tuple[list[Job], bool] | None:
-    """Jobs of a tenant after the one with the id `after`, and whether there are more. None: `after` is unknown."""
+    """Jobs of a tenant after the one with the id `after`, and whether there are more. None: `after` is unknown.
+
+    `search`: only those whose prompt has this text; large and small letters of ASCII are the same.
+    """
     number: int | None = None
     if after is not None:
         row = connection.execute("SELECT number FROM videos WHERE id = ? AND tenant = ?", (after, tenant)).fetchone()
@@ -91,8 +100,9 @@ def page(
     sign, order = (">", "ASC") if is_ascending else ("<", "DESC")
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM videos WHERE tenant = ? AND (? IS NULL OR number {sign} ?) "
+        "AND (? IS NULL OR instr(lower(json_extract(CAST(spec AS TEXT), '$.prompt')), lower(?))) "
         f"ORDER BY number {order} LIMIT ?",
-        (tenant, number, number, limit + 1),
+        (tenant, number, number, search, search, limit + 1),
     ).fetchall()
     return [_job(row) for row in rows[:limit]], len(rows) > limit
 
@@ -217,6 +227,13 @@ def missing(connection: sqlite3.Connection, ids: Sequence[str]) -> list[str]:
 
 def all_ids(connection: sqlite3.Connection) -> set[str]:
     return {row[0] for row in connection.execute("SELECT id FROM videos")}
+
+
+def keep_only(connection: sqlite3.Connection, keys: Collection[str]) -> None:
+    """Deletes the jobs whose idempotency key is none of these."""
+    for video_id, key in connection.execute("SELECT id, idempotency_key FROM videos").fetchall():
+        if key not in keys:
+            delete(connection, video_id)
 
 
 def num_bytes(connection: sqlite3.Connection, tenant: str) -> int:

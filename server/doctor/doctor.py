@@ -1,7 +1,8 @@
 """`sceneshift doctor`: what this machine has and lacks, and what each model profile needs and how fast it is here.
 
 The engine's part (devices, memory, profiles) comes from `python -m engine.tools.doctor`, a process of its own, so
-nothing here imports torch. The network's part is `reachability.py`. Runs in the entry point's thread.
+nothing here imports torch. It takes seconds, so a thread waits for it while the rest is looked at and printed. The
+network's part is `reachability.py`. The rest runs in the entry point's thread.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -50,20 +52,26 @@ class Finding:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints the table; 1 if something is missing that `serve` needs."""
+    """Prints each finding as soon as it is known; 1 if something is missing that `serve` needs."""
     options = _parser().parse_args(arguments)
     try:
         settings = config.load(_flags(options), os.environ)
     except config.ConfigError as error:
         print(f"sceneshift: {error}", file=sys.stderr)
         return 2
-    engine, trouble = ask_engine(settings.gpu_memory)
-    findings = [*_own_findings(settings), *_engine_findings(engine, trouble), *network_findings(settings)]
+    findings: list[Finding] = []
+    with ThreadPoolExecutor(1, thread_name_prefix="doctor") as threads:
+        asking = threads.submit(ask_engine, settings.gpu_memory)
+        for finding in _all_findings(settings, asking.result):
+            findings.append(finding)
+            if not options.json:
+                print("\n".join(_lines(finding)), flush=True)
+        engine, _ = asking.result()
     is_complete = all(finding.found is not None or not finding.is_needed for finding in findings)
     if options.json:
         print(json.dumps(_as_json(findings, engine, is_complete), indent=2))
-    else:
-        print("\n".join(_table(findings, engine)))
+    elif engine:
+        print("\n".join(["", *_profile_table(engine)]))
     return 0 if is_complete else 1
 
 
@@ -103,6 +111,13 @@ def ask_engine(gpu_memory_bytes: int | None) -> tuple[dict[str, Any], str]:
 
 
 # --- findings --------------------------------------------------------------------------------------------------------
+
+
+def _all_findings(settings: config.Settings, answer: Callable[[], tuple[dict[str, Any], str]]) -> Iterator[Finding]:
+    """The quick ones first. `answer` waits for the engine's part."""
+    yield from _own_findings(settings)
+    yield from network_findings(settings)
+    yield from _engine_findings(*answer())
 
 
 def network_findings(settings: config.Settings) -> list[Finding]:
@@ -201,15 +216,10 @@ def _weights(profiles: Iterable[dict[str, Any]]) -> str | None:
 # --- output ----------------------------------------------------------------------------------------------------------
 
 
-def _table(findings: Iterable[Finding], engine: dict[str, Any]) -> Iterator[str]:
-    for finding in findings:
-        yield f"{finding.name:<18} {finding.mark:<8} {finding.found or ''}".rstrip()
-        if finding.advice:
-            yield f"{'':<28}{finding.advice}"
-    if not engine:
-        return
-    yield ""
-    yield from _profile_table(engine)
+def _lines(finding: Finding) -> Iterator[str]:
+    yield f"{finding.name:<18} {finding.mark:<8} {finding.found or ''}".rstrip()
+    if finding.advice:
+        yield f"{'':<28}{finding.advice}"
 
 
 def _profile_table(engine: dict[str, Any]) -> Iterator[str]:

@@ -32,6 +32,7 @@ from server.protocol.messages import (
     ProgramBlank,
     ProgramPush,
     ProgramRecord,
+    ProgramShow,
     PromptSet,
     SessionClose,
     SessionPing,
@@ -241,7 +242,7 @@ class Connection:
     async def _handle(self, message: AnyClientMessage) -> None:
         message = checked(self._identity, message)
         if self._session is not None:
-            if isinstance(message, PromptSet):
+            if isinstance(message, PromptSet | ProgramShow):
                 if (wait_s := self._session.limits.prompts.take()) > 0:
                     raise _rate_limited("prompts", wait_s)
                 self._payer.prompt()

@@ -205,6 +205,7 @@ class HttpApi:
             "device": model.device if model else None,
             "can_start_from_frame": model.can_start_from_frame if model else False,
             "loras": list(model.loras) if model else [],
+            "clip_s": round(model.loop_s, 3) if model else None,
             "startup_s": round(registry.startup_s, 3) if registry.startup_s is not None else None,
         }
         # The report names files and memory of this machine, so it needs the token.

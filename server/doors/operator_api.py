@@ -31,6 +31,7 @@ class StageListed(Struct, frozen=True):
     state: str
     viewers: int
     recording: bool
+    own: bool  # of this very key: it may show its clips there; an operator's key sees the stages of others, too
 
 
 class Day(Struct, frozen=True):
@@ -71,6 +72,7 @@ class OperatorApi:
                 session.state.value,
                 session.program.num_viewers,
                 session.is_recording,
+                session.tenant == identity.tenant,
             )
             for session in self._registry.sessions(identity.sees)
         ]

@@ -47,6 +47,7 @@ class Pages:
         router.add_get("/widget", self._widget)
         router.add_get("/studio", self._studio)
         router.add_get("/operator", self._operator)
+        router.add_get("/clips", self._clips)
 
     async def _obs(self, request: web.Request) -> web.StreamResponse:
         # Any name will do: the page waits for a session that is not there yet.
@@ -61,6 +62,9 @@ class Pages:
     async def _operator(self, request: web.Request) -> web.StreamResponse:
         return web.FileResponse(CLIENT_FOLDER / "operator" / "index.html")
 
+    async def _clips(self, request: web.Request) -> web.StreamResponse:
+        return web.FileResponse(CLIENT_FOLDER / "clips" / "index.html")
+
     @staticmethod
     def is_public(request: web.Request) -> bool:
         """Scripts and styles, which pages of every origin may load: `<script type="module">` sends an `Origin`."""
@@ -73,7 +77,7 @@ class Pages:
 
     @staticmethod
     def is_page(request: web.Request) -> bool:
-        return request.path in ("/", "/widget", "/studio", "/operator") or request.path.startswith(
+        return request.path in ("/", "/widget", "/studio", "/operator", "/clips") or request.path.startswith(
             ("/obs/", SCRIPTS_PREFIX)
         )
 

@@ -93,6 +93,12 @@ ASKED: tuple[Asked, ...] = (
         ("no_session", "unknown_prompt", "too_late"),
     ),
     Asked(m.ProgramTake(transition="cut"), "prompt", (m.ProgramChanged,), ("no_session", "nothing_to_take")),
+    Asked(
+        m.ProgramShow(clip_id="video_0a1b2c3d", after="hold"),
+        "prompt",
+        (m.PromptAccepted,),
+        ("no_session", "unknown_video", "not_ready", "server_busy", "prompt_id_taken", *_ON_ABILITIES),
+    ),
     Asked(m.ProgramBlank(), "prompt", (m.ProgramChanged,), ("no_session",)),
     Asked(m.ProgramResume(), "prompt", (m.ProgramChanged,), ("no_session",)),
     Asked(m.ProgramPush(target="twitch", push=True), "push", (m.PushChanged,), ("no_session",)),
@@ -174,6 +180,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/widget", None, answer=_HTML),
     Route("GET", "/studio", None, answer=_HTML),
     Route("GET", "/operator", None, answer=_HTML),
+    Route("GET", "/clips", None, answer=_HTML),
     Route("GET", "/livez", None, answer=_JSON),
     Route("GET", "/readyz", None, answer=_JSON),
     Route("GET", "/metrics", "admin", answer="text/plain", errors=_DOOR),
@@ -233,6 +240,14 @@ ROUTES: tuple[Route, ...] = (
         *("GET", "/v1/videos/{video_id}/content", "prompt"),
         answer="video/mp4",
         errors=(*_CLIP_ERRORS, "unknown_video", "not_ready", "invalid_value"),
+    ),
+    Route(
+        *("POST", "/v1/sessions/{session_id}/show", "prompt", _JSON, _JSON),
+        errors=(
+            *_DOOR,
+            *("unknown_session", "unknown_video", "not_ready", "server_busy", "prompt_id_taken", "not_supported"),
+            *("invalid_json", "missing_field", "unknown_field", "wrong_type", "invalid_value"),
+        ),
     ),
     Route("GET", "/v1/webhook_event_types", "prompt", answer=_JSON, errors=_DOOR, needs_key=True),
     Route(

@@ -1,15 +1,16 @@
-"""Protocols of a session's two neighbours: its controller's connection and its program.
+"""Protocols of a session's neighbours: its controller's connection, its program, and the shelf of finished clips.
 
-With them a test can run a session without sockets and pixels. The real ones are `connection.Connection` and
-`server.media.program.Program`. Everything is called on the event loop.
+With them a test can run a session without sockets and pixels. The real ones are `connection.Connection`,
+`server.media.program.Program` and `server.clips.shelf.ClipShelf`. Everything is called on the event loop.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from engine.api import Frames
+from engine.api import Frames, Quality
 from server.clock import Clock
 from server.media.program import ProgramStatistics, Shown
 from server.media.program_format import ProgramFormat
@@ -84,3 +85,32 @@ class ProgramFactory(Protocol):
         on_viewer_lost: Callable[[str], None],
         on_music_failed: Callable[[str], None],
     ) -> SessionProgram: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedClip:
+    """A clip of `/v1/videos`, and the prompt that it was made from."""
+
+    clip_id: str
+    text: str
+    seed: int
+    quality: Quality
+    lora: str | None
+    frame_rate: int
+
+
+class Shelf(Protocol):
+    """The finished clips of all tenants."""
+
+    async def find(self, clip_id: str, tenant: str) -> FinishedClip:
+        """Raises `Refused` (`unknown_video`, `not_ready`). Another tenant's clip looks like none."""
+        ...
+
+    async def read(
+        self, clip: FinishedClip, *, max_pixels: int, start_size: tuple[int, int] | None
+    ) -> tuple[Frames, Frames | None]:
+        """Its frames, of at most `max_pixels` each, and the last one in the model's size, if that is given.
+
+        Raises `Refused` (`unknown_video`) if its file has gone. If it is cancelled, reading stops at the next frame.
+        """
+        ...

@@ -5,6 +5,7 @@ Owned by `prompts.py`; pure, on the event loop.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
@@ -13,7 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.api import Frames, FramesReady, Generate, Quality, Reuse, Timings
+from server.protocol.errors import Refused
 from server.stage.picture import Clip, Transition
+
+# How many ended prompts are remembered, to recognise late events and reused ids.
+MAX_ENDED = 256
 
 
 class PromptState(StrEnum):
@@ -119,6 +124,37 @@ class Assembly:
 
     def clear(self) -> None:
         self._planes, self._num_frames = None, 0
+
+
+class PromptIds:
+    """The ids of a session's prompts: those that live, and the last `MAX_ENDED` that have ended."""
+
+    def __init__(self) -> None:
+        self._live: set[str] = set()
+        self._ended: OrderedDict[str, PromptState] = OrderedDict()
+        self._num_made = 0
+
+    def choose(self, wanted: str | None) -> str:
+        """For a new prompt. Raises `Refused` (`prompt_id_taken`)."""
+        if wanted is not None and self.state_of(wanted) is not None:
+            raise Refused("prompt_id_taken", f"`{wanted}` exists already", param="prompt_id")
+        prompt_id = wanted
+        while prompt_id is None:
+            self._num_made += 1
+            made = f"p{self._num_made}"
+            prompt_id = made if self.state_of(made) is None else None
+        self._live.add(prompt_id)
+        return prompt_id
+
+    def state_of(self, prompt_id: str) -> PromptState | None:
+        """How it ended; `taken` if it lives; None: there is none, or it ended long ago."""
+        return PromptState.TAKEN if prompt_id in self._live else self._ended.get(prompt_id)
+
+    def end(self, prompt: Prompt) -> None:
+        self._live.discard(prompt.prompt_id)
+        self._ended[prompt.prompt_id] = prompt.state
+        if len(self._ended) > MAX_ENDED:
+            self._ended.popitem(last=False)
 
 
 @dataclass(eq=False, slots=True)

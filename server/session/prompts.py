@@ -10,10 +10,11 @@ next step, and the newest prompt starts then.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import dataclasses
+import logging
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -36,6 +37,7 @@ from engine.api import (
     Quality,
     Reuse,
     StepFinished,
+    Timings,
 )
 from server.clock import Clock
 from server.media.program import Shown
@@ -43,10 +45,8 @@ from server.metrics import Metrics
 from server.protocol.codes import ErrorDetail, error_detail
 from server.protocol.errors import Refused
 from server.protocol.messages import (
-    AnyClientMessage,
-    ProgramChanged,
+    ProgramShow,
     ProgramTake,
-    PromptAccepted,
     PromptApplied,
     PromptCancel,
     PromptCancelled,
@@ -62,17 +62,15 @@ from server.protocol.messages import (
 from server.session import capabilities, receipts
 from server.session.continuation import Continuations
 from server.session.limits import Outgoing
-from server.session.neighbours import SessionProgram
-from server.session.prompt import Prompt, PromptEvent, PromptState
-from server.session.receipts import Receipts
+from server.session.neighbours import FinishedClip, SessionProgram, Shelf
+from server.session.prompt import Prompt, PromptEvent, PromptIds, PromptState
+from server.session.receipts import Air, Receipts
 from server.session.slot import Slot
-from server.stage.picture import Clip, OnAir, Transition
-from server.stage.stage import Stage
+from server.stage.picture import Clip, Transition
 
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
-# How many ended prompts are remembered, to recognise late events and reused ids.
-MAX_ENDED = 256
 # Seeds stay exact in every client's number type.
 _NUM_RANDOM_SEEDS = 2**32
 # The deadline of each prompt is the longer of two times. Three seconds are the promise that this project began with
@@ -83,48 +81,8 @@ PROMISE_S = 3.0
 PROMISE_COSTS = 3.0
 
 
-class Air:
-    """What the prompts put on air, and what the controller was told of it."""
-
-    def __init__(self, stage: Stage, says: Receipts) -> None:
-        self._stage = stage
-        self._says = says
-        self._previewed_prompt_id: str | None = None
-        self._reported: tuple[OnAir, str | None] = (OnAir.IDLE, None)
-
-    def show_preview(self, prompt_id: str, preview: PreviewReady) -> None:
-        self._stage.show_preview(prompt_id, preview.frames, preview.step_index)
-        self._previewed_prompt_id = prompt_id
-        self.report()
-
-    def drop_preview(self) -> None:
-        """Goes back to what ran below the preview, if one is on air."""
-        if self._previewed_prompt_id is not None:
-            self._stage.drop_preview(self._previewed_prompt_id)
-            self._previewed_prompt_id = None
-            self.report()
-
-    def take(self, clip: Clip, transition: Transition, message: ProgramTake | None) -> None:
-        self._stage.take(clip, transition)
-        self._previewed_prompt_id = None
-        self.report(message)
-
-    def report(self, message: AnyClientMessage | None = None) -> None:
-        """Sends `program.changed` if what is on air has changed, and always as the answer to `message`."""
-        on_air = self._stage.on_air
-        if message is None and on_air == self._reported:
-            return
-        self._reported = on_air
-        kind, prompt_id = on_air
-        if message is None:
-            self._says.emit(ProgramChanged(on_air=kind.value, prompt_id=prompt_id))
-        else:
-            changed = ProgramChanged(on_air=kind.value, prompt_id=prompt_id, event_id=message.event_id)
-            self._says.answer(message, changed)
-
-
 class Prompts:
-    """See the module. `options` gives the session's options as they are now."""
+    """See the module. `options` gives the session's options as they are now. `shelf`: None if there are no clips."""
 
     def __init__(
         self,
@@ -137,6 +95,7 @@ class Prompts:
         clock: Clock,
         options: Callable[[], SessionOptions],
         is_seen: Callable[[], bool],
+        shelf: Shelf | None = None,
     ) -> None:
         self.num_applied = 0
         self.air = Air(program.stage, says)
@@ -150,8 +109,10 @@ class Prompts:
         self._options = options
         self._current: Prompt | None = None
         self._taken: Prompt | None = None
-        self._ended: OrderedDict[str, PromptState] = OrderedDict()
-        self._num_prompts = 0
+        self._shelf = shelf
+        self._reading: asyncio.Task[None] | None = None  # of a finished clip, for the current prompt
+        self._ids = PromptIds()
+        self._is_closed = False
 
     # --- from the controller --------------------------------------------------------------------------------------
 
@@ -164,18 +125,67 @@ class Prompts:
             after=_or(message.after, options.after),
             lora=_or(message.lora, options.lora),
         )
-        prompt = self._receive(message)
+        prompt = _received(message, options, self._ids.choose(message.prompt_id), self._clock.now())
         if (error := self._reason_to_reject(prompt)) is not None:
             rejected = PromptRejected(prompt_id=prompt.prompt_id, event_id=message.event_id, error=error)
             self._says.answered.remember(message, self._end(prompt, PromptEvent.REJECT, rejected))
             return
+        self._accept(prompt)
+        estimate, words = self._slot.estimate(self._command(prompt, "")), self._engine.words(prompt.text)
+        self._says.answer(message, receipts.accepted(prompt, message.event_id, estimate, words))
+        self._generate_if_free()
+
+    async def show(self, message: ProgramShow) -> str:
+        """Accepts a finished clip of this tenant in place of a prompt, and reads it. The prompt's id.
+
+        Raises `Refused`.
+        """
+        if self._shelf is None:
+            raise Refused("not_supported", "this server makes no clips on demand; its operator may name --clips-folder")
+        clip = await self._shelf.find(message.clip_id, self._slot.tenant)
+        if self._is_closed:
+            raise Refused("unknown_session", "the session has ended")
+        options = self._options()
+        after = _or(message.after, options.after)
+        if after == "continue" and self._slot.model is None:
+            raise Refused("server_busy", "the engine still loads its model", param="after", retry_after_ms=2000)
+        capabilities.check(self._slot.model, transition="cut", after=after, lora=None)
+        prompt = _shown(message, options, self._ids.choose(message.prompt_id), clip, self._clock.now())
+        self._accept(prompt)
+        self._says.answer(message, receipts.accepted(prompt, message.event_id, clip_id=clip.clip_id))
+        prompt.move(PromptEvent.GENERATE)
+        self._reading = asyncio.create_task(self._read(prompt, clip, self._shelf), name=f"show-{prompt.prompt_id}")
+        return prompt.prompt_id
+
+    def _accept(self, prompt: Prompt) -> None:
+        """It is the newest now."""
         if self._current is not None:
             self._supersede(self._current, prompt)
         self.scene.end()
         prompt.move(PromptEvent.ACCEPT)
         self._current = prompt
-        self._says.answer(message, self._accepted(prompt, message))
-        self._generate_if_free()
+
+    async def _read(self, prompt: Prompt, clip: FinishedClip, shelf: Shelf) -> None:
+        """Cancelled if the prompt ends meanwhile (`_stop_generation`)."""
+        options, model = self._options(), self._slot.model
+        start_size = (model.width, model.height) if model is not None and prompt.after == "continue" else None
+        fault: ErrorDetail | None = None
+        try:
+            frames, last = await shelf.read(clip, max_pixels=options.width * options.height, start_size=start_size)
+        except Refused as refusal:
+            fault = refusal.detail
+        except Exception:
+            # Boundary of the task: the show goes on.
+            _log.exception("- ! internal error in reading a clip")
+            fault = error_detail("internal_error", "internal server error")
+        self._reading = None
+        if fault is not None:
+            self._fail(prompt, fault)
+            return
+        prompt.timings = Timings(0.0, 0.0, 0.0, 0.0, self._clock.now() - prompt.generated_at)
+        prompt.clip = Clip(prompt.prompt_id, frames, clip.frame_rate, closes_on_itself=False, after=prompt.after)
+        prompt.last_frame = last
+        self._take_or_keep(prompt)
 
     def cancel(self, message: PromptCancel) -> None:
         """Raises `Refused` (`too_late`, `unknown_prompt`)."""
@@ -189,8 +199,7 @@ class Prompts:
             self._cancel(self._current, message)
             self.air.drop_preview()
             return
-        if self._is_known(prompt_id):
-            ended = self._ended.get(prompt_id, PromptState.TAKEN)
+        if (ended := self._ids.state_of(prompt_id)) is not None:
             raise Refused("too_late", f"`{prompt_id}` is {ended} already", param="prompt_id")
         raise Refused("unknown_prompt", f"there is no prompt `{prompt_id}`", param="prompt_id")
 
@@ -206,6 +215,7 @@ class Prompts:
 
     def close(self) -> None:
         """Ends all prompts, and the scene."""
+        self._is_closed = True
         for prompt in (self._taken, self._current):
             if prompt is not None:
                 self._cancel(prompt, None)
@@ -223,55 +233,6 @@ class Prompts:
         except Refused as refusal:
             return refusal.detail
         return None
-
-    def _accepted(self, prompt: Prompt, message: PromptSet) -> PromptAccepted:
-        estimate = self._slot.estimate(self._command(prompt, ""))
-        words = self._engine.words(prompt.text)
-        return PromptAccepted(
-            event_id=message.event_id,
-            prompt_id=prompt.prompt_id,
-            seed=prompt.seed,
-            quality=prompt.quality.value,
-            estimated_preview_ms=receipts.ms(estimate.preview_s) if estimate else None,
-            estimated_picture_ms=receipts.ms(estimate.picture_s) if estimate else None,
-            understood=words.understood,
-            not_understood=words.not_understood,
-        )
-
-    def _receive(self, message: PromptSet) -> Prompt:
-        """The prompt, with the session's options as defaults."""
-        options = self._options()
-        seed = options.seed if message.seed is UNSET else message.seed
-        return Prompt(
-            prompt_id=self._new_prompt_id(message.prompt_id),
-            text=message.text,
-            quality=Quality(_or(message.quality, options.quality)),
-            seed=secrets.randbelow(_NUM_RANDOM_SEEDS) if seed is None else seed,
-            transition=Transition(
-                _or(message.transition, options.transition), _or(message.transition_s, options.transition_s)
-            ),
-            after=_or(message.after, options.after),
-            received_at=self._clock.now(),
-            lora=_or(message.lora, options.lora),
-            reuse=_reuse(message, options),
-            is_operator=not message.audience,
-            wants_previews=options.on_preview != "off",
-        )
-
-    def _new_prompt_id(self, wanted: str | None) -> str:
-        if wanted is not None:
-            if self._is_known(wanted):
-                raise Refused("prompt_id_taken", f"`{wanted}` exists already", param="prompt_id")
-            return wanted
-        while True:
-            self._num_prompts += 1
-            prompt_id = f"p{self._num_prompts}"
-            if not self._is_known(prompt_id):
-                return prompt_id
-
-    def _is_known(self, prompt_id: str) -> bool:
-        live = [prompt.prompt_id for prompt in (self._current, self._taken) if prompt is not None]
-        return prompt_id in live or prompt_id in self._ended
 
     # --- to the engine --------------------------------------------------------------------------------------------
 
@@ -336,7 +297,8 @@ class Prompts:
         self._slot.on_engine_stopped()
         self.scene.on_engine_stopped()
         prompt = self._current
-        if prompt is not None and prompt.state in (PromptState.ACCEPTED, PromptState.GENERATING):
+        needs_engine = self._reading is None
+        if prompt is not None and prompt.state in (PromptState.ACCEPTED, PromptState.GENERATING) and needs_engine:
             self._fail(prompt, receipts.unavailable())
 
     def on_model_known(self) -> None:
@@ -431,6 +393,10 @@ class Prompts:
             self._fail_incomplete(prompt, error)
             return
         prompt.last_frame = Frames(frames.planes[-1:])
+        self._take_or_keep(prompt)
+
+    def _take_or_keep(self, prompt: Prompt) -> None:
+        """Its clip is finished."""
         if self._options().take == "auto":
             self._take(prompt, prompt.transition)
             return
@@ -466,8 +432,13 @@ class Prompts:
         self._fail(prompt, error_detail("model_error", reason, retryable=True))
 
     def _stop_generation(self, prompt: Prompt) -> None:
-        if prompt.state is PromptState.GENERATING and prompt.generation_id is not None:
+        if prompt.state is not PromptState.GENERATING:
+            return
+        if prompt.generation_id is not None:
             self._slot.cancel(prompt.generation_id)
+        elif self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
 
     def _end(self, prompt: Prompt, event: PromptEvent, receipt: ServerMessage) -> Outgoing:
         """The one place where prompts end."""
@@ -478,9 +449,7 @@ class Prompts:
             self._current = None
         if self._taken is prompt:
             self._taken = None
-        self._ended[prompt.prompt_id] = prompt.state
-        if len(self._ended) > MAX_ENDED:
-            self._ended.popitem(last=False)
+        self._ids.end(prompt)
         self._metrics.prompt_ended(prompt.state)
         return self._says.emit(receipt)
 
@@ -527,6 +496,44 @@ class Prompts:
         self._end(prompt, PromptEvent.SHOW, applied)
         if prompt.after == "continue" and self._current is None:
             self.scene.begin(prompt)
+
+
+def _received(message: PromptSet, options: SessionOptions, prompt_id: str, now: float) -> Prompt:
+    """The prompt, with the session's options as defaults."""
+    seed = options.seed if message.seed is UNSET else message.seed
+    return Prompt(
+        prompt_id=prompt_id,
+        text=message.text,
+        quality=Quality(_or(message.quality, options.quality)),
+        seed=secrets.randbelow(_NUM_RANDOM_SEEDS) if seed is None else seed,
+        transition=Transition(
+            _or(message.transition, options.transition), _or(message.transition_s, options.transition_s)
+        ),
+        after=_or(message.after, options.after),
+        received_at=now,
+        lora=_or(message.lora, options.lora),
+        reuse=_reuse(message, options),
+        is_operator=not message.audience,
+        wants_previews=options.on_preview != "off",
+    )
+
+
+def _shown(message: ProgramShow, options: SessionOptions, prompt_id: str, clip: FinishedClip, now: float) -> Prompt:
+    """A prompt whose clip is finished. It cannot start from the picture on air, so a morph is a crossfade."""
+    transition = _or(message.transition, options.transition)
+    return Prompt(
+        prompt_id=prompt_id,
+        text=clip.text,
+        quality=clip.quality,
+        seed=clip.seed,
+        transition=Transition(
+            "crossfade" if transition == "morph" else transition, _or(message.transition_s, options.transition_s)
+        ),
+        after=_or(message.after, options.after),
+        received_at=now,
+        lora=clip.lora,
+        generated_at=now,
+    )
 
 
 def _or(value: _T | UnsetType, otherwise: _T) -> _T:

@@ -1,4 +1,4 @@
-"""Sends a session's messages to its controller (`Receipts`), and builds parts of them.
+"""Sends a session's messages to its controller (`Receipts`, `Air`), and builds parts of them.
 
 `session.py`, `prompts.py`, `continuation.py` and `slot.py` use it. The functions are pure, one for each part of a
 message; docs/protocol.md defines the messages. On the event loop.
@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Literal, cast, get_args
 
-from engine.api import EngineBusy, GenerationFailed, ModelDescription
+from engine.api import EngineBusy, Estimate, GenerationFailed, ModelDescription, PreviewReady, PromptWords
 from server.media.program import ProgramStatistics, Shown
 from server.metrics import Metrics, ProgramCounts
 from server.protocol.codes import EngineErrorCode, ErrorCode, ErrorDetail, error_detail
@@ -18,6 +18,9 @@ from server.protocol.messages import (
     AnyClientMessage,
     Error,
     FrameStamp,
+    ProgramChanged,
+    ProgramTake,
+    PromptAccepted,
     PromptFailed,
     PromptPreview,
     PromptRejected,
@@ -32,6 +35,8 @@ from server.protocol.messages import (
 from server.session.answered import AnsweredMessages
 from server.session.limits import Outbox, Outgoing
 from server.session.prompt import Prompt
+from server.stage.picture import Clip, OnAir, Transition
+from server.stage.stage import Stage
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +95,69 @@ class Receipts:
 
     def log(self, mark: Literal["<", ">", "=", "x", "!"], text: str, level: int = logging.INFO) -> None:
         _log.log(logging.WARNING if mark == "!" else level, "%s %s %s", self._session_id, mark, text)
+
+
+class Air:
+    """What the prompts put on air, and what the controller was told of it."""
+
+    def __init__(self, stage: Stage, says: Receipts) -> None:
+        self._stage = stage
+        self._says = says
+        self._previewed_prompt_id: str | None = None
+        self._reported: tuple[OnAir, str | None] = (OnAir.IDLE, None)
+
+    def show_preview(self, prompt_id: str, preview: PreviewReady) -> None:
+        self._stage.show_preview(prompt_id, preview.frames, preview.step_index)
+        self._previewed_prompt_id = prompt_id
+        self.report()
+
+    def drop_preview(self) -> None:
+        """Goes back to what ran below the preview, if one is on air."""
+        if self._previewed_prompt_id is not None:
+            self._stage.drop_preview(self._previewed_prompt_id)
+            self._previewed_prompt_id = None
+            self.report()
+
+    def take(self, clip: Clip, transition: Transition, message: ProgramTake | None) -> None:
+        self._stage.take(clip, transition)
+        self._previewed_prompt_id = None
+        self.report(message)
+
+    def report(self, message: AnyClientMessage | None = None) -> None:
+        """Sends `program.changed` if what is on air has changed, and always as the answer to `message`."""
+        on_air = self._stage.on_air
+        if message is None and on_air == self._reported:
+            return
+        self._reported = on_air
+        kind, prompt_id = on_air
+        if message is None:
+            self._says.emit(ProgramChanged(on_air=kind.value, prompt_id=prompt_id))
+        else:
+            changed = ProgramChanged(on_air=kind.value, prompt_id=prompt_id, event_id=message.event_id)
+            self._says.answer(message, changed)
+
+
+def accepted(
+    prompt: Prompt,
+    event_id: str | None,
+    estimate: Estimate | None = None,
+    words: PromptWords | None = None,
+    *,
+    clip_id: str | None = None,
+) -> PromptAccepted:
+    """`clip_id`: of a finished clip, which has neither estimate nor words."""
+    return PromptAccepted(
+        event_id=event_id,
+        prompt_id=prompt.prompt_id,
+        seed=prompt.seed,
+        quality=prompt.quality.value,
+        estimated_preview_ms=ms(estimate.preview_s) if estimate else None,
+        estimated_picture_ms=ms(estimate.picture_s) if estimate else None,
+        understood=words.understood if words else (),
+        not_understood=words.not_understood if words else (),
+        clip_id=clip_id,
+        text=prompt.text if clip_id is not None else None,
+    )
 
 
 def failed(event: GenerationFailed) -> ErrorDetail:

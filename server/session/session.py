@@ -34,6 +34,7 @@ from server.protocol.messages import (
     ProgramPush,
     ProgramRecord,
     ProgramResume,
+    ProgramShow,
     ProgramTake,
     PromptCancel,
     PromptSet,
@@ -57,7 +58,7 @@ from server.protocol.messages import (
 from server.session import capabilities, receipts
 from server.session.generations import Generations
 from server.session.limits import ConnectionLimits, Outbox, ReplayGap
-from server.session.neighbours import Controller, ProgramFactory, SessionProgram
+from server.session.neighbours import Controller, ProgramFactory, SessionProgram, Shelf
 from server.session.prompts import Prompts
 from server.session.pushes import Pushes
 from server.session.receipts import Receipts
@@ -111,6 +112,7 @@ class Neighbours:
     music: tuple[str, ...] = ()
     push_targets: Mapping[str, WhipTarget] = field(default_factory=dict)
     generations: Generations = field(default_factory=Generations)
+    shelf: Shelf | None = None  # None: this server makes no clips on demand
     wall_time: Callable[[], float] = time.time
 
 
@@ -148,8 +150,7 @@ class Session:
     ) -> None:
         """`stage_id` is the prefix of generation ids. It is not the session's name, because the engine may still work
         for an older session of that name. `place`: in the accounts of who pays; whoever took it gives it back."""
-        self.session_id, self.tenant = session_id, tenant
-        self.options = options
+        self.session_id, self.tenant, self.options = session_id, tenant, options
         self.place = place or Place(NOBODY)
         self.resume_token = secrets.token_urlsafe(24)
         self.state, self.detached_at = SessionState.OPEN, 0.0
@@ -176,6 +177,7 @@ class Session:
             clock=self._clock,
             options=lambda: self.options,
             is_seen=self._is_seen,
+            shelf=neighbours.shelf,
         )
         self._scene = self.prompts.scene
         self.viewers = Viewers(
@@ -356,6 +358,8 @@ class Session:
                 self.prompts.cancel(message)
             case ProgramTake():
                 self.prompts.take(message)
+            case ProgramShow():
+                await self.prompts.show(message)
             case ProgramBlank():
                 self._scene.end()
                 self.program.stage.blank()

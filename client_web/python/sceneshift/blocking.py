@@ -60,6 +60,7 @@ class BlockingSession:
 
     request = _blocking(Session.request)
     take = _blocking(Session.take)
+    show = _blocking(Session.show)
     blank = _blocking(Session.blank)
     resume = _blocking(Session.resume)
     update = _blocking(Session.update)

@@ -179,6 +179,11 @@ class Session:
         """With ``take="manual"``: puts the waiting clip on air. Options: ``transition``, ``transition_s``."""
         return await self.request("program.take", **options)
 
+    async def show(self, clip_id: str, /, **options: Any) -> ServerMessage:
+        """Puts a finished clip of `/v1/videos` on the stage; returns `prompt.accepted`. Options: ``prompt_id``,
+        ``transition``, ``transition_s``, ``after``. The events of its prompt follow, as for any other."""
+        return await self.request("program.show", clip_id=clip_id, **options)
+
     async def blank(self) -> ServerMessage:
         """The panic button: black at once."""
         return await self.request("program.blank")

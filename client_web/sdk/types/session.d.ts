@@ -82,6 +82,18 @@ export declare class Session extends Emitter<SessionEvents> {
         transition?: "cut" | "crossfade";
         transition_s?: number;
     }): Promise<ServerMessage>;
+    /**
+     * Puts a finished clip of `/v1/videos` on the stage. The event `clip` brings its `PromptHandle`. Rejects like `request`.
+     *
+     * @param {string} clipId
+     * @param {{transition?: "cut" | "crossfade", transition_s?: number, after?: "loop" | "continue" | "hold"}} [how]
+     * @returns {Promise<ServerMessage>} `prompt.accepted`
+     */
+    show(clipId: string, how?: {
+        transition?: "cut" | "crossfade";
+        transition_s?: number;
+        after?: "loop" | "continue" | "hold";
+    }): Promise<ServerMessage>;
     /** Shows black from the next frame on. Rejects like `request`. @returns {Promise<ServerMessage>} */
     blank(): Promise<ServerMessage>;
     /** Ends the blank. Rejects like `request`. @returns {Promise<ServerMessage>} */

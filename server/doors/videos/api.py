@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import msgspec
 from aiohttp import BodyPartReader, web
@@ -38,6 +38,8 @@ MAX_UPLOAD_BYTES = 12 * 1024 * 1024
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 64 * 1024
 DEFAULT_PAGE, MAX_PAGE = 20, 100
+MAX_SEARCH_CHARACTERS = 200
+MAX_FILE_NAME = 100
 LINK_LIVES_S = 3600
 MIN_POLL_MS, MAX_POLL_MS = 250, 5000
 _VARIANTS = {
@@ -211,6 +213,10 @@ class VideosApi:
             raise Refused("invalid_value", f"`limit` must lie in 1..{MAX_PAGE}", param="limit")
         if order not in ("asc", "desc"):
             raise Refused("invalid_value", "`order` is `asc` or `desc`", param="order")
+        search = request.query.get("search") or None
+        if search is not None and len(search) > MAX_SEARCH_CHARACTERS:
+            reason = f"`search` has at most {MAX_SEARCH_CHARACTERS} characters"
+            raise Refused("invalid_value", reason, param="search")
         found = await self._store.ask(
             partial(
                 rows.page,
@@ -218,6 +224,7 @@ class VideosApi:
                 after=request.query.get("after"),
                 limit=int(limit),
                 is_ascending=order == "asc",
+                search=search,
             )
         )
         if found is None:
@@ -258,7 +265,7 @@ class VideosApi:
         return await self._answer(await self._job(request, identity))
 
     async def _content(self, request: web.Request) -> web.StreamResponse:
-        """With ranges. A signed link needs no key."""
+        """With ranges. A signed link needs no key. `?download=NAME`: a browser saves it under this name."""
         variant = request.query.get("variant", "video")
         if variant not in _VARIANTS:
             raise Refused("invalid_value", f"`variant` is one of {', '.join(_VARIANTS)}", param="variant")
@@ -274,7 +281,10 @@ class VideosApi:
         if path is None:
             raise Refused("unknown_video", "there is no such clip")
         ending = name.rpartition(".")[2]
-        headers = {"Content-Type": kind, "Content-Disposition": f'inline; filename="{video_id}.{ending}"'}
+        disposition = f'inline; filename="{video_id}.{ending}"'
+        if (wanted := request.query.get("download")) is not None:
+            disposition = f"attachment; filename*=UTF-8''{quote(wanted[:MAX_FILE_NAME], safe='', errors='replace')}"
+        headers = {"Content-Type": kind, "Content-Disposition": disposition}
         return web.FileResponse(path, headers=headers)
 
     async def _job(self, request: web.Request, identity: Identity) -> Job:

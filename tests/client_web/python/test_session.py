@@ -6,8 +6,10 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from engine.synthetic import Fault, Script, SyntheticEngine
@@ -111,6 +113,25 @@ async def test_each_request_of_a_controller_gets_its_answer(server: Server) -> N
         assert (await session.blank()).on_air == "blank"
         assert (await session.resume()).on_air == "clip"
         assert (await session.update(quality="fine")).quality == "fine"
+
+
+async def test_a_finished_clip_is_put_on_the_stage(make_server: Callable[..., Any], tmp_path: Path) -> None:
+    server = await make_server(clips_folder=str(tmp_path))
+    async with connect(server.url, transition="cut") as session, aiohttp.ClientSession(server.url) as http:
+        await (await session.prompt("4")).picture  # the engine is ready
+        async with http.post("/v1/videos", json={"prompt": "scene 5", "seconds": 1}) as answer:
+            video = await answer.json()
+        with pytest.raises(Refused) as refused:
+            await session.show("video_0", after="hold")
+        assert (refused.value.code, refused.value.param) == ("unknown_video", "clip_id")
+        while video["status"] != "completed":
+            async with http.get(f"/v1/videos/{video['id']}") as answer:
+                video = await answer.json()
+        accepted = await session.show(video["id"], after="hold")
+        assert (accepted.clip_id, accepted.text) == (video["id"], "scene 5")
+        async for event in session.events():
+            if isinstance(event, PromptApplied) and event.prompt_id == accepted.prompt_id:
+                break
 
 
 async def test_a_refusal_names_code_and_field_and_the_session_goes_on(server: Server) -> None:

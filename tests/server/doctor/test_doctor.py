@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +169,25 @@ def test_the_network_is_checked_with_the_settings_of_serve(
 def test_an_invalid_size_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor.main(["--gpu-memory", "much"]) == 2
     assert "--gpu-memory" in capsys.readouterr().err
+
+
+def test_what_is_known_is_printed_while_the_engine_still_looks(
+    engine: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed_before: list[str] = []
+    is_shown = threading.Event()
+
+    def look(_: Settings) -> list[doctor.Finding]:
+        printed_before.extend(capsys.readouterr().out.splitlines())
+        is_shown.set()
+        return []
+
+    def ask(_: int | None) -> tuple[dict[str, Any], str]:
+        assert is_shown.wait(60), "the engine's answer was waited for before anything else"
+        return engine, ""
+
+    monkeypatch.setattr(doctor, "network_findings", look)
+    monkeypatch.setattr(doctor, "ask_engine", ask)
+    assert doctor.main([]) == 0
+    assert printed_before[0].startswith("python ") and any(line.startswith("h264 encoder") for line in printed_before)
+    assert capsys.readouterr().out.startswith("memory ")

@@ -523,6 +523,7 @@ async def test_readyz_names_the_model(server: Server, client: Client) -> None:
     async with (await server.http()).get("/readyz") as response:
         body = await response.json()
         assert (response.status, body["ready"], body["model"]) == (200, True, "synthetic")
+        assert body["clip_s"] == 2.0  # without the last frame, which repeats the first
 
 
 async def test_readyz_reports_how_the_model_runs_only_with_the_token(start_server: StartServer) -> None:

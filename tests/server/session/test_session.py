@@ -32,7 +32,8 @@ from server.metrics import Metrics
 from server.protocol.errors import Refused
 from server.protocol.messages import IceServer, SessionOptions, SessionResume, SessionStart
 from server.session.answered import MAX_REMEMBERED
-from server.session.prompts import MAX_ENDED, PROMISE_COSTS
+from server.session.prompt import MAX_ENDED
+from server.session.prompts import PROMISE_COSTS
 from server.session.session import IllegalSessionMove, Neighbours, Session, SessionMove, SessionState
 from server.stage.picture import OnAir, Transition
 
@@ -677,7 +678,7 @@ async def test_the_memory_of_ids_is_bounded(harness: SessionHarness) -> None:
     for number in range(3 * MAX_REMEMBERED):
         await harness.say("prompt.set", text="sea", event_id=f"e{number}")
     assert len(harness.session.receipts.answered) == MAX_REMEMBERED
-    assert len(harness.session.prompts._ended) == MAX_ENDED
+    assert len(harness.session.prompts._ids._ended) == MAX_ENDED
 
 
 # --- viewers ------------------------------------------------------------------------------------------------------

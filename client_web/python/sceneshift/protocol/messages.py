@@ -144,6 +144,19 @@ class ProgramTake(ClientMessage, frozen=True, kw_only=True, tag="program.take"):
     transition_s: TransitionSeconds | UnsetType = UNSET
 
 
+class ProgramShow(ClientMessage, frozen=True, kw_only=True, tag="program.show"):
+    """Puts a finished clip of `/v1/videos` on the stage, as a prompt with receipts. Missing options are the session's.
+
+    The clip is not made again, so it cannot start from the picture on air: a `morph` of the session is a crossfade.
+    """
+
+    clip_id: Id
+    prompt_id: Id | None = None
+    transition: TakeTransition | UnsetType = UNSET
+    transition_s: TransitionSeconds | UnsetType = UNSET
+    after: After | UnsetType = UNSET
+
+
 class ProgramBlank(ClientMessage, frozen=True, kw_only=True, tag="program.blank"):
     """The panic button: black at once."""
 
@@ -186,6 +199,7 @@ AnyClientMessage = (
     | PromptSet
     | PromptCancel
     | ProgramTake
+    | ProgramShow
     | ProgramBlank
     | ProgramResume
     | ProgramPush
@@ -283,6 +297,8 @@ class SessionPong(ServerMessage, frozen=True, kw_only=True, tag="session.pong"):
 
 
 class PromptAccepted(ServerMessage, frozen=True, kw_only=True, tag="prompt.accepted"):
+    """`clip_id` and `text` are those of a clip that was put on the stage, perhaps by somebody else."""
+
     event_id: str | None = None
     prompt_id: str
     seed: int
@@ -291,6 +307,8 @@ class PromptAccepted(ServerMessage, frozen=True, kw_only=True, tag="prompt.accep
     estimated_picture_ms: float | None
     understood: tuple[str, ...] = ()
     not_understood: tuple[str, ...] = ()
+    clip_id: str | None = None
+    text: str | None = None
 
 
 class PromptStarted(ServerMessage, frozen=True, kw_only=True, tag="prompt.started"):

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import av
@@ -131,6 +132,15 @@ async def test_a_signed_link_needs_no_key_and_ends(clips: Clips) -> None:
             assert response.status == 401, forged
 
 
+async def test_a_browser_saves_a_clip_under_a_name_that_cannot_break_its_header(clips: Clips) -> None:
+    video = await clips.ended(await clips.order())
+    query = urlencode({"download": '海边"; x=\r\n../a.mp4'})
+    async with clips.http.get(f"{video['content_url']}&{query}") as response:
+        assert response.headers["Content-Disposition"] == (
+            "attachment; filename*=UTF-8''%E6%B5%B7%E8%BE%B9%22%3B%20x%3D%0D%0A..%2Fa.mp4"
+        )
+
+
 async def test_pages_of_a_list_both_ways(clips: Clips) -> None:
     ids = [(await clips.order(seed=seed))["id"] for seed in range(5)]
     first = await clips.ask("GET", "?limit=2&order=asc")
@@ -142,6 +152,16 @@ async def test_pages_of_a_list_both_ways(clips: Clips) -> None:
     assert [video["id"] for video in newest["data"]] == ids[-1:]
     empty = await clips.ask("GET", f"?order=asc&after={ids[-1]}")
     assert (empty["data"], empty["last_id"], empty["has_more"]) == ([], None, False)
+
+
+async def test_a_list_is_searched_for_words_of_the_prompts(clips: Clips) -> None:
+    await clips.order(prompt="A red Sailboat at dawn")
+    await clips.order(prompt="日落时的海边")
+    for search, found in (("sailBOAT", 1), ("海边", 1), ("a% b", 0), ("dragon", 0)):
+        listed = await clips.ask("GET", "?" + urlencode({"search": search}))
+        assert len(listed["data"]) == found, search
+    refused = await clips.ask("GET", "?search=" + "a" * 201, status=400)
+    assert refused["error"]["param"] == "search"
 
 
 async def test_a_list_tells_each_clips_place_and_asks_the_store_a_fixed_number_of_times(
