@@ -179,6 +179,7 @@ class ClipQueue:
         if making is None or making.task is None:
             return
         making.is_cancelled = True
+        self._stop_engine(making)  # at once: the thread that writes may be busy for seconds
         making.task.cancel()
         await asyncio.wait([making.task])
 
@@ -283,11 +284,15 @@ class ClipQueue:
             self._unwritten.popleft()
 
     async def _stop(self, making: Making) -> None:
+        self._stop_engine(making)
+        if not making.is_cancelled:
+            await self._write_down(partial(rows.put_back, video_id=making.job.id))
+
+    def _stop_engine(self, making: Making) -> None:
         if making.generation_id is not None:
             with contextlib.suppress(EngineUnavailable):
                 self._engine.send(Cancel(making.generation_id))
-        if not making.is_cancelled:
-            await self._write_down(partial(rows.put_back, video_id=making.job.id))
+            making.generation_id = None
 
     async def _made(self, making: Making) -> Made:
         """Raises `_Failed`, `NoRoom`, `OSError`."""

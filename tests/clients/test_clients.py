@@ -43,11 +43,12 @@ async def _environment(make: Callable[..., Path], *packages: str) -> Path:
 
 
 async def _run(*command: str | Path, cwd: Path, **environment: str) -> str:
-    """What the program prints. Fails with that if the program fails."""
+    """What the program prints. Fails with that if the program fails. Nothing of ours is on its path."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "OPENAI", "SCENESHIFT"))}
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=cwd,
-        env=os.environ | environment,
+        env=own | environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

@@ -241,6 +241,31 @@ async def test_equal_clips_are_made_one_after_the_other(tmp_path: Path) -> None:
         assert [(await shop.job(job)).status for job in (first, equal)] == ["in_progress", "queued"]
 
 
+async def test_a_busy_writer_does_not_keep_a_cancelled_clip_in_the_engine(tmp_path: Path) -> None:
+    """The thread that writes files has a low priority. On a busy machine, the engine worked on for 27 s."""
+    async with running(tmp_path, Script(step_s=0.05, num_steps={Quality.FAST: 1000, Quality.FINE: 1000})) as shop:
+        job = await shop.order()
+
+        async def is_under_way() -> bool:
+            return any(isinstance(event, GenerationStarted) for event in shop.events)
+
+        await shop.until(is_under_way)
+        is_free = threading.Event()
+        writing = asyncio.create_task(shop.queue._in_thread(is_free.wait))
+        await shop.store.ask(partial(rows.delete, video_id=job.id))
+        cancelling = asyncio.create_task(shop.queue.cancel(job.id))
+
+        async def has_stopped() -> bool:
+            return shop.engine.statistics().num_cancelled == 1
+
+        try:
+            await shop.until(has_stopped)
+            assert not cancelling.done()
+        finally:
+            is_free.set()
+        await asyncio.gather(writing, cancelling)
+
+
 async def test_customers_take_turns(tmp_path: Path) -> None:
     """A thousand clips of one do not keep another waiting."""
     async with running(tmp_path) as shop:
