@@ -22,11 +22,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 HERE = Path(__file__).parent
+# Programs of others, in environments of their own that take minutes to install.
+FOREIGN = (HERE / "clients", HERE / "suites")
+FOREIGN_TIMEOUT_S = 1800
+LEFT_OUT = ("browser", "model", "foreign")  # by --check
 NUM_LEFT: pytest.StashKey[int] = pytest.StashKey()  # tests that --check left out
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--check", action="store_true", help="only what needs neither a browser nor a model")
+    parser.addoption(
+        "--check", action="store_true", help="only what needs neither a browser nor a model nor programs of others"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,10 +60,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if HERE / "browser" in item.path.parents or "browser" in getattr(item, "fixturenames", ()):
             item.add_marker("browser")
+        if any(folder in item.path.parents for folder in FOREIGN):
+            item.add_marker("foreign")
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(FOREIGN_TIMEOUT_S))
     if config.getoption("check"):
-        left = [item for item in items if any(map(item.get_closest_marker, ("browser", "model")))]
+        left = [item for item in items if any(map(item.get_closest_marker, LEFT_OUT))]
         config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if not any(map(item.get_closest_marker, ("browser", "model")))]
+        items[:] = [item for item in items if not any(map(item.get_closest_marker, LEFT_OUT))]
         config.stash[NUM_LEFT] += len(left)
     # The server's many short files come last: a long one there would keep one worker busy and leave the others idle.
     items.sort(key=lambda item: HERE / "server" in item.path.parents)
@@ -76,4 +86,6 @@ def pytest_testnodedown(node: Any) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if num_left := config.stash[NUM_LEFT]:
-        terminalreporter.write_line(f"{num_left} tests were left to `make test`: they need a browser or a model")
+        terminalreporter.write_line(
+            f"{num_left} tests were left to `make test`: they need a browser, a model or programs of others"
+        )
