@@ -40,7 +40,7 @@ from bench.parts.machine import machine_facts
 from bench.parts.served import SOURCE, Served, served
 from bench.parts.show import Noticed, Show
 
-# Issue 18. With a token, and without one.
+# What other shows may notice: of attacks with a token, and without one.
 MOST_STALL_MS, MOST_STALL_BY_STRANGERS_MS = 100, 60
 MOST_GROWTH_MB = 32
 MOST_LOG_SHARE = 0.1
@@ -68,7 +68,7 @@ class Row:
 
 
 def broken_bounds(row: Row, *, is_timed: bool = True) -> list[str]:
-    """The bounds of issue 18 that this row broke. `is_timed`: also those that a busy machine breaks."""
+    """The bounds that this row broke. `is_timed`: also those that a busy machine breaks."""
     is_stranger, has_log = row.by == "stranger", row.log_bytes > FREE_LOG_BYTES
     most_stall_ms = MOST_STALL_BY_STRANGERS_MS if is_stranger else MOST_STALL_MS
     bounds = {
