@@ -40,8 +40,8 @@ from server.doors.calls import CallsApi
 from server.doors.connections import ConnectionBounds, Connections, bounded
 from server.doors.downloads import Downloads
 from server.doors.http_api import HttpApi
-from server.doors.keys_api import KeysApi
-from server.doors.operator_api import OperatorApi
+from server.doors.operators.keys_api import KeysApi
+from server.doors.operators.operator_api import OperatorApi
 from server.doors.secrets_api import SecretsApi
 from server.doors.videos.api import VideosApi
 from server.doors.videos.show import ShowApi

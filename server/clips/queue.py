@@ -115,7 +115,7 @@ class ClipQueue:
         `payer_of`: who pays for a tenant's clips. `on_ended` is called with the id after each attempt.
         `niceness`: of the thread that encodes."""
         self._store = store
-        self.folder = self._folder = folder
+        self.folder = folder
         self._engine = engine
         self._generations = generations
         self._clock = clock
@@ -141,7 +141,7 @@ class ClipQueue:
         await self._store.ask(partial(rows.recover, now=self._wall_time()))
         known = await self._store.ask(rows.all_ids)
         if not self._is_closing:
-            await self._in_thread(self._folder.sweep, known)
+            await self._in_thread(self.folder.sweep, known)
         while True:
             try:
                 async with self._claiming:
@@ -188,7 +188,7 @@ class ClipQueue:
         ids = await self._store.ask(partial(rows.erase, tenant=tenant, user=user))
         for video_id in ids:
             await self.cancel(video_id)
-            await self._in_thread(self._folder.remove, video_id)
+            await self._in_thread(self.folder.remove, video_id)
         await self._store.wipe()
         return len(ids)
 
@@ -233,12 +233,12 @@ class ClipQueue:
         expired = await self._store.ask(partial(rows.expired, now=self._wall_time(), lives_s=self._lives_s))
         for video_id in expired:
             await self._store.ask(partial(rows.delete, video_id=video_id))
-            await self._in_thread(self._folder.remove, video_id)
+            await self._in_thread(self.folder.remove, video_id)
         if expired:
             await self._store.wipe()  # their prompts go now, too
         for video_id in await self._store.ask(partial(rows.missing, ids=list(self._making))):
             await self.cancel(video_id)  # another process has erased it
-            await self._in_thread(self._folder.remove, video_id)
+            await self._in_thread(self.folder.remove, video_id)
 
     # --- making ---------------------------------------------------------------------------------------------------
 
@@ -249,7 +249,7 @@ class ClipQueue:
             now = self._wall_time()
             complete = partial(rows.complete, video_id=job.id, made=made, now=now, expires_at=now + self._lives_s)
             if not await self._store.ask(complete):
-                await self._in_thread(self._folder.remove, job.id)  # it was deleted meanwhile
+                await self._in_thread(self.folder.remove, job.id)  # it was deleted meanwhile
         except asyncio.CancelledError:
             await self._stop(making)
         except _Failed as failed:
@@ -300,7 +300,7 @@ class ClipQueue:
         if model is None:
             raise _Failed(ClipError.ENGINE_LOST, "the engine has no model")
         spec = job.spec
-        path = await self._in_thread(self._folder.begin, job.id)
+        path = await self._in_thread(self.folder.begin, job.id)
         source = await self._source(job)
         num_shown = await self._in_thread(num_pictures, source) if source is not None else 0
         num_frames = max(1, round(spec.seconds * model.frame_rate)) + num_shown
@@ -316,7 +316,7 @@ class ClipQueue:
             await asyncio.shield(self._in_thread(writer.give_up))
             raise
         await self._in_thread(writer.close)
-        num_bytes = await self._in_thread(self._folder.finish, job.id)
+        num_bytes = await self._in_thread(self.folder.finish, job.id)
         seconds = round(writer.num_frames / model.frame_rate, 3)
         return Made(model.name, seconds, model.frame_rate, model.width, model.height, num_bytes, **facts)
 
@@ -324,14 +324,14 @@ class ClipQueue:
         """The clip that this one goes on from. Raises `_Failed`."""
         if job.spec.source_id is None:
             return None
-        path = self._folder.find(job.spec.source_id, VIDEO)
+        path = self.folder.find(job.spec.source_id, VIDEO)
         if path is None:
             raise _Failed(ClipError.MODEL_ERROR, "the clip that this one goes on from was deleted", is_final=True)
         return path
 
     async def _first_frame(self, job: Job, model: ModelDescription) -> Frames | None:
         jpeg = job.spec.reference
-        if job.spec.source_id is not None and (path := self._folder.find(job.spec.source_id, LAST_FRAME)) is not None:
+        if job.spec.source_id is not None and (path := self.folder.find(job.spec.source_id, LAST_FRAME)) is not None:
             jpeg = path.read_bytes()
         if jpeg is None:
             return None

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Annotated, Literal
 
-import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from server.doors import json_http
 from server.doors.access import client_secrets
 from server.doors.access.gate import Gate, door_of
 from server.protocol.errors import Refused
@@ -67,7 +67,6 @@ class SecretsApi:
     def __init__(self, gate: Gate, wall_time: Callable[[], float]) -> None:
         self._gate = gate
         self._wall_time = wall_time
-        self._decoder = msgspec.json.Decoder(SecretRequest)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_post(PATH, self._make)
@@ -76,12 +75,7 @@ class SecretsApi:
 
     async def _make(self, request: web.Request) -> web.StreamResponse:
         identity = self._gate.admit(request)
-        try:
-            asked = self._decoder.decode(await request.read() or b"{}")
-        except msgspec.ValidationError as error:
-            raise Refused("invalid_value", str(error)) from None
-        except msgspec.DecodeError as error:
-            raise Refused("invalid_json", f"the body is no JSON: {error}") from None
+        asked = await json_http.decoded(request, SecretRequest)
         lives_s = asked.expires_after.seconds
         if lives_s > MAX_LIVES_S and set(asked.scope) != {"view"}:
             reason = f"a secret that may do more than `view` lives for {MAX_LIVES_S} s at most"
@@ -107,7 +101,9 @@ class SecretsApi:
                 SecretRow(secret_id, identity.tenant, expires_at, scopes, asked.session, made_at=now)
             )
         self._gate.note(request, identity, door_of(request), session=asked.session or "")
-        return _json(SecretMade(value, expires_at, sorted(asked.scope), asked.session, secret_id, asked.limits))
+        return json_http.answer(
+            SecretMade(value, expires_at, sorted(asked.scope), asked.session, secret_id, asked.limits)
+        )
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         """The links of this key that still open something."""
@@ -116,7 +112,7 @@ class SecretsApi:
             Link(row.id, sorted(row.scopes), row.session, row.made_at, row.expires_at)
             for row in self._gate.keyring.links(identity.tenant)
         ]
-        return _json({"data": links})
+        return json_http.answer({"data": links})
 
     async def _revoke(self, request: web.Request) -> web.StreamResponse:
         """Ends what the secret holds open. A secret that we did not make, or that lives shortly, is not known to us."""
@@ -126,7 +122,3 @@ class SecretsApi:
         self._gate.keyring.revoke_secret(identity.tenant, secret_id, self._wall_time() + MAX_VIEW_LIVES_S)
         self._gate.note(request, identity, door_of(request))
         return web.Response(status=HTTPStatus.NO_CONTENT)
-
-
-def _json(body: object) -> web.Response:
-    return web.Response(body=msgspec.json.encode(body), content_type="application/json")

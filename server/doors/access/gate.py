@@ -47,9 +47,9 @@ class Gate:
             self.note(request, identity, door_of(request), session=session or "")
         return identity
 
-    def admit_key(self, request: web.Request) -> Identity:
+    def admit_key(self, request: web.Request, scope: Scope | None = None, session: str | None = None) -> Identity:
         """A key itself, and no client secret. Raises `Refused`."""
-        identity = self.admit(request)
+        identity = self.admit(request, scope, session)
         if not identity.is_key:
             raise Refused("missing_scope", "a client secret cannot do this; use a key")
         return identity

@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -26,6 +25,7 @@ from server.clips import rows
 from server.clips.folder import SPRITESHEET, THUMBNAIL, VIDEO
 from server.clips.job import ClipError, Failure, Job
 from server.clips.queue import DUE_IN_S, ClipQueue
+from server.doors import json_http
 from server.doors.access.client_secrets import Identity
 from server.doors.access.gate import Gate, door_of
 from server.doors.videos import wishes
@@ -208,9 +208,8 @@ class VideosApi:
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         identity = self._admit(request)
-        limit, order = request.query.get("limit", str(DEFAULT_PAGE)), request.query.get("order", "desc")
-        if not (limit.isascii() and limit.isdigit() and len(limit) < 5 and 1 <= int(limit) <= MAX_PAGE):
-            raise Refused("invalid_value", f"`limit` must lie in 1..{MAX_PAGE}", param="limit")
+        limit = json_http.number(request, "limit", DEFAULT_PAGE, MAX_PAGE, max_digits=4)
+        order = request.query.get("order", "desc")
         if order not in ("asc", "desc"):
             raise Refused("invalid_value", "`order` is `asc` or `desc`", param="order")
         search = request.query.get("search") or None
@@ -222,7 +221,7 @@ class VideosApi:
                 rows.page,
                 tenant=identity.tenant,
                 after=request.query.get("after"),
-                limit=int(limit),
+                limit=limit,
                 is_ascending=order == "asc",
                 search=search,
             )
@@ -231,9 +230,7 @@ class VideosApi:
             raise Refused("unknown_video", "`after` names no clip", param="after")
         jobs, has_more = found
         foresight = await self._foresight(jobs)
-        data = [self._video(job, foresight) for job in jobs]
-        ends = {"first_id": jobs[0].id if jobs else None, "last_id": jobs[-1].id if jobs else None}
-        return _json({"object": "list", "data": data, **ends, "has_more": has_more})
+        return json_http.page([self._video(job, foresight) for job in jobs], has_more=has_more)
 
     async def _delete(self, request: web.Request) -> web.StreamResponse:
         job = await self._job(request, self._admit(request))
@@ -241,7 +238,7 @@ class VideosApi:
         await self._store.ask(partial(rows.delete, video_id=job.id))
         await self._queue.cancel(job.id)
         await asyncio.to_thread(self._queue.folder.remove, job.id)
-        return _json({"id": job.id, "object": "video.deleted", "deleted": True})
+        return json_http.answer({"id": job.id, "object": "video.deleted", "deleted": True})
 
     async def _erase(self, request: web.Request) -> web.StreamResponse:
         """All clips of one of the key's users, with their words, files and events. A page's secret does not do."""
@@ -253,7 +250,7 @@ class VideosApi:
             raise Refused("invalid_value", wishes.USER_RULE, param="user")
         num_erased = await self._queue.erase(identity.tenant, user)
         self._gate.note(request, identity, door_of(request))
-        return _json({"object": "video.erased", "user": user, "deleted": True, "num_deleted": num_erased})
+        return json_http.answer({"object": "video.erased", "user": user, "deleted": True, "num_deleted": num_erased})
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
         """Ends a clip as `failed` with the code `cancelled`, and keeps its row. Does nothing to one that has ended."""
@@ -299,7 +296,7 @@ class VideosApi:
 
     async def _answer(self, job: Job) -> web.StreamResponse:
         video = self._video(job, await self._foresight([job]))
-        response = _json(video)
+        response = json_http.answer(video)
         if not job.has_ended:
             rest_ms = 1000 * (video.get("estimated_completed_at", job.created_at + 4) - self._wall_time())
             response.headers["openai-poll-after-ms"] = str(round(min(MAX_POLL_MS, max(MIN_POLL_MS, rest_ms / 4))))
@@ -455,7 +452,3 @@ def _nested(fields: dict[str, Any]) -> dict[str, Any]:
         except (ValueError, RecursionError):
             raise Refused("invalid_value", "`metadata` is no JSON object", param="metadata") from None
     return nested
-
-
-def _json(body: Any) -> web.Response:
-    return web.Response(body=msgspec.json.encode(body), status=HTTPStatus.OK, content_type="application/json")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 
-import msgspec
 from aiohttp import web
 
+from server.doors import json_http
 from server.doors.access.gate import Gate
 from server.protocol.decoding import decode
 from server.protocol.errors import Refused
@@ -37,7 +37,7 @@ class ShowApi:
             raise Refused("rate_limited", "this stage gets too many prompts", retry_after_ms=round(wait_s * 1000) + 1)
         self._gate.payer(request, identity).prompt()
         prompt_id = await session.prompts.show(message)
-        return web.Response(body=msgspec.json.encode({"prompt_id": prompt_id}), content_type="application/json")
+        return json_http.answer({"prompt_id": prompt_id})
 
 
 async def _message(request: web.Request) -> ProgramShow:

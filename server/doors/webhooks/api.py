@@ -7,15 +7,15 @@ made them. On the event loop, behind the middleware of `http_api.py`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
-import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from server.doors import json_http
 from server.doors.access.client_secrets import Identity
 from server.doors.access.gate import Gate, door_of
 from server.protocol.codes import ErrorCode
@@ -81,18 +81,17 @@ class WebhooksApi:
 
     def _admit(self, request: web.Request) -> Identity:
         """A secret in a page must not send a customer's events elsewhere. Raises `Refused`."""
-        self._gate.admit(request, "prompt", "")
-        return self._gate.admit_key(request)
+        return self._gate.admit_key(request, "prompt", "")
 
     # --- endpoints ------------------------------------------------------------------------------------------------
 
     async def _event_types(self, request: web.Request) -> web.StreamResponse:
         self._admit(request)
-        return _json({"object": "list", "data": rows.EVENT_TYPES})
+        return json_http.answer({"object": "list", "data": rows.EVENT_TYPES})
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
         identity = self._admit(request)
-        asked = await _decoded(request, EndpointRequest)
+        asked = await json_http.decoded(request, EndpointRequest, explain=_explain)
         await self._check(asked.url, identity)
         add = partial(
             rows.add_endpoint,
@@ -107,23 +106,23 @@ class WebhooksApi:
         if endpoint is None:
             raise Refused("too_many_webhooks", f"this key has {MAX_ENDPOINTS} endpoints, the most; delete one")
         self._gate.note(request, identity, f"{door_of(request)} {endpoint.id}")
-        return _json(_listed(endpoint) | {"signing_secret": endpoint.secret})
+        return json_http.answer(_listed(endpoint) | {"signing_secret": endpoint.secret})
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         identity = self._admit(request)
         limit, after = _page(request)
         before = (await self._found(after, identity, param="after")).number if after is not None else None
         found = await self._store.ask(partial(rows.endpoints, tenant=identity.tenant, before=before, limit=limit + 1))
-        return _json(_paged([_listed(endpoint) for endpoint in found], limit))
+        return json_http.page([_listed(endpoint) for endpoint in found[:limit]], has_more=len(found) > limit)
 
     async def _retrieve(self, request: web.Request) -> web.StreamResponse:
-        return _json(_listed(await self._endpoint(request, self._admit(request))))
+        return json_http.answer(_listed(await self._endpoint(request, self._admit(request))))
 
     async def _update(self, request: web.Request) -> web.StreamResponse:
         """One that was disabled gets new events again."""
         identity = self._admit(request)
         endpoint = await self._endpoint(request, identity)
-        asked = await _decoded(request, EndpointChange)
+        asked = await json_http.decoded(request, EndpointChange, explain=_explain)
         if asked.url is not None:
             await self._check(asked.url, identity)
         change = partial(
@@ -136,19 +135,19 @@ class WebhooksApi:
         )
         await self._store.ask(change)
         self._gate.note(request, identity, f"{door_of(request)} {endpoint.id}")
-        return _json(_listed(await self._endpoint(request, identity)))
+        return json_http.answer(_listed(await self._endpoint(request, identity)))
 
     async def _delete(self, request: web.Request) -> web.StreamResponse:
         identity = self._admit(request)
         endpoint = await self._endpoint(request, identity)
         await self._store.ask(partial(rows.delete_endpoint, endpoint_id=endpoint.id))
         self._gate.note(request, identity, f"{door_of(request)} {endpoint.id}")
-        return _json({"id": endpoint.id, "object": "webhook_endpoint.deleted", "deleted": True})
+        return json_http.answer({"id": endpoint.id, "object": "webhook_endpoint.deleted", "deleted": True})
 
     async def _rotate(self, request: web.Request) -> web.StreamResponse:
         identity = self._admit(request)
         endpoint = await self._endpoint(request, identity)
-        asked = await _decoded(request, RotateRequest)
+        asked = await json_http.decoded(request, RotateRequest, explain=_explain)
         rotate = partial(
             rows.rotate_secret,
             endpoint_id=endpoint.id,
@@ -159,18 +158,18 @@ class WebhooksApi:
         await self._store.ask(rotate)
         self._gate.note(request, identity, f"{door_of(request)} {endpoint.id}")
         endpoint = await self._endpoint(request, identity)
-        return _json(_listed(endpoint) | {"signing_secret": endpoint.secret})
+        return json_http.answer(_listed(endpoint) | {"signing_secret": endpoint.secret})
 
     async def _test(self, request: web.Request) -> web.StreamResponse:
         """Sends a sample at once."""
         identity = self._admit(request)
         endpoint = await self._endpoint(request, identity)
-        asked = await _decoded(request, SampleRequest)
+        asked = await json_http.decoded(request, SampleRequest, explain=_explain)
         with self._one_at_a_time(identity):
             answer = await self._courier.send_sample(endpoint, asked.event_type)
         if answer.status_code is None:
             raise Refused("webhook_unreachable", f"no answer came: {answer.error}", param="url")
-        return _json(
+        return json_http.answer(
             {
                 "object": "webhook_endpoint.test",
                 "webhook_endpoint_id": endpoint.id,
@@ -187,7 +186,7 @@ class WebhooksApi:
         limit, after = _page(request)
         before = (await self._delivery(endpoint, after, param="after")).number if after is not None else None
         found = await self._store.ask(partial(rows.deliveries, endpoint_id=endpoint.id, before=before, limit=limit + 1))
-        return _json(_paged([_told(delivery) for delivery in found], limit))
+        return json_http.page([_told(delivery) for delivery in found[:limit]], has_more=len(found) > limit)
 
     async def _retry(self, request: web.Request) -> web.StreamResponse:
         """Also one that was delivered: the receiver may have lost it."""
@@ -196,7 +195,7 @@ class WebhooksApi:
         if endpoint.disabled_at is not None:
             raise Refused("not_ready", "this endpoint answered 410 and is disabled; an update enables it again")
         await self._store.ask(partial(rows.send_again, delivery_id=delivery.id, now=self._wall_time()))
-        return _json(_told(await self._delivery(endpoint, delivery.id)))
+        return json_http.answer(_told(await self._delivery(endpoint, delivery.id)))
 
     # --- what is asked --------------------------------------------------------------------------------------------
 
@@ -244,38 +243,21 @@ class WebhooksApi:
         return delivery
 
 
-async def _decoded(request: web.Request, kind: type[_T]) -> _T:
-    """The body; none stands for `{}`. Raises `Refused`, with the field's name."""
-    try:
-        return msgspec.json.decode(await request.read() or b"{}", type=kind)
-    except msgspec.ValidationError as error:
-        text = str(error)
-        found = re.search(r"\$\.(\w+)", text) or re.search(r"field `(\w+)`", text)
-        code: ErrorCode = "wrong_type"
-        if "unknown field" in text:
-            code = "unknown_field"
-        elif "missing required field" in text:
-            code = "missing_field"
-        elif "enum value" in text or "length" in text:
-            code = "invalid_value"
-        raise Refused(code, text, param=found[1] if found else None) from None
-    except msgspec.DecodeError as error:
-        raise Refused("invalid_json", f"the body is no JSON: {error}") from None
+def _explain(reason: str) -> tuple[ErrorCode, str | None]:
+    found = re.search(r"\$\.(\w+)", reason) or re.search(r"field `(\w+)`", reason)
+    code: ErrorCode = "wrong_type"
+    if "unknown field" in reason:
+        code = "unknown_field"
+    elif "missing required field" in reason:
+        code = "missing_field"
+    elif "enum value" in reason or "length" in reason:
+        code = "invalid_value"
+    return code, found[1] if found else None
 
 
 def _page(request: web.Request) -> tuple[int, str | None]:
     """`limit` and `after` of a list. Raises `Refused`."""
-    limit = request.query.get("limit", str(DEFAULT_PAGE))
-    if not (limit.isascii() and limit.isdigit() and len(limit) < 5 and 1 <= int(limit) <= MAX_PAGE):
-        raise Refused("invalid_value", f"`limit` must lie in 1..{MAX_PAGE}", param="limit")
-    return int(limit), request.query.get("after")
-
-
-def _paged(found: Sequence[dict[str, Any]], limit: int) -> dict[str, Any]:
-    """`found` has one more than `limit` if there are more."""
-    data = found[:limit]
-    ends = {"first_id": data[0]["id"] if data else None, "last_id": data[-1]["id"] if data else None}
-    return {"object": "list", "data": data, **ends, "has_more": len(found) > limit}
+    return json_http.number(request, "limit", DEFAULT_PAGE, MAX_PAGE, max_digits=4), request.query.get("after")
 
 
 def _listed(endpoint: Endpoint) -> dict[str, Any]:
@@ -309,7 +291,3 @@ def _told(delivery: Delivery) -> dict[str, Any]:
         "last_try_at": int(delivery.last_try_at) if delivery.last_try_at is not None else None,
         "next_try_at": int(delivery.next_try_at) if delivery.next_try_at is not None else None,
     }
-
-
-def _json(body: Any) -> web.Response:
-    return web.Response(body=msgspec.json.encode(body), content_type="application/json")

@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from server.doors.access.client_secrets import Identity
+from server.doors import json_http
 from server.doors.access.gate import Gate, door_of
 from server.protocol.errors import Refused
 from server.protocol.limits import NONE, Limits
@@ -49,7 +49,6 @@ class KeysApi:
         self._gate = gate
         self._store = store
         self._wall_time = wall_time
-        self._decoder = msgspec.json.Decoder(KeyRequest)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_get(PATH, self._list)
@@ -57,18 +56,13 @@ class KeysApi:
         router.add_delete(PATH + "/{key_id}", self._revoke)
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
-        self._admit(request)
+        self._gate.admit_key(request, "admin")
         listed = [self._listed(key) for key in await self._store.ask(keys.all_keys) if key.revoked_at is None]
-        return _json({"data": listed})
+        return json_http.answer({"data": listed})
 
     async def _make(self, request: web.Request) -> web.StreamResponse:
-        identity = self._admit(request)
-        try:
-            asked = self._decoder.decode(await request.read())
-        except msgspec.ValidationError as error:
-            raise Refused("invalid_value", str(error)) from None
-        except msgspec.DecodeError as error:
-            raise Refused("invalid_json", f"the body is no JSON: {error}") from None
+        identity = self._gate.admit_key(request, "admin")
+        asked = await json_http.decoded(request, KeyRequest, empty=b"")
         now = self._wall_time()
         expires_at = now + asked.lives_s if asked.lives_s is not None else None
         make = partial(
@@ -80,11 +74,11 @@ class KeysApi:
             raise Refused("name_taken", str(refusal), param="name") from None
         await self._gate.keyring.load()
         self._gate.note(request, identity, f"{door_of(request)} {key.name}")
-        return _json(msgspec.structs.replace(self._listed(key), value=key.text))
+        return json_http.answer(msgspec.structs.replace(self._listed(key), value=key.text))
 
     async def _revoke(self, request: web.Request) -> web.StreamResponse:
         """Ends its client secrets, too, and what both hold open."""
-        identity = self._admit(request)
+        identity = self._gate.admit_key(request, "admin")
         key_id = request.match_info["key_id"]
         if key_id in (MAIN, identity.tenant):
             raise Refused("invalid_value", "the server's own token, or the key in use, cannot be revoked here")
@@ -96,15 +90,6 @@ class KeysApi:
         self._gate.note(request, identity, f"{door_of(request)} {key.name}")
         return web.Response(status=HTTPStatus.NO_CONTENT)
 
-    def _admit(self, request: web.Request) -> Identity:
-        """Raises `Refused`."""
-        self._gate.admit(request, "admin")
-        return self._gate.admit_key(request)
-
     def _listed(self, key: Key) -> KeyListed:
         is_good = key.is_good(self._wall_time())
         return KeyListed(key.id, key.name, sorted(key.scopes), key.made_at, key.expires_at, is_good, key.limits)
-
-
-def _json(body: object) -> web.Response:
-    return web.Response(body=msgspec.json.encode(body), content_type="application/json")

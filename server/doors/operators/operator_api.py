@@ -5,15 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from typing import Any
 
 import msgspec
 from aiohttp import web
 from msgspec import Struct
 
 from server.accounts.accounts import KEEP_KEYS_DAYS
+from server.doors import json_http
 from server.doors.access.gate import Gate
-from server.protocol.errors import Refused
 from server.protocol.limits import NONE, Limits
 from server.session.recordings import Recordings
 from server.session.registry import Registry
@@ -76,12 +75,12 @@ class OperatorApi:
             )
             for session in self._registry.sessions(identity.sees)
         ]
-        return _json({"data": stages})
+        return json_http.answer({"data": stages})
 
     async def _usage(self, request: web.Request) -> web.StreamResponse:
         """Of this key; an operator's key sees all. `?days=N`: of the newest N days."""
         identity = self._gate.admit_key(request)
-        num_days = _number(request, "days", DEFAULT_DAYS, KEEP_KEYS_DAYS)
+        num_days = json_http.number(request, "days", DEFAULT_DAYS, KEEP_KEYS_DAYS)
         keyring, accounts = self._gate.keyring, self._gate.accounts
         tenants = keyring.tenants if identity.sees is None else [identity.tenant]
         by_tenant = await accounts.days(tenants, num_days)
@@ -99,34 +98,19 @@ class OperatorApi:
                     [Day(_date(row.window), round(row.engine_s, 3), row.generations) for row in rows],
                 )
             )
-        return _json({"today": _date(accounts.today), "data": used})
+        return json_http.answer({"today": _date(accounts.today), "data": used})
 
     async def _audit(self, request: web.Request) -> web.StreamResponse:
         """`?limit=N`, `?before=ID` for older ones, `?refused=1` for refusals only. The newest come first."""
-        self._gate.admit(request, "admin")
-        self._gate.admit_key(request)
-        limit = _number(request, "limit", DEFAULT_ENTRIES, MAX_ENTRIES)
-        before = _number(request, "before", 2**62, 2**62)
+        self._gate.admit_key(request, "admin")
+        limit = json_http.number(request, "limit", DEFAULT_ENTRIES, MAX_ENTRIES)
+        before = json_http.number(request, "before", 2**62, 2**62)
         is_refused_only = request.query.get("refused") == "1"
         rows = await self._store.ask(
             lambda connection: audit.newest(connection, limit, before=before, refused_only=is_refused_only)
         )
-        return _json({"data": [{"id": number, **msgspec.structs.asdict(entry)} for number, entry in rows]})
+        return json_http.answer({"data": [{"id": number, **msgspec.structs.asdict(entry)} for number, entry in rows]})
 
 
 def _date(day: int) -> str:
     return (datetime.date(1970, 1, 1) + datetime.timedelta(days=day)).isoformat()
-
-
-def _json(body: Any) -> web.Response:
-    return web.Response(body=msgspec.json.encode(body), content_type="application/json")
-
-
-def _number(request: web.Request, name: str, otherwise: int, most: int) -> int:
-    """Raises `Refused` (`invalid_value`)."""
-    text = request.query.get(name)
-    if text is None:
-        return otherwise
-    if not text.isascii() or not text.isdigit() or len(text) > 20 or not 1 <= int(text) <= most:
-        raise Refused("invalid_value", f"`{name}` must lie in 1..{most}", param=name)
-    return int(text)

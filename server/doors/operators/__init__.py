@@ -1,0 +1,1 @@
+"""What an operator and the holders of keys see and do over HTTP: keys, stages, usage, the audit log."""
