@@ -22,7 +22,6 @@ class ClipError(StrEnum):
     MODEL_ERROR = "model_error"
     OUT_OF_MEMORY = "out_of_memory"
     CANCELLED = "cancelled"
-    STORAGE_FULL = "storage_full"
     BUDGET_EXHAUSTED = "budget_exhausted"
 
 

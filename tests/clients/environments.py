@@ -6,6 +6,7 @@ skipped, with the reason, where the package index cannot be reached.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import hashlib
 import os
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 INSTALL_LIMIT_S = 1200.0
+PATIENCE_S = 300.0  # with a program of others
 
 
 class Unusable(Exception):
@@ -63,3 +65,24 @@ def _made(kind: str, content: tuple[str, ...], install: Callable[[Path], list[st
                 raise Unusable((done.stderr.strip().splitlines() or ["no reason given"])[-1][:300])
             (folder / "ready").touch()
     return folder
+
+
+async def run(*command: str | Path, cwd: Path, **environment: str) -> str:
+    """What the program prints. Fails with that if the program fails. Nothing of ours is on its path."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "OPENAI", "SCENESHIFT"))}
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=cwd,
+        env=own | environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            out, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, out.decode()[-3000:]
+    return out.decode()

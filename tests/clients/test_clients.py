@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import shutil
 import sys
@@ -26,11 +25,11 @@ from serving import Serving, serving
 
 from engine.synthetic import Script, SyntheticEngine
 from tests.clients import environments
+from tests.clients.environments import PATIENCE_S, run
 
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parents[1] / "docs" / "clips.md"
 TOKEN = "a-token-for-these-clients-that-has-more-than-forty-eight-letters"
-PATIENCE_S = 300.0
 # The newest of 29 November 2026. Nothing of ours depends on them.
 OPENAI, OPENAI_NODE, LITELLM, AIPERF = "openai==3.57.0", "openai@7.59.0", "litellm==1.110.2", "aiperf==0.13.0"
 
@@ -40,27 +39,6 @@ async def _environment(make: Callable[..., Path], *packages: str) -> Path:
         return await asyncio.to_thread(make, *packages)
     except environments.Unusable as unusable:
         pytest.skip(f"{packages[0]} cannot be installed: {unusable}")
-
-
-async def _run(*command: str | Path, cwd: Path, **environment: str) -> str:
-    """What the program prints. Fails with that if the program fails. Nothing of ours is on its path."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "OPENAI", "SCENESHIFT"))}
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=cwd,
-        env=own | environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            out, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 0, out.decode()[-3000:]
-    return out.decode()
 
 
 class Shop:
@@ -90,7 +68,7 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
 async def test_openai_for_python(shop: Shop) -> None:
     programs = await _environment(environments.python, OPENAI)
     program = HERE / "with_openai.py"
-    assert "ok" in await _run(programs / "python", program, shop.url, TOKEN, shop.picture, cwd=shop.folder)
+    assert "ok" in await run(programs / "python", program, shop.url, TOKEN, shop.picture, cwd=shop.folder)
 
 
 async def test_openai_for_node(shop: Shop) -> None:
@@ -98,7 +76,7 @@ async def test_openai_for_node(shop: Shop) -> None:
         pytest.skip("node is not installed")
     program = (await _environment(environments.node, OPENAI_NODE)) / "with_openai.mjs"
     shutil.copy(HERE / program.name, program)  # node looks for packages beside the program
-    assert "ok" in await _run(node, program, shop.url, TOKEN, shop.picture, cwd=shop.folder)
+    assert "ok" in await run(node, program, shop.url, TOKEN, shop.picture, cwd=shop.folder)
 
 
 @pytest.mark.parametrize("language", ["python", "mjs"])
@@ -116,13 +94,13 @@ async def test_the_documents_example_for_openais_client(shop: Shop, language: st
         command = [Path(node)]
         program = (await _environment(environments.node, OPENAI_NODE)) / "example.mjs"
     program.write_text(text, encoding="utf-8")
-    await _run(*command, program, cwd=shop.folder, SCENESHIFT_TOKEN=TOKEN)
+    await run(*command, program, cwd=shop.folder, SCENESHIFT_TOKEN=TOKEN)
     assert (shop.folder / "clip.mp4").read_bytes()[4:8] == b"ftyp"
 
 
 async def test_litellm(shop: Shop) -> None:
     programs = await _environment(environments.python, LITELLM)
-    assert "ok" in await _run(programs / "python", HERE / "with_litellm.py", shop.url, TOKEN, cwd=shop.folder)
+    assert "ok" in await run(programs / "python", HERE / "with_litellm.py", shop.url, TOKEN, cwd=shop.folder)
 
 
 async def test_a_lost_answer_makes_openais_client_ask_again_and_no_second_clip(shop: Shop) -> None:
@@ -133,7 +111,7 @@ async def test_a_lost_answer_makes_openais_client_ask_again_and_no_second_clip(s
         "print(client.videos.create(prompt='scene 3').id)\n"
     )
     async with _losing_the_first_answer(shop.url) as url:
-        out = await _run(programs / "python", "-W", "ignore", "-c", program, f"{url}/v1", TOKEN, cwd=shop.folder)
+        out = await run(programs / "python", "-W", "ignore", "-c", program, f"{url}/v1", TOKEN, cwd=shop.folder)
     assert [video["id"] for video in await shop.videos()] == [out.strip()]
 
 
@@ -174,7 +152,7 @@ async def test_nvidias_aiperf(shop: Shop) -> None:
     programs = await _environment(environments.python, AIPERF)
     out, prompts = shop.folder / "aiperf", shop.folder / "prompts.jsonl"
     prompts.write_text("".join(f'{{"text": "scene {number}"}}\n' for number in range(4)))
-    await _run(
+    await run(
         *(programs / "aiperf", "profile", "--endpoint-type", "video_generation", "--url", shop.url),
         *("--model", "synthetic", "--api-key", TOKEN, "--request-count", "4", "--concurrency", "2"),
         *("--extra-inputs", "size:640x360", "--extra-inputs", "seconds:2"),
@@ -208,10 +186,10 @@ async def test_curl(shop: Shop, body: str) -> None:
     wish = {"prompt": "scene 4", "seconds": "2"}
     form = [part for name, text in wish.items() for part in ("--form-string", f"{name}={text}")]
     given = ("--json", json.dumps(wish)) if body == "json" else form
-    video = json.loads(await _run(*common, f"{shop.url}/v1/videos", *given, cwd=shop.folder))
+    video = json.loads(await run(*common, f"{shop.url}/v1/videos", *given, cwd=shop.folder))
     assert (video["status"], video["seconds"]) == ("queued", "2")
     async with asyncio.timeout(PATIENCE_S):
         while video["status"] != "completed":
-            video = json.loads(await _run(*common, f"{shop.url}/v1/videos/{video['id']}", cwd=shop.folder))
-    await _run(*common, "--output", "clip.mp4", f"{shop.url}/v1/videos/{video['id']}/content", cwd=shop.folder)
+            video = json.loads(await run(*common, f"{shop.url}/v1/videos/{video['id']}", cwd=shop.folder))
+    await run(*common, "--output", "clip.mp4", f"{shop.url}/v1/videos/{video['id']}/content", cwd=shop.folder)
     assert (shop.folder / "clip.mp4").read_bytes()[4:8] == b"ftyp"

@@ -19,7 +19,6 @@ from serving import serving
 
 HERE = Path(__file__).parent
 TOKEN = "a-token-for-these-clients-that-has-more-than-forty-eight-letters"
-PATIENCE_S = 120.0
 # The newest of 29 November 2026. Nothing of ours depends on them.
 PACKAGES = ("openai==3.57.0", "standardwebhooks==1.1.0")
 
@@ -33,17 +32,6 @@ async def test_a_customers_program_is_told_and_believes_it(tmp_path: Path) -> No
         async with asyncio.timeout(30):
             while not server.registry.is_ready:  # noqa: ASYNC110  the engine's state, on the same loop
                 await asyncio.sleep(0.01)
-        process = await asyncio.create_subprocess_exec(
-            *(programs / "python", HERE / "with_webhooks.py", str(server.http._base_url).rstrip("/"), TOKEN),
-            cwd=tmp_path,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                out, _ = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-    assert process.returncode == 0 and out.decode().endswith("ok\n"), out.decode()[-3000:]
+        program, url = HERE / "with_webhooks.py", str(server.http._base_url).rstrip("/")
+        out = await environments.run(programs / "python", program, url, TOKEN, cwd=tmp_path)
+    assert out.endswith("ok\n"), out[-3000:]
